@@ -1,0 +1,55 @@
+"""The errors that a user can cause, one type per cure; every package raises these.
+
+A message has the form "key (value) relation key (value). What to type." and ends at rank 0's terminal with the exit
+code below, never with a traceback. Anything else that escapes is a bug and exits with 1.
+"""
+
+EXIT_DONE = 0
+EXIT_BUG = 1
+EXIT_USER_INPUT = 2
+EXIT_PEER_FAILED = 3
+EXIT_STOPPED = 75
+EXIT_INTERRUPTED = 130
+
+
+class UserError(Exception):
+    """Something that the person who started the command can mend; exits with 2."""
+
+
+class ConfigError(UserError):
+    """One or more problems of a configuration, all reported at once.
+
+    Args:
+        problems: one sentence each, saying what to type.
+    """
+
+    def __init__(self, problems: list[str]) -> None:
+        self.problems = problems
+        super().__init__(_numbered(problems))
+
+
+class DataError(UserError):
+    """A corpus, shard or tokenizer that cannot be used; names the file and the line or offset."""
+
+
+class DataChangedError(DataError):
+    """The data differ from those that the checkpoint was trained on."""
+
+
+class CheckpointError(UserError):
+    """A checkpoint that is damaged, unfinished or of another model."""
+
+
+class RunFolderError(UserError):
+    """A run folder that is in use, or that belongs to another model."""
+
+
+class DistributedError(Exception):
+    """A peer or a device failed, or ranks disagree; exits with 3 so that a launcher starts the run again."""
+
+
+def _numbered(problems: list[str]) -> str:
+    if len(problems) == 1:
+        return problems[0]
+    lines = [f"  {number}. {problem}" for number, problem in enumerate(problems, start=1)]
+    return f"{len(problems)} problems:\n" + "\n".join(lines)

@@ -1,0 +1,348 @@
+"""Every key of a run, with its type, unit and default: the one list that the command line, the YAML and the docs share.
+
+A default of None means "derived": configs/derive.py computes it from other keys, so each key can be overridden alone.
+Interval and schedule keys count samples (rows of `model.seq_length` tokens), never steps: GLM-130B's log shows what a
+schedule in steps costs when the batch size changes (its embedding-shrink ramp was 26,850 steps instead of 6,000).
+"""
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+
+class Precision(str, Enum):
+    """Number format of parameters and activations."""
+
+    auto = "auto"
+    fp32 = "fp32"
+    bf16 = "bf16"
+    fp16 = "fp16"
+
+
+class DeviceKind(str, Enum):
+    """Where the run computes."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+class Schedule(str, Enum):
+    """Shape of the learning rate after its linear warm-up."""
+
+    cosine = "cosine"
+    wsd = "wsd"
+    constant = "constant"
+
+
+class AttentionPath(str, Enum):
+    """Which attention implementation computes the scores."""
+
+    auto = "auto"
+    reference = "reference"
+    sdpa = "sdpa"
+    flex = "flex"
+
+
+class RopeTables(str, Enum):
+    """Precision of the rotary angles: fp16 reproduces the tables that the released GLM-130B was trained with."""
+
+    fp32 = "fp32"
+    fp16 = "fp16"
+
+
+class SliceRule(str, Enum):
+    """How stored tokens become rows: `fit` loses nothing, `glm_130b` truncates as the original run did."""
+
+    fit = "fit"
+    glm_130b = "glm_130b"
+
+
+class LossWeighting(str, Enum):
+    """What weighs the same in the loss: every row (as GLM-130B) or every target token of the global batch."""
+
+    row = "row"
+    token = "token"
+
+
+class Wandb(str, Enum):
+    """Weights & Biases: `auto` is online with an API key and offline without one."""
+
+    off = "off"
+    auto = "auto"
+    online = "online"
+    offline = "offline"
+
+
+class ProgressBar(str, Enum):
+    """The console: `auto` draws a bar on a terminal and prints lines elsewhere."""
+
+    auto = "auto"
+    on = "on"
+    off = "off"
+
+
+@dataclass
+class RunConfig:
+    """The run and its folder."""
+
+    name: str | None = None
+    """Name of the run; default: the experiment's name."""
+    dir: str | None = None
+    """Run folder; default `runs/<run.name>`."""
+    stop_after_samples: int | None = None
+    """Stop as if asked to (checkpoint, exit code 75) once this many samples are seen; None: run to the end."""
+
+
+@dataclass
+class ModelConfig:
+    """GLM architecture. GLM-130B (Zeng et al. 2022), section 2.1 and appendix B."""
+
+    num_layers: int = 4
+    """Transformer layers."""
+    hidden_size: int = 256
+    """Width of the residual stream; a multiple of num_heads."""
+    num_heads: int = 4
+    """Attention heads; parallel.tp must divide it."""
+    ffn_size: int = 704
+    """Width inside the GeGLU feed-forward: 8/3 of hidden_size rounded up to 64 in the presets."""
+    vocab_size: int = 4096
+    """Rows of the embedding that a token may use; the tokenizer's ids must lie below it. It is the size of the
+    tokenizer that is trained when `data.tokenizer` names none."""
+    vocab_multiple: int = 128
+    """The embedding has vocab_size rounded up to this multiple (independent of parallel.tp, which must divide it)."""
+    seq_length: int = 512
+    """Tokens per row (sample)."""
+    hidden_dropout: float = 0.0
+    """Dropout probability after the embedding, the attention output and the feed-forward output."""
+    attention_dropout: float = 0.0
+    """Dropout probability of the attention weights; above 0 only the reference attention path can serve."""
+    layernorm_epsilon: float = 1e-5
+    """Epsilon of every LayerNorm."""
+    embedding_init_std: float | None = None
+    """Standard deviation of the initial embedding; default sqrt(1 / (3 hidden_size)), GLM-130B's 0.0052."""
+    rope_base: float = 10000.0
+    """Base of the rotary angles."""
+    rope_2d: bool = False
+    """Rotate half of each head by the position and half by the block position (ChatGLM-6B); GLM-130B uses 1-D."""
+    rope_tables: RopeTables = RopeTables.fp32
+    """Precision of the rotary tables; fp16 only to continue GLM-130B's released weights."""
+    attention: AttentionPath = AttentionPath.auto
+    """auto: flex on CUDA, sdpa on CPU, reference with attention dropout."""
+
+
+@dataclass
+class ParallelConfig:
+    """How the model is spread over processes; the data-parallel size is what remains of them."""
+
+    tp: int = 1
+    """Tensor-parallel size: each layer's matrices are cut over this many ranks."""
+    pp: int = 1
+    """Pipeline-parallel size: the layers are cut into this many stages."""
+    zero_stage: int = 1
+    """0: every rank keeps the whole optimizer state (fp32 only); 1: sharded over the data-parallel ranks."""
+    recompute: bool = False
+    """Recompute each layer's activations in the backward pass instead of keeping them."""
+
+
+@dataclass
+class BatchRampConfig:
+    """Growth of the global batch: `start`, then `increment` more at equal intervals over `samples` samples."""
+
+    start: int = 0
+    """Global batch size of the first step, in samples."""
+    increment: int = 0
+    """Growth of the global batch per interval, in samples."""
+    samples: int = 0
+    """Length of the whole ramp, in samples."""
+
+
+@dataclass
+class OptimConfig:
+    """AdamW and its schedules, all functions of the samples seen."""
+
+    micro_batch_size: int = 4
+    """Samples per data-parallel rank and forward pass."""
+    global_batch_size: int = 16
+    """Samples per optimizer step; micro_batch_size x gradient accumulation x data-parallel size."""
+    total_samples: int = 4096
+    """Length of the run, in samples; the last step is a whole one."""
+    schedule: Schedule = Schedule.cosine
+    """Shape of the learning rate after warm-up."""
+    lr: float = 1e-3
+    """Peak learning rate."""
+    min_lr: float | None = None
+    """Final learning rate; default lr / 10."""
+    warmup_samples: int | None = None
+    """Linear warm-up from 0, in samples; default 1 % of total_samples."""
+    decay_samples: int | None = None
+    """Samples seen when the learning rate reaches min_lr, constant after; default total_samples."""
+    wsd_decay_samples: int | None = None
+    """Length of the final decay of the wsd schedule, in samples; default 10 % of decay_samples."""
+    weight_decay: float = 0.1
+    """Decoupled weight decay; none on LayerNorm parameters and biases."""
+    beta1: float = 0.9
+    """Adam's first-moment decay."""
+    beta2: float = 0.95
+    """Adam's second-moment decay."""
+    eps: float = 1e-8
+    """Adam's epsilon."""
+    clip: float = 1.0
+    """Largest global gradient norm; 0: no clipping."""
+    batch_ramp: BatchRampConfig | None = None
+    """Batch-size warm-up; None: no ramp."""
+
+
+@dataclass
+class CheckpointConfig:
+    """When checkpoints are written, kept and read."""
+
+    save_every_samples: int | None = None
+    """Interval in samples; default a tenth of total_samples. The last step is always saved."""
+    keep_last: int = 2
+    """How many of the newest checkpoints to keep."""
+    keep_every_samples: int | None = None
+    """Also keep, for ever, the first checkpoint at or after each multiple of this many samples."""
+    resume: str = "auto"
+    """auto: continue if the run folder has a checkpoint; never: refuse if it has one; or a checkpoint's path."""
+    init_from: str | None = None
+    """Checkpoint whose weights alone start a new run (optimizer, schedule and data position start anew)."""
+
+
+@dataclass
+class EvalConfig:
+    """Held-out loss during and after training."""
+
+    every_samples: int | None = None
+    """Interval in samples; default a quarter of total_samples. The end of the run is always evaluated."""
+    num_samples: int = 64
+    """Validation rows per evaluation, the same ones each time."""
+
+
+@dataclass
+class DataConfig:
+    """The corpora and their tokenizer."""
+
+    paths: list[str] = field(default_factory=lambda: ["python-docs"])
+    """Each a .jsonl, .txt or .parquet file (also .gz, .zst), a prefix of token shards, the name of a Hugging Face data
+    set, or `python-docs`: the documentation that comes with every Python."""
+    weights: list[float] | None = None
+    """Sampling weight of each path; default: by size."""
+    valid_paths: list[str] | None = None
+    """Validation corpora; default: documents held out of `paths` by a fixed key when they are prepared."""
+    valid_fraction: float = 0.05
+    """Share of documents that are held out when a corpus is prepared."""
+    tokenizer: str | None = None
+    """hf:FILE, sp:FILE, icetk:FILE or bytes; default: a BPE of model.vocab_size trained on the corpus."""
+    text_key: str = "text"
+    """Field of a .jsonl record, .parquet row or data set that holds the text."""
+    skip_samples: list[list[int]] = field(default_factory=list)
+    """Ranges [a, b) of drawn sample indices that are never trained on."""
+    accept_changed: bool = False
+    """Resume although the shards differ from those that the checkpoint was trained on."""
+    cache_dir: str | None = None
+    """Where corpora are prepared; default the user's cache folder (XDG_CACHE_HOME or ~/.cache)."""
+
+
+@dataclass
+class ObjectiveConfig:
+    """Autoregressive blank infilling. GLM (Du et al. 2022), section 2.1; GLM-130B, section 2.2."""
+
+    gmask_share: float = 0.7
+    """Share of rows with the [gMASK] objective; the others are [MASK] rows."""
+    slice_rule: SliceRule = SliceRule.fit
+    """fit: every stored token used exactly once an epoch, nothing truncated; glm_130b: 2000-token rows as the original."""
+    windows_per_row: int = 4
+    """Independent segments packed into a [MASK] row."""
+    mask_fraction: float = 0.15
+    """Share of a slice's tokens that is hidden in a [MASK] segment."""
+    mean_span_length: float = 3.0
+    """Poisson mean of the span lengths, in tokens."""
+    max_span_length: int = 39
+    """Longest span, in tokens."""
+    short_segment_probability: float = 0.02
+    """Probability that a [MASK] slice is shortened (glm_130b) or split in two (fit) at a random length."""
+    single_span_probability: float = 0.02
+    """Probability that a [MASK] segment hides one span only."""
+    gmask_min_fraction: float = 0.2
+    """The [gMASK] target's length is uniform between this share of the row and the whole row."""
+    loss_weighting: LossWeighting = LossWeighting.row
+    """row: each row counts the mean over its own targets; token: each target token of the global batch counts the same."""
+
+
+@dataclass
+class StabilityConfig:
+    """What keeps a large run from diverging. GLM-130B, section 3."""
+
+    embedding_shrink: list[list[float]] = field(default_factory=lambda: [[0, 0.1]])
+    """Embedding gradient shrink alpha as points [samples_seen, alpha], linear between them, constant after the last."""
+    initial_loss_scale: float = 65536.0
+    """First loss scale of fp16."""
+    loss_scale_window: int = 200
+    """Steps without overflow before the fp16 loss scale doubles."""
+    loss_scale_hysteresis: int = 2
+    """Overflows before the fp16 loss scale halves."""
+    min_loss_scale: float = 1.0
+    """Smallest fp16 loss scale."""
+    max_skipped_steps: int = 50
+    """Consecutive steps skipped for overflow or NaN before the run stops with an error."""
+
+
+@dataclass
+class LogConfig:
+    """What the run says while it trains."""
+
+    every_steps: int = 10
+    """Console line every this many steps; metrics.jsonl and wandb always get every step."""
+    progress_bar: ProgressBar = ProgressBar.auto
+    """A bar with loss, tokens/s and time left."""
+    wandb: Wandb = Wandb.off
+    """Weights & Biases tracking."""
+    wandb_project: str = "glm-pretraining"
+    """wandb project."""
+    wandb_entity: str | None = None
+    """wandb entity; None: the account's default."""
+
+
+@dataclass
+class ClusterConfig:
+    """Where the run is meant to run: used by `python -m launch`, and by the MFU metric."""
+
+    nodes: int = 1
+    """Number of nodes."""
+    gpus_per_node: int = 1
+    """Ranks per node (GPUs, or processes on a CPU node)."""
+    partition: str | None = None
+    """SLURM partition."""
+    account: str | None = None
+    """SLURM account."""
+    time: str = "24:00:00"
+    """SLURM time limit, [D-]HH:MM:SS."""
+    peak_tflops: float | None = None
+    """Dense peak of one device in TFLOP/s, for MFU and HFU; None: known for common GPUs, else MFU is null."""
+
+
+@dataclass
+class Config:
+    """A whole run."""
+
+    experiment: str = "default"
+    """The experiment file that was composed; the run's default name."""
+    seed: int = 1234
+    """Seeds the initial weights, dropout and the data order."""
+    device: DeviceKind = DeviceKind.auto
+    """auto: CUDA where a GPU is visible."""
+    precision: Precision = Precision.auto
+    """auto: what the device does fast, resolved once at the first start and stored in the run folder."""
+    deterministic: bool = False
+    """CUDA: use deterministic kernels, so that two equal runs are byte-equal (costs speed); CPU runs always are."""
+    run: RunConfig = field(default_factory=RunConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    parallel: ParallelConfig = field(default_factory=ParallelConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    stability: StabilityConfig = field(default_factory=StabilityConfig)
+    log: LogConfig = field(default_factory=LogConfig)
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)

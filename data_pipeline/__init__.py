@@ -1,0 +1,1 @@
+"""The data: index in, sample out, NumPy only."""

@@ -1,0 +1,1 @@
+"""The model: a pure function of tensors and a tensor-parallel group."""

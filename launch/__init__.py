@@ -1,0 +1,1 @@
+"""Scripts and estimates on paper: renders, computes and checks, never trains."""

@@ -1,0 +1,1 @@
+"""The run: composes configuration, data and model into training on the Megatron-DeepSpeed engine."""
