@@ -273,7 +273,7 @@ class ObjectiveConfig:
 class StabilityConfig:
     """What keeps a large run from diverging. GLM-130B, section 3."""
 
-    embedding_shrink: list[list[float]] = field(default_factory=lambda: [[0, 0.1]])
+    embedding_shrink: list[list[float]] = field(default_factory=lambda: [[0.0, 0.1]])
     """Embedding gradient shrink alpha as points [samples_seen, alpha], linear between them, constant after the last."""
     initial_loss_scale: float = 65536.0
     """First loss scale of fp16."""

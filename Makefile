@@ -1,0 +1,14 @@
+.PHONY: check format test
+
+check:
+	ruff check .
+	ruff format --check .
+	basedpyright
+	codespell --skip "*.json,LICENSE,*.model" configs data_pipeline glm launch train tests docs benchmarks README.md CONTRIBUTING.md CHANGELOG.md
+
+format:
+	ruff check --fix .
+	ruff format .
+
+test:
+	pytest --durations=10

@@ -1,0 +1,272 @@
+"""What follows from a configuration by arithmetic: computed here, never configured, printed at the start of a run.
+
+The sentence to remember:  global_batch_size == micro_batch_size * grad_accum * dp.
+"""
+
+import math
+from dataclasses import dataclass
+
+from configs.schema import Config, LossWeighting, ModelConfig, OptimConfig
+
+# The slice of a [MASK] segment in the `fit` rule: 456 of 512 tokens leave room for the markers of 28 spans, more than
+# all but 0.5 % of the span plans need.
+FIT_SLICE_OF_512 = 456
+
+
+@dataclass(frozen=True)
+class RampLevel:
+    """A stretch of the run with one batch size."""
+
+    first_sample: int
+    num_steps: int
+    batch_size: int
+
+
+# --- the run
+
+
+def run_name(config: Config) -> str:
+    """Name of the run: its own or the experiment's."""
+    return config.run.name or config.experiment
+
+
+def run_dir(config: Config) -> str:
+    """Folder of the run."""
+    return config.run.dir or f"runs/{run_name(config)}"
+
+
+def save_every_samples(config: Config) -> int:
+    """Checkpoint interval in samples: a tenth of the run unless set."""
+    return config.checkpoint.save_every_samples or max(config.optim.total_samples // 10, 1)
+
+
+def eval_every_samples(config: Config) -> int:
+    """Evaluation interval in samples: a quarter of the run unless set."""
+    return config.eval.every_samples or max(config.optim.total_samples // 4, 1)
+
+
+# --- parallelism
+
+
+def data_parallel_size(config: Config, world_size: int) -> int:
+    """Number of model replicas among `world_size` ranks."""
+    return world_size // (config.parallel.tp * config.parallel.pp)
+
+
+def planned_world_size(config: Config) -> int:
+    """Ranks that the configuration speaks of: the cluster's, or at least one whole model."""
+    model_parallel = config.parallel.tp * config.parallel.pp
+    cluster = config.cluster.nodes * config.cluster.gpus_per_node
+    return max(cluster, model_parallel)
+
+
+def grad_accum(optim: OptimConfig, dp: int, batch_size: int) -> int:
+    """Micro-batches per step and replica."""
+    return batch_size // (optim.micro_batch_size * dp)
+
+
+def stage_bounds(num_layers: int, pp: int) -> list[int]:
+    """Cut the list [embedding, layers, final norm, head] into stages.
+
+    Embedding, head and each layer count 1, the final norm 0 (GLM-130B, section 2.3: 9 x 8 - 2 = 70 layers). The
+    choice among equally balanced cuts is that of DeepSpeed's `partition_balanced`, so that this page of arithmetic
+    tells what the engine does.
+
+    Returns:
+        pp + 1 list indices; stage s holds entries [bounds[s], bounds[s + 1]).
+    """
+    return _balanced([1] * (num_layers + 1) + [0, 1], pp)
+
+
+def _balanced(weights: list[int], num_parts: int) -> list[int]:
+    """Minimise (largest part - smallest part) by dynamic programming; later cuts win ties."""
+    size = len(weights)
+    if size <= num_parts:
+        return [min(part, size) for part in range(num_parts + 1)]
+    prefix = [0]
+    for weight in weights:
+        prefix.append(prefix[-1] + weight)
+    infinity = math.inf
+    largest = [[infinity] * (num_parts + 1) for _ in range(size + 1)]
+    smallest = [[infinity] * (num_parts + 1) for _ in range(size + 1)]
+    cost = [[infinity] * (num_parts + 1) for _ in range(size + 1)]
+    cut = [[0] * (num_parts + 1) for _ in range(size + 1)]
+    largest[0][0] = cost[0][0] = 0
+    for stop in range(1, size + 1):
+        for parts in range(1, min(stop, num_parts) + 1):
+            for start in range(stop):
+                part = prefix[stop] - prefix[start]
+                high = max(largest[start][parts - 1], part)
+                low = min(smallest[start][parts - 1], part)
+                if cost[stop][parts] >= high - low:
+                    cost[stop][parts] = high - low
+                    largest[stop][parts], smallest[stop][parts] = high, low
+                    cut[stop][parts] = start
+    bounds = [size]
+    for parts in range(num_parts, 0, -1):
+        bounds.append(cut[bounds[-1]][parts])
+    return bounds[::-1]
+
+
+def pipeline_bubble(pp: int, num_micro_batches: int) -> float:
+    """Idle share of a 1F1B step: (p - 1) / (m + p - 1). GLM-130B, appendix B.4."""
+    return (pp - 1) / (num_micro_batches + pp - 1)
+
+
+# --- the model's size
+
+
+def padded_vocab_size(model: ModelConfig) -> int:
+    """Rows of the embedding: vocab_size rounded up to vocab_multiple."""
+    return -(-model.vocab_size // model.vocab_multiple) * model.vocab_multiple
+
+
+def head_size(model: ModelConfig) -> int:
+    """Width of one attention head."""
+    return model.hidden_size // model.num_heads
+
+
+def embedding_init_std(model: ModelConfig) -> float:
+    """Standard deviation of the initial embedding; GLM-130B's 0.0052 is sqrt(1 / (3 * 12288))."""
+    return model.embedding_init_std or math.sqrt(1 / (3 * model.hidden_size))
+
+
+def layer_parameters(model: ModelConfig, tp: int = 1) -> int:
+    """Parameters of one layer on one tensor-parallel rank: attention, GeGLU, two LayerNorms."""
+    hidden, ffn = model.hidden_size, model.ffn_size
+    cut = (
+        (3 * hidden * hidden + 3 * hidden)  # query, key, value with bias
+        + hidden * hidden  # attention output
+        + 2 * (hidden * ffn + ffn)  # value and gate halves with bias
+        + ffn * hidden  # feed-forward output
+    )
+    replicated = 2 * hidden + 4 * hidden  # biases of the two outputs; weight and bias of two norms
+    return cut // tp + replicated
+
+
+def stage_parameters(model: ModelConfig, pp: int, tp: int = 1) -> list[int]:
+    """Parameters that one rank of each stage holds; the tied head is a second copy on the last stage."""
+    entries = (
+        [padded_vocab_size(model) * model.hidden_size // tp]
+        + [layer_parameters(model, tp)] * model.num_layers
+        + [2 * model.hidden_size]
+    )
+    head = model.num_layers + 2
+    bounds = stage_bounds(model.num_layers, pp)
+    counts = []
+    for start, stop in zip(bounds, bounds[1:], strict=False):
+        held = sum(entries[start : min(stop, head)])
+        has_head_alone = start <= head < stop and start > 0
+        counts.append(held + (entries[0] if has_head_alone else 0))
+    return counts
+
+
+def parameters(model: ModelConfig) -> int:
+    """Exact parameter count, the tied head counted once."""
+    embedding = padded_vocab_size(model) * model.hidden_size
+    return embedding + model.num_layers * layer_parameters(model) + 2 * model.hidden_size
+
+
+def flops_per_sample(model: ModelConfig, recompute: bool = False) -> float:
+    """Floating-point operations to train one row, forward and backward.
+
+    24 B s L h^2 (1 + s / 6h + V / 16Lh) per pass of weight 4 with recompute, 3 without, where the feed-forward of
+    8/3 h with GeGLU costs what a plain one of 4h does. Narayanan et al. 2021; GLM-130B's log counts the same way.
+    """
+    hidden, layers, seq = model.hidden_size, model.num_layers, model.seq_length
+    attention = 1 + seq / (6 * hidden)
+    feed_forward = (3 * model.ffn_size) / (8 * hidden)  # 1 at ffn = 8/3 hidden
+    layer = 24 * seq * hidden**2 * (attention / 1 + 2 * (feed_forward - 1) / 3)
+    head = 2 * seq * hidden * padded_vocab_size(model)
+    return layers * layer * (4 if recompute else 3) + 3 * head
+
+
+# --- schedules
+
+
+def min_lr(optim: OptimConfig) -> float:
+    """Final learning rate."""
+    return optim.lr / 10 if optim.min_lr is None else optim.min_lr
+
+
+def warmup_samples(optim: OptimConfig) -> int:
+    """Length of the linear warm-up: 1 % of the run unless set."""
+    return optim.total_samples // 100 if optim.warmup_samples is None else optim.warmup_samples
+
+
+def decay_samples(optim: OptimConfig) -> int:
+    """Samples seen when the learning rate reaches its minimum: the end of the run unless set."""
+    return optim.total_samples if optim.decay_samples is None else optim.decay_samples
+
+
+def wsd_decay_samples(optim: OptimConfig) -> int:
+    """Length of the wsd schedule's final decay: a tenth of decay_samples unless set."""
+    return decay_samples(optim) // 10 if optim.wsd_decay_samples is None else optim.wsd_decay_samples
+
+
+def num_increments(optim: OptimConfig) -> int:
+    """How often the batch grows during the ramp."""
+    ramp = optim.batch_ramp
+    return 0 if ramp is None else (optim.global_batch_size - ramp.start) // ramp.increment
+
+
+def batch_size_at(optim: OptimConfig, samples_seen: int) -> int:
+    """Global batch size of the step that starts at `samples_seen`.
+
+    The ramp lasts `samples` samples in equal stretches: start + increment * floor(samples_seen / stretch).
+    """
+    ramp = optim.batch_ramp
+    if ramp is None or samples_seen >= ramp.samples:
+        return optim.global_batch_size
+    grown = samples_seen * num_increments(optim) // ramp.samples
+    return min(ramp.start + ramp.increment * grown, optim.global_batch_size)
+
+
+def ramp_levels(optim: OptimConfig) -> list[RampLevel]:
+    """The run as stretches of equal batch size, in order."""
+    levels: list[RampLevel] = []
+    seen, increments = 0, num_increments(optim)
+    while seen < optim.total_samples:
+        size = batch_size_at(optim, seen)
+        end = optim.total_samples
+        if optim.batch_ramp is not None and size < optim.global_batch_size:
+            grown = (size - optim.batch_ramp.start) // optim.batch_ramp.increment + 1
+            end = min(end, -(-grown * optim.batch_ramp.samples // increments))
+        num_steps = max(-(-(end - seen) // size), 1)
+        levels.append(RampLevel(seen, num_steps, size))
+        seen += num_steps * size
+    return levels
+
+
+def num_steps(optim: OptimConfig) -> int:
+    """Optimizer steps of the whole run."""
+    return sum(level.num_steps for level in ramp_levels(optim))
+
+
+def step_of(optim: OptimConfig, samples_seen: int) -> int:
+    """Steps done when `samples_seen` samples are seen (rounded down to whole steps)."""
+    steps = 0
+    for level in ramp_levels(optim):
+        inside = (samples_seen - level.first_sample) // level.batch_size
+        if inside <= level.num_steps:
+            return steps + max(inside, 0)
+        steps += level.num_steps
+    return steps
+
+
+# --- rows
+
+
+def window_length(config: Config) -> int:
+    """Tokens of one [MASK] segment's window."""
+    return config.model.seq_length // config.objective.windows_per_row
+
+
+def slice_length(window: int) -> int:
+    """Stored tokens of one [MASK] segment in the `fit` rule: 456 of 512, in multiples of 8."""
+    return max(window * FIT_SLICE_OF_512 // 512 // 8 * 8, 1)
+
+
+def counts_tokens(config: Config) -> bool:
+    """True if the loss weighs target tokens rather than rows."""
+    return config.objective.loss_weighting is LossWeighting.token

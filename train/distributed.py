@@ -1,0 +1,162 @@
+"""Process groups: PyTorch, DeepSpeed and Megatron-core brought up together, agreed, and taken down again.
+
+Both libraries keep their groups in module globals. They cannot be removed, only fenced: `distributed_session` starts
+them, checks that they place every rank as train/topology.py says, and clears them on the way out, so that one process
+can open several sessions one after the other (the tests do).
+"""
+
+import contextlib
+import datetime
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import deepspeed
+import deepspeed.comm.comm
+import deepspeed.ops
+import torch
+import torch.distributed as dist
+from deepspeed.runtime.pipe.topology import PipeModelDataParallelTopology
+from megatron.core import parallel_state
+
+from configs.errors import DistributedError
+from train.topology import Topology
+from train.world import World, has_rendezvous
+
+# Longer than the slowest thing one rank does alone (writing a checkpoint, compiling a kernel).
+TIMEOUT = datetime.timedelta(minutes=30)
+
+
+@dataclass(frozen=True)
+class Session:
+    """The groups of a running session and the few collectives that the trainer itself needs."""
+
+    topology: Topology
+    device: torch.device
+    control_group: dist.ProcessGroup
+    """gloo over all ranks: carries the trainer's own numbers beside the engine's traffic."""
+    dp_group: dist.ProcessGroup
+    """gloo over the replicas of this rank's shard."""
+
+    def sum(self, values: list[float]) -> list[float]:
+        """Add up `values` element by element over all ranks, in float64."""
+        return self._reduce(values, dist.ReduceOp.SUM, self.control_group)
+
+    def max(self, values: list[float]) -> list[float]:
+        """Largest of `values`, element by element, over all ranks."""
+        return self._reduce(values, dist.ReduceOp.MAX, self.control_group)
+
+    def sum_over_replicas(self, values: list[float]) -> list[float]:
+        """Add up `values` over the data-parallel ranks of this shard."""
+        return self._reduce(values, dist.ReduceOp.SUM, self.dp_group)
+
+    def barrier(self) -> None:
+        """Wait for every rank."""
+        dist.barrier(group=self.control_group)
+
+    @staticmethod
+    def _reduce(
+        values: list[float], operation: dist.ReduceOp.RedOpType, group: dist.ProcessGroup
+    ) -> list[float]:
+        tensor = torch.tensor(values, dtype=torch.float64)
+        dist.all_reduce(tensor, op=operation, group=group)
+        return tensor.tolist()
+
+
+@contextlib.contextmanager
+def distributed_session(
+    world: World, topology: Topology, device: torch.device
+) -> Iterator[Session]:
+    """Open the process groups of a run; closes them whatever happens.
+
+    Args:
+        world: this process.
+        topology: the grid that the groups must match.
+        device: cpu (gloo) or this rank's cuda device (nccl).
+
+    Raises:
+        DistributedError: the ranks cannot meet, or a library places them differently.
+    """
+    _start_torch(world, device)
+    try:
+        _start_deepspeed(device)
+        parallel_state.initialize_model_parallel(
+            tensor_model_parallel_size=topology.tp, pipeline_model_parallel_size=topology.pp
+        )
+        _check_agreement(topology)
+        yield Session(topology, device, _control_group(device), _replica_group(topology, device))
+    finally:
+        parallel_state.destroy_model_parallel()
+        deepspeed.comm.comm.cdb = None
+        dist.destroy_process_group()
+
+
+def deepspeed_grid(topology: Topology) -> PipeModelDataParallelTopology:
+    """Build DeepSpeed's description of the same grid."""
+    return PipeModelDataParallelTopology(
+        num_pp=topology.pp, num_mp=topology.tp, num_dp=topology.dp
+    )
+
+
+def _start_torch(world: World, device: torch.device) -> None:
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    if world.size == 1 and not has_rendezvous():
+        dist.init_process_group(
+            backend, store=dist.HashStore(), rank=0, world_size=1, timeout=TIMEOUT
+        )
+        return
+    try:
+        dist.init_process_group(
+            backend, rank=world.rank, world_size=world.size, timeout=TIMEOUT
+        )
+    except (RuntimeError, ValueError) as error:
+        raise DistributedError(f"[rank {world.rank}] the ranks could not meet: {error}") from error
+
+
+def _start_deepspeed(device: torch.device) -> None:
+    if device.type == "cpu":
+        # DeepSpeed 0.19 compiles a shared-memory kernel here and crashes without a compiler; gloo needs none.
+        vars(deepspeed.ops)["__compatible_ops__"] = {}
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    deepspeed.init_distributed(backend, auto_mpi_discovery=False, verbose=False)
+
+
+def _check_agreement(topology: Topology) -> None:
+    """Compare this rank's place in our grid with Megatron-core's and DeepSpeed's."""
+    ours = (topology.tp_rank, topology.pp_rank, topology.dp_rank)
+    megatron = (
+        parallel_state.get_tensor_model_parallel_rank(),
+        parallel_state.get_pipeline_model_parallel_rank(),
+        parallel_state.get_data_parallel_rank(),
+    )
+    place = deepspeed_grid(topology).get_coord(topology.rank)
+    if not ours == megatron == (place.model, place.pipe, place.data):
+        raise DistributedError(
+            f"[{topology}] Megatron-core places this rank at (tp, pp, dp) = {megatron} and DeepSpeed at "
+            f"{(place.model, place.pipe, place.data)}. These library versions do not fit together; "
+            "install the ranges that setup.py names."
+        )
+
+
+def _control_group(device: torch.device) -> dist.ProcessGroup:
+    if device.type == "cpu":
+        group = dist.group.WORLD
+        assert group is not None
+        return group
+    return dist.new_group(backend="gloo", timeout=TIMEOUT)
+
+
+def _replica_group(topology: Topology, device: torch.device) -> dist.ProcessGroup:
+    if device.type == "cpu":
+        return parallel_state.get_data_parallel_group()
+    own = None
+    for pp_rank in range(topology.pp):
+        for tp_rank in range(topology.tp):
+            ranks = [
+                (pp_rank * topology.dp + dp_rank) * topology.tp + tp_rank
+                for dp_rank in range(topology.dp)
+            ]
+            group = dist.new_group(ranks, backend="gloo", timeout=TIMEOUT)
+            if topology.rank in ranks:
+                own = group
+    assert own is not None
+    return own

@@ -1,0 +1,117 @@
+"""Which process this is: the one place that turns the launcher's environment into names.
+
+Understands torchrun (RANK, LOCAL_RANK, WORLD_SIZE), srun (SLURM_PROCID, ...) and a plain process. It imports nothing
+heavy, so that a mistake in the command line is reported before PyTorch is loaded.
+"""
+
+import ctypes
+import os
+import signal
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from configs.errors import ConfigError
+
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True)
+class World:
+    """One process among those that train together."""
+
+    rank: int = 0
+    """Global rank, 0 .. size - 1."""
+    local_rank: int = 0
+    """Rank within the node: the index of its GPU."""
+    size: int = 1
+    """Number of processes."""
+    launcher: str = "none"
+    """torchrun, slurm or none."""
+
+    @property
+    def is_main(self) -> bool:
+        """True on the rank that speaks and writes the run folder."""
+        return self.rank == 0
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None) -> "World":
+        """Read the launcher's variables.
+
+        Raises:
+            ConfigError: the variables of a launcher are there, but incomplete.
+        """
+        variables = os.environ if environment is None else environment
+        if "WORLD_SIZE" in variables:
+            launcher = "torchrun" if "TORCHELASTIC_RUN_ID" in variables else "env"
+            return cls._from_names(variables, "RANK", "LOCAL_RANK", "WORLD_SIZE", launcher)
+        if int(variables.get("SLURM_NTASKS", "1")) > 1 and "SLURM_STEP_ID" in variables:
+            return cls._from_names(
+                variables, "SLURM_PROCID", "SLURM_LOCALID", "SLURM_NTASKS", "slurm"
+            )
+        return cls()
+
+    @classmethod
+    def _from_names(
+        cls, variables: Mapping[str, str], rank: str, local_rank: str, size: str, launcher: str
+    ) -> "World":
+        missing = [name for name in (rank, local_rank, size) if name not in variables]
+        if missing:
+            raise ConfigError(
+                [
+                    f"{', '.join(missing)} not set although other launcher variables are. Start several "
+                    "processes with: torchrun --standalone --nproc-per-node N -m train"
+                ]
+            )
+        return cls(int(variables[rank]), int(variables[local_rank]), int(variables[size]), launcher)
+
+
+def prepare_environment(world: World, device: str) -> None:
+    """Set what the libraries read from the environment while they are imported.
+
+    Args:
+        world: this process.
+        device: "cpu" or "cuda".
+    """
+    # DeepSpeed picks its accelerator at import; left alone it takes CUDA wherever a GPU is visible.
+    os.environ["DS_ACCELERATOR"] = device
+    # PipelineModule reads LOCAL_RANK; torch.distributed's env:// reads the others (srun sets none of them).
+    os.environ.setdefault("RANK", str(world.rank))
+    os.environ.setdefault("LOCAL_RANK", str(world.local_rank))
+    os.environ.setdefault("WORLD_SIZE", str(world.size))
+    # Megatron-core 0.16 asks for this on GPUs before Blackwell when tensor parallelism is used.
+    os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "1")
+    if device == "cuda":
+        # Lets deterministic matrix products run where the run asks for them; must be set before CUDA starts.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
+
+def has_rendezvous() -> bool:
+    """True if the launcher said where the ranks meet (MASTER_ADDR and MASTER_PORT)."""
+    return "MASTER_ADDR" in os.environ and "MASTER_PORT" in os.environ
+
+
+def threads_are_chosen() -> bool:
+    """True if the user or the launcher fixed the number of CPU threads."""
+    return "OMP_NUM_THREADS" in os.environ
+
+
+def die_with_parent(world: World) -> None:
+    """Ask Linux to kill this rank when its launcher dies.
+
+    Without this a killed torchrun leaves its ranks training as orphans, and the next start finds the run in use.
+    """
+    if world.launcher != "torchrun":
+        return
+    try:
+        libc = ctypes.CDLL(None, use_errno=True)
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    except (OSError, AttributeError):
+        return  # not Linux: torchrun's own clean-up is all there is
+    if os.getppid() == 1:
+        os.kill(os.getpid(), signal.SIGKILL)  # it died before the request was made
+
+
+def host() -> str:
+    """Name of this machine."""
+    return socket.gethostname()
