@@ -1,0 +1,76 @@
+"""Segments into rows: a sample is one row of seq_length tokens, 1 window or 4, padded at the end of each window."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from data_pipeline.blanks import Segment
+from data_pipeline.objective import Objective
+
+
+class Sample(NamedTuple):
+    """One row; arrays are (seq_length,)."""
+
+    tokens: np.ndarray
+    """int64 input ids."""
+    targets: np.ndarray
+    """int64 ids to predict; `<pad>` where there is no loss."""
+    loss_mask: np.ndarray
+    """bool, True where the loss counts."""
+    position_ids: np.ndarray
+    """int64, restart in every segment."""
+    block_position_ids: np.ndarray
+    """int64, 0 in the context, 1.. in targets."""
+    segment_ids: np.ndarray
+    """int64, 1.. in order; 0 is padding."""
+    is_context: np.ndarray
+    """bool."""
+    objective: Objective
+    index: int
+    """Position in the data stream."""
+    redraws: int
+    """Span plans that were drawn again because they did not fit."""
+
+
+def pack_row(
+    windows: list[list[Segment]],
+    seq_length: int,
+    pad_token_id: int,
+    objective: Objective,
+    index: int,
+    redraws: int = 0,
+) -> Sample:
+    """Lay segments into equal windows of one row.
+
+    Args:
+        windows: the segments of each window, in order; together they must fit it.
+        seq_length: length of the row; the number of windows divides it.
+        pad_token_id: fills what is left.
+        objective: of the row.
+        index: of the row.
+        redraws: rejected span plans.
+    """
+    window_length = seq_length // len(windows)
+    integers = {
+        "tokens": np.full(seq_length, pad_token_id, dtype=np.int64),
+        "targets": np.full(seq_length, pad_token_id, dtype=np.int64),
+        "position_ids": np.zeros(seq_length, dtype=np.int64),
+        "block_position_ids": np.zeros(seq_length, dtype=np.int64),
+    }
+    flags = {name: np.zeros(seq_length, dtype=bool) for name in ("loss_mask", "is_context")}
+    arrays = integers | flags
+    segment_ids = np.zeros(seq_length, dtype=np.int64)
+    segment_number = 0
+    for number, segments in enumerate(windows):
+        start = number * window_length
+        for segment in segments:
+            stop = start + len(segment)
+            assert stop <= (number + 1) * window_length, "a segment does not fit its window"
+            for name, array in arrays.items():
+                array[start:stop] = getattr(segment, name)
+            segment_number += 1
+            segment_ids[start:stop] = segment_number
+            start = stop
+    return Sample(
+        **arrays, segment_ids=segment_ids, objective=objective, index=index, redraws=redraws
+    )
