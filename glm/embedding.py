@@ -1,0 +1,81 @@
+"""Word embedding and tied output head, with embedding gradient shrink (EGS). GLM-130B, section 3.
+
+EGS multiplies the embedding's gradient by alpha and leaves its value alone:
+    E_used = alpha * E + (1 - alpha) * stop_gradient(E)
+written as a function with its own gradient, because the sum above rounds in half precision. It acts on the lookup and
+on the tied head, as the run did from 2022-05-29 on.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from configs.derive import embedding_init_std, padded_vocab_size
+from configs.schema import ModelConfig
+from glm.dropout import Dropout
+from glm.layout import SAMPLE, TARGET
+from glm.tensor_parallel import VocabEmbedding
+
+
+class ScaleGradient(torch.autograd.Function):
+    """Identity whose gradient is multiplied by a constant."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, factor: float) -> Tensor:
+        """Return `values` themselves."""
+        ctx.factor = factor
+        return values.view_as(values)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        """Scale the gradient."""
+        return gradients[0] * ctx.factor, None
+
+
+class WordEmbedding(nn.Module):
+    """First entry of the list, and (through `output_logits`) the last.
+
+    Args:
+        model: sizes and dropout.
+        seed: of the initial weights and of dropout.
+    """
+
+    def __init__(self, model: ModelConfig, seed: int) -> None:
+        super().__init__()
+        self.word_embeddings = VocabEmbedding(
+            padded_vocab_size(model),
+            model.hidden_size,
+            seed,
+            "word_embeddings",
+            embedding_init_std(model),
+        )
+        self.gradient_shrink = 1.0
+        self._dropout = Dropout(model.hidden_dropout, seed, -1, "embedding")
+
+    @property
+    def weight(self) -> nn.Parameter:
+        """(vocab_local, hidden)."""
+        return self.word_embeddings.weight
+
+    def forward(self, inputs: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """(tokens (batch, seq), layout (batch, 6, seq)) to (hidden (batch, seq, hidden), layout)."""
+        tokens, layout = inputs
+        hidden = ScaleGradient.apply(self.word_embeddings(tokens), self.gradient_shrink)
+        return self._dropout(hidden, layout[:, SAMPLE, 0]), layout
+
+
+def output_logits(embedding: WordEmbedding, inputs: tuple[Tensor, Tensor]) -> Tensor:
+    """The tied head: logits where, and only where, there is a target.
+
+    Args:
+        embedding: the tied module.
+        inputs: hidden (batch, seq, hidden), after the final norm, and layout.
+
+    Returns:
+        (targets, vocab_local), targets in row order.
+    """
+    hidden, layout = inputs
+    rows = hidden[layout[:, TARGET].bool()]
+    weight = ScaleGradient.apply(embedding.weight, embedding.gradient_shrink)
+    return embedding.word_embeddings.logits(rows, weight)

@@ -1,0 +1,105 @@
+"""The model is a list: embedding, layers, final norm, tied head.
+
+`GLMModel` runs the list in one process (generation, tests); train/engine.py hands the very same list to DeepSpeed's
+pipeline. DeepSpeed ties whole modules, so the head is the embedding module with another function, and the final norm
+is an entry of its own. GLM-130B, figure 2 and section 2.1.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+
+from configs.schema import ModelConfig
+from glm.embedding import WordEmbedding, output_logits
+from glm.layer import FinalNorm, GLMLayer
+from glm.tensor_parallel import ensure_initialised
+
+TIED_KEY = "embed"
+TIED_WEIGHT = "word_embeddings.weight"
+
+
+@dataclass(frozen=True)
+class LayerDef:
+    """One entry of the list, not built yet."""
+
+    cls: type[nn.Module]
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    tied_key: str | None = None
+    """Entries with the same key share one module."""
+    tied_weight: str = ""
+    """Path of the shared parameter inside the module."""
+    forward: Callable[..., Any] | None = None
+    """Called as forward(module, inputs); None: the module itself."""
+
+
+def layer_list(model: ModelConfig, seed: int) -> list[LayerDef]:
+    """Describe the model as num_layers + 3 entries."""
+    embedding = {"model": model, "seed": seed}
+    return [
+        LayerDef(WordEmbedding, embedding, TIED_KEY, TIED_WEIGHT),
+        *(
+            LayerDef(GLMLayer, {"model": model, "layer": layer, "seed": seed})
+            for layer in range(model.num_layers)
+        ),
+        LayerDef(FinalNorm, {"model": model}),
+        LayerDef(WordEmbedding, embedding, TIED_KEY, TIED_WEIGHT, output_logits),
+    ]
+
+
+def parameter_name(pipeline_name: str, num_layers: int) -> str:
+    """Stable name of a parameter, from the one that DeepSpeed's pipeline module gives it.
+
+    "tied_modules.embed.word_embeddings.weight" -> "word_embeddings.weight"; "3.mlp.dense_out.bias" ->
+    "layers.2.mlp.dense_out.bias"; entry num_layers + 1 is the final norm.
+    """
+    prefix = f"tied_modules.{TIED_KEY}."
+    if pipeline_name.startswith(prefix):
+        return pipeline_name[len(prefix) :]
+    entry, _, path = pipeline_name.partition(".")
+    if int(entry) == num_layers + 1:
+        return f"final_{path}"
+    return f"layers.{int(entry) - 1}.{path}"
+
+
+class GLMModel(nn.Module):
+    """The list, run in one process.
+
+    Args:
+        config: sizes and options.
+        seed: of the initial weights and of dropout.
+    """
+
+    def __init__(self, config: ModelConfig, seed: int) -> None:
+        super().__init__()
+        ensure_initialised()
+        self.config = config
+        self.embedding = WordEmbedding(config, seed)
+        self.layers = nn.ModuleList(
+            GLMLayer(config, layer, seed) for layer in range(config.num_layers)
+        )
+        self.final = FinalNorm(config)
+
+    def forward(self, tokens: Tensor, layout: Tensor) -> Tensor:
+        """Score the targets.
+
+        Args:
+            tokens: (batch, seq).
+            layout: (batch, 6, seq); its target field says where logits are wanted.
+
+        Returns:
+            (targets, vocab) logits.
+        """
+        state = self.embedding((tokens, layout))
+        for layer in self.layers:
+            state = layer(state)
+        return output_logits(self.embedding, self.final(state))
+
+    def stable_parameters(self) -> dict[str, nn.Parameter]:
+        """Parameters by the names that checkpoints use."""
+        named = {}
+        for name, parameter in self.named_parameters():
+            stable = name.removeprefix("embedding.").replace("final.norm.", "final_norm.")
+            named[stable] = parameter
+        return named

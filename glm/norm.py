@@ -1,0 +1,43 @@
+"""LayerNorm, with its statistics in fp32 whatever the parameters' type. GLM-130B, table 11.
+
+NVIDIA Apex's fused kernel is taken on CUDA where Apex is installed; torch's own kernel also accumulates in fp32.
+"""
+
+import importlib.util
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class LayerNorm(nn.Module):
+    """Normalise the last axis; weight 1 and bias 0 at the start."""
+
+    def __init__(self, hidden_size: int, epsilon: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(hidden_size))
+        self.bias = nn.Parameter(torch.zeros(hidden_size))
+        self._epsilon = epsilon
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """(..., hidden) to the same."""
+        if hidden.is_cuda and _FUSED is not None:
+            return _FUSED(hidden, self.weight, self.bias, self.weight.shape, self._epsilon)
+        return functional.layer_norm(
+            hidden, self.weight.shape, self.weight, self.bias, self._epsilon
+        )
+
+
+def _fused() -> Callable[..., Tensor] | None:
+    # `pip install apex` is an unrelated package without `normalization`.
+    if importlib.util.find_spec("apex") is None:
+        return None
+    try:
+        from apex.normalization.fused_layer_norm import fused_layer_norm_affine
+    except ImportError:
+        return None
+    return fused_layer_norm_affine
+
+
+_FUSED = _fused()

@@ -1,0 +1,116 @@
+"""What a batch's layout implies for every layer, worked out once per micro-batch.
+
+Attention needs to know where the segments lie, which rows can be folded, the mask, and the rotary tables. All layers
+of a stage share one layout tensor per micro-batch, so the plan is kept beside that tensor, weakly.
+"""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from configs.schema import RopeTables
+from glm.layout import BLOCK_POSITION, CONTEXT, POSITION, SEGMENT, may_attend
+from glm.rotary import rotary_tables
+
+_PLANS: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+
+# Rows are folded into windows of 1/2, 1/4 or 1/8 of their length.
+_FOLDS = (8, 4, 2)
+
+
+@dataclass(frozen=True)
+class Span:
+    """One segment of a row: tokens [start, stop), context up to `split`."""
+
+    row: int
+    start: int
+    split: int
+    stop: int
+
+
+@dataclass
+class RowPlan:
+    """Everything that attention derives from one layout (batch, 6, seq)."""
+
+    # The tensor itself would keep its own key alive; a view of its storage does not.
+    fields: Tensor
+    _tables: dict[Any, tuple[Tensor, Tensor]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, layout: Tensor) -> "RowPlan":
+        """The plan of a layout, made at the first call.
+
+        Object identity is a sound key: DeepSpeed clones what it receives or loads for every micro-batch.
+        """
+        plan = _PLANS.get(layout)
+        if plan is None:
+            plan = cls(layout.detach().view(layout.shape))
+            _PLANS[layout] = plan
+        return plan
+
+    def rotary(
+        self, head_size: int, base: float, is_2d: bool, tables: RopeTables
+    ) -> tuple[Tensor, Tensor]:
+        """Cosines and sines for a whole head: (batch, 1, seq, head_size) fp32 each."""
+        key = (head_size, base, is_2d, tables)
+        if key not in self._tables:
+            positions = self.fields[:, POSITION]
+            if is_2d:
+                halves = [
+                    rotary_tables(ids, head_size // 2, base, tables)
+                    for ids in (positions, self.fields[:, BLOCK_POSITION])
+                ]
+                cosines, sines = (torch.cat(parts, dim=-1) for parts in zip(*halves, strict=True))
+            else:
+                cosines, sines = rotary_tables(positions, head_size, base, tables)
+            self._tables[key] = (cosines, sines)
+        return self._tables[key]
+
+    @cached_property
+    def attention_mask(self) -> Tensor:
+        """(batch, 1, seq, seq) bool, True = may attend."""
+        return may_attend(self.fields)[:, None]
+
+    @cached_property
+    def spans(self) -> list[Span]:
+        """The segments of all rows; reads the layout back to the host, once."""
+        segments = self.fields[:, SEGMENT].cpu().numpy()
+        contexts = self.fields[:, CONTEXT].cpu().numpy()
+        found = []
+        for row, (ids, context) in enumerate(zip(segments, contexts, strict=True)):
+            edges = np.flatnonzero(np.diff(ids, prepend=0, append=0))
+            for start, stop in zip(edges, edges[1:], strict=False):
+                if ids[start] != 0:
+                    split = int(start + context[start:stop].sum())
+                    found.append(Span(row, int(start), split, int(stop)))
+        return found
+
+    @cached_property
+    def folded_rows(self) -> dict[int, int]:
+        """Rows whose segments lie within equal windows, with the number of windows: {row: fold}."""
+        seq = self.fields.shape[-1]
+        by_row: dict[int, list[Span]] = {}
+        for span in self.spans:
+            by_row.setdefault(span.row, []).append(span)
+        folds = {}
+        for row, spans in by_row.items():
+            for fold in _FOLDS:
+                window = seq // fold
+                if seq % fold == 0 and all(
+                    span.start // window == (span.stop - 1) // window for span in spans
+                ):
+                    folds[row] = fold
+                    break
+        return folds
+
+    def folded_mask(self, rows: Tensor, fold: int) -> Tensor:
+        """Mask of folded rows: (rows * fold, 1, window, window) bool."""
+        batch, fields, seq = self.fields[rows].shape
+        window = seq // fold
+        folded = self.fields[rows].view(batch, fields, fold, window).transpose(1, 2)
+        return may_attend(folded.reshape(batch * fold, fields, window))[:, None]
