@@ -26,6 +26,7 @@ from train.distributed import Session, deepspeed_grid
 from train.gradients import embedding_sum_of_squares
 from train.optimizer import build_optimizer
 from train.plan import StepPlan
+from train.zero import OptimizerState
 
 # (tokens, layout) for the first stage, (targets, loss_mask, row_weights, objectives) for the last.
 MicroBatch = tuple[tuple[torch.Tensor, ...], tuple[torch.Tensor, ...]]
@@ -72,6 +73,9 @@ class Engine:
                 config=deepspeed_config(config, session.topology.dp),
             )
         self._optimizer = self.deepspeed.optimizer
+        self.optimizer_state = OptimizerState(
+            self.deepspeed, self.module, config.model.num_layers, session.topology
+        )
         self._embeddings = [
             module for module in self.module.modules() if isinstance(module, WordEmbedding)
         ]

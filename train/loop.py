@@ -4,29 +4,50 @@ import math
 import time
 from dataclasses import dataclass
 
+from configs import derive
 from configs.errors import DistributedError
-from configs.schema import Config, LossWeighting
+from configs.schema import Config
 from data_pipeline.dataset import GLMDataset
 from data_pipeline.sampler import samples_drawn
 from glm.loss import ObjectiveSums
 from train.batches import BatchStream, StepBatches, micro_batches_of
 from train.checkpoint import Saver
+from train.device import peak_memory_gib, peak_tflops, synchronize
 from train.distributed import Session
 from train.engine import Engine, StepOutcome
-from train.evaluate import evaluate, share_of
-from train.metrics import StepMetrics
+from train.evaluation import evaluate, share_of
+from train.metrics import Metrics, loss_metrics, metrics_line, speed_metrics
 from train.plan import StepPlan, TrainingPlan
 from train.progress import Progress
+from train.run_folder import RunFolder
 from train.stop import StopSignal
 from train.trackers import Trackers
 
 
+@dataclass(frozen=True)
+class Agreed:
+    """What all ranks know about a step after talking to each other."""
+
+    sums: ObjectiveSums
+    grad_norm: float
+    grad_norm_embedding: float
+    was_skipped: bool
+    loss_scale: float | None
+    target_fraction: float
+    seconds: float
+    rank_seconds_max: float
+    rank_seconds_min: float
+    wait_seconds: float
+    stop_requested: bool
+
+
 @dataclass
 class Trainer:
-    """What the loop composes; built by train/main.py."""
+    """What the loop composes; built by train/run.py."""
 
     config: Config
     session: Session
+    folder: RunFolder
     plan: TrainingPlan
     engine: Engine
     batches: BatchStream
@@ -39,7 +60,7 @@ class Trainer:
         """Train from `progress` to the end.
 
         Returns:
-            The position reached, and True if the run was asked to stop before its end.
+            The position reached, and True if the run was stopped before its end.
 
         Raises:
             DistributedError: ranks disagree, or too many steps in a row were skipped.
@@ -47,35 +68,153 @@ class Trainer:
         skipped_in_a_row = 0
         while not self.plan.is_finished(progress.samples_seen):
             step = self.plan.step_at(progress.samples_seen)
-            before = progress
-            started = time.perf_counter()
-            batches = self.batches.next_step()
-            outcome = self.engine.train_step(step, self._micro_batches(step, batches))
-            agreed = self._agree(step, batches, outcome, time.perf_counter() - started)
-            progress = self._advance(progress, step, agreed)
+            agreed = self._train(step)
+            before, progress = progress, self._advance(progress, step, agreed)
             skipped_in_a_row = skipped_in_a_row + 1 if agreed.was_skipped else 0
             self._check_skips(skipped_in_a_row)
 
             finished = self.plan.is_finished(progress.samples_seen)
-            stopping = agreed.stop_requested or self._reached_stop(progress)
+            stopping = agreed.stop_requested or self._has_reached_stop(progress)
             valid = None
             if finished or self.plan.eval_due(before.samples_seen, progress.samples_seen):
                 valid = self.evaluate()
             self.trackers.log(self._metrics(step, progress, agreed, valid))
-            if finished or stopping or self.plan.save_due(
-                before.samples_seen, progress.samples_seen
-            ):
-                self.saver.save(progress)
+            save_due = self.plan.save_due(before.samples_seen, progress.samples_seen)
+            if finished or stopping or save_due:
+                self._save(progress)
             if stopping and not finished:
                 return progress, True
         return progress, False
 
     def evaluate(self) -> ObjectiveSums:
         """Held-out loss of the current weights."""
+        micro_batch_size = self.config.optim.micro_batch_size
         return evaluate(
-            self.engine,
-            self.session,
-            self.validation,
-            self.config.eval,
-            self.config.optim.micro_batch_size,
+            self.engine, self.session, self.validation, self.config.eval, micro_batch_size
         )
+
+    def _train(self, step: StepPlan) -> Agreed:
+        started = time.perf_counter()
+        batches = self.batches.next_step()
+        targets_per_mean = 0.0
+        if derive.counts_tokens(self.config):
+            targets = self.session.sum_over_replicas([batches.num_targets])[0]
+            micro_batch_size = self.config.optim.micro_batch_size
+            targets_per_mean = targets * micro_batch_size / step.num_samples
+        weighting = self.config.objective.loss_weighting
+        outcome = self.engine.train_step(
+            step, micro_batches_of(batches, weighting, targets_per_mean)
+        )
+        synchronize(self.session.device)
+        return self._agree(step, batches, outcome, time.perf_counter() - started)
+
+    def _agree(
+        self, step: StepPlan, batches: StepBatches, outcome: StepOutcome, seconds: float
+    ) -> Agreed:
+        """One sum and one maximum over all ranks: losses, norms, checksums, times, requests to stop."""
+        topology = self.session.topology
+        is_counted = topology.is_last_stage and topology.tp_rank == 0
+        sums = share_of(outcome.sums, self.session)
+        targets = float(batches.num_targets) if is_counted else 0.0
+        *sums, squares, targets = self.session.sum(
+            [*sums, outcome.embedding_sum_of_squares, targets]
+        )
+        unknown = [-math.inf] * (2 * topology.dp)
+        if topology.reads_data:
+            unknown[topology.dp_rank] = batches.checksum
+            unknown[topology.dp + topology.dp_rank] = -batches.checksum
+        stop_requested = float(self.stop.reason is not None)
+        largest = self.session.max([stop_requested, seconds, -seconds, *unknown])
+        self._check_checksums(step, largest[3:])
+        return Agreed(
+            sums=ObjectiveSums.from_list(sums),
+            grad_norm=outcome.grad_norm,
+            grad_norm_embedding=math.sqrt(squares) if squares >= 0 else math.nan,
+            was_skipped=outcome.was_skipped,
+            loss_scale=outcome.loss_scale,
+            target_fraction=targets / (step.num_samples * self.config.model.seq_length),
+            seconds=seconds,
+            rank_seconds_max=largest[1],
+            rank_seconds_min=-largest[2],
+            wait_seconds=batches.wait_seconds,
+            stop_requested=largest[0] > 0,
+        )
+
+    def _check_checksums(self, step: StepPlan, extremes: list[float]) -> None:
+        """Largest and (negated) smallest checksum of each replica must be the same number."""
+        dp = self.session.topology.dp
+        for replica in range(dp):
+            if extremes[replica] != -extremes[dp + replica]:
+                raise DistributedError(
+                    f"[{self.session.topology}] the ranks of replica {replica} drew different data for the step at "
+                    f"sample {step.samples_seen:,}: first and last stage would train on unlike rows. Check that all "
+                    "nodes see the same shards (python -m data_pipeline verify PREFIX) and library versions."
+                )
+
+    def _advance(self, progress: Progress, step: StepPlan, agreed: Agreed) -> Progress:
+        seen = progress.samples_seen + step.num_samples
+        drawn = samples_drawn(seen, self.config.data.skip_samples)
+        return progress.after(
+            step.num_samples, self.config.model.seq_length, drawn, agreed.was_skipped
+        )
+
+    def _check_skips(self, skipped_in_a_row: int) -> None:
+        limit = self.config.stability.max_skipped_steps
+        if skipped_in_a_row >= limit:
+            raise DistributedError(
+                f"{limit} steps in a row were skipped for overflow or NaN (stability.max_skipped_steps). The last "
+                "checkpoint is from before them: go on with a lower optim.lr, or skip the data with data.skip_samples."
+            )
+
+    def _has_reached_stop(self, progress: Progress) -> bool:
+        limit = self.config.run.stop_after_samples
+        return limit is not None and progress.samples_seen >= limit
+
+    def _save(self, progress: Progress) -> None:
+        folder = self.saver.save(progress)
+        if self.session.topology.rank != 0:
+            return
+        if folder is None:
+            self.trackers.say(f"The checkpoint was not written: {self.saver.last_error}. Training goes on.")
+            self.folder.event("error", message=str(self.saver.last_error))
+        else:
+            self.folder.event(
+                "checkpoint", path=f"checkpoints/{folder.name}", samples_seen=progress.samples_seen
+            )
+            self.folder.write_status("running", progress.samples_seen, "training")
+
+    def _metrics(
+        self, step: StepPlan, progress: Progress, agreed: Agreed, valid: ObjectiveSums | None
+    ) -> Metrics:
+        config, session = self.config, self.session
+        values: Metrics = {
+            "step": progress.step,
+            "samples_seen": progress.samples_seen,
+            "tokens_seen": progress.tokens_seen,
+            "data/samples_drawn": progress.samples_drawn,
+            **loss_metrics("train", agreed.sums),
+            **(loss_metrics("valid", valid) if valid is not None else {}),
+            "optim/lr": step.learning_rate,
+            "optim/grad_norm": agreed.grad_norm,
+            "optim/grad_norm_embedding": agreed.grad_norm_embedding,
+            "optim/loss_scale": agreed.loss_scale,
+            "optim/skipped_steps": progress.skipped_steps,
+            "optim/embedding_shrink": step.embedding_shrink,
+            "optim/global_batch_size": step.num_samples,
+            **speed_metrics(
+                step.num_samples,
+                agreed.seconds,
+                config.model.seq_length,
+                derive.flops_per_sample(config.model),
+                derive.flops_per_sample(config.model, config.parallel.recompute),
+                session.topology.world_size,
+                config.cluster.peak_tflops or peak_tflops(session.device),
+            ),
+            "speed/data_wait_seconds": agreed.wait_seconds,
+            "speed/checkpoint_blocked_seconds": self.saver.take_blocked_seconds(),
+            "speed/rank_seconds_max": agreed.rank_seconds_max,
+            "speed/rank_seconds_min": agreed.rank_seconds_min,
+            "memory/peak_gib": peak_memory_gib(session.device),
+            "data/target_tokens_fraction": agreed.target_fraction,
+        }
+        return metrics_line(values)

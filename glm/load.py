@@ -1,0 +1,57 @@
+"""A trained model in one process, from a run folder or a checkpoint, whatever layout wrote it."""
+
+from pathlib import Path
+
+import torch
+
+from configs.errors import CheckpointError
+from configs.load import from_yaml
+from glm.checkpoint.folder import committed, newest_good, read_full, read_manifest
+from glm.checkpoint.manifest import MANIFEST
+from glm.model import GLMModel
+from glm.tensor_parallel import ensure_initialised
+
+
+def load_model(path: Path) -> GLMModel:
+    """Load the weights in fp32, in evaluation mode.
+
+    Args:
+        path: a run folder (its newest good checkpoint is taken) or a checkpoint folder.
+
+    Raises:
+        CheckpointError: there is no checkpoint, or it is damaged.
+    """
+    folder = find_checkpoint(path)
+    config = from_yaml(read_manifest(folder).config)
+    tensors = read_full(folder)
+    ensure_initialised()
+    with torch.device("meta"):
+        model = GLMModel(config.model, config.seed)
+    model.to_empty(device="cpu")
+    for name, parameter in model.stable_parameters().items():
+        if name not in tensors:
+            raise CheckpointError(f"{folder} has no tensor {name}: it was written by another program.")
+        parameter.data.copy_(tensors[name])
+    return model.eval()
+
+
+def find_checkpoint(path: Path) -> Path:
+    """The checkpoint that a path means.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    if (path / MANIFEST).is_file():
+        return path
+    good = newest_good(path / "checkpoints", lambda _: None) if committed(path / "checkpoints") else None
+    if good is None:
+        raise CheckpointError(
+            f"{path} is neither a run folder with a checkpoint nor a checkpoint. For example: python -m glm.generate "
+            'runs/default --text "the [MASK] of a list"'
+        )
+    return good
+
+
+def run_folder_of(path: Path) -> Path:
+    """The run folder that a run folder or checkpoint path lies in."""
+    return path.parent.parent if (path / MANIFEST).is_file() else path

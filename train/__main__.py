@@ -1,0 +1,7 @@
+"""`python -m train`."""
+
+import sys
+
+from train.main import cli
+
+sys.exit(cli())

@@ -1,0 +1,114 @@
+"""The device: what it is, what it does fast, how much memory it used. The only file that speaks of CUDA."""
+
+import resource
+from pathlib import Path
+
+import torch
+
+from configs.errors import ConfigError
+from configs.schema import DeviceKind, Precision
+from train.world import World
+
+# Dense bf16/fp16 peak in TFLOP/s, by a part of the device's name; vendors' data sheets.
+_PEAKS = {
+    "H200": 989.0,
+    "H100 PCIe": 756.0,
+    "H100": 989.0,
+    "B200": 2250.0,
+    "A100": 312.0,
+    "A800": 312.0,
+    "L40S": 362.0,
+    "V100": 125.0,
+}
+
+
+def resolve_device(kind: DeviceKind, world: World) -> torch.device:
+    """Choose this rank's device.
+
+    Raises:
+        ConfigError: CUDA was asked for and there is none, or several GPUs would stand idle.
+    """
+    count = torch.cuda.device_count()
+    if kind is DeviceKind.cpu or (kind is DeviceKind.auto and count == 0):
+        return torch.device("cpu")
+    if count == 0:
+        raise ConfigError(["device (cuda): no GPU is visible to PyTorch. Try device=cpu."])
+    if world.local_rank >= count:
+        raise ConfigError(
+            [
+                f"local rank {world.local_rank} has no GPU of its own: {count} are visible. Start at most {count} "
+                f"processes a node: torchrun --standalone --nproc-per-node {count} -m train ..."
+            ]
+        )
+    device = torch.device("cuda", world.local_rank)
+    torch.cuda.set_device(device)
+    return device
+
+
+def idle_devices_hint(device: torch.device, world: World) -> str | None:
+    """What to type if one process sees several GPUs."""
+    count = torch.cuda.device_count() if device.type == "cuda" else 0
+    if world.size == 1 and count > 1:
+        return (
+            f"One process uses one of {count} GPUs. For all of them: torchrun --standalone --nproc-per-node {count} "
+            "-m train ..."
+        )
+    return None
+
+
+def resolve_precision(precision: Precision, device: torch.device) -> tuple[Precision, str]:
+    """Resolve `auto` to what the device does fast; says why."""
+    if precision is not Precision.auto:
+        return precision, "as configured"
+    if device.type == "cuda":
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            return Precision.bf16, "this GPU computes in bf16"
+        return Precision.fp16, "this GPU has no bf16"
+    flags = _cpu_flags()
+    if "amx_bf16" in flags or "avx512_bf16" in flags:
+        return Precision.bf16, "this CPU multiplies in bf16"
+    return Precision.fp32, "this CPU has no bf16 instructions"
+
+
+def make_deterministic(device: torch.device) -> None:
+    """Use deterministic kernels on CUDA."""
+    if device.type == "cuda":
+        torch.use_deterministic_algorithms(True)
+        torch.backends.cudnn.benchmark = False
+
+
+def device_name(device: torch.device) -> str:
+    """Name of the device for people."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"CPU, {torch.get_num_threads()} threads"
+
+
+def peak_tflops(device: torch.device) -> float | None:
+    """Dense peak of this device; None if it is not in the table."""
+    if device.type != "cuda":
+        return None
+    name = torch.cuda.get_device_name(device)
+    return next((peak for part, peak in _PEAKS.items() if part in name), None)
+
+
+def peak_memory_gib(device: torch.device) -> float:
+    """Most memory used so far: allocator's on CUDA, resident set on CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait for the device, so that a clock means something."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _cpu_flags() -> set[str]:
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return set()
+    line = next((line for line in text.splitlines() if line.startswith("flags")), "")
+    return set(line.split())

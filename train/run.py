@@ -1,0 +1,262 @@
+"""One life of a run, from the folder as it is found to the folder as it is left."""
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from configs import derive
+from configs.errors import EXIT_DONE, EXIT_STOPPED, UserError
+from configs.load import flatten, to_yaml
+from configs.schema import Config, ProgressBar, Wandb
+from data_pipeline.corpus import Corpora, ensure_prepared, keep_tokenizer
+from data_pipeline.dataset import GLMDataset, Source
+from data_pipeline.shards import open_stream
+from data_pipeline.tokenizer import load_tokenizer
+from train.batches import BatchStream
+from train.device import idle_devices_hint, make_deterministic, resolve_device, resolve_precision
+from train.plan import TrainingPlan
+from train.progress import Progress
+from train.run_folder import RunFolder
+from train.startup import startup_report
+from train.stop import StopSignal
+from train.topology import Topology
+from train.trackers import ConsoleTracker, JsonlTracker, Tracker, Trackers
+from train.world import World, prepare_environment
+
+
+def run(config: Config, overrides: list[str], world: World) -> int:
+    """Train until the end or a stop; returns the exit code.
+
+    Args:
+        config: checked; `precision` may still be auto.
+        overrides: words of the command line, for the record.
+        world: this process.
+
+    Raises:
+        UserError: something that the user can mend.
+        DistributedError: a peer failed.
+    """
+    folder = RunFolder(Path(derive.run_dir(config)))
+    device = resolve_device(config.device, world)
+    prepare_environment(world, device.type)
+    # DeepSpeed chooses its accelerator while it is imported, hence after the line above.
+    from train.start import look_at, settle_precision
+
+    found = look_at(folder, config)
+    if found.finished_message is not None:
+        if world.is_main:
+            sys.stdout.write(found.finished_message + "\n")
+        return EXIT_DONE
+    settle_precision(config, found.stored)
+    config.precision, precision_reason = resolve_precision(config.precision, device)
+    if config.deterministic:
+        make_deterministic(device)
+    with _held(folder, world):
+        corpora = ensure_prepared(config.data, config.model.vocab_size, _speaker(world))
+        life = _Life(config, overrides, world, folder, device, corpora)
+        life.hint = idle_devices_hint(device, world)
+        life.precision_reason = precision_reason
+        return life.live(found.stored)
+
+
+@contextlib.contextmanager
+def _held(folder: RunFolder, world: World) -> Iterator[None]:
+    """Rank 0 holds the folder, and says in status.json how it left it."""
+    if not world.is_main:
+        yield
+        return
+    folder.create()
+    with folder.lock():
+        folder.stop_file.unlink(missing_ok=True)
+        try:
+            yield
+        except BaseException as error:
+            status = folder.read_status() or {}
+            message = f"{type(error).__name__}: {error}"
+            folder.write_status("failed", int(status.get("samples_seen", 0)), message)
+            folder.event("error", message=message)
+            raise
+
+
+class _Life:
+    """The pieces of one life, built in order."""
+
+    hint: str | None = None
+    precision_reason: str = ""
+
+    def __init__(
+        self,
+        config: Config,
+        overrides: list[str],
+        world: World,
+        folder: RunFolder,
+        device: torch.device,
+        corpora: Corpora,
+    ) -> None:
+        self._config = config
+        self._overrides = overrides
+        self._world = world
+        self._folder = folder
+        self._device = device
+        self._corpora = corpora
+        tokenizer = load_tokenizer(corpora.tokenizer)
+        self._tokenizer = tokenizer
+        self._training = self._dataset(corpora, is_training=True)
+        self._validation = self._dataset(corpora, is_training=False)
+
+    def live(self, stored: Config | None) -> int:
+        """Open the session, train, close; then show what was learnt."""
+        from train.distributed import distributed_session
+
+        world, config = self._world, self._config
+        topology = Topology.from_config(config.parallel, world.rank, world.size)
+        with distributed_session(world, topology, self._device) as session:
+            progress, was_stopped, trackers = self._train(session, stored)
+        if world.is_main:
+            self._finish(progress, was_stopped, trackers)
+        trackers.close()
+        if not was_stopped:
+            return EXIT_DONE
+        # torchrun would start the ranks again on any code but 0; status.json tells the truth.
+        return EXIT_DONE if world.launcher == "torchrun" else EXIT_STOPPED
+
+    def _train(self, session, stored: Config | None) -> tuple[Progress, bool, Trackers]:  # noqa: ANN001
+        from train import start
+        from train.checkpoint import Saver, initialise_from, restore
+        from train.engine import Engine
+        from train.loop import Trainer
+
+        config, folder, world = self._config, self._folder, self._world
+        say = Trackers([self._console()] if world.is_main else [])
+        checkpoint = start.choose_checkpoint(folder, config, session, say)
+        changes = start.describe_changes(stored, config)
+        if checkpoint is not None:
+            accepted = start.check_data(checkpoint[1], self._training, config)
+            changes += [f"data accepted: {accepted}"] if accepted else []
+        engine = Engine(config, session)
+        progress = Progress()
+        if checkpoint is not None:
+            progress = restore(engine, *checkpoint)
+        elif config.checkpoint.init_from is not None:
+            initialise_from(engine, Path(config.checkpoint.init_from), config)
+        wandb_id = self._record(progress, changes, checkpoint) if world.is_main else None
+        trackers = self._trackers(progress, wandb_id, say) if world.is_main else Trackers([])
+        trackers.say(
+            startup_report(config, session.topology, self._device, self._training, self.precision_reason)
+        )
+        for line in (self.hint, *changes):
+            if line:
+                trackers.say(line)
+        if checkpoint is not None:
+            trackers.say(f"Continuing after {progress.samples_seen:,} samples from {checkpoint[0]}")
+        plan = TrainingPlan.from_config(config)
+        trainer = Trainer(
+            config=config,
+            session=session,
+            folder=folder,
+            plan=plan,
+            engine=engine,
+            batches=BatchStream(
+                self._training,
+                plan,
+                session.topology,
+                config.optim.micro_batch_size,
+                config.data.skip_samples,
+                progress.samples_seen,
+            ),
+            validation=self._validation,
+            trackers=trackers,
+            saver=Saver(
+                checkpoints=folder.checkpoints,
+                config=config,
+                data_state={
+                    "dataset": self._training.describe(),
+                    "skip_samples": config.data.skip_samples,
+                },
+                session=session,
+                engine=engine,
+                extra={"wandb_run_id": wandb_id},
+            ),
+            stop=StopSignal(folder.stop_file).install(),
+        )
+        try:
+            progress, was_stopped = trainer.run(progress)
+        finally:
+            trainer.batches.close()
+        if was_stopped and world.is_main:
+            folder.event("stop", reason=trainer.stop.reason or "run.stop_after_samples")
+        engine.close()
+        return progress, was_stopped, trackers
+
+    def _record(self, progress: Progress, changes: list[str], checkpoint) -> str | None:  # noqa: ANN001
+        """Write what is run, before the first step."""
+        config, folder = self._config, self._folder
+        folder.write_source(self._overrides, to_yaml(config), torch.get_num_threads())
+        keep_tokenizer(self._corpora.tokenizer, folder.tokenizer)
+        kind = "resume" if progress.step else "start"
+        folder.event(kind, samples_seen=progress.samples_seen, world_size=self._world.size)
+        if changes and progress.step:
+            folder.event("config_change", changes=changes)
+        folder.write_status("running", progress.samples_seen, "training")
+        if config.log.wandb is Wandb.off:
+            return None
+        from train.tracker_wandb import run_id
+
+        stored = checkpoint[1].extra.get("wandb_run_id") if checkpoint else None
+        return run_id(folder.path, stored)
+
+    def _console(self) -> ConsoleTracker:
+        config = self._config
+        shows_bar = config.log.progress_bar is ProgressBar.on or (
+            config.log.progress_bar is ProgressBar.auto and sys.stdout.isatty()
+        )
+        return ConsoleTracker(
+            self._folder.log, config.optim.total_samples, config.log.every_steps, shows_bar
+        )
+
+    def _trackers(self, progress: Progress, wandb_id: str | None, say: Trackers) -> Trackers:
+        config, folder = self._config, self._folder
+        trackers: list[Tracker] = [say, JsonlTracker(folder.metrics, progress.step)]
+        if wandb_id is not None:
+            from train.tracker_wandb import WandbTracker
+
+            name = derive.run_name(config)
+            trackers.append(
+                WandbTracker(folder.path, name, wandb_id, config.log, flatten(config), say.say)
+            )
+        return Trackers(trackers)
+
+    def _dataset(self, corpora: Corpora, is_training: bool) -> GLMDataset:
+        shards = corpora.train if is_training else corpora.valid
+        config = self._config
+        sources = [Source(shard.name, open_stream(shard.prefix), shard.weight) for shard in shards]
+        seed = config.seed if is_training else config.seed + 1
+        return GLMDataset(
+            sources, self._tokenizer.special, config.objective, config.model.seq_length, seed
+        )
+
+    def _finish(self, progress: Progress, was_stopped: bool, trackers: Trackers) -> None:
+        folder = self._folder
+        if was_stopped:
+            folder.write_status("stopped", progress.samples_seen, "stopped on request")
+            trackers.say(
+                f"Stopped after {progress.samples_seen:,} samples; the same command continues from {folder.path}"
+            )
+            return
+        folder.write_status("done", progress.samples_seen, "all samples seen")
+        folder.event("done", samples_seen=progress.samples_seen)
+        from train.ending import show_what_was_learnt
+
+        try:
+            show_what_was_learnt(
+                self._config, folder, self._training, self._validation, self._corpora, trackers.say
+            )
+        except UserError as error:
+            trackers.say(str(error))
+
+
+def _speaker(world: World):  # noqa: ANN202
+    return (lambda text: sys.stdout.write(text + "\n") and sys.stdout.flush()) if world.is_main else (lambda _: None)

@@ -1,0 +1,143 @@
+"""Starting again: what the same command means for a run folder as it is found.
+
+An unfinished run continues; a finished one says so; a folder of another model is refused; `checkpoint.resume=never`
+refuses a folder with checkpoints; nothing is ever deleted here.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch.distributed as dist
+
+from configs import derive
+from configs.errors import CheckpointError, DataChangedError, RunFolderError, UserError
+from configs.load import diff, from_yaml
+from configs.schema import Config, Precision
+from data_pipeline.dataset import GLMDataset
+from data_pipeline.sampler import check_skip_samples
+from glm.checkpoint.folder import committed, newest_good, read_manifest, verify
+from glm.checkpoint.manifest import Manifest
+from train.checkpoint import check_same_model
+from train.distributed import Session
+from train.run_folder import RunFolder
+from train.trackers import Trackers
+
+
+@dataclass(frozen=True)
+class Found:
+    """A run folder before anything is started."""
+
+    stored: Config | None
+    """The configuration of the former life."""
+    finished_message: str | None
+    """Set if there is nothing left to do."""
+
+
+def look_at(folder: RunFolder, config: Config) -> Found:
+    """Read a run folder; changes nothing.
+
+    Raises:
+        CheckpointError: it belongs to another model.
+        RunFolderError: it has checkpoints although `checkpoint.resume=never`.
+    """
+    if not folder.config.is_file():
+        return Found(None, None)
+    stored = from_yaml(folder.config.read_text())
+    check_same_model(config, stored, folder.path)
+    if config.checkpoint.resume == "never" and committed(folder.checkpoints):
+        raise RunFolderError(
+            f"{folder.path} has checkpoints and checkpoint.resume is never. Nothing was deleted. Start another run with "
+            "run.name=NAME, or continue this one with checkpoint.resume=auto."
+        )
+    status = folder.read_status() or {}
+    seen = int(status.get("samples_seen", 0))
+    if status.get("state") == "done" and seen >= config.optim.total_samples:
+        return Found(
+            stored,
+            f"The run {folder.path} is finished: {seen:,} samples. Go on with "
+            f"optim.total_samples={2 * config.optim.total_samples}, start another with run.name=NAME, or use it: "
+            f'python -m glm.generate {folder.path} --text "the [MASK] of a list"',
+        )
+    return Found(stored, None)
+
+
+def settle_precision(config: Config, stored: Config | None) -> None:
+    """Keep the precision that the first start resolved."""
+    if stored is not None and config.precision is Precision.auto:
+        config.precision = stored.precision
+
+
+def choose_checkpoint(
+    folder: RunFolder, config: Config, session: Session, trackers: Trackers
+) -> tuple[Path, Manifest] | None:
+    """Rank 0 finds the checkpoint to continue from and tells the others; None for a new run.
+
+    Raises:
+        CheckpointError: the one asked for cannot be used, or all are damaged.
+    """
+    told: list[Path | UserError | None] = [None]
+    if session.topology.rank == 0:
+        try:
+            told = [_find(folder, config, trackers)]
+        except UserError as error:
+            told = [error]
+    dist.broadcast_object_list(told, src=0, group=session.control_group)
+    if isinstance(told[0], UserError):
+        raise told[0]
+    return None if told[0] is None else (told[0], read_manifest(told[0]))
+
+
+def _find(folder: RunFolder, config: Config, trackers: Trackers) -> Path | None:
+    asked = config.checkpoint.resume
+    if asked in ("auto", "never"):
+        return newest_good(folder.checkpoints, trackers.say)
+    path = Path(asked)
+    if not path.is_dir():
+        raise CheckpointError(
+            f"checkpoint.resume ({asked}) is no checkpoint folder. Type auto, never, or a path such as "
+            f"{derive.run_dir(config)}/checkpoints/step_00000200."
+        )
+    check_same_model(config, from_yaml(verify(path).config), path)
+    return path
+
+
+def check_data(manifest: Manifest, dataset: GLMDataset, config: Config) -> str | None:
+    """Compare the data with those that a checkpoint was trained on.
+
+    Returns:
+        What changed, if the user accepted it.
+
+    Raises:
+        DataChangedError: they differ and the user has not accepted it.
+        DataError: skip ranges reach into what is already trained.
+    """
+    stored = manifest.data_state
+    check_skip_samples(
+        config.data.skip_samples,
+        stored.get("skip_samples", []),
+        int(manifest.progress["samples_drawn"]),
+    )
+    before, now = stored["dataset"], dataset.describe()
+    changed = [key for key in now if now[key] != before.get(key)]
+    if not changed:
+        return None
+    details = "; ".join(f"{key}: {_short(before.get(key))} -> {_short(now[key])}" for key in changed)
+    if not config.data.accept_changed:
+        raise DataChangedError(
+            f"The data are not those of the checkpoint ({details}). The samples to come would be others. Restore them, "
+            "or continue all the same with data.accept_changed=true."
+        )
+    return details
+
+
+def describe_changes(stored: Config | None, config: Config) -> list[str]:
+    """Configuration keys that differ from the former life's, as far as they mean something."""
+    if stored is None:
+        return []
+    ignored = ("run.stop_after_samples", "checkpoint.resume", "data.accept_changed")
+    return [change for change in diff(stored, config) if not change.startswith(ignored)]
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 300 else text[:300] + "..."

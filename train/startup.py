@@ -1,0 +1,53 @@
+"""What was chosen for a run, and why: one table at the start."""
+
+import torch
+
+from configs import derive
+from configs.schema import Config
+from data_pipeline.dataset import GLMDataset
+from glm.attention import attention_path
+from train.device import device_name
+from train.optimizer import optimizer_name
+from train.topology import Topology
+
+
+def startup_report(
+    config: Config,
+    topology: Topology,
+    device: torch.device,
+    dataset: GLMDataset,
+    precision_reason: str,
+) -> str:
+    """Render the table."""
+    model, optim = config.model, config.optim
+    path, path_reason = attention_path(model, device.type)
+    first = derive.batch_size_at(optim, 0)
+    ramp = "" if first == optim.global_batch_size else f" (starting at {first:,})"
+    accumulated = derive.grad_accum(optim, topology.dp, optim.global_batch_size)
+    rows = {
+        "model": (
+            f"{derive.parameters(model):,} parameters: {model.num_layers} layers x {model.hidden_size}, "
+            f"{model.num_heads} heads, vocabulary {derive.padded_vocab_size(model):,}"
+        ),
+        "layout": (
+            f"tp {topology.tp} x pp {topology.pp} x dp {topology.dp} on {device_name(device)}; stages "
+            f"{derive.stage_bounds(model.num_layers, topology.pp)}"
+        ),
+        "precision": f"{config.precision.value}: {precision_reason}",
+        "attention": f"{path.value}: {path_reason}",
+        "optimizer": f"{optimizer_name(device.type)}, ZeRO-{config.parallel.zero_stage}",
+        "batch": (
+            f"{optim.global_batch_size:,} rows{ramp} x {model.seq_length} tokens = micro-batch "
+            f"{optim.micro_batch_size} x {accumulated} accumulated x dp {topology.dp}"
+        ),
+        "run": (
+            f"{optim.total_samples:,} samples = {derive.num_steps(optim):,} steps = "
+            f"{optim.total_samples * model.seq_length:,} tokens"
+        ),
+        "data": ", ".join(
+            f"{source['name']} {source['tokens']:,} tokens" for source in dataset.describe()["sources"]
+        ),
+        "folder": derive.run_dir(config),
+    }
+    width = max(map(len, rows))
+    return "\n".join(f"{name:<{width}}  {text}" for name, text in rows.items())

@@ -1,0 +1,45 @@
+"""Requests to stop: a signal, Ctrl-C, or the file runs/NAME/stop. The loop asks after every step.
+
+All ranks agree on the answer (train/loop.py), so one signalled rank is enough. The first Ctrl-C saves and stops, the
+second ends the process at once.
+"""
+
+import os
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+
+from configs.errors import EXIT_INTERRUPTED
+
+
+class StopSignal:
+    """Remembers that somebody asked.
+
+    Args:
+        stop_file: its existence is a request.
+    """
+
+    def __init__(self, stop_file: Path) -> None:
+        self._stop_file = stop_file
+        self._reason: str | None = None
+
+    def install(self) -> "StopSignal":
+        """Catch SIGTERM, SIGUSR1 and SIGINT from now on."""
+        for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+        return self
+
+    @property
+    def reason(self) -> str | None:
+        """Who asked; None if nobody did."""
+        if self._reason is None and self._stop_file.exists():
+            self._reason = f"the file {self._stop_file}"
+        return self._reason
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGINT:
+            if self._reason is not None:
+                os._exit(EXIT_INTERRUPTED)
+            sys.stderr.write("\nSaving after this step; Ctrl-C again to stop at once.\n")
+        self._reason = signal.Signals(number).name
