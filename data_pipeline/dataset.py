@@ -2,7 +2,7 @@
 
 `dataset[i]` can be asked in any order, by any process, at any time, and answers the same; so a resumed run needs one
 integer, and every rank computes its own rows. The chain is: mixture (which source), rows (which stored tokens),
-spans (what is hidden), blanks (the arrays), packing (the row).
+windows and spans (what is hidden), blanks (the arrays), packing (the row).
 """
 
 import hashlib
@@ -13,18 +13,14 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from configs.schema import ObjectiveConfig, SliceRule
-from data_pipeline.blanks import Segment, gmask_segment, mask_segment
+from configs.schema import ObjectiveConfig
 from data_pipeline.mixture import Mixture
 from data_pipeline.objective import Objective
 from data_pipeline.packing import Sample, pack_row
 from data_pipeline.rng import rng_for
-from data_pipeline.rows import Row, RowMap, split_evenly
-from data_pipeline.spans import draw_lengths, draw_plan, place_spans
+from data_pipeline.rows import Row, RowMap
 from data_pipeline.special_tokens import SpecialTokens
-
-# The original never shortens a slice below this.
-_SHORTEST_SLICE = 32
+from data_pipeline.windows import gmask_windows, mask_windows
 
 
 class TokenStream(Protocol):
@@ -58,11 +54,13 @@ class GLMDataset:
     """Endless, pure map from index to sample.
 
     Args:
-        sources: streams with unique names.
+        sources: streams with unique names (a name is part of every key: renaming a source changes its order).
         special: special tokens of their tokenizer.
         objective: how rows are made.
         seq_length: tokens per row.
         seed: of every random choice.
+        is_validation: a fixed set of rows, the same in every pass, with the objectives evenly interleaved; see
+            `GLMDataset.validation`.
 
     Raises:
         DataError: a source is too short.
@@ -75,132 +73,103 @@ class GLMDataset:
         objective: ObjectiveConfig,
         seq_length: int,
         seed: int,
+        *,
+        is_validation: bool = False,
     ) -> None:
+        names = [source.name for source in sources]
+        assert len(set(names)) == len(names), f"the sources {names} must have unique names"
         self._sources = list(sources)
         self._special = special
         self._objective = objective
         self._seq_length = seq_length
         self._seed = seed
+        self._purpose = "validation sample" if is_validation else "sample"
         self._rows = [
-            RowMap.of(source.name, len(source.stream), seq_length, objective, seed)
+            RowMap(source.name, len(source.stream), seq_length, objective, seed, is_validation)
             for source in self._sources
         ]
-        by_size = [float(rows.num_rows) for rows in self._rows]
-        given = [source.weight for source in self._sources]
-        self._weights = [
-            size if weight is None else weight for weight, size in zip(given, by_size, strict=True)
-        ]
-        self._mixture = Mixture.of(self._weights)
+        self._mixture = Mixture(
+            [
+                rows.num_rows if source.weight is None else source.weight
+                for source, rows in zip(self._sources, self._rows, strict=True)
+            ]
+        )
+
+    @classmethod
+    def validation(
+        cls,
+        sources: Sequence[Source],
+        special: SpecialTokens,
+        objective: ObjectiveConfig,
+        seq_length: int,
+        seed: int,
+    ) -> "GLMDataset":
+        """Open held-out streams as a fixed set of rows.
+
+        Any first k rows of a source hold each objective at its share, to the nearest row, so that a small evaluation
+        measures both. Rows, spans and order are keyed apart from those of training.
+        """
+        return cls(sources, special, objective, seq_length, seed, is_validation=True)
 
     def __getitem__(self, index: int) -> Sample:
         """Build the sample at `index` >= 0."""
-        number, within = self._mixture.locate(index)
-        source = self._sources[number]
-        row = self._rows[number].row(within, self._seq_length)
+        source_number, within = self._mixture.locate(index)
+        source = self._sources[source_number]
+        row = self._rows[source_number].row(within)
         tokens = _read(source.stream, row)
-        rng = rng_for(self._seed, "sample", source.name, row.epoch, row.number)
+        rng = rng_for(self._seed, self._purpose, source.name, row.epoch, row.number)
         if row.objective is Objective.GMASK:
-            segment = self._gmask(rng, tokens)
-            return self._pack([[segment]], Objective.GMASK, index, 0)
-        build = (
-            self._original_window
-            if self._objective.slice_rule is SliceRule.glm_130b
-            else self._fit_window
-        )
-        windows, redraws = [], 0
-        for start, stop in split_evenly(len(tokens), self._objective.windows_per_row):
-            segments, rejected = build(rng, tokens[start:stop])
-            windows.append(segments)
-            redraws += rejected
-        return self._pack(windows, Objective.MASK, index, redraws)
+            windows, redraws = gmask_windows(rng, tokens, self._objective, self._special), 0
+        else:
+            window_length = self._seq_length // self._objective.windows_per_row
+            windows, redraws = mask_windows(
+                rng, tokens, window_length, self._objective, self._special
+            )
+        pad = self._special.pad
+        return pack_row(windows, self._seq_length, pad, row.objective, index, redraws)
 
     @property
     def rows_per_epoch(self) -> int:
-        """Rows until every stored token was used once."""
+        """Rows in which every stored token of every source is used once."""
         return sum(rows.num_rows for rows in self._rows)
 
     @property
     def fingerprint(self) -> str:
-        """Changes when any sample could change."""
-        text = json.dumps(self.describe(), sort_keys=True)
+        """Changes when the stored tokens or what they mean do; not with settings, which a run may change."""
+        shards = [[source.name, source.stream.fingerprint] for source in self._sources]
+        text = json.dumps([shards, self._special.to_dict()], sort_keys=True)
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
     def describe(self) -> dict[str, Any]:
-        """The data state beside the positions: what a checkpoint must find again."""
+        """The data state beside the positions, as plain JSON: what the order of samples depends on."""
+        objective = {
+            key: getattr(value, "value", value)
+            for key, value in asdict(self._objective).items()
+            if key != "loss_weighting"  # concerns the loss, not the samples
+        }
         return {
             "seed": self._seed,
             "seq_length": self._seq_length,
-            "objective": {
-                key: getattr(value, "value", value)
-                for key, value in asdict(self._objective).items()
-                if key != "loss_weighting"
-            },
+            "objective": objective,
             "special_tokens": self._special.to_dict(),
+            "fingerprint": self.fingerprint,
             "sources": [
                 {
                     "name": source.name,
                     "tokens": len(source.stream),
+                    "rows_per_epoch": rows.num_rows,
                     "fingerprint": source.stream.fingerprint,
-                    "weight": weight,
+                    "share": share,
                 }
-                for source, weight in zip(self._sources, self._weights, strict=True)
+                for source, rows, share in zip(
+                    self._sources, self._rows, self._mixture.shares, strict=True
+                )
             ],
         }
 
-    def _pack(
-        self, windows: list[list[Segment]], objective: Objective, index: int, redraws: int
-    ) -> Sample:
-        return pack_row(windows, self._seq_length, self._special.pad, objective, index, redraws)
-
-    def _gmask(self, rng: np.random.Generator, tokens: np.ndarray) -> Segment:
-        # The target's length is uniform on [0.2 n, n], both ends included: the context may be empty.
-        shortest = max(int(self._objective.gmask_min_fraction * len(tokens)), 1)
-        length = int(rng.integers(shortest, len(tokens) + 1))
-        return gmask_segment(tokens, len(tokens) - length, self._special)
-
-    def _fit_window(
-        self, rng: np.random.Generator, tokens: np.ndarray
-    ) -> tuple[list[Segment], int]:
-        """One segment, or rarely two short ones side by side; nothing is dropped."""
-        if len(tokens) == 0:
-            return [], 0
-        pieces = [tokens]
-        is_short = rng.random() < self._objective.short_segment_probability
-        if is_short and len(tokens) >= 2 * _SHORTEST_SLICE:
-            cut = int(rng.integers(_SHORTEST_SLICE, len(tokens) - _SHORTEST_SLICE + 1))
-            pieces = [tokens[:cut], tokens[cut:]]
-        window = self._seq_length // self._objective.windows_per_row
-        # Markers get room in proportion: a piece of n tokens may fill n / total of the window.
-        segments, redraws = [], 0
-        for piece in pieces:
-            room = window * len(piece) // len(tokens)
-            lengths, rejected = draw_plan(rng, len(piece), max(room, len(piece) + 2), self._objective)
-            redraws += rejected
-            segments.append(self._mask(rng, piece, lengths))
-        return segments, redraws
-
-    def _original_window(
-        self, rng: np.random.Generator, tokens: np.ndarray
-    ) -> tuple[list[Segment], int]:
-        """One segment, cut to its window: most slices of 500 lose the end of their last targets."""
-        if rng.random() < self._objective.short_segment_probability and len(tokens) > _SHORTEST_SLICE:
-            tokens = tokens[: int(rng.integers(_SHORTEST_SLICE, len(tokens)))]
-        if len(tokens) == 0:
-            return [], 0
-        lengths = draw_lengths(rng, len(tokens), self._objective)
-        window = self._seq_length // self._objective.windows_per_row
-        return [self._mask(rng, tokens, lengths).cut(window)], 0
-
-    def _mask(
-        self, rng: np.random.Generator, tokens: np.ndarray, lengths: np.ndarray
-    ) -> Segment:
-        starts, ends = place_spans(rng, len(tokens), lengths)
-        order = rng.permutation(len(lengths))
-        return mask_segment(tokens, starts, ends, order, self._special)
-
 
 def _read(stream: TokenStream, row: Row) -> np.ndarray:
-    """Read a row's tokens, going on at the front of the stream where it ends."""
+    """Read a row's tokens, going on at the front of the stream where it ends: (length,) int64."""
     stop = row.start + row.length
     size = len(stream)
     if stop <= size:

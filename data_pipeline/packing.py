@@ -1,4 +1,7 @@
-"""Segments into rows: a sample is one row of seq_length tokens, 1 window or 4, padded at the end of each window."""
+"""Segments into rows: a sample is one row of seq_length tokens, 1 window or 4, padded at the end of each window.
+
+Segments never see each other, and positions restart in each. GLM-130B (Zeng et al. 2022), section 2.3.
+"""
 
 from typing import NamedTuple
 
@@ -74,3 +77,18 @@ def pack_row(
     return Sample(
         **arrays, segment_ids=segment_ids, objective=objective, index=index, redraws=redraws
     )
+
+
+def attention_mask(sample: Sample) -> np.ndarray:
+    """Who sees whom: the rule that the model applies, for tests and for reading.
+
+    A token sees the whole context of its segment; a target token also sees the targets up to itself. Padding neither
+    sees nor is seen.
+
+    Returns:
+        (seq_length, seq_length) bool, True where the row's token may attend to the column's.
+    """
+    is_same_segment = sample.segment_ids[:, None] == sample.segment_ids[None, :]
+    is_before = np.tri(len(sample.tokens), dtype=bool)
+    is_visible = sample.is_context[None, :] | (~sample.is_context[:, None] & is_before)
+    return is_same_segment & is_visible & (sample.segment_ids[:, None] > 0)

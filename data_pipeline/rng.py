@@ -12,8 +12,9 @@ import numpy as np
 
 def key_for(seed: int, *path: str | int) -> int:
     """Hash a seed and a path of words and numbers into 128 bits."""
-    text = repr((seed, *path)).encode()
-    return int.from_bytes(hashlib.blake2b(text, digest_size=16).digest(), "little")
+    # int(): an IntEnum or a NumPy integer must give the key of the plain number that it equals.
+    plain = [part if isinstance(part, str) else int(part) for part in (seed, *path)]
+    return int.from_bytes(hashlib.blake2b(repr(plain).encode(), digest_size=16).digest(), "little")
 
 
 def rng_for(seed: int, *path: str | int) -> np.random.Generator:

@@ -6,25 +6,28 @@ Rule `fit` divides a stream of N tokens, once per epoch, between the two objecti
                     offset                                                       offset + N
 
 The rotation is keyed by the epoch, so slices fall elsewhere each time. A [MASK] row reads at most windows x slice
-tokens, a [gMASK] row at most seq_length - 1; the fewest rows that hold N tokens at the asked shares are taken, and
-the tokens are spread evenly over them. So every stored token is used exactly once an epoch, and padding stays below
-one row per epoch plus what the windows leave. A keyed permutation gives the order of the rows.
+tokens, a [gMASK] row at most seq_length - 1; the fewest rows that hold N tokens at the asked share are taken, and the
+tokens are spread evenly over them (there is no stub of a row at the end). So every stored token is used exactly once an
+epoch. A keyed permutation gives the order of the rows.
 
-Rule `glm_130b` cuts rows of 2000 tokens (of 2048), as the original run; each row draws its objective.
+Rule `glm_130b` cuts rows of 2000 tokens (of 2048) at fixed places, as the original run, and drops a shorter last one;
+each row draws its objective.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from configs.derive import slice_length
 from configs.errors import DataError
 from configs.schema import ObjectiveConfig, SliceRule
-from configs.validate import GLM_130B_ROW
 from data_pipeline.objective import Objective
 from data_pipeline.permutation import Permutation
 from data_pipeline.rng import rng_for
+from data_pipeline.windows import original_row_length
 
-MIN_TOKENS = 64
-_MIN_ROWS = 4
+MIN_TOKENS = 8
+# A stream shorter than this many rows gets as many shorter ones, so that both objectives appear.
+MIN_ROWS = 4
 
 
 @dataclass(frozen=True)
@@ -36,105 +39,162 @@ class Row:
     length: int
     epoch: int
     number: int
-    """Which row of its epoch, before permutation."""
+    """Which row of its epoch, in the order of the text."""
 
 
 @dataclass(frozen=True)
-class RowMap:
-    """The rows of one source."""
+class Division:
+    """How many rows of each objective an epoch has, and how many tokens the [MASK] rows share."""
 
-    name: str
-    """Name of the source: part of every key."""
-    num_tokens: int
-    seed: int
-    objective: ObjectiveConfig
     num_mask_rows: int
     num_gmask_rows: int
     num_mask_tokens: int
-
-    @classmethod
-    def of(
-        cls, name: str, num_tokens: int, seq_length: int, objective: ObjectiveConfig, seed: int
-    ) -> "RowMap":
-        """Plan the epochs of a stream.
-
-        Raises:
-            DataError: the stream is too short to train on.
-        """
-        if num_tokens < MIN_TOKENS:
-            raise DataError(
-                f"The corpus {name} has {num_tokens} tokens; at least {MIN_TOKENS} are needed. Add text to data.paths."
-            )
-        if objective.slice_rule is SliceRule.glm_130b:
-            row = original_row_length(seq_length)
-            return cls(name, num_tokens, seed, objective, 0, max(num_tokens // row, 1), 0)
-        window = seq_length // objective.windows_per_row
-        mask_row = objective.windows_per_row * slice_length(window)
-        gmask_row = seq_length - 1
-        mask_rows, gmask_rows = _fewest_rows(num_tokens, mask_row, gmask_row, objective.gmask_share)
-        capacity = mask_rows * mask_row + gmask_rows * gmask_row
-        mask_tokens = num_tokens * mask_rows * mask_row // capacity
-        return cls(name, num_tokens, seed, objective, mask_rows, gmask_rows, mask_tokens)
 
     @property
     def num_rows(self) -> int:
         """Rows per epoch."""
         return self.num_mask_rows + self.num_gmask_rows
 
-    def row(self, index: int, seq_length: int) -> Row:
-        """Find the row at position `index` of this source's endless sequence of epochs."""
-        epoch, place = divmod(index, self.num_rows)
-        number = Permutation.of(self.num_rows, self.seed, "rows", self.name, epoch)(place)
-        if self.objective.slice_rule is SliceRule.glm_130b:
-            return self._original_row(epoch, number, seq_length)
-        if number < self.num_mask_rows:
-            objective, first = Objective.MASK, 0
-            tokens, rows, within = self.num_mask_tokens, self.num_mask_rows, number
-        else:
-            objective, first = Objective.GMASK, self.num_mask_tokens
-            tokens, rows = self.num_tokens - self.num_mask_tokens, self.num_gmask_rows
-            within = number - self.num_mask_rows
-        start, stop = within * tokens // rows, (within + 1) * tokens // rows
-        rotation = int(
-            rng_for(self.seed, "rotation", self.name, epoch).integers(self.num_tokens)
-        )
-        begin = (rotation + first + start) % self.num_tokens
-        return Row(objective, begin, stop - start, epoch, number)
 
-    def _original_row(self, epoch: int, number: int, seq_length: int) -> Row:
-        length = min(original_row_length(seq_length), self.num_tokens)
-        draw = rng_for(self.seed, "objective", self.name, epoch, number).random()
-        objective = Objective.GMASK if draw < self.objective.gmask_share else Objective.MASK
-        return Row(objective, number * length, length, epoch, number)
+class RowMap:
+    """The rows of one source, epoch after epoch.
 
+    Args:
+        name: of the source; part of every key.
+        num_tokens: length of the stream.
+        seq_length: tokens of a row.
+        objective: slice rule and share.
+        seed: of the order.
+        is_validation: the rows of one epoch again and again, the objectives interleaved so that any first k rows hold
+            each at its share, to the nearest row.
 
-def original_row_length(seq_length: int) -> int:
-    """Stored tokens of a row in the glm_130b rule: 2000 of 2048."""
-    numerator, denominator = GLM_130B_ROW
-    return seq_length * numerator // denominator
-
-
-def split_evenly(length: int, parts: int) -> list[tuple[int, int]]:
-    """Cut range(length) into `parts` half-open ranges whose sizes differ by at most one."""
-    return [(part * length // parts, (part + 1) * length // parts) for part in range(parts)]
-
-
-def _fewest_rows(
-    num_tokens: int, mask_row: int, gmask_row: int, gmask_share: float
-) -> tuple[int, int]:
-    """Fewest (mask, gmask) rows at the asked share, to the nearest row, that hold `num_tokens`.
-
-    A stream shorter than four rows gets four shorter ones, so that both objectives appear.
+    Raises:
+        DataError: the stream is too short to train on.
     """
 
-    def counts(total: int) -> tuple[int, int]:
-        gmask = int(gmask_share * total + 0.5)
-        return total - gmask, gmask
+    def __init__(
+        self,
+        name: str,
+        num_tokens: int,
+        seq_length: int,
+        objective: ObjectiveConfig,
+        seed: int,
+        is_validation: bool = False,
+    ) -> None:
+        if num_tokens < MIN_TOKENS:
+            raise DataError(
+                f"The corpus {name} has {num_tokens} tokens; at least {MIN_TOKENS} are needed. Add text to data.paths."
+            )
+        self._name = name
+        self._num_tokens = num_tokens
+        self._seed = seed
+        self._is_validation = is_validation
+        self._is_original = objective.slice_rule is SliceRule.glm_130b
+        self._gmask_share = objective.gmask_share
+        self._original_length = min(original_row_length(seq_length), num_tokens)
+        if self._is_original:
+            gmask, mask = _shares(num_tokens // self._original_length, objective.gmask_share)
+            self.division = Division(mask, gmask, 0)
+        else:
+            self.division = divide(num_tokens, seq_length, objective)
 
-    mean = (1 - gmask_share) * mask_row + gmask_share * gmask_row
-    total = max(int(num_tokens / mean) - 2, _MIN_ROWS)
+    @property
+    def num_rows(self) -> int:
+        """Rows per epoch."""
+        return self.division.num_rows
+
+    def row(self, index: int) -> Row:
+        """Find the row at position `index` >= 0 of this source."""
+        epoch, place = divmod(index, self.num_rows)
+        if self._is_validation:
+            epoch = 0
+        return (
+            self._original_row(epoch, place) if self._is_original else self._fit_row(epoch, place)
+        )
+
+    def _fit_row(self, epoch: int, place: int) -> Row:
+        division = self.division
+        if not self._is_validation:
+            number = self._permutation(division.num_rows, "rows", epoch)(place)
+        elif self._interleaved(place) is Objective.MASK:
+            within = place - self._gmask_rows_before(place)
+            number = self._permutation(division.num_mask_rows, "valid mask", epoch)(within)
+        else:
+            within = self._gmask_rows_before(place)
+            order = self._permutation(division.num_gmask_rows, "valid gmask", epoch)
+            number = division.num_mask_rows + order(within)
+
+        if number < division.num_mask_rows:
+            objective, first, within = Objective.MASK, 0, number
+            tokens, rows = division.num_mask_tokens, division.num_mask_rows
+        else:
+            objective, first = Objective.GMASK, division.num_mask_tokens
+            within = number - division.num_mask_rows
+            tokens, rows = self._num_tokens - first, division.num_gmask_rows
+        start, stop = within * tokens // rows, (within + 1) * tokens // rows
+        offset = _rotation(self._seed, self._name, epoch, self._num_tokens)
+        return Row(
+            objective, (offset + first + start) % self._num_tokens, stop - start, epoch, number
+        )
+
+    def _original_row(self, epoch: int, place: int) -> Row:
+        number = self._permutation(self.num_rows, "rows", epoch)(place)
+        if self._is_validation:
+            objective = self._interleaved(place)
+        else:
+            draw = rng_for(self._seed, "objective", self._name, epoch, number).random()
+            objective = Objective.GMASK if draw < self._gmask_share else Objective.MASK
+        length = self._original_length
+        return Row(objective, number * length, length, epoch, number)
+
+    def _gmask_rows_before(self, place: int) -> int:
+        """How many of the first `place` validation rows are [gMASK]: the share, rounded to the nearest row."""
+        rows = self.num_rows
+        return (2 * place * self.division.num_gmask_rows + rows) // (2 * rows)
+
+    def _interleaved(self, place: int) -> Objective:
+        is_gmask = self._gmask_rows_before(place + 1) > self._gmask_rows_before(place)
+        return Objective.GMASK if is_gmask else Objective.MASK
+
+    def _permutation(self, size: int, purpose: str, epoch: int) -> Permutation:
+        return _permutation_of(size, self._seed, purpose, self._name, epoch)
+
+
+def divide(num_tokens: int, seq_length: int, objective: ObjectiveConfig) -> Division:
+    """Divide an epoch by the `fit` rule: the fewest rows at the asked share, to the nearest row, that hold the stream.
+
+    Args:
+        num_tokens: length of the stream, at least MIN_TOKENS.
+        seq_length: tokens of a row.
+        objective: share of [gMASK] rows, windows per row.
+    """
+    mask_row = objective.windows_per_row * slice_length(seq_length // objective.windows_per_row)
+    gmask_row = seq_length - 1  # [gMASK] itself takes one place
+    largest = max(mask_row, gmask_row)
+    total = max(num_tokens // largest, MIN_ROWS)
     while True:
-        mask, gmask = counts(total)
-        if mask * mask_row + gmask * gmask_row >= num_tokens:
-            return mask, gmask
-        total += 1
+        gmask, mask = _shares(total, objective.gmask_share)
+        capacity = mask * mask_row + gmask * gmask_row
+        if capacity >= num_tokens:
+            break
+        # At least this many rows are missing; one at a time near the end.
+        total += max((num_tokens - capacity) // largest, 1)
+    mask_tokens = max(num_tokens * mask * mask_row // capacity, mask)
+    return Division(mask, gmask, mask_tokens)
+
+
+def _shares(total: int, gmask_share: float) -> tuple[int, int]:
+    """Divide rows into ([gMASK], [MASK]), to the nearest row."""
+    gmask = int(gmask_share * total + 0.5)
+    return gmask, total - gmask
+
+
+# Rows of an epoch are asked one after another, and neighbouring epochs of several sources at the same time.
+@lru_cache(maxsize=1024)
+def _permutation_of(size: int, seed: int, purpose: str, name: str, epoch: int) -> Permutation:
+    return Permutation.of(size, seed, purpose, name, epoch)
+
+
+@lru_cache(maxsize=1024)
+def _rotation(seed: int, name: str, epoch: int, num_tokens: int) -> int:
+    return int(rng_for(seed, "rotation", name, epoch).integers(num_tokens))

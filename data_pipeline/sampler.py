@@ -21,14 +21,14 @@ def micro_batch_indices(
     return range(start, start + micro_batch_size)
 
 
-def drawn_index(trained: int, skip_samples: Ranges) -> int:
+def drawn_index(trained_index: int, skip_samples: Ranges) -> int:
     """Index in the data stream of the sample at a trained position.
 
     Args:
-        trained: how many samples are trained before it.
+        trained_index: how many samples are trained before it.
         skip_samples: ordered, disjoint ranges [a, b) of drawn indices that are passed over.
     """
-    index = trained
+    index = trained_index
     for start, stop in skip_samples:
         if index < start:
             break
@@ -37,7 +37,10 @@ def drawn_index(trained: int, skip_samples: Ranges) -> int:
 
 
 def samples_drawn(samples_seen: int, skip_samples: Ranges) -> int:
-    """Position of the data stream after `samples_seen` trained samples: trained plus the ranges before it."""
+    """Position of the data stream after `samples_seen` trained samples: those plus the ranges passed on the way.
+
+    A range that begins exactly there is not counted yet: until the next sample is drawn it can still be added.
+    """
     return drawn_index(samples_seen - 1, skip_samples) + 1 if samples_seen > 0 else 0
 
 

@@ -5,6 +5,7 @@ until 15 % of the slice is hidden, placed so that at least one visible token sep
 """
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -12,7 +13,6 @@ import numpy as np
 from configs.errors import DataError
 from configs.schema import ObjectiveConfig
 
-# A plan that does not fit its window is drawn again; one in 200 needs it at 456 of 512 tokens.
 _MAX_REDRAWS = 1000
 
 
@@ -20,9 +20,11 @@ _MAX_REDRAWS = 1000
 def length_distribution(mean: float, max_length: int) -> np.ndarray:
     """Poisson probabilities restricted to 1..max_length: (max_length,) float64, entry l - 1 for length l."""
     lengths = np.arange(1, max_length + 1)
-    log_factorials = np.cumsum(np.log(lengths))
-    weights = np.exp(lengths * math.log(mean) - log_factorials)
-    return weights / weights.sum()
+    log_weights = lengths * math.log(mean) - np.log(lengths).cumsum()  # log(mean^l / l!)
+    weights = np.exp(log_weights - log_weights.max())
+    probabilities = weights / weights.sum()
+    probabilities.flags.writeable = False  # shared by every caller
+    return probabilities
 
 
 def longest_span(objective: ObjectiveConfig, num_tokens: int) -> int:
@@ -30,10 +32,15 @@ def longest_span(objective: ObjectiveConfig, num_tokens: int) -> int:
     return min(objective.max_span_length, max(num_tokens // 2, 1))
 
 
+def hidden_budget(objective: ObjectiveConfig, num_tokens: int) -> int:
+    """How many tokens of a slice the spans must hide at least."""
+    return max(int(objective.mask_fraction * num_tokens), 1)
+
+
 def draw_lengths(
     rng: np.random.Generator, num_tokens: int, objective: ObjectiveConfig
 ) -> np.ndarray:
-    """Draw span lengths until they hide `mask_fraction` of the slice; the last one may overshoot.
+    """Draw span lengths until they reach the budget; the last one may overshoot it.
 
     Args:
         rng: source of randomness.
@@ -47,53 +54,69 @@ def draw_lengths(
         objective.mean_span_length, longest_span(objective, num_tokens)
     )
     cumulative = probabilities.cumsum()
+    budget = hidden_budget(objective, num_tokens)
     is_single = rng.random() < objective.single_span_probability
-    budget = max(int(objective.mask_fraction * num_tokens), 1)
-    count = 1 if is_single else budget  # every span hides at least one token
-    drawn = cumulative.searchsorted(rng.random(count) * cumulative[-1], side="right") + 1
+    count = 1 if is_single else budget  # enough: every span hides at least one token
+    draws = rng.random(count) * cumulative[-1]
+    lengths = cumulative.searchsorted(draws, side="right") + 1
     if is_single:
-        return drawn
-    enough = int(drawn.cumsum().searchsorted(budget)) + 1
-    return drawn[:enough]
+        return lengths
+    return lengths[: int(lengths.cumsum().searchsorted(budget)) + 1]
 
 
 def draw_plan(
-    rng: np.random.Generator, num_tokens: int, room: int, objective: ObjectiveConfig
-) -> tuple[np.ndarray, int]:
-    """Draw span lengths whose segment fits a window, drawing again as long as it does not.
+    rng: np.random.Generator,
+    slice_lengths: Sequence[int],
+    room: int | None,
+    objective: ObjectiveConfig,
+) -> tuple[list[np.ndarray], int]:
+    """Draw the span lengths of all slices that share a window, again as long as their segments do not fit it.
 
     A segment has 2 tokens more than its slice for every span: a mask token in the context, and `<sop>` before the
-    target.
+    target. (`<eop>` is only ever predicted.)
 
     Args:
         rng: source of randomness.
-        num_tokens: length of the slice.
-        room: tokens that the window offers.
+        slice_lengths: stored tokens of each slice of the window, at least 1 each.
+        room: tokens that the window offers; None: no limit, as the original, which truncates.
         objective: how lengths are drawn.
 
     Returns:
-        (num_spans,) lengths, and how many plans were rejected.
+        (num_spans,) lengths for each slice, and how many plans were rejected.
 
     Raises:
-        DataError: the objective hides so much in so many spans that no plan fits.
+        DataError: the objective hides so much, or in so many spans, that no plan fits.
     """
     for redraws in range(_MAX_REDRAWS):
-        lengths = draw_lengths(rng, num_tokens, objective)
-        if num_tokens + 2 * len(lengths) <= room:
-            return lengths, redraws
+        plan = [draw_lengths(rng, length, objective) for length in slice_lengths]
+        size = sum(slice_lengths) + 2 * sum(len(lengths) for lengths in plan)
+        is_placeable = all(
+            lengths.sum() + len(lengths) - 1 <= length
+            for lengths, length in zip(plan, slice_lengths, strict=True)
+        )
+        if is_placeable and (room is None or size <= room):
+            return plan, redraws
+    where = "" if room is None else f" fits a window of {room}"
     raise DataError(
-        f"No plan of spans for {num_tokens} tokens fits a window of {room}. Lower objective.mask_fraction "
-        f"({objective.mask_fraction}) or raise objective.mean_span_length ({objective.mean_span_length})."
+        f"No plan of spans for {sum(slice_lengths)} tokens{where or ' leaves a token between the spans'}. Lower "
+        f"objective.mask_fraction ({objective.mask_fraction}) or raise objective.mean_span_length "
+        f"({objective.mean_span_length})."
     )
 
 
 def place_spans(
     rng: np.random.Generator, num_tokens: int, lengths: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Place spans of the given lengths, in random order, so that no two touch.
+    """Place spans of the given lengths, shuffled, so that no two touch.
 
-    Drawing sorted starts among the free positions and shifting each by what lies before it gives every arrangement
-    with a visible token between neighbours; a span may start the slice or end it.
+    n tokens leave n - sum + 1 - k free places once every gap has its one visible token. The k offsets are drawn among
+    them with replacement and sorted; each span is then shifted by the spans and gaps before it. A span may begin the
+    slice or end it.
+
+    Args:
+        rng: source of randomness.
+        num_tokens: length of the slice.
+        lengths: (num_spans,) with sum + num_spans - 1 <= num_tokens.
 
     Returns:
         starts and ends, each (num_spans,) int64, in text order, half-open.
@@ -103,6 +126,5 @@ def place_spans(
     free = num_tokens - int(lengths.sum()) - count + 1
     assert free >= 0, "the spans do not fit the slice"
     offsets = np.sort(rng.integers(0, free + 1, size=count))
-    before = np.concatenate(([0], lengths.cumsum()[:-1])) + np.arange(count)
-    starts = offsets + before
-    return starts, starts + lengths
+    ends = offsets + lengths.cumsum() + np.arange(count)
+    return ends - lengths, ends

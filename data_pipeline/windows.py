@@ -1,0 +1,119 @@
+"""The stored tokens of a row into segments, under each slice rule: how many slices, what is hidden in each.
+
+`fit` hides so little that everything fits its window: a plan that would not is drawn again, and no target is lost.
+`glm_130b` does what the original did: slices of 500 tokens, most of whose segments are longer than the window of 512
+and lose the end of their last targets (96 % of them, and 36 % of all targets).
+"""
+
+import numpy as np
+
+from configs.derive import slice_length
+from configs.schema import ObjectiveConfig, SliceRule
+from configs.validate import GLM_130B_ROW
+from data_pipeline.blanks import Segment, gmask_segment, mask_segment
+from data_pipeline.spans import draw_plan, place_spans
+from data_pipeline.special_tokens import SpecialTokens
+
+# The original never shortens a slice below this many tokens.
+SHORTEST_SLICE = 32
+
+
+def gmask_windows(
+    rng: np.random.Generator,
+    tokens: np.ndarray,
+    objective: ObjectiveConfig,
+    special: SpecialTokens,
+) -> list[list[Segment]]:
+    """One window of one segment, whose target's length is uniform on [0.2 n, n]: the context may be empty."""
+    shortest = max(int(objective.gmask_min_fraction * len(tokens)), 1)
+    length = int(rng.integers(shortest, len(tokens) + 1))
+    return [[gmask_segment(tokens, len(tokens) - length, special)]]
+
+
+def mask_windows(
+    rng: np.random.Generator,
+    tokens: np.ndarray,
+    window_length: int,
+    objective: ObjectiveConfig,
+    special: SpecialTokens,
+) -> tuple[list[list[Segment]], int]:
+    """Spread a row over its windows.
+
+    Args:
+        rng: source of randomness.
+        tokens: (n,) stored tokens of the row; a short row leaves its last windows empty.
+        window_length: tokens of a window.
+        objective: number of windows, slice rule, how spans are drawn.
+        special: ids of the special tokens.
+
+    Returns:
+        objective.windows_per_row lists of segments, and how many span plans were rejected.
+    """
+    num_windows = objective.windows_per_row
+    if objective.slice_rule is SliceRule.glm_130b:
+        longest = -(-original_row_length(window_length * num_windows) // num_windows)
+        build = _original_window
+    else:
+        longest = slice_length(window_length)
+        build = _fit_window
+    windows: list[list[Segment]] = []
+    redraws = 0
+    for start, stop in split_evenly(len(tokens), -(-len(tokens) // longest)):
+        segments, rejected = build(rng, tokens[start:stop], window_length, objective, special)
+        windows.append(segments)
+        redraws += rejected
+    empty: list[list[Segment]] = [[] for _ in range(num_windows - len(windows))]
+    return windows + empty, redraws
+
+
+def original_row_length(seq_length: int) -> int:
+    """Stored tokens of a row in the glm_130b rule: 2000 of 2048."""
+    numerator, denominator = GLM_130B_ROW
+    return seq_length * numerator // denominator
+
+
+def split_evenly(length: int, parts: int) -> list[tuple[int, int]]:
+    """Cut range(length) into `parts` half-open ranges whose sizes differ by at most one."""
+    return [(part * length // parts, (part + 1) * length // parts) for part in range(parts)]
+
+
+def _fit_window(
+    rng: np.random.Generator,
+    tokens: np.ndarray,
+    window_length: int,
+    objective: ObjectiveConfig,
+    special: SpecialTokens,
+) -> tuple[list[Segment], int]:
+    """One segment, or rarely two short ones side by side; nothing is dropped."""
+    slices = [tokens]
+    is_short = rng.random() < objective.short_segment_probability
+    if is_short and len(tokens) >= 2 * SHORTEST_SLICE:
+        cut = int(rng.integers(SHORTEST_SLICE, len(tokens) - SHORTEST_SLICE + 1))
+        slices = [tokens[:cut], tokens[cut:]]
+    plan, redraws = draw_plan(rng, [len(part) for part in slices], window_length, objective)
+    segments = [
+        _hide(rng, part, lengths, special) for part, lengths in zip(slices, plan, strict=True)
+    ]
+    return segments, redraws
+
+
+def _original_window(
+    rng: np.random.Generator,
+    tokens: np.ndarray,
+    window_length: int,
+    objective: ObjectiveConfig,
+    special: SpecialTokens,
+) -> tuple[list[Segment], int]:
+    """One segment, cut to its window. A plan is drawn again only where the spans could not be placed at all."""
+    is_short = rng.random() < objective.short_segment_probability
+    if is_short and len(tokens) > SHORTEST_SLICE:
+        tokens = tokens[: int(rng.integers(SHORTEST_SLICE, len(tokens)))]
+    (lengths,), redraws = draw_plan(rng, [len(tokens)], None, objective)
+    return [_hide(rng, tokens, lengths, special).cut(window_length)], redraws
+
+
+def _hide(
+    rng: np.random.Generator, tokens: np.ndarray, lengths: np.ndarray, special: SpecialTokens
+) -> Segment:
+    starts, ends = place_spans(rng, len(tokens), lengths)
+    return mask_segment(tokens, starts, ends, rng.permutation(len(lengths)), special)
