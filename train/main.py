@@ -22,7 +22,7 @@ from configs.errors import (
     UserError,
 )
 from configs.load import describe_key, help_text, load_config, to_yaml
-from train.world import World, die_with_parent
+from train.world import World, die_with_parent, prepare_environment
 
 # What gloo and NCCL say when the other side is gone.
 _PEER_SIGNS = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "NCCL", "gloo")
@@ -70,10 +70,15 @@ def train(overrides: list[str], world: World) -> int:
     config = load_config(overrides, world.size)
     die_with_parent(world)
     warnings.filterwarnings("ignore", module="megatron|deepspeed|torch.distributed")
-    # Late on purpose: PyTorch, DeepSpeed and Megatron-core take seconds to import.
+    # Late on purpose: PyTorch, DeepSpeed and Megatron-core take seconds to import, and DeepSpeed chooses its
+    # accelerator meanwhile.
+    from train.device import resolve_device
+
+    device = resolve_device(config.device, world)
+    prepare_environment(world, device.type)
     from train.run import run
 
-    return run(config, overrides, world)
+    return run(config, overrides, world, device)
 
 
 def _user_error(error: UserError, speaks: bool) -> int:

@@ -2,7 +2,7 @@
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -15,42 +15,46 @@ from data_pipeline.corpus import Corpora, ensure_prepared, keep_tokenizer
 from data_pipeline.dataset import GLMDataset, Source
 from data_pipeline.shards import open_stream
 from data_pipeline.tokenizer import load_tokenizer
+from glm.checkpoint.manifest import Manifest
+from train import start
 from train.batches import BatchStream
-from train.device import idle_devices_hint, make_deterministic, resolve_device, resolve_precision
+from train.checkpoint import Saver, initialise_from, restore
+from train.device import idle_devices_hint, make_deterministic, resolve_precision
+from train.distributed import Session, distributed_session
+from train.ending import show_what_was_learnt
+from train.engine import Engine
+from train.loop import Trainer
 from train.plan import TrainingPlan
 from train.progress import Progress
 from train.run_folder import RunFolder
 from train.startup import startup_report
 from train.stop import StopSignal
 from train.topology import Topology
+from train.tracker_wandb import WandbTracker, run_id
 from train.trackers import ConsoleTracker, JsonlTracker, Tracker, Trackers
-from train.world import World, prepare_environment
+from train.world import World
 
 
-def run(config: Config, overrides: list[str], world: World) -> int:
+def run(config: Config, overrides: list[str], world: World, device: torch.device) -> int:
     """Train until the end or a stop; returns the exit code.
 
     Args:
         config: checked; `precision` may still be auto.
         overrides: words of the command line, for the record.
-        world: this process.
+        world: this process; its environment is prepared.
+        device: of this rank.
 
     Raises:
         UserError: something that the user can mend.
         DistributedError: a peer failed.
     """
     folder = RunFolder(Path(derive.run_dir(config)))
-    device = resolve_device(config.device, world)
-    prepare_environment(world, device.type)
-    # DeepSpeed chooses its accelerator while it is imported, hence after the line above.
-    from train.start import look_at, settle_precision
-
-    found = look_at(folder, config)
+    found = start.look_at(folder, config)
     if found.finished_message is not None:
         if world.is_main:
             sys.stdout.write(found.finished_message + "\n")
         return EXIT_DONE
-    settle_precision(config, found.stored)
+    start.settle_precision(config, found.stored)
     config.precision, precision_reason = resolve_precision(config.precision, device)
     if config.deterministic:
         make_deterministic(device)
@@ -109,8 +113,6 @@ class _Life:
 
     def live(self, stored: Config | None) -> int:
         """Open the session, train, close; then show what was learnt."""
-        from train.distributed import distributed_session
-
         world, config = self._world, self._config
         topology = Topology.from_config(config.parallel, world.rank, world.size)
         with distributed_session(world, topology, self._device) as session:
@@ -123,12 +125,9 @@ class _Life:
         # torchrun would start the ranks again on any code but 0; status.json tells the truth.
         return EXIT_DONE if world.launcher == "torchrun" else EXIT_STOPPED
 
-    def _train(self, session, stored: Config | None) -> tuple[Progress, bool, Trackers]:  # noqa: ANN001
-        from train import start
-        from train.checkpoint import Saver, initialise_from, restore
-        from train.engine import Engine
-        from train.loop import Trainer
-
+    def _train(
+        self, session: Session, stored: Config | None
+    ) -> tuple[Progress, bool, Trackers]:
         config, folder, world = self._config, self._folder, self._world
         say = Trackers([self._console()] if world.is_main else [])
         checkpoint = start.choose_checkpoint(folder, config, session, say)
@@ -191,7 +190,12 @@ class _Life:
         engine.close()
         return progress, was_stopped, trackers
 
-    def _record(self, progress: Progress, changes: list[str], checkpoint) -> str | None:  # noqa: ANN001
+    def _record(
+        self,
+        progress: Progress,
+        changes: list[str],
+        checkpoint: tuple[Path, Manifest] | None,
+    ) -> str | None:
         """Write what is run, before the first step."""
         config, folder = self._config, self._folder
         folder.write_source(self._overrides, to_yaml(config), torch.get_num_threads())
@@ -203,8 +207,6 @@ class _Life:
         folder.write_status("running", progress.samples_seen, "training")
         if config.log.wandb is Wandb.off:
             return None
-        from train.tracker_wandb import run_id
-
         stored = checkpoint[1].extra.get("wandb_run_id") if checkpoint else None
         return run_id(folder.path, stored)
 
@@ -221,8 +223,6 @@ class _Life:
         config, folder = self._config, self._folder
         trackers: list[Tracker] = [say, JsonlTracker(folder.metrics, progress.step)]
         if wandb_id is not None:
-            from train.tracker_wandb import WandbTracker
-
             name = derive.run_name(config)
             trackers.append(
                 WandbTracker(folder.path, name, wandb_id, config.log, flatten(config), say.say)
@@ -248,8 +248,6 @@ class _Life:
             return
         folder.write_status("done", progress.samples_seen, "all samples seen")
         folder.event("done", samples_seen=progress.samples_seen)
-        from train.ending import show_what_was_learnt
-
         try:
             show_what_was_learnt(
                 self._config, folder, self._training, self._validation, self._corpora, trackers.say
@@ -258,5 +256,10 @@ class _Life:
             trackers.say(str(error))
 
 
-def _speaker(world: World):  # noqa: ANN202
-    return (lambda text: sys.stdout.write(text + "\n") and sys.stdout.flush()) if world.is_main else (lambda _: None)
+def _speaker(world: World) -> Callable[[str], None]:
+    def speak(text: str) -> None:
+        if world.is_main:
+            sys.stdout.write(text + "\n")
+            sys.stdout.flush()
+
+    return speak

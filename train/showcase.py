@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from data_pipeline.dataset import TokenStream
 from data_pipeline.rng import rng_for
-from data_pipeline.shards import TokenStream
 from data_pipeline.tokenizer import Tokenizer
 from glm.generate import GMASK_TEXT, MASK_TEXT, Blanks, Sampling, fill, next_token_logits
 from glm.model import GLMModel
