@@ -6,8 +6,9 @@ import torch
 
 from configs.errors import CheckpointError
 from configs.load import from_yaml
-from glm.checkpoint.folder import committed, newest_good, read_full, read_manifest
-from glm.checkpoint.manifest import MANIFEST
+from glm.checkpoint.folder import committed, newest_good
+from glm.checkpoint.manifest import MANIFEST, MASTER
+from glm.checkpoint.reader import load_full_tensors, read_manifest
 from glm.model import GLMModel
 from glm.tensor_parallel import ensure_initialised
 
@@ -23,14 +24,16 @@ def load_model(path: Path) -> GLMModel:
     """
     folder = find_checkpoint(path)
     config = from_yaml(read_manifest(folder).config)
-    tensors = read_full(folder)
+    tensors = load_full_tensors(folder, MASTER)
     ensure_initialised()
     with torch.device("meta"):
         model = GLMModel(config.model, config.seed)
     model.to_empty(device="cpu")
     for name, parameter in model.stable_parameters().items():
         if name not in tensors:
-            raise CheckpointError(f"{folder} has no tensor {name}: it was written by another program.")
+            raise CheckpointError(
+                f"{folder} has no tensor {name}: it was written by another program."
+            )
         parameter.data.copy_(tensors[name])
     return model.eval()
 
@@ -43,7 +46,11 @@ def find_checkpoint(path: Path) -> Path:
     """
     if (path / MANIFEST).is_file():
         return path
-    good = newest_good(path / "checkpoints", lambda _: None) if committed(path / "checkpoints") else None
+    good = (
+        newest_good(path / "checkpoints", lambda _: None)
+        if committed(path / "checkpoints")
+        else None
+    )
     if good is None:
         raise CheckpointError(
             f"{path} is neither a run folder with a checkpoint nor a checkpoint. For example: python -m glm.generate "

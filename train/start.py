@@ -7,17 +7,16 @@ refuses a folder with checkpoints; nothing is ever deleted here.
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch.distributed as dist
-
 from configs import derive
-from configs.errors import CheckpointError, DataChangedError, RunFolderError, UserError
+from configs.errors import CheckpointError, DataChangedError, RunFolderError
 from configs.load import diff, from_yaml
 from configs.schema import Config, Precision
 from data_pipeline.dataset import GLMDataset
 from data_pipeline.sampler import check_skip_samples
-from glm.checkpoint.folder import committed, newest_good, read_manifest, verify
+from glm.checkpoint.folder import committed
 from glm.checkpoint.manifest import Manifest
-from train.checkpoint import check_same_model
+from glm.checkpoint.reader import read_manifest
+from train.checkpoint import check_same_model, newest_good_together, verify_together
 from train.distributed import Session
 from train.run_folder import RunFolder
 from train.trackers import Trackers
@@ -70,35 +69,24 @@ def settle_precision(config: Config, stored: Config | None) -> None:
 def choose_checkpoint(
     folder: RunFolder, config: Config, session: Session, trackers: Trackers
 ) -> tuple[Path, Manifest] | None:
-    """Rank 0 finds the checkpoint to continue from and tells the others; None for a new run.
+    """Find the checkpoint to continue from, verified by all ranks together; None for a new run.
 
     Raises:
         CheckpointError: the one asked for cannot be used, or all are damaged.
     """
-    told: list[Path | UserError | None] = [None]
-    if session.topology.rank == 0:
-        try:
-            told = [_find(folder, config, trackers)]
-        except UserError as error:
-            told = [error]
-    dist.broadcast_object_list(told, src=0, group=session.control_group)
-    if isinstance(told[0], UserError):
-        raise told[0]
-    return None if told[0] is None else (told[0], read_manifest(told[0]))
-
-
-def _find(folder: RunFolder, config: Config, trackers: Trackers) -> Path | None:
     asked = config.checkpoint.resume
     if asked in ("auto", "never"):
-        return newest_good(folder.checkpoints, trackers.say)
+        path = newest_good_together(folder.checkpoints, session, trackers.say)
+        return None if path is None else (path, read_manifest(path))
     path = Path(asked)
     if not path.is_dir():
         raise CheckpointError(
             f"checkpoint.resume ({asked}) is no checkpoint folder. Type auto, never, or a path such as "
             f"{derive.run_dir(config)}/checkpoints/step_00000200."
         )
-    check_same_model(config, from_yaml(verify(path).config), path)
-    return path
+    manifest = verify_together(path, session)
+    check_same_model(config, from_yaml(manifest.config), path)
+    return path, manifest
 
 
 def check_data(manifest: Manifest, dataset: GLMDataset, config: Config) -> str | None:

@@ -13,14 +13,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from glm.checkpoint.boxes import Box, Shard
-from glm.checkpoint.folder import Reader
-from glm.checkpoint.manifest import KINDS
+from configs.errors import CheckpointError
+from glm.checkpoint.boxes import Shard
+from glm.checkpoint.manifest import MASTER, MOMENTS, PARAMETER
+from glm.checkpoint.reader import Reader
+from glm.checkpoint.writer import Piece
 from glm.model import parameter_name
 from glm.tensor_parallel import partition_dim
 from train.topology import Topology
 
-_MOMENTS = ("exp_avg", "exp_avg_sq")
+_COUNTERS = ("global_steps", "global_samples", "skipped_steps")
 _SCALER = ("cur_scale", "cur_iter", "last_overflow_iter", "cur_hysteresis")
 
 
@@ -33,7 +35,9 @@ class _Owned:
     start: int
     """First flat element within the shard."""
     states: dict[str, Tensor]
-    """Flat fp32 views of the optimizer's memory, by kind."""
+    """Flat fp32 views of the optimizer's memory, by kind: master and moments."""
+    weights: Tensor | None
+    """Flat view of the same part in training precision; None where that is fp32, the master's."""
     is_writer: bool
     """True on the one rank that stores this part."""
 
@@ -49,10 +53,13 @@ class OptimizerState:
     """
 
     def __init__(self, engine: Any, module: nn.Module, num_layers: int, topology: Topology) -> None:
+        self._engine = engine
         self._wrapper = engine.optimizer
         # Without ZeRO the engine's optimizer is torch's own.
         self._is_sharded = hasattr(self._wrapper, "optimizer")
         self._adam = self._wrapper.optimizer if self._is_sharded else self._wrapper
+        # torch keeps a step count with each tensor, Apex one in each group.
+        self._counts_in_state = isinstance(self._adam, torch.optim.Adam)
         self._module = module
         self._num_layers = num_layers
         self._topology = topology
@@ -63,51 +70,91 @@ class OptimizerState:
             name: list(self._shard(parameter).full_shape) for name, parameter in self._parameters()
         }
 
-    def pieces(self) -> list[tuple[str, str, Box, Tensor]]:
-        """The boxes that this rank stores: (name, kind, box, flat CPU tensor)."""
+    def pieces(self) -> list[Piece]:
+        """The boxes that this rank stores. On the CPU they are views of live memory: write them before the next step."""
         self._ensure_moments()
         found = []
         for owned in self._owned():
             if not owned.is_writer:
                 continue
-            for kind, values in owned.states.items():
+            kinds = dict(owned.states)
+            if owned.weights is not None:
+                kinds[PARAMETER] = owned.weights
+            for kind, values in kinds.items():
                 host = values.detach().cpu()
                 for position, box in owned.shard.boxes(owned.start, host.numel()):
-                    found.append((owned.name, kind, box, host.narrow(0, position, box.volume)))
+                    part = host.narrow(0, position, box.volume)
+                    found.append(Piece(owned.name, kind, box, part))
         return found
 
     def numbers(self) -> dict[str, Any]:
-        """Adam's step count and the loss scaler: one set for the whole run."""
+        """Adam's step count, the engine's counters and the loss scaler: one set for the whole run."""
         self._ensure_moments()
-        state: dict[str, Any] = {"step": self._step()}
-        scaler = getattr(self._wrapper, "loss_scaler", None)
+        state: dict[str, Any] = {
+            "step": self._step(),
+            "counters": {name: int(getattr(self._engine, name)) for name in _COUNTERS},
+        }
+        scaler = self._loss_scaler()
         if scaler is not None:
-            state["loss_scaler"] = {
-                name: getattr(scaler, name) for name in _SCALER if hasattr(scaler, name)
-            }
+            state["loss_scaler"] = {name: getattr(scaler, name) for name in _SCALER}
         return state
 
     def load(self, reader: Reader) -> None:
-        """Fill masters and moments from any checkpoint of the same model, then the training weights from them."""
+        """Fill masters and moments from any checkpoint of the same model, then the training weights from them.
+
+        Raises:
+            CheckpointError: it holds other tensors, or nonsense where numbers belong.
+        """
+        self._check_shapes(reader)
         self._ensure_moments()
         with torch.no_grad():
             for owned in self._owned():
                 for kind, values in owned.states.items():
                     self._fill(owned, kind, values, reader)
-        self._set_step(float(reader.manifest.optimizer["step"]))
-        stored = reader.manifest.optimizer.get("loss_scaler", {})
-        scaler = getattr(self._wrapper, "loss_scaler", None)
-        for name, value in stored.items():
-            if scaler is not None and name in _SCALER and hasattr(scaler, name):
-                setattr(scaler, name, value)
+        try:
+            self._set_numbers(reader.manifest.optimizer)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise CheckpointError(
+                f"The checkpoint's optimizer numbers are damaged: {error!r}."
+            ) from error
         self._update_weights()
 
     def load_weights(self, reader: Reader) -> None:
-        """Fill the masters alone: a new run that starts from trained weights."""
+        """Fill the masters alone: a new run that starts from trained weights.
+
+        Raises:
+            CheckpointError: it holds other tensors.
+        """
+        self._check_shapes(reader)
         with torch.no_grad():
             for owned in self._owned(with_moments=False):
-                self._fill(owned, "master", owned.states["master"], reader)
+                self._fill(owned, MASTER, owned.states[MASTER], reader)
         self._update_weights()
+
+    def _check_shapes(self, reader: Reader) -> None:
+        stored = reader.manifest.tensors
+        for name, shape in self.shapes().items():
+            if stored.get(name) != shape:
+                raise CheckpointError(
+                    f"The checkpoint's {name} has shape {stored.get(name)}, this model's has {shape}: it is of another "
+                    "model. Start another run with run.name=NAME."
+                )
+
+    def _set_numbers(self, stored: dict[str, Any]) -> None:
+        self._set_step(float(stored["step"]))
+        for name in _COUNTERS:
+            setattr(self._engine, name, int(stored["counters"][name]))
+        scaler = self._loss_scaler()
+        if (
+            scaler is not None and "loss_scaler" in stored
+        ):  # absent: the run was in another precision
+            for name in _SCALER:
+                setattr(scaler, name, type(getattr(scaler, name))(stored["loss_scaler"][name]))
+
+    def _loss_scaler(self) -> Any:
+        """The dynamic loss scaler of fp16; None in other precisions, where DeepSpeed has one that does nothing."""
+        scaler = getattr(self._wrapper, "loss_scaler", None)
+        return scaler if getattr(scaler, "dynamic", False) else None
 
     def _fill(self, owned: _Owned, kind: str, values: Tensor, reader: Reader) -> None:
         for position, box in owned.shard.boxes(owned.start, values.numel()):
@@ -117,6 +164,8 @@ class OptimizerState:
     def _update_weights(self) -> None:
         if self._is_sharded:
             self._wrapper.update_lp_params()
+        # BF16_Optimizer also keeps gradients of its own, which a load between steps must not leave behind.
+        self._wrapper.zero_grad()
 
     def _parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         for name, parameter in self._module.named_parameters():
@@ -135,51 +184,55 @@ class OptimizerState:
                 shard.axis is not None or self._topology.tp_rank == 0
             )
             if not self._is_sharded:
-                states = {"master": parameter.data.reshape(-1)}
-                if with_moments:
-                    adam = self._adam.state[parameter]
-                    states.update({kind: adam[kind].reshape(-1) for kind in _MOMENTS})
-                yield _Owned(name, shard, 0, states, is_writer and self._topology.dp_rank == 0)
+                whole = parameter.data.reshape(-1)
+                states = self._states(parameter, whole, 0, whole.numel(), with_moments)
+                is_writer = is_writer and self._topology.dp_rank == 0
+                yield _Owned(name, shard, 0, states, None, is_writer)
                 continue
             mapping = parameter._hp_mapping
             if mapping is None:  # another replica owns all of it
                 continue
             flat = self._adam.param_groups[mapping.param_group_index]["params"][0]
-            place = mapping.hp_fragment_address
-            states = {"master": flat.data.narrow(0, place.start, place.numel)}
-            if with_moments:
-                adam = self._adam.state[flat]
-                states.update(
-                    {kind: adam[kind].narrow(0, place.start, place.numel) for kind in _MOMENTS}
-                )
-            assert set(states) <= set(KINDS), "the manifest knows every kind"
-            yield _Owned(name, shard, mapping.lp_fragment_address.start, states, is_writer)
+            here, there = mapping.hp_fragment_address, mapping.lp_fragment_address
+            states = self._states(flat, flat.data, here.start, here.numel, with_moments)
+            weights = None
+            if parameter.dtype != torch.float32:
+                weights = parameter.data.reshape(-1).narrow(0, there.start, there.numel)
+            yield _Owned(name, shard, there.start, states, weights, is_writer)
+
+    def _states(
+        self, key: Tensor, master: Tensor, start: int, count: int, with_moments: bool
+    ) -> dict[str, Tensor]:
+        flat = {MASTER: master}
+        if with_moments:
+            flat.update({kind: self._adam.state[key][kind].reshape(-1) for kind in MOMENTS})
+        return {kind: values.narrow(0, start, count) for kind, values in flat.items()}
 
     def _ensure_moments(self) -> None:
         """Make Adam's states, which torch makes at the first step only."""
         for group in self._adam.param_groups:
             for parameter in group["params"]:
-                if self._adam.state[parameter]:
+                state = self._adam.state[parameter]
+                if state:
                     continue
-                is_fused = group.get("fused") or group.get("capturable")
-                step_device = parameter.device if is_fused else torch.device("cpu")
-                self._adam.state[parameter] = {
-                    "step": torch.zeros((), dtype=torch.float32, device=step_device),
-                    "exp_avg": torch.zeros_like(parameter.data),
-                    "exp_avg_sq": torch.zeros_like(parameter.data),
-                }
+                for kind in MOMENTS:
+                    state[kind] = torch.zeros_like(parameter.data)
+                if self._counts_in_state:
+                    is_on_device = group.get("fused") or group.get("capturable")
+                    device = parameter.device if is_on_device else torch.device("cpu")
+                    state["step"] = torch.zeros((), dtype=torch.float32, device=device)
 
     def _step(self) -> float:
-        for group in self._adam.param_groups:
-            for parameter in group["params"]:
-                return float(self._adam.state[parameter].get("step", group.get("step", 0)))
-        return 0.0
+        """Updates that Adam has made: skipped steps do not count."""
+        group = self._adam.param_groups[0]
+        if self._counts_in_state:
+            return float(self._adam.state[group["params"][0]]["step"])
+        return float(group.get("step", 0))
 
     def _set_step(self, step: float) -> None:
         for group in self._adam.param_groups:
-            if "step" in group:  # Apex keeps one per group
+            if not self._counts_in_state:
                 group["step"] = int(step)
+                continue
             for parameter in group["params"]:
-                stored = self._adam.state[parameter].get("step")
-                if isinstance(stored, Tensor):
-                    stored.fill_(step)
+                self._adam.state[parameter]["step"].fill_(step)

@@ -17,6 +17,11 @@ class Box:
     offset: tuple[int, ...]
     shape: tuple[int, ...]
 
+    @classmethod
+    def whole(cls, shape: Sequence[int]) -> "Box":
+        """The box that is all of a tensor."""
+        return cls((0,) * len(shape), tuple(shape))
+
     @property
     def volume(self) -> int:
         """Number of elements."""
@@ -88,8 +93,8 @@ def flat_boxes(shape: Sequence[int], start: int, stop: int) -> Iterator[Box]:
     """Cut a flat range of a C-ordered tensor into boxes, in order; each is contiguous in memory."""
     if start >= stop:
         return
-    if len(shape) == 1:
-        yield Box((start,), (stop - start,))
+    if len(shape) <= 1:
+        yield Box((start,), (stop - start,)) if shape else Box((), ())
         return
     inner = math.prod(shape[1:])
     first, last = start // inner, stop // inner
@@ -112,15 +117,19 @@ def _in_row(shape: Sequence[int], row: int, start: int, stop: int) -> Iterator[B
 
 
 def covers(full_shape: Sequence[int], boxes: Sequence[Box]) -> bool:
-    """True if boxes inside a tensor fill it without overlap: equal volumes, and no two intersect."""
+    """True if non-empty boxes inside a tensor fill it without overlap: equal volumes, and no two intersect."""
     if sum(box.volume for box in boxes) != math.prod(full_shape):
         return False
     ordered = sorted(boxes, key=lambda box: box.offset)
     # Sorted by their first axis, a box can only meet the ones that begin before it ends.
     active: list[Box] = []
     for box in ordered:
-        active = [other for other in active if other.offset[0] + other.shape[0] > box.offset[0]]
+        active = [other for other in active if _last(other) > box.offset[0]]
         if any(other.intersection(box) for other in active):
             return False
         active.append(box)
     return True
+
+
+def _last(box: Box) -> int:
+    return box.offset[0] + box.shape[0]

@@ -1,44 +1,72 @@
 """manifest.json: what a checkpoint holds and where. Written last, it is the commit.
 
-Everything in it is checked before it is used: it may be damaged, of a newer program, or made by somebody hostile.
+Its text carries a checksum of itself, so that no flipped digit can move a run. Whoever can write a file can write a
+fitting checksum too, so everything in it is also checked for sense before it is used: reading a manifest allocates and
+opens nothing that the files beside it do not really hold.
 """
 
 import json
 import math
 import re
-from collections.abc import Mapping
+import zlib
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
+
+import torch
 
 from configs.errors import CheckpointError
 from glm.checkpoint.boxes import Box, covers
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
-KINDS = ("master", "exp_avg", "exp_avg_sq")
-"""fp32 weights and Adam's moments. The weights in training precision are the masters, rounded."""
 
-_FILE_NAME = re.compile(r"[A-Za-z0-9_\-]+\.safetensors")
-_LARGEST_AXIS = 2**40
+PARAMETER, MASTER = "parameter", "master"
+MOMENTS = ("exp_avg", "exp_avg_sq")
+KINDS = (PARAMETER, MASTER, *MOMENTS)
+"""Weights in training precision (only where it is not fp32), fp32 weights, Adam's moments."""
+
+DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
+"""safetensors' names of the number formats that occur."""
+
+_FILE_NAME = re.compile(r"[A-Za-z0-9_\-]{1,100}\.safetensors")
+_TENSOR_NAME = re.compile(r"[A-Za-z0-9_.\-]{1,500}")
+_LARGEST = 2**48
+_MOST_AXES = 8
+
+
+class DamagedCheckpointError(CheckpointError):
+    """A checkpoint that is incomplete, or not as it was written: an older one may still serve."""
 
 
 @dataclass(frozen=True)
 class Fragment:
-    """One stored box."""
+    """One stored box and the bytes that hold it."""
 
     tensor: str
     kind: str
+    dtype: str
+    """A key of DTYPES."""
     box: Box
     file: str
-    key: str
+    begin: int
+    """First byte in the file."""
+    crc32: int
+    """Checksum of the bytes."""
+
+    @property
+    def num_bytes(self) -> int:
+        """Size in the file."""
+        return self.box.volume * DTYPES[self.dtype].itemsize
 
 
 @dataclass(frozen=True)
 class StoredFile:
-    """Size and checksum of one safetensors file."""
+    """One safetensors file: its header, then its fragments without a gap."""
 
     num_bytes: int
-    crc32: int
+    header_bytes: int
+    header_crc32: int
 
 
 @dataclass(frozen=True)
@@ -51,7 +79,7 @@ class Manifest:
     config: str
     """The run's resolved configuration, YAML."""
     optimizer: dict[str, Any]
-    """Adam's step and, for fp16, the loss scaler's state."""
+    """Adam's step, the engine's counters and, for fp16, the loss scaler's state; empty if only weights are stored."""
     tensors: dict[str, list[int]]
     """Whole shape of each parameter."""
     files: dict[str, StoredFile]
@@ -59,6 +87,16 @@ class Manifest:
     layout: dict[str, int] = field(default_factory=dict)
     """tp, pp and dp of the run that wrote it; for people."""
     extra: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def kinds(self) -> set[str]:
+        """What is stored of each parameter."""
+        return {part.kind for part in self.fragments}
+
+    @property
+    def num_parameters(self) -> int:
+        """Number of parameters."""
+        return sum(math.prod(shape) for shape in self.tensors.values())
 
     def to_json(self) -> str:
         """Render."""
@@ -74,11 +112,13 @@ class Manifest:
             "tensors": self.tensors,
             "files": {name: asdict(file) for name, file in self.files.items()},
             "fragments": [
-                [part.tensor, part.kind, part.box.offset, part.box.shape, part.file, part.key]
-                for part in self.fragments
+                [p.tensor, p.kind, p.dtype, p.box.offset, p.box.shape, p.file, p.begin, p.crc32]
+                for p in self.fragments
             ],
         }
-        return json.dumps(body) + "\n"
+        # As a reader will see it: tuples are lists, keys are strings.
+        body = json.loads(json.dumps(body, allow_nan=False))
+        return json.dumps({"crc32": _checksum(body), **body}) + "\n"
 
     @classmethod
     def from_json(cls, text: str, where: str) -> "Manifest":
@@ -89,84 +129,133 @@ class Manifest:
             where: its path, for messages.
 
         Raises:
-            CheckpointError: it is damaged, incomplete, hostile, or of a newer version.
+            DamagedCheckpointError: it is damaged, incomplete or hostile.
+            CheckpointError: it is of a newer version.
         """
         try:
             body = json.loads(text)
-            version = int(body["format_version"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise CheckpointError(f"{where} is damaged: {error}.") from error
+            is_intact = body.pop("crc32") == _checksum(body)
+            version = _number(body["format_version"])
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise DamagedCheckpointError(f"{where} is damaged: {error!r}.") from error
+        if not is_intact:
+            raise DamagedCheckpointError(
+                f"{where} is damaged: its checksum is not that of its text."
+            )
         if version > FORMAT_VERSION:
             raise CheckpointError(
-                f"{where} has format version {version}; this program reads up to {FORMAT_VERSION}. Update it."
+                f"{where} has format version {version}; this program reads up to {FORMAT_VERSION}. Update it: "
+                'pip install --upgrade glm-pretraining, or for a clone: git pull && pip install -e "."'
             )
         try:
             manifest = cls(
-                step=int(body["step"]),
-                progress={str(key): int(value) for key, value in body["progress"].items()},
+                step=_number(body["step"]),
+                progress={name: _number(value) for name, value in body["progress"].items()},
                 data_state=dict(body["data_state"]),
-                config=str(body["config"]),
+                config=_text(body["config"]),
                 optimizer=dict(body["optimizer"]),
                 tensors={
-                    str(name): [int(size) for size in shape] for name, shape in body["tensors"].items()
+                    name: [_number(size) for size in shape]
+                    for name, shape in body["tensors"].items()
                 },
                 files={
-                    str(name): StoredFile(int(file["num_bytes"]), int(file["crc32"]))
+                    name: StoredFile(**{key: _number(value) for key, value in file.items()})
                     for name, file in body["files"].items()
                 },
                 fragments=[_fragment(part) for part in body["fragments"]],
-                layout={str(key): int(value) for key, value in body["layout"].items()},
+                layout={name: _number(value) for name, value in body["layout"].items()},
                 extra=dict(body["extra"]),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise CheckpointError(f"{where} is damaged: {error!r}.") from error
+            raise DamagedCheckpointError(f"{where} is damaged: {error!r}.") from error
         manifest.check(where)
         return manifest
 
     def check(self, where: str) -> None:
-        """Verify that names are harmless and that every tensor is whole.
+        """Verify that names are harmless, that every tensor is whole and that the files hold nothing else.
 
         Raises:
-            CheckpointError: it is not so.
+            DamagedCheckpointError: it is not so.
         """
+        for problem in self._problems():
+            raise DamagedCheckpointError(f"{where} {problem}.")
+
+    def _problems(self) -> Iterable[str]:
         for name in self.files:
             if not _FILE_NAME.fullmatch(name):
-                raise CheckpointError(f"{where} names a file outside its folder: {name!r}.")
-        boxes: dict[tuple[str, str], list[Box]] = {}
-        for part in self.fragments:
-            self._check_fragment(part, where)
-            boxes.setdefault((part.tensor, part.kind), []).append(part.box)
+                yield f"names a file that may lie outside its folder: {name[:200]!r}"
         for name, shape in self.tensors.items():
-            for kind in KINDS:
+            if not (_TENSOR_NAME.fullmatch(name) and _is_sane_shape(shape)):
+                yield f"has a tensor that cannot be: {name[:200]!r} of shape {shape[:_MOST_AXES]}"
+        boxes: dict[tuple[str, str], list[Box]] = {}
+        dtypes: dict[tuple[str, str], set[str]] = {}
+        for part in self.fragments:
+            if not self._fits(part):
+                yield f"has a fragment that fits nothing: {part}"
+            boxes.setdefault((part.tensor, part.kind), []).append(part.box)
+            dtypes.setdefault((part.tensor, part.kind), set()).add(part.dtype)
+        kinds = self.kinds
+        if not kinds & {PARAMETER, MASTER}:
+            yield "holds no weights"
+        for name, shape in self.tensors.items():
+            for kind in sorted(kinds):
                 if not covers(shape, boxes.get((name, kind), [])):
-                    raise CheckpointError(f"{where} does not hold all of {name} ({kind}).")
+                    yield f"does not hold every element of {name} ({kind}) exactly once"
+                if len(dtypes[name, kind]) > 1:
+                    yield f"holds {name} ({kind}) in several number formats"
+        yield from self._gaps()
 
-    def _check_fragment(self, part: Fragment, where: str) -> None:
+    def _fits(self, part: Fragment) -> bool:
         shape = self.tensors.get(part.tensor)
-        inside = (
+        return (
             shape is not None
+            and part.kind in KINDS
+            and part.dtype in DTYPES
+            and part.file in self.files
             and len(shape) == len(part.box.offset) == len(part.box.shape)
-            and all(0 < size < _LARGEST_AXIS for size in shape)
             and all(
-                start >= 0 and count > 0 and start + count <= size
+                count > 0 and start + count <= size
                 for start, count, size in zip(part.box.offset, part.box.shape, shape, strict=True)
             )
         )
-        if not inside or part.kind not in KINDS or part.file not in self.files:
-            raise CheckpointError(f"{where} has a fragment that fits nothing: {part}.")
 
-    @property
-    def num_parameters(self) -> int:
-        """Number of parameters."""
-        return sum(math.prod(shape) for shape in self.tensors.values())
+    def _gaps(self) -> Iterable[str]:
+        """Fragments must follow one another without gap or overlap: each byte has exactly one checksum."""
+        ends = {name: file.header_bytes for name, file in self.files.items()}
+        for part in sorted(self.fragments, key=lambda part: part.begin):
+            if part.begin != ends[part.file]:
+                yield f"has bytes of {part.file} in no fragment or in two, at {ends[part.file]:,}"
+            ends[part.file] = part.begin + part.num_bytes
+        for name, file in self.files.items():
+            if ends[name] != file.num_bytes:
+                yield f"says that {name} has {file.num_bytes:,} bytes, but uses {ends[name]:,}"
+
+
+def _checksum(body: dict[str, Any]) -> str:
+    canonical = json.dumps(body, sort_keys=True, separators=(",", ":"))
+    return f"{zlib.crc32(canonical.encode()):08x}"
+
+
+def _is_sane_shape(shape: list[int]) -> bool:
+    return 0 < len(shape) <= _MOST_AXES and 0 < math.prod(shape) < _LARGEST
 
 
 def _fragment(part: list[Any]) -> Fragment:
-    tensor, kind, offset, shape, file, key = part
-    box = Box(tuple(int(i) for i in offset), tuple(int(n) for n in shape))
-    return Fragment(str(tensor), str(kind), box, str(file), str(key))
+    tensor, kind, dtype, offset, shape, file, begin, crc32 = part
+    box = Box(tuple(_number(start) for start in offset), tuple(_number(size) for size in shape))
+    return Fragment(
+        _text(tensor), _text(kind), _text(dtype), box, _text(file), _number(begin), _number(crc32)
+    )
 
 
-def merge(parts: Mapping[int, list[Fragment]]) -> list[Fragment]:
-    """Join the ranks' fragments in rank order."""
-    return [fragment for rank in sorted(parts) for fragment in parts[rank]]
+def _number(value: object) -> int:
+    # bool is an int to Python, and a float such as 1e300 would pass for one.
+    if type(value) is not int or not 0 <= value < _LARGEST:
+        raise ValueError(f"{str(value)[:50]} is no count")
+    return value
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{str(value)[:50]} is no text")
+    return value

@@ -1,0 +1,140 @@
+"""Writing: each rank's boxes into one safetensors file, then the manifest that commits them.
+
+Nothing is copied on the way: the bytes go from the tensors' memory to the file, and the checksums are taken from the
+same memory. A name that exists is complete: files are written as `.part`, brought to the disk, then renamed.
+"""
+
+import json
+import os
+import struct
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from glm.checkpoint.boxes import Box
+from glm.checkpoint.manifest import DTYPES, MANIFEST, Fragment, Manifest, StoredFile
+
+_NAMES = {dtype: name for name, dtype in DTYPES.items()}
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A box with its values, to be stored."""
+
+    tensor: str
+    kind: str
+    box: Box
+    values: Tensor
+    """Contiguous, on the CPU, of the box's volume."""
+
+
+def write_rank_file(
+    folder: Path, name: str, pieces: Sequence[Piece]
+) -> tuple[StoredFile, list[Fragment]]:
+    """Write the boxes that one rank owns into a safetensors file, durably.
+
+    Args:
+        folder: of the checkpoint; exists.
+        name: of the file; never used before.
+        pieces: each box once.
+
+    Returns:
+        The file's entry and the fragments' entries in the manifest.
+
+    Raises:
+        OSError: the disk is full or not writable; nothing is left behind.
+    """
+    # Wide numbers first: every box is then aligned, as readers that map the file need it.
+    ordered = sorted(pieces, key=lambda piece: -piece.values.element_size())
+    blocks = [_bytes(piece.values) for piece in ordered]
+    header = _header(ordered)
+    fragments, begin = [], len(header)
+    for piece, block in zip(ordered, blocks, strict=True):
+        assert piece.values.numel() == piece.box.volume, (
+            f"the values of {piece.tensor} fill their box"
+        )
+        dtype = _NAMES[piece.values.dtype]
+        crc32 = zlib.crc32(block)
+        fragments.append(Fragment(piece.tensor, piece.kind, dtype, piece.box, name, begin, crc32))
+        begin += len(block)
+    os.replace(_write_part(folder / name, [header, *blocks]), folder / name)
+    _sync_folder(folder)
+    return StoredFile(begin, len(header), zlib.crc32(header)), fragments
+
+
+def commit(folder: Path, manifest: Manifest, superseded: Sequence[Path] = ()) -> None:
+    """Make a checkpoint visible: after this it is complete, before this it does not exist.
+
+    A checkpoint of the same step that was committed before is replaced in the same instant.
+
+    Args:
+        folder: of the checkpoint; every rank's file is in it.
+        manifest: its table of contents.
+        superseded: committed checkpoints of a history that the run has left (it was set back to before them). They
+            are made invisible first: whatever happens, the newest visible checkpoint belongs to this history.
+
+    Raises:
+        DamagedCheckpointError: the manifest does not cover every tensor; nothing was committed.
+        OSError: the disk refused; nothing was committed.
+    """
+    manifest.check(str(folder / MANIFEST))
+    partial = _write_part(folder / MANIFEST, [manifest.to_json().encode()])
+    _sync_folder(folder)
+    _sync_folder(folder.parent)
+    for path in superseded:
+        os.replace(path / MANIFEST, path / f"superseded_{MANIFEST}")
+    os.replace(partial, folder / MANIFEST)
+    _sync_folder(folder)
+
+
+def _write_part(path: Path, blocks: Sequence[bytes | memoryview]) -> Path:
+    """Bring blocks to the disk in a file that still has to be renamed."""
+    partial = path.with_name(f"{path.name}.part")
+    try:
+        with partial.open("wb") as file:
+            for block in blocks:
+                file.write(block)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
+    return partial
+
+
+def _header(pieces: Sequence[Piece]) -> bytes:
+    """safetensors: 8 bytes of length, JSON, padded to 8 bytes; offsets count from its end."""
+    entries, begin = {}, 0
+    for piece in pieces:
+        end = begin + piece.values.nbytes
+        place = ",".join(map(str, piece.box.offset))
+        entries[f"{piece.kind}/{piece.tensor}@{place}"] = {
+            "dtype": _NAMES[piece.values.dtype],
+            "shape": piece.box.shape,
+            "data_offsets": [begin, end],
+        }
+        begin = end
+    assert len(entries) == len(pieces), "each box is stored once"
+    text = json.dumps(entries).encode()
+    text += b" " * (-len(text) % 8)
+    return struct.pack("<Q", len(text)) + text
+
+
+def _bytes(values: Tensor) -> memoryview:
+    assert values.is_contiguous() and values.device.type == "cpu", "bytes are taken as they lie"
+    numbers: np.ndarray = values.detach().reshape(-1).view(torch.uint8).numpy()
+    return memoryview(numbers)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Bring a folder's table of names to the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

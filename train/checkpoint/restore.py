@@ -1,0 +1,122 @@
+"""The way back: which checkpoint to continue from, and its state into the engine.
+
+All ranks share the work of verifying, so that a checkpoint of terabytes is checked as fast as it was written.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch.distributed as dist
+
+from configs import derive
+from configs.errors import CheckpointError
+from configs.load import flatten, from_yaml
+from configs.schema import Config
+from glm.checkpoint.folder import committed, newest_good
+from glm.checkpoint.manifest import Manifest
+from glm.checkpoint.reader import Reader, read_manifest, verify, verify_files
+from train.distributed import Session
+from train.engine import Engine
+from train.progress import Progress
+
+# Keys of model.* that may change without making it another model.
+_FREE_MODEL_KEYS = {"model.hidden_dropout", "model.attention_dropout", "model.attention"}
+
+
+def newest_good_together(
+    checkpoints: Path, session: Session, report: Callable[[str], None]
+) -> Path | None:
+    """The newest checkpoint that is whole, verified by all ranks together; the same on every rank.
+
+    Args:
+        checkpoints: folder that holds them.
+        session: process groups.
+        report: told, on rank 0, of each that cannot be used.
+
+    Raises:
+        CheckpointError: there are checkpoints, but none of them is whole; or the newest is of a newer version.
+    """
+    is_main = session.topology.rank == 0
+    found = [committed(checkpoints) if is_main else []]
+    dist.broadcast_object_list(found, src=0, group=session.control_group)
+    return newest_good(
+        checkpoints,
+        report if is_main else lambda _: None,
+        check=lambda folder: verify_together(folder, session),
+        candidates=found[0],
+    )
+
+
+def verify_together(folder: Path, session: Session) -> Manifest:
+    """Check every byte of a checkpoint, each rank a share of the files.
+
+    Raises:
+        DamagedCheckpointError: on every rank, naming the damaged file and tensor.
+        CheckpointError: it is of a newer version.
+    """
+    topology = session.topology
+    manifest, error = None, None
+    try:
+        manifest = read_manifest(folder)
+        share = sorted(manifest.files)[topology.rank :: topology.world_size]
+        verify_files(folder, manifest, share)
+    except CheckpointError as problem:
+        error = problem
+    gathered: list[Any] = [None] * topology.world_size
+    dist.all_gather_object(gathered, error, group=session.control_group)
+    for problem in gathered:
+        if problem is not None:
+            raise problem
+    assert manifest is not None, "no error, so it was read"
+    return manifest
+
+
+def restore(engine: Engine, folder: Path, manifest: Manifest) -> Progress:
+    """Put a checkpoint's state into the engine; it may come from any layout.
+
+    Args:
+        engine: freshly built, or between two steps.
+        folder: verified checkpoint.
+        manifest: its table of contents.
+
+    Raises:
+        CheckpointError: it holds weights only.
+    """
+    if not manifest.optimizer:
+        raise CheckpointError(
+            f"{folder} holds weights without an optimizer's state, so a run cannot be resumed from it. Start a new run "
+            f"from the weights: checkpoint.init_from={folder}"
+        )
+    engine.optimizer_state.load(Reader(folder, manifest))
+    return Progress.from_dict(manifest.progress)
+
+
+def initialise_from(engine: Engine, folder: Path, config: Config) -> None:
+    """Start a new run from a checkpoint's weights.
+
+    Raises:
+        CheckpointError: it is damaged, or of another model.
+    """
+    manifest = verify(folder)
+    check_same_model(config, from_yaml(manifest.config), folder)
+    engine.optimizer_state.load_weights(Reader(folder, manifest))
+
+
+def check_same_model(config: Config, stored: Config, where: Path) -> None:
+    """Refuse the state of another model.
+
+    Raises:
+        CheckpointError: naming each key that differs.
+    """
+    now, then = flatten(config), flatten(stored)
+    differing = [
+        f"{key} is {then.get(key)} there and {now[key]} now"
+        for key in now
+        if key.startswith("model.") and key not in _FREE_MODEL_KEYS and now[key] != then.get(key)
+    ]
+    if differing:
+        raise CheckpointError(
+            f"{where} holds another model: {'; '.join(differing)}. Start another run with run.name=NAME, or use the "
+            f"model of {derive.run_dir(stored)}."
+        )
