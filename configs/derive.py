@@ -68,44 +68,16 @@ def grad_accum(optim: OptimConfig, dp: int, batch_size: int) -> int:
 def stage_bounds(num_layers: int, pp: int) -> list[int]:
     """Cut the list [embedding, layers, final norm, head] into stages.
 
-    Embedding, head and each layer count 1, the final norm 0 (GLM-130B, section 2.3: 9 x 8 - 2 = 70 layers). The
-    choice among equally balanced cuts is that of DeepSpeed's `partition_balanced`, so that this page of arithmetic
-    tells what the engine does.
+    Embedding, head and each layer count 1; the final norm rides with the head (GLM-130B, section 2.3: 9 x 8 - 2 = 70
+    layers). Where the count does not divide, the first stages take one more: so the embedding never stands alone, and
+    every stage has both decayed and undecayed parameters (DeepSpeed's gradient norm hangs if stages differ in that).
 
     Returns:
         pp + 1 list indices; stage s holds entries [bounds[s], bounds[s + 1]).
     """
-    return _balanced([1] * (num_layers + 1) + [0, 1], pp)
-
-
-def _balanced(weights: list[int], num_parts: int) -> list[int]:
-    """Minimise (largest part - smallest part) by dynamic programming; later cuts win ties."""
-    size = len(weights)
-    if size <= num_parts:
-        return [min(part, size) for part in range(num_parts + 1)]
-    prefix = [0]
-    for weight in weights:
-        prefix.append(prefix[-1] + weight)
-    infinity = math.inf
-    largest = [[infinity] * (num_parts + 1) for _ in range(size + 1)]
-    smallest = [[infinity] * (num_parts + 1) for _ in range(size + 1)]
-    cost = [[infinity] * (num_parts + 1) for _ in range(size + 1)]
-    cut = [[0] * (num_parts + 1) for _ in range(size + 1)]
-    largest[0][0] = cost[0][0] = 0
-    for stop in range(1, size + 1):
-        for parts in range(1, min(stop, num_parts) + 1):
-            for start in range(stop):
-                part = prefix[stop] - prefix[start]
-                high = max(largest[start][parts - 1], part)
-                low = min(smallest[start][parts - 1], part)
-                if cost[stop][parts] >= high - low:
-                    cost[stop][parts] = high - low
-                    largest[stop][parts], smallest[stop][parts] = high, low
-                    cut[stop][parts] = start
-    bounds = [size]
-    for parts in range(num_parts, 0, -1):
-        bounds.append(cut[bounds[-1]][parts])
-    return bounds[::-1]
+    size, extra = divmod(num_layers + 2, pp)
+    bounds = [stage * size + min(stage, extra) for stage in range(pp)]
+    return [*bounds, num_layers + 3]
 
 
 def pipeline_bubble(pp: int, num_micro_batches: int) -> float:

@@ -66,7 +66,9 @@ class Session:
 def distributed_session(
     world: World, topology: Topology, device: torch.device
 ) -> Iterator[Session]:
-    """Open the process groups of a run; closes them whatever happens.
+    """Open the process groups of a run, and close them.
+
+    After an error they are left to the end of the process: peers may be gone, and closing would wait for them.
 
     Args:
         world: this process.
@@ -77,17 +79,15 @@ def distributed_session(
         DistributedError: the ranks cannot meet, or a library places them differently.
     """
     _start_torch(world, device)
-    try:
-        _start_deepspeed(device)
-        parallel_state.initialize_model_parallel(
-            tensor_model_parallel_size=topology.tp, pipeline_model_parallel_size=topology.pp
-        )
-        _check_agreement(topology)
-        yield Session(topology, device, _control_group(device), _replica_group(topology, device))
-    finally:
-        parallel_state.destroy_model_parallel()
-        deepspeed.comm.comm.cdb = None
-        dist.destroy_process_group()
+    _start_deepspeed(device)
+    parallel_state.initialize_model_parallel(
+        tensor_model_parallel_size=topology.tp, pipeline_model_parallel_size=topology.pp
+    )
+    _check_agreement(topology)
+    yield Session(topology, device, _control_group(device), _replica_group(topology, device))
+    parallel_state.destroy_model_parallel()
+    deepspeed.comm.comm.cdb = None
+    dist.destroy_process_group()
 
 
 def deepspeed_grid(topology: Topology) -> PipeModelDataParallelTopology:

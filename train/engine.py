@@ -18,6 +18,7 @@ import deepspeed
 import torch
 from deepspeed.pipe import LayerSpec, PipelineModule, TiedLayerSpec
 
+from configs import derive
 from configs.schema import Config, Precision
 from glm.embedding import WordEmbedding
 from glm.loss import GLMLoss, ObjectiveSums
@@ -31,9 +32,18 @@ from train.zero import OptimizerState
 # (tokens, layout) for the first stage, (targets, loss_mask, row_weights, objectives) for the last.
 MicroBatch = tuple[tuple[torch.Tensor, ...], tuple[torch.Tensor, ...]]
 
-# What a stage counts for balance: each Transformer layer, the embedding and the tied head, so that 70 layers over
-# 8 stages are 9 x 8 - 2, as GLM-130B section 2.3 has it. The final norm rides along.
-PARTITION_METHOD = "type:GLMLayer|WordEmbedding"
+
+class StagedModule(PipelineModule):
+    """DeepSpeed's pipeline module, cut where configs/derive.py says.
+
+    DeepSpeed's own balancing may leave the tied head alone on the last stage; see `derive.stage_bounds`.
+    """
+
+    def _partition_layers(self, method: str = "uniform") -> None:
+        """Take the stage borders from the partition method, a comma-separated list of entries."""
+        self.parts = [int(bound) for bound in method.split(",")]
+        stage = self._topo.get_coord(self.global_rank).pipe
+        self._set_bounds(start=self.parts[stage], stop=self.parts[stage + 1])
 
 
 @dataclass(frozen=True)
@@ -151,12 +161,13 @@ class Engine:
 def build_pipeline(config: Config, session: Session, loss: GLMLoss | None) -> PipelineModule:
     """Build this rank's stage of the model as DeepSpeed's pipeline module."""
     layers = layer_list(config.model, seed=config.seed)
+    bounds = derive.stage_bounds(config.model.num_layers, session.topology.pp)
     with quiet():
-        return PipelineModule(
+        return StagedModule(
             layers=[_layer_spec(layer) for layer in layers],
             topology=deepspeed_grid(session.topology),
             loss_fn=loss,
-            partition_method=PARTITION_METHOD,
+            partition_method=",".join(map(str, bounds)),
             checkpointable_layers=["GLMLayer"],
         )
 

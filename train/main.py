@@ -10,14 +10,15 @@ libraries are imported after the configuration was checked, so that a typing mis
 
 import os
 import sys
+import traceback
 import warnings
 
 from configs.errors import (
+    EXIT_BUG,
     EXIT_DONE,
     EXIT_INTERRUPTED,
     EXIT_PEER_FAILED,
     EXIT_USER_INPUT,
-    ConfigError,
     DistributedError,
     UserError,
 )
@@ -34,30 +35,43 @@ def cli(arguments: list[str] | None = None) -> int:
     world = World()
     try:
         world = World.from_environment()
-        if words and words[0] in ("--help", "-h"):
-            sys.stdout.write((describe_key(words[1]) if len(words) > 1 else help_text()) + "\n")
-            return EXIT_DONE
-        if "--print-config" in words:
-            words = [word for word in words if word != "--print-config"]
-            sys.stdout.write(to_yaml(load_config(words, world.size)))
-            return EXIT_DONE
-        return train(words, world)
-    except ConfigError as error:
-        return _user_error(error, world.is_main)
+        return _answer(words, world)
     except UserError as error:
-        return _user_error(error, world.is_main)
+        # Every rank finds the same mistakes; the first one tells.
+        return _leave(world, EXIT_USER_INPUT, str(error) if world.is_main else "")
     except DistributedError as error:
-        sys.stderr.write(f"{error}\n")
-        return EXIT_PEER_FAILED
+        return _leave(world, EXIT_PEER_FAILED, str(error))
     except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
+        return _leave(world, EXIT_INTERRUPTED, "")
     except RuntimeError as error:
-        if world.size == 1 or not any(sign in str(error) for sign in _PEER_SIGNS):
-            raise
-        sys.stderr.write(f"[rank {world.rank}] lost a peer: {str(error).splitlines()[0]}\n")
-        # A dead peer leaves collectives that never end; a normal exit would wait for them.
+        if world.size > 1 and any(sign in str(error) for sign in _PEER_SIGNS):
+            reason = str(error).splitlines()[0]
+            return _leave(world, EXIT_PEER_FAILED, f"[rank {world.rank}] lost a peer: {reason}")
+        return _leave(world, EXIT_BUG, f"[rank {world.rank}]\n{traceback.format_exc()}")
+    except Exception:
+        return _leave(world, EXIT_BUG, f"[rank {world.rank}]\n{traceback.format_exc()}")
+
+
+def _answer(words: list[str], world: World) -> int:
+    if words and words[0] in ("--help", "-h"):
+        sys.stdout.write((describe_key(words[1]) if len(words) > 1 else help_text()) + "\n")
+        return EXIT_DONE
+    if "--print-config" in words:
+        words = [word for word in words if word != "--print-config"]
+        sys.stdout.write(to_yaml(load_config(words, world.size)))
+        return EXIT_DONE
+    return train(words, world)
+
+
+def _leave(world: World, code: int, message: str) -> int:
+    """Say why, and end: among several ranks at once, for a normal exit would wait for peers that may be gone."""
+    if message:
+        sys.stderr.write(f"{message}\n")
+    if world.size > 1:
+        sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(EXIT_PEER_FAILED)
+        os._exit(code)
+    return code
 
 
 def train(overrides: list[str], world: World) -> int:
@@ -79,12 +93,6 @@ def train(overrides: list[str], world: World) -> int:
     from train.run import run
 
     return run(config, overrides, world, device)
-
-
-def _user_error(error: UserError, speaks: bool) -> int:
-    if speaks:
-        sys.stderr.write(f"{error}\n")
-    return EXIT_USER_INPUT
 
 
 if __name__ == "__main__":
