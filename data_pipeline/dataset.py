@@ -20,7 +20,7 @@ from data_pipeline.packing import Sample, pack_row
 from data_pipeline.rng import rng_for
 from data_pipeline.rows import Row, RowMap
 from data_pipeline.special_tokens import SpecialTokens
-from data_pipeline.windows import gmask_windows, mask_windows
+from data_pipeline.windows import check_objective, gmask_windows, mask_windows
 
 
 class TokenStream(Protocol):
@@ -64,6 +64,7 @@ class GLMDataset:
 
     Raises:
         DataError: a source is too short.
+        ConfigError: the spans that are asked for hardly ever fit.
     """
 
     def __init__(
@@ -78,6 +79,8 @@ class GLMDataset:
     ) -> None:
         names = [source.name for source in sources]
         assert len(set(names)) == len(names), f"the sources {names} must have unique names"
+        if objective.gmask_share < 1:
+            check_objective(seq_length, objective)
         self._sources = list(sources)
         self._special = special
         self._objective = objective

@@ -6,14 +6,17 @@ until 15 % of the slice is hidden, placed so that at least one visible token sep
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
 
-from configs.errors import DataError
+from configs.errors import ConfigError
 from configs.schema import ObjectiveConfig
+from data_pipeline.rng import rng_for
 
 _MAX_REDRAWS = 1000
+_TRIALS = 200
 
 
 @lru_cache(maxsize=4096)
@@ -38,14 +41,15 @@ def hidden_budget(objective: ObjectiveConfig, num_tokens: int) -> int:
 
 
 def draw_lengths(
-    rng: np.random.Generator, num_tokens: int, objective: ObjectiveConfig
+    rng: np.random.Generator, num_tokens: int, objective: ObjectiveConfig, is_single: bool
 ) -> np.ndarray:
     """Draw span lengths until they reach the budget; the last one may overshoot it.
 
     Args:
         rng: source of randomness.
         num_tokens: length of the slice, in tokens.
-        objective: mask fraction, mean and maximum span length, single-span probability.
+        objective: mask fraction, mean and maximum span length.
+        is_single: draw one span only, whatever the budget.
 
     Returns:
         (num_spans,) int64, in the order drawn.
@@ -55,7 +59,6 @@ def draw_lengths(
     )
     cumulative = probabilities.cumsum()
     budget = hidden_budget(objective, num_tokens)
-    is_single = rng.random() < objective.single_span_probability
     count = 1 if is_single else budget  # enough: every span hides at least one token
     draws = rng.random(count) * cumulative[-1]
     lengths = cumulative.searchsorted(draws, side="right") + 1
@@ -73,7 +76,8 @@ def draw_plan(
     """Draw the span lengths of all slices that share a window, again as long as their segments do not fit it.
 
     A segment has 2 tokens more than its slice for every span: a mask token in the context, and `<sop>` before the
-    target. (`<eop>` is only ever predicted.)
+    target. (`<eop>` is only ever predicted.) Which slices have a single span is drawn once, so that rejected plans do
+    not make such slices more frequent.
 
     Args:
         rng: source of randomness.
@@ -85,10 +89,14 @@ def draw_plan(
         (num_spans,) lengths for each slice, and how many plans were rejected.
 
     Raises:
-        DataError: the objective hides so much, or in so many spans, that no plan fits.
+        ConfigError: the objective hides so much, or in so many spans, that no plan fits.
     """
+    is_single = rng.random(len(slice_lengths)) < objective.single_span_probability
     for redraws in range(_MAX_REDRAWS):
-        plan = [draw_lengths(rng, length, objective) for length in slice_lengths]
+        plan = [
+            draw_lengths(rng, length, objective, bool(single))
+            for length, single in zip(slice_lengths, is_single, strict=True)
+        ]
         size = sum(slice_lengths) + 2 * sum(len(lengths) for lengths in plan)
         is_placeable = all(
             lengths.sum() + len(lengths) - 1 <= length
@@ -96,11 +104,31 @@ def draw_plan(
         )
         if is_placeable and (room is None or size <= room):
             return plan, redraws
-    where = "" if room is None else f" fits a window of {room}"
-    raise DataError(
-        f"No plan of spans for {sum(slice_lengths)} tokens{where or ' leaves a token between the spans'}. Lower "
-        f"objective.mask_fraction ({objective.mask_fraction}) or raise objective.mean_span_length "
-        f"({objective.mean_span_length})."
+    raise ConfigError([_does_not_fit(sum(slice_lengths), room, objective)])
+
+
+def check_plans_fit(slice_length: int, room: int | None, objective: ObjectiveConfig) -> None:
+    """Find out at the start, not in the middle of a run, that plans hardly ever fit.
+
+    Raises:
+        ConfigError: fewer than half of the plans fit; those that do would have other lengths than were asked for.
+    """
+    multiple = replace(objective, single_span_probability=0.0)
+    rng = rng_for(0, "do plans fit")
+    redraws = sum(draw_plan(rng, [slice_length], room, multiple)[1] for _ in range(_TRIALS))
+    if redraws > _TRIALS:
+        raise ConfigError([_does_not_fit(slice_length, room, objective)])
+
+
+def _does_not_fit(num_tokens: int, room: int | None, objective: ObjectiveConfig) -> str:
+    problem = (
+        f"Spans of {num_tokens} tokens hardly ever leave a visible token between them"
+        if room is None
+        else f"Spans of {num_tokens} tokens hardly ever fit a window of {room}"
+    )
+    return (
+        f"{problem}. Lower objective.mask_fraction ({objective.mask_fraction}), as GLM's 0.15, or raise "
+        f"objective.mean_span_length ({objective.mean_span_length})."
     )
 
 

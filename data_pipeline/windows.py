@@ -11,7 +11,7 @@ from configs.derive import slice_length
 from configs.schema import ObjectiveConfig, SliceRule
 from configs.validate import GLM_130B_ROW
 from data_pipeline.blanks import Segment, gmask_segment, mask_segment
-from data_pipeline.spans import draw_plan, place_spans
+from data_pipeline.spans import check_plans_fit, draw_plan, place_spans
 from data_pipeline.special_tokens import SpecialTokens
 
 # The original never shortens a slice below this many tokens.
@@ -50,12 +50,9 @@ def mask_windows(
         objective.windows_per_row lists of segments, and how many span plans were rejected.
     """
     num_windows = objective.windows_per_row
-    if objective.slice_rule is SliceRule.glm_130b:
-        longest = -(-original_row_length(window_length * num_windows) // num_windows)
-        build = _original_window
-    else:
-        longest = slice_length(window_length)
-        build = _fit_window
+    is_original = objective.slice_rule is SliceRule.glm_130b
+    build = _original_window if is_original else _fit_window
+    longest = longest_slice(window_length, objective)
     windows: list[list[Segment]] = []
     redraws = 0
     for start, stop in split_evenly(len(tokens), -(-len(tokens) // longest)):
@@ -64,6 +61,22 @@ def mask_windows(
         redraws += rejected
     empty: list[list[Segment]] = [[] for _ in range(num_windows - len(windows))]
     return windows + empty, redraws
+
+
+def check_objective(seq_length: int, objective: ObjectiveConfig) -> None:
+    """Raise a ConfigError if the spans that are asked for hardly ever fit a [MASK] row."""
+    window_length = seq_length // objective.windows_per_row
+    is_original = objective.slice_rule is SliceRule.glm_130b
+    room = None if is_original else window_length
+    check_plans_fit(longest_slice(window_length, objective), room, objective)
+
+
+def longest_slice(window_length: int, objective: ObjectiveConfig) -> int:
+    """Stored tokens of a full slice: 456 of 512 in the fit rule, 500 in the glm_130b rule."""
+    if objective.slice_rule is SliceRule.fit:
+        return slice_length(window_length)
+    num_windows = objective.windows_per_row
+    return -(-original_row_length(window_length * num_windows) // num_windows)
 
 
 def original_row_length(seq_length: int) -> int:

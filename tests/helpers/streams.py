@@ -38,6 +38,8 @@ class ReadSegment(NamedTuple):
     """The stored tokens, blanks filled with their targets."""
     span_lengths: list[int]
     """In the order of prediction, without `<eop>`."""
+    blank_order: list[int]
+    """Number of each predicted blank in the order of the text, in the order of prediction."""
     is_whole: bool
     """Every blank has all its targets, the last one `<eop>`."""
     has_touching_blanks: bool
@@ -65,8 +67,9 @@ def read_mask_segments(sample: Sample) -> list[ReadSegment]:
         for position, token in enumerate(context.tolist()):
             stored += answers.get(position, [])[:-1] if token == SPECIAL.mask else [token]
         lengths = [len(answer) - 1 for answer in answers.values()]
+        order = np.searchsorted(blanks, list(answers)).tolist()
         touching = bool((np.diff(blanks) == 1).any())
-        segments.append(ReadSegment(stored, lengths, is_whole, touching))
+        segments.append(ReadSegment(stored, lengths, order, is_whole, touching))
     return segments
 
 

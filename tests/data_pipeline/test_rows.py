@@ -1,0 +1,136 @@
+"""Every stored token is read exactly once an epoch, by rows of the asked objectives."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from configs.derive import slice_length
+from configs.errors import DataError
+from configs.schema import ObjectiveConfig, SliceRule
+from data_pipeline.objective import Objective
+from data_pipeline.rows import MIN_ROWS, Row, RowMap
+
+SHARES = st.sampled_from([0.0, 0.3, 0.5, 0.7, 0.95, 1.0])
+
+
+def epoch_of(rows: RowMap, epoch: int) -> list[Row]:
+    return [rows.row(epoch * rows.num_rows + place) for place in range(rows.num_rows)]
+
+
+@given(st.integers(8, 60_000), st.sampled_from([64, 128, 512, 2048]), SHARES, st.integers(0, 2**32))
+@settings(deadline=None, max_examples=60)
+def test_an_epoch_reads_every_token_exactly_once(
+    num_tokens: int, seq_length: int, share: float, seed: int
+):
+    objective = ObjectiveConfig(gmask_share=share)
+    rows = RowMap("text", num_tokens, seq_length, objective, seed)
+    for epoch in range(2):
+        reads = np.zeros(num_tokens, dtype=np.int64)
+        for row in epoch_of(rows, epoch):
+            assert row.epoch == epoch
+            np.add.at(reads, np.arange(row.start, row.start + row.length) % num_tokens, 1)
+        assert (reads == 1).all()
+
+
+@given(st.integers(8, 10**6), st.sampled_from([64, 128, 512, 2048]), SHARES, st.integers(0, 2**32))
+@settings(deadline=None, max_examples=60)
+def test_rows_hold_their_share_to_the_nearest_row_and_never_too_much(
+    num_tokens: int, seq_length: int, share: float, seed: int
+):
+    rows = RowMap("text", num_tokens, seq_length, ObjectiveConfig(gmask_share=share), seed)
+    division = rows.division
+    assert abs(division.num_gmask_rows - share * division.num_rows) <= 0.5
+    assert division.num_rows >= MIN_ROWS
+    most = {Objective.MASK: 4 * slice_length(seq_length // 4), Objective.GMASK: seq_length - 1}
+    counted: Counter[Objective] = Counter()
+    for place in range(min(division.num_rows, 300)):
+        row = rows.row(place)
+        counted[row.objective] += 1
+        assert 1 <= row.length <= most[row.objective]
+        assert 0 <= row.start < num_tokens
+    if division.num_rows <= 300:
+        assert counted[Objective.GMASK] == division.num_gmask_rows
+
+
+def test_one_row_fewer_would_not_hold_the_stream():
+    # 30 rows of 1824 and 70 of 2047 tokens hold 198,010; 30 and 69 hold 195,963.
+    def num_rows(num_tokens: int) -> tuple[int, int]:
+        division = RowMap("text", num_tokens, 2048, ObjectiveConfig(), 1).division
+        return division.num_mask_rows, division.num_gmask_rows
+
+    assert num_rows(198_010) == (30, 70)
+    assert num_rows(195_964) == (30, 70)
+    assert num_rows(195_963) == (30, 69)
+    assert num_rows(198_011) == (30, 71)
+
+
+def test_full_rows_read_as_many_tokens_as_the_rule_says():
+    rows = RowMap("text", 198_010, 2048, ObjectiveConfig(), seed=1)
+    lengths = {(row.objective, row.length) for row in epoch_of(rows, 0)}
+    assert lengths == {(Objective.MASK, 4 * 456), (Objective.GMASK, 2047)}
+
+
+def test_epochs_cut_the_text_elsewhere_and_in_another_order():
+    rows = RowMap("text", 198_010, 2048, ObjectiveConfig(), seed=1)
+    first, second = epoch_of(rows, 0), epoch_of(rows, 1)
+    assert [row.number for row in first] != [row.number for row in second]
+    assert {row.start for row in first}.isdisjoint(row.start for row in second)
+
+
+def test_order_depends_on_seed_and_name():
+    def order(name: str, seed: int) -> list[int]:
+        return [
+            row.number for row in epoch_of(RowMap(name, 10**5, 512, ObjectiveConfig(), seed), 0)
+        ]
+
+    assert order("a", 1) == order("a", 1)
+    assert order("a", 1) != order("a", 2)
+    assert order("a", 1) != order("b", 1)
+
+
+def test_row_of_a_stream_of_a_trillion_tokens_is_found_at_once():
+    rows = RowMap("text", 10**12, 2048, ObjectiveConfig(), seed=1)
+    assert rows.num_rows == pytest.approx(10**12 / (0.3 * 1824 + 0.7 * 2047), rel=1e-6)
+    row = rows.row(123_456_789_012)
+    assert row.epoch == 123_456_789_012 // rows.num_rows
+    assert row.length in (1823, 1824, 2046, 2047)
+
+
+def test_stream_of_a_few_tokens_is_refused():
+    with pytest.raises(DataError, match="The corpus poem has 7 tokens; at least 8 are needed"):
+        RowMap("poem", 7, 512, ObjectiveConfig(), seed=1)
+
+
+def test_original_rows_are_2000_tokens_at_fixed_places():
+    objective = ObjectiveConfig(slice_rule=SliceRule.glm_130b)
+    rows = RowMap("text", 201_999, 2048, objective, seed=1)
+    for epoch in range(2):
+        found = sorted((row.start, row.length) for row in epoch_of(rows, epoch))
+        assert found == [(2000 * number, 2000) for number in range(100)]
+    # Each row draws its objective anew in each epoch: about 70 of 100 are [gMASK].
+    kinds = [{row.start: row.objective for row in epoch_of(rows, epoch)} for epoch in range(2)]
+    assert kinds[0] != kinds[1]
+    assert 50 < sum(kinds[0].values()) < 90
+
+
+@pytest.mark.parametrize("rule", list(SliceRule))
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.7, 1.0])
+def test_validation_holds_each_objective_at_its_share_in_any_prefix(rule: SliceRule, share: float):
+    objective = ObjectiveConfig(slice_rule=rule, gmask_share=share)
+    rows = RowMap("text", 10**5, 512, objective, seed=1, is_validation=True)
+    gmask = 0
+    for place in range(rows.num_rows):
+        gmask += rows.row(place).objective is Objective.GMASK
+        assert abs(gmask - share * (place + 1)) <= 1
+    assert gmask == rows.division.num_gmask_rows
+
+
+@pytest.mark.parametrize("rule", list(SliceRule))
+def test_validation_rows_are_all_different_and_the_same_in_every_pass(rule: SliceRule):
+    rows = RowMap("text", 10**5, 512, ObjectiveConfig(slice_rule=rule), seed=1, is_validation=True)
+    first, second = epoch_of(rows, 0), epoch_of(rows, 1)
+    assert first == second
+    assert len({row.number for row in first}) == rows.num_rows
