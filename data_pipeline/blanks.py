@@ -51,7 +51,7 @@ def mask_segment(
 
     Args:
         tokens: (n,) stored token ids.
-        starts: (num_spans,) first hidden position of each span, in text order.
+        starts: (num_spans,) first hidden position of each span, in text order, at least one span.
         ends: (num_spans,) one past its last hidden position.
         order: (num_spans,) permutation: the order in which the spans are predicted.
         special: ids of the special tokens.
@@ -59,31 +59,34 @@ def mask_segment(
     Returns:
         A segment of n + 2 num_spans tokens; every span contributes its length + 1 targets (the last is `<eop>`).
     """
-    edges = np.zeros(len(tokens) + 1, dtype=np.int64)
-    edges[starts] += 1
-    edges[ends] -= 1
-    is_kept = edges[:-1].cumsum() == 0
-    is_kept[starts] = True  # becomes the mask token
-    with_blanks = tokens.copy()
-    with_blanks[starts] = special.mask
-    context = with_blanks[is_kept]
-    blank_positions = is_kept.cumsum()[starts] - 1
+    lengths = ends - starts
+    # A blank takes one place in the context, where its span took `length` in the text.
+    blank_positions = starts - (lengths - 1).cumsum() + (lengths - 1)
+    text = np.append(tokens, special.eop)
 
-    lengths = (ends - starts)[order]
-    span_of = np.repeat(order, lengths + 1)
-    first_of = np.repeat((lengths + 1).cumsum() - (lengths + 1), lengths + 1)
-    offset = np.arange(len(span_of)) - first_of  # 0 at <sop>
-    last = len(tokens) - 1
-    position = starts[span_of] + offset
-    inputs = np.where(offset == 0, special.sop, tokens[np.maximum(position - 1, 0)])
-    is_end = offset == (ends - starts)[span_of]
-    targets = np.where(is_end, special.eop, tokens[np.minimum(position, last)])
+    counts = (lengths + 1)[order]  # `<sop>` and the span, predicting the span and `<eop>`
+    stops = counts.cumsum()
+    firsts = stops - counts
+    place = np.arange(stops[-1])
+    predicted = place + np.repeat(
+        starts[order] - firsts, counts
+    )  # place in the text of what is predicted
+    inputs, targets = text[predicted - 1], text[predicted]
+    inputs[firsts] = special.sop
+    targets[stops - 1] = special.eop
+
+    is_visible = np.ones(len(text), dtype=bool)
+    is_visible[predicted] = False
+    is_visible[ends] = True
+    is_visible[starts] = True  # becomes the mask token
+    text[starts] = special.mask
+    context = text[:-1][is_visible[:-1]]
     return _join(
         context,
         inputs,
         targets,
-        np.concatenate((np.arange(len(context)), blank_positions[span_of])),
-        offset + 1,
+        np.concatenate((np.arange(len(context)), np.repeat(blank_positions[order], counts))),
+        place - np.repeat(firsts, counts) + 1,
         special,
     )
 

@@ -107,6 +107,19 @@ def without_index(sample: Sample) -> Sample:
     return sample._replace(index=0)
 
 
+def test_same_text_is_hidden_elsewhere_in_the_next_epoch():
+    # The original's masks were a function of the row alone: every epoch repeated them.
+    objective = ObjectiveConfig(slice_rule=SliceRule.glm_130b, gmask_share=1.0)
+    dataset = open_dataset(50_000, objective)
+    epochs: list[dict[int, int]] = []
+    for epoch in range(2):
+        rows = range(epoch * dataset.rows_per_epoch, (epoch + 1) * dataset.rows_per_epoch)
+        samples = [dataset[index] for index in rows]
+        epochs.append({read_gmask_segment(each)[0]: int(each.loss_mask.sum()) for each in samples})
+    assert epochs[0].keys() == epochs[1].keys()
+    assert sum(epochs[0][start] != epochs[1][start] for start in epochs[0]) > 90
+
+
 def test_other_sources_do_not_change_what_a_source_gives():
     text, code = (
         Source("text", CountingStream(9000), 1.0),

@@ -23,14 +23,12 @@ def largest_deviation(mixture: Mixture, shares: list[Fraction], length: int) -> 
 
 
 @given(WEIGHTS)
-@settings(deadline=None)
 def test_every_prefix_is_within_one_sample_of_the_weights(weights: list[int]):
     shares = [Fraction(weight, sum(weights)) for weight in weights]
     assert largest_deviation(Mixture(weights), shares, 1500) < 1
 
 
 @given(WEIGHTS)
-@settings(deadline=None)
 def test_samples_of_a_source_are_counted_without_gaps(weights: list[int]):
     mixture = Mixture(weights)
     following = [0] * len(weights)
@@ -68,7 +66,7 @@ def test_weights_by_size_are_rounded_and_no_source_is_forgotten():
 
 
 @given(st.lists(st.integers(1, 10**12), min_size=2, max_size=40))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_rounded_counts_fill_the_cycle(sizes: list[int]):
     counts = cycle_counts(sizes)
     assert min(counts) >= 1

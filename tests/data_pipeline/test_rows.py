@@ -20,8 +20,8 @@ def epoch_of(rows: RowMap, epoch: int) -> list[Row]:
     return [rows.row(epoch * rows.num_rows + place) for place in range(rows.num_rows)]
 
 
-@given(st.integers(8, 60_000), st.sampled_from([64, 128, 512, 2048]), SHARES, st.integers(0, 2**32))
-@settings(deadline=None, max_examples=60)
+@given(st.integers(8, 60_000), st.sampled_from([32, 64, 512, 2048]), SHARES, st.integers(0, 2**32))
+@settings(max_examples=60)
 def test_an_epoch_reads_every_token_exactly_once(
     num_tokens: int, seq_length: int, share: float, seed: int
 ):
@@ -35,8 +35,8 @@ def test_an_epoch_reads_every_token_exactly_once(
         assert (reads == 1).all()
 
 
-@given(st.integers(8, 10**6), st.sampled_from([64, 128, 512, 2048]), SHARES, st.integers(0, 2**32))
-@settings(deadline=None, max_examples=60)
+@given(st.integers(8, 10**6), st.sampled_from([32, 64, 512, 2048]), SHARES, st.integers(0, 2**32))
+@settings(max_examples=60)
 def test_rows_hold_their_share_to_the_nearest_row_and_never_too_much(
     num_tokens: int, seq_length: int, share: float, seed: int
 ):
@@ -97,6 +97,13 @@ def test_row_of_a_stream_of_a_trillion_tokens_is_found_at_once():
     row = rows.row(123_456_789_012)
     assert row.epoch == 123_456_789_012 // rows.num_rows
     assert row.length in (1823, 1824, 2046, 2047)
+
+
+@pytest.mark.parametrize("seq_length", [32, 64, 2048])
+def test_no_row_of_a_tiny_stream_is_empty(seq_length: int):
+    for num_tokens in range(8, 120):
+        rows = RowMap("text", num_tokens, seq_length, ObjectiveConfig(), seed=1)
+        assert min(row.length for row in epoch_of(rows, 0)) >= 1
 
 
 def test_stream_of_a_few_tokens_is_refused():

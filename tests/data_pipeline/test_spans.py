@@ -4,7 +4,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -80,7 +80,6 @@ def test_single_spans_are_as_frequent_as_asked_though_many_plans_are_rejected():
 
 
 @given(SEEDS, st.lists(st.integers(1, 300), min_size=1, max_size=3))
-@settings(deadline=None)
 def test_plan_fits_its_window_and_its_slices(seed: int, slices: list[int]):
     objective = ObjectiveConfig()
     spans = sum(-(-hidden_budget(objective, length) // 2) for length in slices)
