@@ -4,11 +4,12 @@ Nothing is copied on the way: the bytes go from the tensors' memory to the file,
 same memory. A name that exists is complete: files are written as `.part`, brought to the disk, then renamed.
 """
 
+import contextlib
 import json
 import os
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from torch import Tensor
 from glm.checkpoint.boxes import Box
 from glm.checkpoint.manifest import DTYPES, MANIFEST, Fragment, Manifest, StoredFile
 
+_HIDDEN = f"superseded_{MANIFEST}"
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
@@ -62,7 +64,9 @@ def write_rank_file(
         crc32 = zlib.crc32(block)
         fragments.append(Fragment(piece.tensor, piece.kind, dtype, piece.box, name, begin, crc32))
         begin += len(block)
-    os.replace(_write_part(folder / name, [header, *blocks]), folder / name)
+    with _part(folder / name) as partial:
+        _write(partial, [header, *blocks])
+        os.replace(partial, folder / name)
     _sync_folder(folder)
     return StoredFile(begin, len(header), zlib.crc32(header)), fragments
 
@@ -83,28 +87,43 @@ def commit(folder: Path, manifest: Manifest, superseded: Sequence[Path] = ()) ->
         OSError: the disk refused; nothing was committed.
     """
     manifest.check(str(folder / MANIFEST))
-    partial = _write_part(folder / MANIFEST, [manifest.to_json().encode()])
-    _sync_folder(folder)
-    _sync_folder(folder.parent)
-    for path in superseded:
-        os.replace(path / MANIFEST, path / f"superseded_{MANIFEST}")
-    os.replace(partial, folder / MANIFEST)
-    _sync_folder(folder)
+    hidden: list[Path] = []
+    try:
+        with _part(folder / MANIFEST) as partial:
+            _write(partial, [manifest.to_json().encode()])
+            _sync_folder(folder)
+            _sync_folder(folder.parent)
+            for path in superseded:
+                os.replace(path / MANIFEST, path / _HIDDEN)
+                hidden.append(path)
+            os.replace(partial, folder / MANIFEST)
+    except OSError:
+        for path in hidden:
+            os.replace(path / _HIDDEN, path / MANIFEST)
+        raise
+    # From here on it is committed, and no error may say otherwise: this only makes it outlast a loss of power.
+    with contextlib.suppress(OSError):
+        _sync_folder(folder)
 
 
-def _write_part(path: Path, blocks: Sequence[bytes | memoryview]) -> Path:
-    """Bring blocks to the disk in a file that still has to be renamed."""
+@contextlib.contextmanager
+def _part(path: Path) -> Iterator[Path]:
+    """Name of the file to write before it becomes `path`; it takes no room if the disk refuses."""
     partial = path.with_name(f"{path.name}.part")
     try:
-        with partial.open("wb") as file:
-            for block in blocks:
-                file.write(block)
-            file.flush()
-            os.fsync(file.fileno())
+        yield partial
     except OSError:
         partial.unlink(missing_ok=True)
         raise
-    return partial
+
+
+def _write(path: Path, blocks: Sequence[bytes | memoryview]) -> None:
+    """Bring blocks to the disk."""
+    with path.open("wb") as file:
+        for block in blocks:
+            file.write(block)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _header(pieces: Sequence[Piece]) -> bytes:

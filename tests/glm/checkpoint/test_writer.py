@@ -65,9 +65,44 @@ def test_a_full_disk_leaves_nothing_half_written(
     monkeypatch.setattr(writer.os, call, refuse)
     with pytest.raises(OSError, match="No space left"):
         write_rank_file(tmp_path, "rank00000-a.safetensors", pieces_of(0, seed=1))
-    assert list(tmp_path.glob("*.safetensors")) == []
-    if call == "fsync":
-        assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_commit_that_the_disk_refuses_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    former, left = save(tmp_path, 1, seed=1), save(tmp_path, 4, seed=4)
+    files, fragments = write_files(tmp_path, 2, seed=2, attempt="b")
+    replace = os.replace
+
+    def refuse(source: Path, target: Path) -> None:
+        if source.name == "manifest.json.part":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        replace(source, target)
+
+    monkeypatch.setattr(writer.os, "replace", refuse)
+    with pytest.raises(OSError, match="No space left"):
+        commit(tmp_path / "step_00000002", small_manifest(2, files, fragments), [left])
+    assert committed(tmp_path) == [left, former]
+    assert list(tmp_path.glob("*/*.part")) == []
+
+
+def test_a_commit_that_happened_is_not_reported_as_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The ranks would delete the files of a committed checkpoint.
+    files, fragments = write_files(tmp_path, 2, seed=2, attempt="b")
+    folder = tmp_path / "step_00000002"
+    fsync = os.fsync
+
+    def refuse(descriptor: int) -> None:
+        if (folder / "manifest.json").exists():
+            raise OSError(errno.EIO, "Input/output error")
+        fsync(descriptor)
+
+    monkeypatch.setattr(writer.os, "fsync", refuse)
+    commit(folder, small_manifest(2, files, fragments))
+    verify(folder)
 
 
 def killing(monkeypatch: pytest.MonkeyPatch, deadly_call: int) -> Callable[[], int]:

@@ -1,0 +1,36 @@
+"""The way back refuses what does not fit, and says what to type."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from configs.errors import CheckpointError
+from configs.load import load_config
+from glm.checkpoint.manifest import Manifest
+from train.checkpoint import check_same_model, restore
+
+
+def test_the_same_model_passes_with_another_dropout_attention_path_and_run() -> None:
+    now = load_config(["model.hidden_dropout=0.1", "model.attention=reference", "optim.lr=1e-4"])
+    check_same_model(now, load_config([]), Path("runs/a"))
+
+
+def test_another_model_is_refused_naming_every_key_that_differs() -> None:
+    now = load_config(["model.hidden_size=64", "model.num_layers=6"])
+    with pytest.raises(CheckpointError) as error:
+        check_same_model(now, load_config(["run.name=old"]), Path("runs/a"))
+    message = str(error.value)
+    assert "runs/a holds another model" in message
+    assert (
+        "model.hidden_size is 128 there and 64 now" in message or "model.hidden_size is" in message
+    )
+    assert "model.num_layers is" in message and "and 6 now" in message
+    assert "model.num_heads" not in message
+    assert "run.name=NAME" in message
+
+
+def test_a_run_cannot_be_resumed_from_weights_alone() -> None:
+    manifest = Manifest(1, {}, {}, "", {}, {}, {}, [])
+    with pytest.raises(CheckpointError, match=r"checkpoint\.init_from=c/step_00000001"):
+        restore(SimpleNamespace(), Path("c/step_00000001"), manifest)  # type: ignore[arg-type]
