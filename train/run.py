@@ -233,9 +233,13 @@ class _Life:
         shards = corpora.train if is_training else corpora.valid
         config = self._config
         sources = [Source(shard.name, open_stream(shard.prefix), shard.weight) for shard in shards]
-        seed = config.seed if is_training else config.seed + 1
         return GLMDataset(
-            sources, self._tokenizer.special, config.objective, config.model.seq_length, seed
+            sources,
+            self._tokenizer.special,
+            config.objective,
+            config.model.seq_length,
+            config.seed,
+            is_validation=not is_training,
         )
 
     def _finish(self, progress: Progress, was_stopped: bool, trackers: Trackers) -> None:

@@ -1,0 +1,78 @@
+"""Whole runs in forked ranks: `python -m train` without the seconds that its imports cost."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from tests.helpers.distributed import Ranks
+
+TINY = (
+    "precision=fp32",
+    "model.num_layers=4",
+    "model.hidden_size=32",
+    "model.num_heads=4",
+    "model.ffn_size=88",
+    "model.vocab_size=264",
+    "model.vocab_multiple=8",
+    "model.seq_length=128",
+    "data.tokenizer=bytes",
+    "optim.lr=1e-2",
+    "optim.micro_batch_size=2",
+    "optim.global_batch_size=8",
+    "optim.total_samples=96",
+    "eval.num_samples=8",
+)
+
+# What must be the same in two equal runs.
+COMPARED = ("train/", "valid/", "optim/")
+
+
+def command(folder: Path, *overrides: str) -> tuple[str, ...]:
+    """Overrides of a small run below `folder`, on a corpus that is made there."""
+    corpus = folder / "corpus.txt"
+    if not corpus.exists():
+        lines = [f"{i} times {j} is {i * j}, and {j} times {i} is {j * i} too.\n" for i in range(40) for j in range(40)]
+        corpus.write_text("".join(line + ("\n" if n % 40 == 39 else "") for n, line in enumerate(lines)))
+    return (*TINY, f"data.paths={corpus}", f"data.cache_dir={folder / 'cache'}", *overrides)
+
+
+def start(world_size: int, overrides: tuple[str, ...]) -> Ranks:
+    """Start a life; the ranks' results are their exit codes."""
+    return Ranks(_live, world_size, overrides)
+
+
+def live(world_size: int, overrides: tuple[str, ...], timeout_seconds: float = 120) -> list[int]:
+    """Start a life and wait for its end; returns the exit codes."""
+    ranks = start(world_size, overrides)
+    try:
+        codes = ranks.wait(timeout_seconds)
+    finally:
+        ranks.kill_all()
+    assert None not in codes, "a rank did not end"
+    return [int(code or 0) for code in codes]
+
+
+def metrics(folder: Path) -> list[dict[str, Any]]:
+    """All lines of a run's metrics.jsonl."""
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def compared(folder: Path) -> list[dict[str, Any]]:
+    """The part of the lines that two equal runs share, byte for byte."""
+    return [
+        {
+            key: value
+            for key, value in line.items()
+            if key.startswith(COMPARED) or key in ("step", "samples_seen", "data/samples_drawn")
+        }
+        for line in metrics(folder)
+    ]
+
+
+def _live(rank: int, world_size: int, overrides: tuple[str, ...]) -> None:
+    from train.main import cli
+
+    with open(os.devnull, "w") as quiet:
+        os.dup2(quiet.fileno(), 1)
+    os._exit(cli(list(overrides)))

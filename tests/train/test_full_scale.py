@@ -1,0 +1,66 @@
+"""The published model, built rank by rank with the real pipeline module on meta tensors."""
+
+import pytest
+
+from configs import derive
+from configs.load import load_config
+from tests.helpers.distributed import run_distributed
+
+PUBLISHED = 128_697_794_560
+STAGES, SHARDS = 8, 4
+
+
+def parameters_of_ranks(rank: int, world_size: int, tp: int, pp: int) -> list[tuple[int, int]]:
+    """(parameters, of which tied copies) of every rank of one replica, by a fake process group."""
+    import torch
+    import torch.distributed as dist
+    from megatron.core import parallel_state
+    from torch.testing._internal.distributed.fake_pg import FakeStore
+
+    from glm.tensor_parallel import partition_dim
+    from train.distributed import Session
+    from train.engine import StagedModule, build_pipeline
+    from train.topology import Topology
+    from train.world import World, prepare_environment
+
+    prepare_environment(World(), "cpu")
+    layout = (f"parallel.tp={tp}", f"parallel.pp={pp}", "cluster.nodes=1", "cluster.gpus_per_node=1")
+    config = load_config(["experiment=glm_130b", *layout], tp * pp)
+    StagedModule.to = lambda self, *_: self  # the module moves itself to a device; meta stays
+    counts = []
+    for place in range(tp * pp):
+        dist.init_process_group("fake", store=FakeStore(), rank=place, world_size=tp * pp)
+        import deepspeed.comm.comm
+        import deepspeed.ops
+
+        vars(deepspeed.ops)["__compatible_ops__"] = {}
+        deepspeed.comm.comm.cdb = None
+        deepspeed.init_distributed("gloo", auto_mpi_discovery=False, verbose=False)
+        parallel_state.initialize_model_parallel(tp, pp, create_gloo_process_groups=False)
+        topology = Topology(tp, pp, 1, place)
+        with torch.device("meta"):
+            session = Session(topology, torch.device("meta"), dist.group.WORLD, dist.group.WORLD)
+            module = build_pipeline(config, session, None)
+        own = copies = 0
+        for parameter in module.parameters():
+            is_replica = partition_dim(parameter) is None and topology.tp_rank > 0
+            if parameter.ds_pipe_replicated or is_replica:
+                copies += parameter.numel()
+            else:
+                own += parameter.numel()
+        counts.append((own, copies))
+        parallel_state.destroy_model_parallel()
+        dist.destroy_process_group()
+    return counts
+
+
+@pytest.mark.parametrize("tp, pp", [(1, 1), (SHARDS, STAGES)])
+def test_glm_130b_has_the_published_number_of_parameters(tp: int, pp: int) -> None:
+    counts = run_distributed(parameters_of_ranks, 1, tp, pp)[0]
+    assert len(counts) == tp * pp
+    assert sum(own for own, _ in counts) == PUBLISHED
+    model = load_config(["experiment=glm_130b"]).model
+    assert derive.parameters(model) == PUBLISHED
+    # The formula says what each rank really holds, tied and replicated copies included.
+    held = [own + copies for own, copies in counts]
+    assert held == [count for count in derive.stage_parameters(model, pp, tp) for _ in range(tp)]
