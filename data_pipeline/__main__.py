@@ -1,64 +1,70 @@
-"""The data commands:  python -m data_pipeline prepare | train-tokenizer | show | verify"""
+"""The data commands: `python -m data_pipeline prepare | train-tokenizer | show | verify`."""
 
 import argparse
 import sys
+from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
 
-from configs.errors import EXIT_DONE, EXIT_USER_INPUT, DataError, UserError
+from configs.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_USER_INPUT, DataError, UserError
 from configs.schema import ObjectiveConfig
-from data_pipeline.corpus import keep_tokenizer
+from data_pipeline import documents
+from data_pipeline.corpus import tokenizer_of
 from data_pipeline.dataset import GLMDataset, Source
-from data_pipeline.documents import read_documents
 from data_pipeline.objective import Objective
 from data_pipeline.prepare import prepare
-from data_pipeline.shards import open_stream, read_info, verify
+from data_pipeline.shards import open_stream
 from data_pipeline.show import render
 from data_pipeline.tokenizer import SPECS, load_tokenizer
 from data_pipeline.train_tokenizer import train_tokenizer
+from data_pipeline.verify import problems
 
 _OBJECTIVES = {"mask": Objective.MASK, "gmask": Objective.GMASK}
+# Far more than the distance between two samples of one kind at any sensible share.
+_SEARCHED_SAMPLES = 100_000
 
 
 def _prepare(options: argparse.Namespace) -> None:
+    if not 0 <= options.valid_fraction < 1:
+        raise DataError(
+            f"--valid-fraction ({options.valid_fraction}) must be at least 0 and below 1. Try --valid-fraction 0.05."
+        )
     output = Path(options.output)
-    output.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(output.parent)
     tokenizer = load_tokenizer(options.tokenizer)
-    # The shards can be moved together with their tokenizer.
-    keep = output.parent / f"{output.name}.tokenizer"
-    keep_tokenizer(options.tokenizer, keep)
-    kind, _, name = options.tokenizer.partition(":")
-    spec = f"{kind}:{keep.name}/{Path(name).name}" if name else kind
-    documents = chain.from_iterable(
-        read_documents(path, options.text_key) for path in options.input
-    )
-    done = prepare(documents, output, tokenizer, spec, options.valid_fraction)
+    texts, skipped = _read(options)
+    done = prepare(texts, output, tokenizer, options.valid_fraction, options.input)
     sys.stdout.write(
-        f"{output}: {done.train.num_documents:,} documents, {done.train.num_tokens:,} tokens; held out "
-        f"{done.valid.num_documents:,} documents, {done.valid.num_tokens:,} tokens\n"
-        f"Train on it: python -m train data.paths={output} model.vocab_size={tokenizer.vocab_size}\n"
+        f"{output}: {done.train.num_documents:,} documents, {done.train.num_tokens:,} tokens\n"
     )
+    if done.valid is not None:
+        sys.stdout.write(
+            f"{output}.valid: held out, {done.valid.num_documents:,} documents, {done.valid.num_tokens:,} tokens\n"
+        )
+    if done.num_empty:
+        sys.stdout.write(f"Left out: {done.num_empty:,} documents without text\n")
+    _report(skipped)
+    paths = f"data.paths=[{output}] model.vocab_size={tokenizer.vocab_size}"
+    valid = "" if done.valid is not None else " data.valid_paths=[PREFIX_OR_FILE]"
+    sys.stdout.write(f"Train on it: python -m train {paths}{valid}\n")
 
 
 def _train_tokenizer(options: argparse.Namespace) -> None:
-    documents = chain.from_iterable(
-        read_documents(path, options.text_key) for path in options.input
+    output = Path(options.output)
+    _make_folder(output.parent)
+    texts, skipped = _read(options)
+    size = train_tokenizer(texts, output, options.vocab_size)
+    _report(skipped)
+    sys.stdout.write(
+        f"{output}: {size:,} tokens. Use it: --tokenizer hf:{output}, or data.tokenizer=hf:{output}\n"
     )
-    Path(options.output).parent.mkdir(parents=True, exist_ok=True)
-    train_tokenizer(documents, Path(options.output), options.vocab_size)
-    sys.stdout.write(f"Use it: --tokenizer hf:{options.output}, or data.tokenizer=hf:{options.output}\n")
 
 
 def _show(options: argparse.Namespace) -> None:
+    if options.index < 0:
+        raise DataError(f"--index ({options.index}) must be at least 0.")
     stream = open_stream(options.prefix)
-    info = read_info(options.prefix)
-    spec = options.tokenizer
-    if spec is None:
-        if info is None:
-            raise DataError(f"{options.prefix}.json does not exist. Name the tokenizer: --tokenizer {SPECS}")
-        kind, _, name = info.tokenizer.partition(":")
-        spec = f"{kind}:{Path(options.prefix).parent / name}" if name else kind
-    tokenizer = load_tokenizer(spec)
+    tokenizer = load_tokenizer(options.tokenizer or tokenizer_of(options.prefix))
     source = Source(Path(options.prefix).name, stream)
     dataset = GLMDataset(
         [source], tokenizer.special, ObjectiveConfig(), options.seq_length, options.seed
@@ -66,53 +72,102 @@ def _show(options: argparse.Namespace) -> None:
     index = options.index
     if options.objective is not None:
         wanted = _OBJECTIVES[options.objective]
-        matches = (i for i in range(index, index + 10_000) if dataset[i].objective is wanted)
-        index = next(matches)
+        places = range(index, index + _SEARCHED_SAMPLES)
+        index = next((place for place in places if dataset[place].objective is wanted), None)
+        if index is None:
+            raise DataError(
+                f"{options.prefix} has no --objective {options.objective} sample after --index {options.index}. "
+                "Try a smaller --seq-length."
+            )
     sys.stdout.write(render(dataset[index], tokenizer) + "\n")
 
 
 def _verify(options: argparse.Namespace) -> None:
-    found = verify(options.prefix, options.vocab_size)
+    found = problems(options.prefix, options.vocab_size)
     if found:
         raise DataError("\n".join(found))
     stream = open_stream(options.prefix)
+    limits = "" if stream.info is not None else " (no checksums: a plain Megatron corpus)"
     sys.stdout.write(
-        f"{options.prefix}: whole, {stream.num_documents:,} documents, {len(stream):,} tokens\n"
+        f"{options.prefix}: whole{limits}, {stream.num_documents:,} documents, {len(stream):,} tokens\n"
     )
+
+
+def _read(options: argparse.Namespace) -> tuple[Iterator[str], documents.Skipped]:
+    """Documents of all inputs, and the count of what --on-error skip passes over."""
+    skipped = documents.Skipped()
+    on_error: documents.OnError = skipped if options.on_error == "skip" else documents.stop
+    texts = (documents.read_documents(path, options.text_key, on_error) for path in options.input)
+    return chain.from_iterable(texts), skipped
+
+
+def _report(skipped: documents.Skipped) -> None:
+    if skipped.count:
+        sys.stdout.write(f"Skipped: {skipped.count:,} records, the first: {skipped.first}\n")
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(
+            f"The folder {folder} cannot be made ({error.strerror}). Choose another --output."
+        ) from error
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m data_pipeline", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
 
-    command = commands.add_parser("prepare", help="corpus files to token shards")
-    command.add_argument("input", nargs="+", help=".jsonl, .txt, .parquet (.gz, .zst) or a data set's name")
-    command.add_argument("--output", required=True, metavar="PREFIX")
-    command.add_argument("--tokenizer", required=True, metavar="SPEC", help=SPECS)
-    command.add_argument("--text-key", default="text")
-    command.add_argument("--valid-fraction", type=float, default=0.05)
-    command.set_defaults(run=_prepare)
+    def command(name: str, run: Callable[[argparse.Namespace], None], text: str):  # noqa: ANN202
+        added = commands.add_parser(name, help=text, description=text)
+        added.set_defaults(run=run)
+        return added
 
-    command = commands.add_parser("train-tokenizer", help="a byte-level BPE of one's own")
-    command.add_argument("input", nargs="+")
-    command.add_argument("--output", required=True, metavar="FILE")
-    command.add_argument("--vocab-size", type=int, required=True)
-    command.add_argument("--text-key", default="text")
-    command.set_defaults(run=_train_tokenizer)
+    def add_inputs(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument(
+            "input",
+            nargs="+",
+            metavar="INPUT",
+            help=".jsonl, .txt (also .gz, .zst), .parquet, a Hugging Face data set's name, or python-docs",
+        )
+        parser.add_argument("--text-key", default="text", help="field that holds the text")
+        parser.add_argument(
+            "--on-error",
+            choices=("stop", "skip"),
+            default="stop",
+            help="at a record that is not text",
+        )
 
-    command = commands.add_parser("show", help="one training sample as a human reads it")
-    command.add_argument("prefix")
-    command.add_argument("--index", type=int, default=0)
-    command.add_argument("--objective", choices=sorted(_OBJECTIVES), help="the next sample of this kind")
-    command.add_argument("--seq-length", type=int, default=512)
-    command.add_argument("--seed", type=int, default=1234)
-    command.add_argument("--tokenizer", metavar="SPEC")
-    command.set_defaults(run=_show)
+    made = command("prepare", _prepare, "corpus files to token shards")
+    add_inputs(made)
+    made.add_argument("--output", required=True, metavar="PREFIX")
+    made.add_argument("--tokenizer", required=True, metavar="SPEC", help=SPECS)
+    made.add_argument(
+        "--valid-fraction",
+        type=float,
+        default=0.05,
+        help="share of documents held out in PREFIX.valid",
+    )
 
-    command = commands.add_parser("verify", help="check shards")
-    command.add_argument("prefix")
-    command.add_argument("--vocab-size", type=int, help="for a plain Megatron corpus")
-    command.set_defaults(run=_verify)
+    made = command("train-tokenizer", _train_tokenizer, "a byte-level BPE of one's own")
+    add_inputs(made)
+    made.add_argument("--output", required=True, metavar="FILE", help="tokenizer.json to write")
+    made.add_argument("--vocab-size", type=int, required=True, help="special tokens included")
+
+    made = command("show", _show, "one training sample as a human reads it")
+    made.add_argument("prefix", metavar="PREFIX")
+    made.add_argument("--index", type=int, default=0)
+    made.add_argument(
+        "--objective", choices=sorted(_OBJECTIVES), help="the next sample of this kind"
+    )
+    made.add_argument("--seq-length", type=int, default=512)
+    made.add_argument("--seed", type=int, default=1234)
+    made.add_argument("--tokenizer", metavar="SPEC", help="for a plain Megatron corpus")
+
+    made = command("verify", _verify, "check shards; name the damaged file and offset")
+    made.add_argument("prefix", metavar="PREFIX")
+    made.add_argument("--vocab-size", type=int, help="for a plain Megatron corpus")
     return parser
 
 
@@ -124,6 +179,9 @@ def cli(arguments: list[str] | None = None) -> int:
     except UserError as error:
         sys.stderr.write(f"{error}\n")
         return EXIT_USER_INPUT
+    except KeyboardInterrupt:
+        sys.stderr.write("Interrupted; nothing half-made is left.\n")
+        return EXIT_INTERRUPTED
     return EXIT_DONE
 
 

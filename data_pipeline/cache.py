@@ -12,24 +12,34 @@ import shutil
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO
 
 from configs.errors import DataError
 
+Report = Callable[[str], None]
+
 
 def cache_folder(configured: str | None) -> Path:
-    """Folder for prepared corpora: the configured one, or the user's cache."""
+    """Folder for prepared corpora: the configured one, or the user's cache.
+
+    Raises:
+        DataError: the user has no home.
+    """
     if configured is not None:
         return Path(configured)
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    if base.startswith("~"):
+        raise DataError("There is no home folder for the cache. Name one with data.cache_dir=PATH.")
     return Path(base) / "glm-pretraining"
 
 
-def make_once(folder: Path, make: Callable[[Path], None]) -> Path:
+def make_once(folder: Path, make: Callable[[Path], None], report: Report) -> Path:
     """Make `folder` by calling `make` on an empty one, unless it is there already.
 
     Args:
         folder: appears complete or not at all.
         make: fills the folder that it is given.
+        report: told if another process is making it.
 
     Raises:
         DataError: the cache is not writable.
@@ -38,11 +48,12 @@ def make_once(folder: Path, make: Callable[[Path], None]) -> Path:
         return folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with _lock(folder.with_suffix(".lock")):
+        with _lock(folder.with_suffix(".lock"), folder, report):
             if folder.is_dir():
                 return folder
             for stale in folder.parent.glob(f"{folder.name}.making-*"):
-                shutil.rmtree(stale, ignore_errors=True)  # of a process that was killed: we hold the lock
+                # Of a process that was killed: we hold the lock.
+                shutil.rmtree(stale, ignore_errors=True)
             making = folder.parent / f"{folder.name}.making-{uuid.uuid4().hex[:8]}"
             making.mkdir()
             try:
@@ -51,14 +62,26 @@ def make_once(folder: Path, make: Callable[[Path], None]) -> Path:
             finally:
                 shutil.rmtree(making, ignore_errors=True)
     except OSError as error:
+        reason = error.strerror or str(error)
         raise DataError(
-            f"The cache {folder.parent} cannot be written: {error.strerror}. Choose another with data.cache_dir=PATH."
+            f"The cache {folder.parent} cannot be written ({reason}). Choose another with data.cache_dir=PATH."
         ) from error
     return folder
 
 
+def lock_file(file: IO[bytes], *, wait: bool) -> bool:
+    """Lock an open file against other processes until it is closed; False if it is locked and `wait` is not set."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
 @contextlib.contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+def _lock(path: Path, wanted: Path, report: Report) -> Iterator[None]:
+    with path.open("wb") as file:
+        if not lock_file(file, wait=False):
+            report(f"Waiting for another process that is making {wanted}")
+            lock_file(file, wait=True)
         yield

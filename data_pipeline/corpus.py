@@ -2,9 +2,8 @@
 
 import hashlib
 import json
-import shutil
-import sys
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -12,18 +11,18 @@ from pathlib import Path
 from configs.errors import ConfigError, DataError
 from configs.schema import DataConfig
 from data_pipeline import python_docs
-from data_pipeline.cache import cache_folder, make_once
-from data_pipeline.documents import is_file_name, read_documents
+from data_pipeline.cache import Report, cache_folder, make_once
+from data_pipeline.documents import check_file, is_file_name, read_documents
 from data_pipeline.prepare import prepare
-from data_pipeline.shards import read_info
-from data_pipeline.tokenizer import load_tokenizer
+from data_pipeline.shards import is_shard, read_info
+from data_pipeline.tokenizer import Tokenizer, load_tokenizer
+from data_pipeline.tokenizer import keep_tokenizer as keep_tokenizer
 from data_pipeline.train_tokenizer import train_tokenizer
 
-_FORMAT_VERSION = 1
+# Part of every key in the cache: raised when the same corpus would now be prepared otherwise.
+_FORMAT_VERSION = 2
 # Characters that a tokenizer is trained on at most.
 _TOKENIZER_SAMPLE = 50_000_000
-
-Report = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -59,118 +58,125 @@ def ensure_prepared(config: DataConfig, vocab_size: int, report: Report) -> Corp
         DataError: a corpus cannot be used.
         ConfigError: the tokenizer has more tokens than the model.
     """
-    tokenizer = config.tokenizer or _trained_tokenizer(config, vocab_size, report)
-    loaded = load_tokenizer(tokenizer)
-    if loaded.vocab_size > vocab_size:
+    _check(config)
+    spec = config.tokenizer or _trained_tokenizer(config, vocab_size, report)
+    tokenizer = load_tokenizer(spec)
+    if tokenizer.vocab_size > vocab_size:
         raise ConfigError(
             [
-                f"model.vocab_size ({vocab_size:,}) must be at least the tokenizer's ({loaded.vocab_size:,}). "
-                f"Try model.vocab_size={loaded.vocab_size}."
+                f"model.vocab_size ({vocab_size:,}) must be at least the tokenizer's ({tokenizer.vocab_size:,}). "
+                f"Try model.vocab_size={tokenizer.vocab_size}."
             ]
         )
+    # With a validation corpus of its own, nothing needs to be held out.
+    held_out = config.valid_fraction if config.valid_paths is None else 0.0
     names = _names(config.paths)
     weights = config.weights or [None] * len(config.paths)
     train, valid = [], []
     for path, name, weight in zip(config.paths, names, weights, strict=True):
-        prefix = _shard(path, config, tokenizer, config.valid_fraction, report)
+        prefix = _shard(path, config, tokenizer, held_out, report)
         train.append(Shard(name, prefix, weight))
         if config.valid_paths is None:
-            valid.append(Shard(name, _held_out(prefix), None))
-    for path in config.valid_paths or []:
-        valid.append(Shard(Path(path).name, _shard(path, config, tokenizer, 0.0, report), None))
-    return Corpora(train, valid, tokenizer)
+            valid.append(Shard(name, f"{prefix}.valid", None))
+    valid_paths = config.valid_paths or []
+    for path, name in zip(valid_paths, _names(valid_paths), strict=True):
+        valid.append(Shard(name, _shard(path, config, tokenizer, 0.0, report), None))
+    return Corpora(train, valid, spec)
 
 
-def is_shard_prefix(path: str) -> bool:
-    """True if PREFIX.idx exists."""
-    return Path(f"{path}.idx").is_file()
+def tokenizer_of(prefix: str) -> str:
+    """Spec of the tokenizer that a shard was made with.
 
-
-def keep_tokenizer(spec: str, folder: Path) -> None:
-    """Copy a tokenizer's file into `folder`, with a spec.txt that names it there."""
-    folder.mkdir(parents=True, exist_ok=True)
-    kind, _, name = spec.partition(":")
-    if name:
-        shutil.copyfile(name, folder / Path(name).name)
-    (folder / "spec.txt").write_text(f"{kind}:{Path(name).name}\n" if name else f"{kind}\n")
-
-
-def _trained_tokenizer(config: DataConfig, vocab_size: int, report: Report) -> str:
-    """Spec of the tokenizer that belongs to `paths`: the shards' own, or a BPE trained on the texts."""
-    for path in config.paths:
-        if is_shard_prefix(path):
-            return _tokenizer_of(path)
-    key = _key("tokenizer", [_identity(path) for path in config.paths], config.text_key, vocab_size)
-
-    def make(folder: Path) -> None:
-        report(f"Training a tokenizer of {vocab_size:,} tokens in {folder.parent}")
-        texts = chain.from_iterable(read_documents(path, config.text_key) for path in config.paths)
-        sample = list(_limited(texts, _TOKENIZER_SAMPLE))
-        if not any(text.strip() for text in sample):
-            raise DataError(f"{', '.join(config.paths)} has no text. Check data.paths.")
-        train_tokenizer(sample, folder / "tokenizer.json", vocab_size)
-
-    folder = make_once(cache_folder(config.cache_dir) / f"tokenizer-{key}", make)
-    return f"hf:{folder / 'tokenizer.json'}"
-
-
-def _shard(
-    path: str, config: DataConfig, tokenizer: str, valid_fraction: float, report: Report
-) -> str:
-    """Prefix of a corpus's shards."""
-    if is_shard_prefix(path):
-        info = read_info(path)
-        if info is not None and info.tokenizer_fingerprint != load_tokenizer(tokenizer).fingerprint:
-            raise DataError(
-                f"{path} was made with the tokenizer {info.tokenizer}, not {tokenizer}. Prepare it again, or leave "
-                "data.tokenizer out."
-            )
-        return path
-    fingerprint = load_tokenizer(tokenizer).fingerprint
-    key = _key("corpus", _identity(path), config.text_key, fingerprint, valid_fraction)
-
-    def make(folder: Path) -> None:
-        report(f"Preparing {path} in {folder.parent}")
-        prepare(
-            read_documents(path, config.text_key),
-            folder / "tokens",
-            load_tokenizer(tokenizer),
-            tokenizer,
-            valid_fraction,
-        )
-
-    folder = make_once(cache_folder(config.cache_dir) / f"corpus-{key}", make)
-    return str(folder / "tokens")
-
-
-def _held_out(prefix: str) -> str:
-    if not is_shard_prefix(f"{prefix}.valid"):
-        raise DataError(
-            f"{prefix} has no held-out shard ({prefix}.valid.idx). Name one: data.valid_paths=PREFIX_OR_FILE"
-        )
-    return f"{prefix}.valid"
-
-
-def _tokenizer_of(prefix: str) -> str:
+    Raises:
+        DataError: it is a plain Megatron corpus.
+    """
     info = read_info(prefix)
     if info is None:
         raise DataError(
-            f"{prefix} is a plain Megatron corpus: its tokenizer is not known. Name it: data.tokenizer=hf:FILE"
+            f"{prefix} is a plain Megatron corpus: its tokenizer is not known. Name it: data.tokenizer=hf:FILE "
+            "(or --tokenizer)."
         )
     kind, _, name = info.tokenizer.partition(":")
     return f"{kind}:{Path(prefix).parent / name}" if name else kind
 
 
+def _check(config: DataConfig) -> None:
+    """Find what is wrong with any path before work on the first one begins."""
+    for path in [*config.paths, *(config.valid_paths or [])]:
+        if not is_shard(path):
+            _identity(path)
+    if config.valid_paths is not None:
+        return
+    for path in config.paths:
+        if is_shard(path) and not is_shard(f"{path}.valid"):
+            raise DataError(
+                f"{path} has no held-out shard ({path}.valid.idx). Name one: data.valid_paths=[PREFIX_OR_FILE]."
+            )
+        if not is_shard(path) and config.valid_fraction <= 0:
+            raise DataError(
+                f"Nothing is held out of {path} (data.valid_fraction=0). Try data.valid_fraction=0.05, or name a "
+                "validation corpus: data.valid_paths=[PREFIX_OR_FILE]."
+            )
+
+
+def _trained_tokenizer(config: DataConfig, vocab_size: int, report: Report) -> str:
+    """Spec of the tokenizer that belongs to `paths`: the shards' own, or a BPE trained on the texts."""
+    for path in config.paths:
+        if is_shard(path):
+            return tokenizer_of(path)
+    key = _key("tokenizer", [_identity(path) for path in config.paths], config.text_key, vocab_size)
+    folder = cache_folder(config.cache_dir) / f"tokenizer-{key}"
+
+    def make(making: Path) -> None:
+        listed = ", ".join(config.paths)
+        report(f"Training a tokenizer of {vocab_size:,} tokens on {listed}; it is kept in {folder}")
+        texts = chain.from_iterable(read_documents(path, config.text_key) for path in config.paths)
+        train_tokenizer(_limited(texts, _TOKENIZER_SAMPLE), making / "tokenizer.json", vocab_size)
+
+    return f"hf:{make_once(folder, make, report) / 'tokenizer.json'}"
+
+
+def _shard(
+    path: str, config: DataConfig, tokenizer: Tokenizer, valid_fraction: float, report: Report
+) -> str:
+    """Prefix of a corpus's shards."""
+    if is_shard(path):
+        info = read_info(path)
+        if info is not None and info.tokenizer_fingerprint != tokenizer.fingerprint:
+            raise DataError(
+                f"{path} was made with the tokenizer {info.tokenizer}, not {tokenizer.spec}. Prepare it again, or "
+                "leave data.tokenizer out."
+            )
+        return path
+    fingerprint = tokenizer.fingerprint
+    key = _key("corpus", _identity(path), config.text_key, fingerprint, valid_fraction)
+    folder = cache_folder(config.cache_dir) / f"corpus-{key}"
+
+    def make(making: Path) -> None:
+        report(f"Preparing {path}; its token shards are kept in {folder}")
+        documents = read_documents(path, config.text_key)
+        prepare(documents, making / "tokens", tokenizer, valid_fraction, [path])
+
+    return str(make_once(folder, make, report) / "tokens")
+
+
 def _identity(path: str) -> list[str | int]:
-    """What makes a corpus the same one: size and time of a file, the Python version for its documentation."""
+    """What makes a corpus the same one: size and time of its files."""
     if path == python_docs.NAME:
-        return [path, sys.version]
+        return python_docs.identity()
     if is_file_name(path):
-        if not Path(path).is_file():
-            raise DataError(f"The corpus {path} does not exist. Check data.paths.")
-        status = Path(path).stat()
-        return [str(Path(path).resolve()), status.st_size, status.st_mtime_ns]
-    return [path]
+        check_file(path)
+        return [os.path.realpath(path), *_size_and_time(Path(path))]
+    if Path(path).is_dir():
+        files = sorted(file for file in Path(path).rglob("*") if file.is_file())
+        parts = (part for file in files for part in (str(file), *_size_and_time(file)))
+        return [os.path.realpath(path), *parts]
+    return [path]  # the name of a data set
+
+
+def _size_and_time(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns
 
 
 def _names(paths: list[str]) -> list[str]:

@@ -5,6 +5,8 @@ ones are appended after it.
 """
 
 import hashlib
+import re
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -13,16 +15,13 @@ import sentencepiece
 import tokenizers
 
 from configs.errors import DataError
+from data_pipeline import icetk
 from data_pipeline.special_tokens import SPECIAL_TEXTS, SpecialTokens
 
 SPECS = "hf:FILE, sp:FILE, icetk:FILE or bytes"
 
-# GLM-130B's vocabulary: SentencePiece ids are shifted by the 20,000 image tokens, specials follow the 150,000.
-_ICETK_OFFSET = 20000
-_ICETK_NUM_TOKENS = 150000
-_ICETK_SPECIAL = SpecialTokens(
-    mask=150000, gmask=150001, sop=150004, eop=150005, eos=20002, pad=0
-)
+# What other vocabularies call these two.
+_OTHER_NAMES = {"eos": ("</s>", "<|endoftext|>", "<eod>"), "pad": ("[PAD]", "<|pad|>")}
 
 
 class Tokenizer(Protocol):
@@ -65,6 +64,22 @@ def load_tokenizer(spec: str) -> Tokenizer:
     return loaders[kind](Path(name))
 
 
+def keep_tokenizer(spec: str, folder: Path) -> None:
+    """Copy a tokenizer's file into `folder`, with a spec.txt that names it there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    name = spec.partition(":")[2]
+    kept = folder / Path(name).name
+    if name and Path(name).resolve() != kept.resolve():
+        shutil.copyfile(name, kept)
+    (folder / "spec.txt").write_text(spec_in(spec, ".") + "\n")
+
+
+def spec_in(spec: str, folder: str) -> str:
+    """Spec of the same tokenizer when its file lies in `folder`."""
+    kind, _, name = spec.partition(":")
+    return f"{kind}:{Path(folder) / Path(name).name}" if name else kind
+
+
 class HuggingFaceTokenizer:
     """A `tokenizer.json` of the Hugging Face tokenizers library."""
 
@@ -74,21 +89,26 @@ class HuggingFaceTokenizer:
         try:
             self._tokenizer = tokenizers.Tokenizer.from_str(content.decode())
         except Exception as error:  # the library raises bare Exception
-            raise DataError(f"{path} is not a tokenizer.json: {error}") from error
-        size = self._tokenizer.get_vocab_size()
-        known = {
-            name: self._tokenizer.token_to_id(text) for name, text in SPECIAL_TEXTS.items()
-        }
-        self.special, self.vocab_size = _with_specials(known, size)
+            raise DataError(f"{path} is not a tokenizer.json ({error}).") from error
+        # A published file may cut at 512 tokens, fill up, and turn "[MASK]" in a text into the token.
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        self._tokenizer.encode_special_tokens = True
+        # The largest id, not the count: published vocabularies have gaps.
+        size = max(self._tokenizer.get_vocab().values(), default=-1) + 1
+        self.special, self.vocab_size = _with_specials(self._tokenizer.token_to_id, size)
         self.fingerprint = _fingerprint("hf", content)
+        self._cut = _cut_inside(self._encode, self.special)
 
     def encode(self, text: str) -> list[int]:
         """See Tokenizer."""
-        return self._tokenizer.encode(text, add_special_tokens=False).ids
+        return _encode_apart(self._encode, text, self._cut)
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """See Tokenizer."""
-        encoded = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
+        if self._cut is not None:
+            return [self.encode(text) for text in texts]
+        encoded = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
         return [encoding.ids for encoding in encoded]
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -99,6 +119,9 @@ class HuggingFaceTokenizer:
             lambda plain: self._tokenizer.decode(plain, skip_special_tokens=False),
         )
 
+    def _encode(self, text: str) -> list[int]:
+        return self._tokenizer.encode(text, add_special_tokens=False).ids
+
 
 class SentencePieceTokenizer:
     """A SentencePiece model."""
@@ -107,17 +130,20 @@ class SentencePieceTokenizer:
         self.spec = f"sp:{path}"
         content = _read(path)
         self._model = _load_sentencepiece(path, content)
-        pieces = {self._model.id_to_piece(i): i for i in range(self._model.get_piece_size())}
-        known = {name: pieces.get(text) for name, text in SPECIAL_TEXTS.items()}
-        self.special, self.vocab_size = _with_specials(known, len(pieces))
+        size = self._model.get_piece_size()
+        pieces = {self._model.id_to_piece(token): token for token in range(size)}
+        self.special, self.vocab_size = _with_specials(pieces.get, size)
         self.fingerprint = _fingerprint("sp", content)
+        self._cut = _cut_inside(self._model.encode, self.special)
 
     def encode(self, text: str) -> list[int]:
         """See Tokenizer."""
-        return self._model.encode(text)
+        return _encode_apart(self._model.encode, text, self._cut)
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """See Tokenizer."""
+        if self._cut is not None:
+            return [self.encode(text) for text in texts]
         return self._model.encode(list(texts))
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -126,38 +152,39 @@ class SentencePieceTokenizer:
 
 
 class IceTokenizer:
-    """GLM-130B's `ice_text.model`, given as a local file, with the ids of the released weights.
+    """GLM-130B's tokenizer, from a local `ice_text.model`, with the ids of the released weights."""
 
-    Newlines become `<n>`, tabs and runs of blanks their own pieces, as the original tokenizer does before
-    SentencePiece sees the text.
-    """
-
-    special = _ICETK_SPECIAL
-    vocab_size = 150528
+    special = icetk.SPECIAL
+    vocab_size = icetk.VOCAB_SIZE
 
     def __init__(self, path: Path) -> None:
         self.spec = f"icetk:{path}"
         content = _read(path)
-        self._model = _load_sentencepiece(path, content)
+        num_pieces = _load_sentencepiece(path, content).get_piece_size()
+        if num_pieces != icetk.NUM_PIECES:
+            raise DataError(
+                f"{path} has {num_pieces:,} pieces; GLM-130B's ice_text.model has {icetk.NUM_PIECES:,}. Use sp:{path} "
+                "for another SentencePiece model."
+            )
+        self._model = _load_sentencepiece(path, icetk.with_added_pieces(content))
         self.fingerprint = _fingerprint("icetk", content)
 
     def encode(self, text: str) -> list[int]:
         """See Tokenizer."""
-        return [token + _ICETK_OFFSET for token in self._model.encode(_to_ice(text))]
+        return self.encode_batch([text])[0]
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """See Tokenizer."""
-        encoded = self._model.encode([_to_ice(text) for text in texts])
-        return [[token + _ICETK_OFFSET for token in ids] for ids in encoded]
+        encoded = self._model.encode([icetk.mark_whitespace(text) for text in texts])
+        return [[token + icetk.OFFSET for token in ids] for ids in encoded]
 
     def decode(self, ids: Sequence[int]) -> str:
-        """See Tokenizer."""
-        text_ids = range(_ICETK_OFFSET, _ICETK_NUM_TOKENS)
+        """See Tokenizer; image tokens have no text."""
+        return icetk.unmark_whitespace(_decode(ids, self.special, self._decode_plain))
 
-        def plain(part: Sequence[int]) -> str:
-            return self._model.decode([i - _ICETK_OFFSET for i in part if i in text_ids])
-
-        return _from_ice(_decode(ids, self.special, plain))
+    def _decode_plain(self, ids: Sequence[int]) -> str:
+        text_ids = range(icetk.OFFSET, icetk.VOCAB_SIZE)
+        return self._model.decode([token - icetk.OFFSET for token in ids if token in text_ids])
 
 
 class ByteTokenizer:
@@ -167,7 +194,7 @@ class ByteTokenizer:
     fingerprint = "bytes-1"
 
     def __init__(self) -> None:
-        self.special, self.vocab_size = _with_specials(dict.fromkeys(SPECIAL_TEXTS), 256)
+        self.special, self.vocab_size = _with_specials(lambda text: None, 256)
 
     def encode(self, text: str) -> list[int]:
         """See Tokenizer."""
@@ -182,28 +209,54 @@ class ByteTokenizer:
         return _decode(ids, self.special, lambda part: bytes(part).decode(errors="replace"))
 
 
-def _with_specials(known: dict[str, int | None], size: int) -> tuple[SpecialTokens, int]:
-    """Give every special token an id, new ones from `size` on."""
+def _with_specials(find: Callable[[str], int | None], size: int) -> tuple[SpecialTokens, int]:
+    """Give every special token an id: the vocabulary's own, or a new one from `size` on."""
     ids: dict[str, int] = {}
-    for name in SPECIAL_TEXTS:
-        token = known[name]
-        if token is None:
-            token, size = size, size + 1
-        ids[name] = token
+    for name, text in SPECIAL_TEXTS.items():
+        found = [find(other) for other in (text, *_OTHER_NAMES.get(name, ()))]
+        ids[name] = next((token for token in found if token is not None), size)
+        size = max(size, ids[name] + 1)
     return SpecialTokens(**ids), size
+
+
+def _cut_inside(
+    encode: Callable[[str], list[int]], special: SpecialTokens
+) -> re.Pattern[str] | None:
+    """Pattern that cuts inside of the words that `encode` would turn into a special token; None if there are none.
+
+    A text that speaks of "[MASK]" must not become a blank. Few vocabularies need this: those that list the word as
+    an ordinary or user-defined piece.
+    """
+    texts = {*SPECIAL_TEXTS.values(), *(text for texts in _OTHER_NAMES.values() for text in texts)}
+    ids = set(special.to_dict().values())
+    read = [text for text in sorted(texts) if not ids.isdisjoint(encode(f"a {text} b"))]
+    if not read:
+        return None
+    return re.compile(
+        "|".join(f"(?<={re.escape(text[0])})(?={re.escape(text[1:])})" for text in read)
+    )
+
+
+def _encode_apart(
+    encode: Callable[[str], list[int]], text: str, cut: re.Pattern[str] | None
+) -> list[int]:
+    if cut is None:
+        return encode(text)
+    return [token for part in cut.split(text) for token in encode(part)]
 
 
 def _decode(ids: Sequence[int], special: SpecialTokens, plain: Callable[[list[int]], str]) -> str:
     """Decode runs of ordinary tokens, and write special ones by name."""
     names = {token: SPECIAL_TEXTS[name] for name, token in special.to_dict().items()}
-    text, run = "", []
+    parts: list[str] = []
+    run: list[int] = []
     for token in ids:
         if token in names:
-            text += (plain(run) if run else "") + names[token]
+            parts += [plain(run) if run else "", names[token]]
             run = []
         else:
             run.append(int(token))
-    return text + (plain(run) if run else "")
+    return "".join(parts) + (plain(run) if run else "")
 
 
 def _load_sentencepiece(path: Path, content: bytes) -> sentencepiece.SentencePieceProcessor:
@@ -211,22 +264,8 @@ def _load_sentencepiece(path: Path, content: bytes) -> sentencepiece.SentencePie
     try:
         model.load_from_serialized_proto(content)
     except RuntimeError as error:
-        raise DataError(f"{path} is not a SentencePiece model: {error}") from error
+        raise DataError(f"{path} is not a SentencePiece model ({error}).") from error
     return model
-
-
-def _to_ice(text: str) -> str:
-    text = text.replace("\n", "<n>").replace("\t", "<|tab|>")
-    for count in range(80, 1, -1):
-        text = text.replace(" " * count, f"<|blank_{count}|>")
-    return text
-
-
-def _from_ice(text: str) -> str:
-    text = text.replace("<n>", "\n").replace("<|tab|>", "\t")
-    for count in range(80, 1, -1):
-        text = text.replace(f"<|blank_{count}|>", " " * count)
-    return text
 
 
 def _read(path: Path) -> bytes:

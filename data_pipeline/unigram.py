@@ -1,7 +1,8 @@
-"""The best unigram model: what a held-out loss is measured against.
+"""Unigram models: what a held-out loss is measured against.
 
-It predicts each token by how often it was a target in training, context unseen. A model that has learnt nothing but
-frequencies reaches its loss; everything below was learnt from context.
+A unigram model predicts each token by a fixed probability, context unseen. A network that has learnt nothing but
+frequencies reaches its loss; everything below was learnt from context. Of all unigram models the one with the held-out
+targets' own frequencies is the best: its loss is their entropy, which no frequencies counted in training can beat.
 """
 
 from collections.abc import Iterable
@@ -21,19 +22,37 @@ def count_targets(samples: Iterable[Sample], vocab_size: int) -> dict[Objective,
     return counts
 
 
+def best_unigram_loss(held_out: np.ndarray) -> float:
+    """Entropy of the held-out targets, in nats per token: a lower bound of every unigram model's loss on them.
+
+    Args:
+        held_out: (vocab,) counts in the held-out rows; nan if all are 0.
+    """
+    total = held_out.sum()
+    if not total:
+        return float("nan")
+    shares = held_out[held_out > 0] / total
+    return float(-(shares * np.log(shares)).sum())
+
+
 def unigram_loss(fitted_on: np.ndarray, held_out: np.ndarray) -> float:
     """Cross-entropy of held-out targets under add-one smoothed training frequencies, in nats per token.
 
     Args:
         fitted_on: (vocab,) counts in training.
-        held_out: (vocab,) counts in the held-out rows.
+        held_out: (vocab,) counts in the held-out rows; nan if all are 0.
     """
+    total = held_out.sum()
+    if not total:
+        return float("nan")
     log_probabilities = np.log(fitted_on + 1.0) - np.log(fitted_on.sum() + len(fitted_on))
-    return float(-(held_out * log_probabilities).sum() / held_out.sum())
+    return float(-(held_out * log_probabilities).sum() / total)
 
 
-def most_frequent(counts: Iterable[np.ndarray], number: int, excluded: Iterable[int]) -> list[int]:
-    """The most frequent tokens, special ones left out."""
+def most_frequent(
+    counts: Iterable[np.ndarray], number: int, excluded: Iterable[int] = ()
+) -> list[int]:
+    """The tokens with the largest summed counts, special ones left out; the smaller id wins a tie."""
     total = np.sum(list(counts), axis=0)
     total[list(excluded)] = -1
     return [int(token) for token in np.argsort(-total, kind="stable")[:number]]
