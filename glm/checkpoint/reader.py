@@ -158,7 +158,7 @@ class Reader:
             stored = np.memmap(path, np.uint8, "c", part.begin, (part.num_bytes,))
         except (OSError, ValueError) as error:
             raise DamagedCheckpointError(f"{path} cannot be read: {error}.") from error
-        if self._verifies and zlib.crc32(stored) != part.crc32:
+        if self._verifies and zlib.crc32(stored.data) != part.crc32:
             raise _damaged(path, part)
         return torch.from_numpy(stored).view(DTYPES[part.dtype]).reshape(part.box.shape)
 

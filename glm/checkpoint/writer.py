@@ -13,7 +13,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -146,8 +145,7 @@ def _header(pieces: Sequence[Piece]) -> bytes:
 
 def _bytes(values: Tensor) -> memoryview:
     assert values.is_contiguous() and values.device.type == "cpu", "bytes are taken as they lie"
-    numbers: np.ndarray = values.detach().reshape(-1).view(torch.uint8).numpy()
-    return memoryview(numbers)
+    return values.detach().reshape(-1).view(torch.uint8).numpy().data
 
 
 def _sync_folder(folder: Path) -> None:

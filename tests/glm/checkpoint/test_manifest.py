@@ -163,6 +163,14 @@ def test_bytes_used_twice_are_refused(text: str) -> None:
         parse(body)
 
 
+def test_one_tensor_in_two_number_formats_is_refused(text: str) -> None:
+    body = json.loads(text)
+    low = next(part for part in body["fragments"] if part[2] == "BF16")
+    low[2] = "F16"
+    with pytest.raises(DamagedCheckpointError, match="several number formats"):
+        parse(body)
+
+
 def test_a_missing_fragment_is_refused(text: str) -> None:
     body = json.loads(text)
     del body["fragments"][-1]

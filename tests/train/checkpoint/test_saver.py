@@ -12,7 +12,7 @@ import torch.distributed as dist
 
 from configs.load import load_config
 from glm.checkpoint import writer
-from glm.checkpoint.folder import committed, newest_good, step_of
+from glm.checkpoint.folder import committed, newest_good, step_of, unfinished
 from glm.checkpoint.reader import load_full_tensors, verify
 from tests.helpers.checkpoints import NUM_RANKS, SHAPES, pieces_of, save, tensors, write_files
 from tests.helpers.distributed import Ranks, run_distributed
@@ -152,6 +152,30 @@ def test_a_disk_full_on_one_rank_is_one_message_on_all(
     assert not (tmp_path / "step_00000002").exists()
 
 
+def save_twice(rank: int, world_size: int, checkpoints: Path) -> list[Path]:
+    saver = saver_of(rank, checkpoints)
+    unfinished_then: list[Path] = []
+    pieces = saver.engine.optimizer_state.pieces
+
+    def look_around() -> list[writer.Piece]:
+        unfinished_then.extend(unfinished(checkpoints))
+        return pieces()
+
+    saver.engine.optimizer_state.pieces = look_around
+    save_step(saver, 2)
+    dist.barrier()
+    save_step(saver, 2)
+    return [path for path in unfinished_then if step_of(path) != 2]
+
+
+def test_leftovers_make_room_before_a_save_and_a_step_can_be_saved_again(tmp_path: Path) -> None:
+    write_files(tmp_path, 99, seed=9, attempt="dead0000")
+    assert run_distributed(save_twice, NUM_RANKS, tmp_path) == [[]] * NUM_RANKS
+    folder = tmp_path / "step_00000002"
+    check_content(folder, seed=2)
+    assert len(list(folder.iterdir())) == NUM_RANKS + 1
+
+
 def set_back(rank: int, world_size: int, checkpoints: Path) -> None:
     saver = saver_of(rank, checkpoints, "checkpoint.keep_last=3")
     for step in (1, 3, 4):
@@ -175,9 +199,10 @@ def choose_together(rank: int, world_size: int, checkpoints: Path) -> tuple[Path
     return newest_good_together(checkpoints, saver.session, reports.append), reports
 
 
-def test_ranks_verify_together_and_choose_the_same(tmp_path: Path) -> None:
+@pytest.mark.parametrize("damaged", [0, 1, 2])
+def test_ranks_verify_together_and_choose_the_same(tmp_path: Path, damaged: int) -> None:
     good, bad = save(tmp_path, 1, seed=1), save(tmp_path, 2, seed=2)
-    file = sorted(bad.glob("*.safetensors"))[2]  # in the share of rank 2
+    file = sorted(bad.glob("*.safetensors"))[damaged]  # each rank verifies another one
     file.write_bytes(file.read_bytes()[:-1] + b"\xff")
     results = run_distributed(choose_together, NUM_RANKS, tmp_path)
     assert [chosen for chosen, _ in results] == [good] * NUM_RANKS
