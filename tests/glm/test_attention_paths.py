@@ -1,0 +1,162 @@
+"""Every attention path against a naive one: float64, dense mask, written from the definition."""
+
+from typing import NamedTuple
+
+import pytest
+import torch
+from torch import Tensor
+
+from glm.attention_paths import flex_attention, reference_attention, sdpa_attention
+from glm.layout import pack_layout
+from glm.row_plan import RowPlan
+
+HEADS, SIZE = 2, 8
+
+
+class Piece(NamedTuple):
+    """One segment: its context, its targets, and the padding behind it."""
+
+    context: int
+    targets: int
+    padding: int = 0
+
+
+ROWS = {
+    "length 1": [Piece(0, 1)],
+    "length 7": [Piece(3, 4)],
+    "length 512": [Piece(200, 312)],
+    "length 2048": [Piece(1500, 548)],
+    "empty prefix": [Piece(1, 63)],
+    "context only": [Piece(64, 0)],
+    "padding at the end": [Piece(20, 30, 14)],
+    "four equal windows": [Piece(90, 30, 8), Piece(96, 32), Piece(50, 10, 68), Piece(100, 20, 8)],
+    "four unequal segments": [Piece(5, 9), Piece(70, 33), Piece(1, 50, 3), Piece(60, 12, 13)],
+    "two segments in a window": [Piece(20, 8), Piece(20, 8, 8), Piece(50, 14)],
+    "nothing but padding": [Piece(0, 0, 32)],
+}
+
+
+def layout_of(*rows: list[Piece]) -> Tensor:
+    """Layout (batch, 6, seq) of rows of equal length."""
+    segments, contexts = [], []
+    for row in rows:
+        segment: list[int] = []
+        context: list[bool] = []
+        for number, piece in enumerate(row, start=1):
+            segment += [number] * (piece.context + piece.targets) + [0] * piece.padding
+            context += [True] * piece.context + [False] * (piece.targets + piece.padding)
+        segments.append(segment)
+        contexts.append(context)
+    ids = torch.tensor(segments)
+    zeros = torch.zeros_like(ids)
+    return pack_layout(
+        ids, torch.tensor(contexts), zeros, zeros, zeros, torch.arange(len(rows))
+    )
+
+
+def naive(q: Tensor, k: Tensor, v: Tensor, row: list[Piece]) -> Tensor:
+    """One row (heads, seq, size) in float64 with a dense mask written from the definition; padding gives zeros."""
+    seq = q.shape[1]
+    mask = torch.eye(seq, dtype=torch.bool)
+    is_real = torch.zeros(seq, 1)
+    start = 0
+    for piece in row:
+        split, stop = start + piece.context, start + piece.context + piece.targets
+        mask[start:split, start:split] = True
+        for query in range(split, stop):
+            mask[query, start : query + 1] = True
+        is_real[start:stop] = 1
+        start = stop + piece.padding
+    scores = (q @ k.transpose(1, 2) / q.shape[-1] ** 0.5).masked_fill(~mask, float("-inf"))
+    return scores.softmax(-1) @ v * is_real
+
+
+PATHS = {"reference": reference_attention, "sdpa": sdpa_attention}
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("name", ROWS)
+def test_forward_and_gradients_are_those_of_the_definition(path: str, name: str) -> None:
+    row = ROWS[name]
+    layout = layout_of(row)
+    generator = torch.Generator().manual_seed(len(name))
+    shape = (1, HEADS, layout.shape[-1], SIZE)
+    inputs = [torch.randn(shape, generator=generator, dtype=torch.float64) for _ in range(3)]
+    weight = torch.randn(shape, generator=generator, dtype=torch.float64)
+    is_real = (layout[:, 0] > 0)[:, None, :, None]
+
+    exact = [values.clone().requires_grad_() for values in inputs]
+    expected = naive(*(values[0] for values in exact), row)[None]
+    (expected * weight * is_real).sum().backward()
+
+    tested = [values.float().requires_grad_() for values in inputs]
+    outcome = PATHS[path](*tested, RowPlan.of(layout))
+    nothing = sum((0 * values).sum() for values in tested)  # padding alone has no graph
+    ((outcome * weight.float() * is_real).sum() + nothing).backward()
+
+    assert outcome.isfinite().all()
+    assert_close(outcome * is_real, expected)
+    zeros = torch.zeros(shape)
+    gradients = [zeros if values.grad is None else values.grad for values in tested]
+    exact_gradients = [zeros if values.grad is None else values.grad for values in exact]
+    # One scale for all three: with a single token the gradients of queries and keys are exactly zero.
+    assert_close(torch.stack(gradients), torch.stack([each.double() for each in exact_gradients]))
+    for gradient in gradients:
+        padding = gradient.masked_select(~is_real.expand(shape))
+        assert (padding == 0).all(), "padding passes no gradient on"
+
+
+def assert_close(tested: Tensor, exact: Tensor) -> None:
+    """Largest difference at most 1e-5 of the largest value."""
+    largest = exact.abs().max()
+    assert (tested.double() - exact).abs().max() <= 1e-5 * largest
+
+
+def test_rows_of_a_batch_do_not_mix_whatever_path_each_takes() -> None:
+    rows = [
+        [Piece(90, 38)],
+        ROWS["two segments in a window"],
+        [Piece(20, 12), Piece(10, 22)] * 2,
+        [Piece(5, 9), Piece(70, 30), Piece(1, 13)],
+    ]
+    layout = layout_of(*rows)
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(len(rows), HEADS, 128, SIZE, generator=generator) for _ in range(3))
+    together = sdpa_attention(q, k, v, RowPlan.of(layout))
+    for index, row in enumerate(rows):
+        alone = naive(q[index].double(), k[index].double(), v[index].double(), row)
+        is_real = (layout[index, 0] > 0)[:, None]
+        assert_close(together[index] * is_real, alone)
+
+
+def test_packed_windows_are_folded_and_long_rows_are_not() -> None:
+    layout = layout_of(ROWS["four equal windows"], [Piece(300, 212)])
+    assert RowPlan.of(layout).folded_rows == {0: 4}
+
+
+def test_query_key_scaling_changes_nothing_but_the_range() -> None:
+    layout = layout_of(ROWS["length 7"])
+    generator = torch.Generator().manual_seed(1)
+    q, k, v = (torch.randn(1, HEADS, 7, SIZE, generator=generator) for _ in range(3))
+    plan = RowPlan.of(layout)
+    plain = reference_attention(q, k, v, plan)
+    scaled = reference_attention(q, k, v, plan, scale_factor=70.0)
+    torch.testing.assert_close(scaled, plain, rtol=1e-5, atol=1e-6)
+
+
+def test_flex_attention_computes_the_same_forward() -> None:
+    # FlexAttention's gradient exists on CUDA only.
+    layout = layout_of(ROWS["four equal windows"])
+    generator = torch.Generator().manual_seed(2)
+    q, k, v = (torch.randn(1, HEADS, 512, SIZE, generator=generator) for _ in range(3))
+    plan = RowPlan.of(layout)
+    is_real = (layout[:, 0] > 0)[:, None, :, None]
+    flex = flex_attention(q, k, v, plan)
+    assert flex.isfinite().all()
+    assert_close(flex * is_real, (reference_attention(q, k, v, plan) * is_real).double())
+
+
+def test_the_plan_is_made_once_per_layout_and_dies_with_it() -> None:
+    layout = layout_of(ROWS["length 7"])
+    assert RowPlan.of(layout) is RowPlan.of(layout)
+    assert RowPlan.of(layout.clone()) is not RowPlan.of(layout)

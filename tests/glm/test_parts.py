@@ -1,0 +1,166 @@
+"""The parts of a layer against the paper's numbers and formulas."""
+
+import math
+
+import pytest
+import torch
+from torch.nn import functional
+
+from configs.load import load_config
+from configs.schema import RopeTables
+from glm import deepnorm
+from glm.counter_random import key_of, normal_, random_words
+from glm.dropout import Dropout, keep_mask
+from glm.embedding import ScaleGradient
+from glm.layout import may_attend, pack_layout
+from glm.loss import GLMLoss, ObjectiveSums
+from glm.mlp import GeGLU
+from glm.rotary import rotate, rotary_tables
+from glm.tensor_parallel import ensure_initialised
+
+
+def test_deepnorm_has_the_published_constants() -> None:
+    # GLM-130B: 70 layers, hidden 12288, inner 32768.
+    assert deepnorm.alpha(70) == pytest.approx(11.8322, abs=1e-4)
+    assert deepnorm.beta(70) == pytest.approx(0.0845154, abs=1e-7)
+    assert deepnorm.xavier_std(12288, 12288) == pytest.approx(0.009021, abs=1e-6)
+    assert deepnorm.xavier_std(12288, 12288, deepnorm.beta(70)) == pytest.approx(7.624e-4, abs=1e-7)
+    assert deepnorm.xavier_std(12288, 32768, deepnorm.beta(70)) == pytest.approx(5.631e-4, abs=1e-7)
+
+
+def test_initial_weights_are_normal_and_any_slice_is_a_slice() -> None:
+    whole = torch.empty(96, 128)
+    normal_(whole, 0.5, key_of(1, "w"), full_width=128)
+    rows, columns = torch.empty(32, 128), torch.empty(96, 64)
+    normal_(rows, 0.5, key_of(1, "w"), full_width=128, row_offset=64)
+    normal_(columns, 0.5, key_of(1, "w"), full_width=128, column_offset=64)
+    assert torch.equal(rows, whole[64:]) and torch.equal(columns, whole[:, 64:])
+    count = whole.numel()
+    assert whole.mean().abs() < 4 * 0.5 / math.sqrt(count)
+    assert abs(whole.std() - 0.5) < 4 * 0.5 / math.sqrt(2 * count)
+    assert abs((whole / 0.5).pow(4).mean() - 3) < 4 * math.sqrt(96 / count)
+    other = torch.empty(96, 128)
+    normal_(other, 0.5, key_of(2, "w"), full_width=128)
+    assert (torch.corrcoef(torch.stack([whole.flatten(), other.flatten()]))[0, 1]).abs() < 0.04
+
+
+def test_random_words_use_every_bit_of_a_large_index() -> None:
+    index = torch.tensor([5, 5 + 2**32, 5 + 2**40, 6])
+    assert len(set(random_words(key_of(0), index).tolist())) == 4
+
+
+def test_dropout_is_a_function_of_sample_layer_site_and_element() -> None:
+    values = torch.ones(3, 50, 40)
+    samples = torch.tensor([7, 8, 2**40 + 7])
+    dropout = Dropout(0.1, seed=3, layer=2, site="mlp_output")
+    dropped = dropout(values, samples)
+    assert torch.equal(dropped, dropout(values, samples))
+    # Alone or in a batch, a sample has the same mask.
+    assert torch.equal(dropped[1:2], dropout(values[1:2], samples[1:2]))
+    assert not torch.equal(dropped[0], dropped[1]) and not torch.equal(dropped[0], dropped[2])
+    other = Dropout(0.1, seed=3, layer=3, site="mlp_output")(values, samples)
+    assert not torch.equal(dropped, other)
+    share = (dropped == 0).float().mean()
+    assert abs(share - 0.1) < 4 * math.sqrt(0.09 / dropped.numel())
+    assert dropped.max() == pytest.approx(1 / 0.9)
+    assert torch.equal(dropout.eval()(values, samples), values)
+
+
+def test_a_tensor_parallel_slice_of_a_dropout_mask_is_its_slice() -> None:
+    key, samples = key_of(1, "dropout", 0, "attention_weights"), torch.tensor([4])
+    whole = keep_mask(torch.Size([1, 4, 6, 6]), samples, key, 0.3)
+    second = keep_mask(torch.Size([1, 2, 6, 6]), samples, key, 0.3, first=2 * 36)
+    assert torch.equal(second, whole[:, 2:])
+
+
+def test_rotation_depends_on_the_distance_only() -> None:
+    generator = torch.Generator().manual_seed(0)
+    q, k = (torch.randn(1, 1, 1, 16, generator=generator) for _ in range(2))
+
+    def score(query_at: int, key_at: int) -> float:
+        turned = [
+            rotate(values, *rotary_tables(torch.tensor([[at]]), 16, 1e4, RopeTables.fp32))
+            for values, at in ((q, query_at), (k, key_at))
+        ]
+        return float((turned[0] * turned[1]).sum())
+
+    assert score(3, 10) == pytest.approx(score(103, 110), abs=1e-4)
+    assert score(3, 10) != pytest.approx(score(3, 11), abs=1e-3)
+
+
+def test_rotation_by_hand() -> None:
+    # size 4, base 10000: frequencies 1 and 0.01; pairs are (0, 2) and (1, 3).
+    cosines, sines = rotary_tables(torch.tensor([[2]]), 4, 1e4, RopeTables.fp32)
+    turned = rotate(torch.tensor([[[[1.0, 0.0, 0.0, 1.0]]]]), cosines, sines)[0, 0, 0]
+    expected = [math.cos(2), -math.sin(0.02), math.sin(2), math.cos(0.02)]
+    assert turned.tolist() == pytest.approx(expected, abs=1e-6)
+
+
+def test_half_precision_tables_are_off_by_up_to_a_radian_as_the_trainer_s_were() -> None:
+    positions = torch.arange(2048)[None]
+    fp32, fp16 = (
+        torch.atan2(*reversed(rotary_tables(positions, 128, 1e4, tables)))
+        for tables in (RopeTables.fp32, RopeTables.fp16)
+    )
+    difference = (fp32 - fp16 + math.pi) % (2 * math.pi) - math.pi
+    assert 0.5 < difference.abs().max() < 1.1
+    assert difference.abs().mean() < 0.05
+
+
+def test_embedding_gradient_shrink_scales_the_gradient_and_keeps_the_value() -> None:
+    weight = torch.tensor([1.1, -2.3, 1e-3], dtype=torch.float16, requires_grad=True)
+    used = ScaleGradient.apply(weight, 0.1)
+    assert torch.equal(used, weight)
+    used.sum().backward()
+    assert torch.equal(weight.grad, torch.full((3,), 0.1, dtype=torch.float16))
+
+
+def test_geglu_is_value_times_the_exact_gelu_of_the_gate() -> None:
+    ensure_initialised()
+    mlp = GeGLU(8, 16, num_layers=2, seed=0, name="layers.0.mlp").double()
+    hidden = torch.randn(1, 3, 8, dtype=torch.float64)
+    value = hidden @ mlp.dense_value.weight.T
+    gate = hidden @ mlp.dense_gate.weight.T
+    expected = (value * gate * (1 + torch.erf(gate / math.sqrt(2))) / 2) @ mlp.dense_out.weight.T
+    torch.testing.assert_close(mlp(hidden), expected)
+
+
+def test_the_layout_s_rule_by_hand() -> None:
+    # Context 0 1, targets 2 3; another segment of one context token; padding.
+    layout = pack_layout(
+        torch.tensor([[1, 1, 1, 1, 2, 0]]),
+        torch.tensor([[True, True, False, False, True, False]]),
+        *(torch.zeros(1, 6, dtype=torch.int64) for _ in range(3)),
+        torch.tensor([0]),
+    )
+    assert may_attend(layout)[0].int().tolist() == [
+        [1, 1, 0, 0, 0, 0],
+        [1, 1, 0, 0, 0, 0],
+        [1, 1, 1, 0, 0, 0],
+        [1, 1, 1, 1, 0, 0],
+        [0, 0, 0, 0, 1, 0],
+        [0, 0, 0, 0, 0, 1],
+    ]
+
+
+def test_the_loss_weighs_rows_and_reports_objectives() -> None:
+    ensure_initialised()
+    logits = torch.randn(5, 11, generator=torch.Generator().manual_seed(0))
+    targets = torch.tensor([[0, 3, 4, 0], [7, 0, 2, 9]])
+    loss_mask = torch.tensor([[False, True, True, False], [True, False, True, True]])
+    row_weights = torch.tensor([1 / 4, 1 / 6])  # each row's mean, over two rows
+    sums = ObjectiveSums()
+    loss = GLMLoss(sums)(logits.clone(), (targets, loss_mask, row_weights, torch.tensor([0, 1])))
+    losses = functional.cross_entropy(logits, targets[loss_mask], reduction="none")
+    first, second = losses[:2].mean(), losses[2:].mean()
+    torch.testing.assert_close(loss, (first + second) / 2)
+    assert sums.mean_of(0) == pytest.approx(float(first))
+    assert sums.mean_of(1) == pytest.approx(float(second))
+    assert sums.mean_of(2) is None
+    assert sums.mean == pytest.approx(float(loss))
+
+
+def test_the_published_vocabulary_is_not_padded_further() -> None:
+    from configs import derive
+
+    assert derive.padded_vocab_size(load_config(["experiment=glm_130b"]).model) == 150528
