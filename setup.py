@@ -1,5 +1,7 @@
 """Packaging. `pip install -e .` keeps a torch that is already installed; setup.py names every range once."""
 
+from pathlib import Path
+
 from setuptools import find_packages, setup
 
 PACKAGES = ("train", "configs", "glm", "data_pipeline", "launch")  # never `tests`
@@ -17,14 +19,14 @@ setup(
     name="glm-pretraining",
     version="0.1.0",
     description="Distributed pre-training of GLM (autoregressive blank infilling), from a laptop to 768 GPUs",
-    long_description=open("README.md", encoding="utf-8").read(),
+    long_description=Path("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.10,<3.13",
     packages=find_packages(include=[*PACKAGES, *(f"{name}.*" for name in PACKAGES)]),
     package_data={"configs": ["*.yaml", "*/*.yaml"]},
     install_requires=[
-        # 2.14 and later pull other CUDA builds and were not tested with the versions below.
+        # Upper bounds stand where a newer version was not tried together with the others.
         "torch>=2.8,<2.14",
         "deepspeed>=0.19.8,<0.20",
         "megatron-core>=0.16.1,<0.17",
@@ -45,7 +47,7 @@ setup(
             "glm-data = data_pipeline.__main__:cli",
             "glm-launch = launch.__main__:cli",
             "glm-generate = glm.generate:cli",
-            "glm-evaluate = train.evaluate_checkpoint:cli",
+            "glm-evaluate = train.evaluate:cli",
             "glm-report = train.report:cli",
         ]
     },

@@ -8,9 +8,24 @@ from dataclasses import dataclass
 
 from configs.schema import Config, LossWeighting, ModelConfig, OptimConfig
 
+# The original cuts 2000 stored tokens for a row of 2048, so that most inserted tokens fit.
+GLM_130B_ROW = (125, 128)
 # The slice of a [MASK] segment in the `fit` rule: 456 of 512 tokens leave room for the markers of 28 spans, more than
 # all but 0.5 % of the span plans need.
 FIT_SLICE_OF_512 = 456
+
+
+@dataclass(frozen=True)
+class BatchRamp:
+    """A batch ramp with nothing left to derive; all in samples."""
+
+    start: int
+    increment: int
+    samples: int
+
+    def num_increments(self, global_batch_size: int) -> int:
+        """How often the batch grows until it is full."""
+        return (global_batch_size - self.start) // self.increment
 
 
 @dataclass(frozen=True)
@@ -125,7 +140,7 @@ def stage_parameters(model: ModelConfig, pp: int, tp: int = 1) -> list[int]:
     )
     head = model.num_layers + 2
     bounds = stage_bounds(model.num_layers, pp)
-    counts = []
+    counts: list[int] = []
     for start, stop in zip(bounds, bounds[1:], strict=False):
         held = sum(entries[start : min(stop, head)])
         has_head_alone = start <= head < stop and start > 0
@@ -142,15 +157,15 @@ def parameters(model: ModelConfig) -> int:
 def flops_per_sample(model: ModelConfig, recompute: bool = False) -> float:
     """Floating-point operations to train one row, forward and backward.
 
-    24 B s L h^2 (1 + s / 6h + V / 16Lh) per pass of weight 4 with recompute, 3 without, where the feed-forward of
-    8/3 h with GeGLU costs what a plain one of 4h does. Narayanan et al. 2021; GLM-130B's log counts the same way.
+    A forward pass is 2 operations per weight and token and 4 s h more per token for the scores and their use; the
+    backward pass costs two of them, recompute of the layers another one. At an inner width of 8/3 h that is, per row
+    with recompute, 96 s L h^2 (1 + s / 6h + V / 16Lh). Narayanan et al. 2021; GLM-130B's log counts the same way.
     """
-    hidden, layers, seq = model.hidden_size, model.num_layers, model.seq_length
-    attention = 1 + seq / (6 * hidden)
-    feed_forward = (3 * model.ffn_size) / (8 * hidden)  # 1 at ffn = 8/3 hidden
-    layer = 24 * seq * hidden**2 * (attention / 1 + 2 * (feed_forward - 1) / 3)
+    hidden, seq = model.hidden_size, model.seq_length
+    weights = 4 * hidden**2 + 3 * hidden * model.ffn_size
+    layer = 2 * seq * weights + 4 * seq**2 * hidden
     head = 2 * seq * hidden * padded_vocab_size(model)
-    return layers * layer * (4 if recompute else 3) + 3 * head
+    return float((4 if recompute else 3) * model.num_layers * layer + 3 * head)
 
 
 # --- schedules
@@ -173,13 +188,24 @@ def decay_samples(optim: OptimConfig) -> int:
 
 def wsd_decay_samples(optim: OptimConfig) -> int:
     """Length of the wsd schedule's final decay: a tenth of decay_samples unless set."""
-    return decay_samples(optim) // 10 if optim.wsd_decay_samples is None else optim.wsd_decay_samples
+    return (
+        decay_samples(optim) // 10 if optim.wsd_decay_samples is None else optim.wsd_decay_samples
+    )
 
 
-def num_increments(optim: OptimConfig) -> int:
-    """How often the batch grows during the ramp."""
-    ramp = optim.batch_ramp
-    return 0 if ramp is None else (optim.global_batch_size - ramp.start) // ramp.increment
+def batch_ramp(optim: OptimConfig) -> BatchRamp | None:
+    """The batch ramp, its unset keys derived from the set ones; None: no ramp."""
+    ramp, full = optim.batch_ramp, optim.global_batch_size
+    if ramp is None:
+        return None
+    start = ramp.start
+    if start is None:
+        eighth = max(full // optim.micro_batch_size // 8, 1) * optim.micro_batch_size
+        start = eighth if ramp.increment is None else ramp.increment
+    # What divides the first and the full batch divides every batch between them, and so does micro_batch_size x dp.
+    increment = math.gcd(start, full) if ramp.increment is None else ramp.increment
+    samples = max(optim.total_samples // 40, 1) if ramp.samples is None else ramp.samples
+    return BatchRamp(start, increment, samples)
 
 
 def batch_size_at(optim: OptimConfig, samples_seen: int) -> int:
@@ -187,24 +213,25 @@ def batch_size_at(optim: OptimConfig, samples_seen: int) -> int:
 
     The ramp lasts `samples` samples in equal stretches: start + increment * floor(samples_seen / stretch).
     """
-    ramp = optim.batch_ramp
+    ramp, full = batch_ramp(optim), optim.global_batch_size
     if ramp is None or samples_seen >= ramp.samples:
-        return optim.global_batch_size
-    grown = samples_seen * num_increments(optim) // ramp.samples
-    return min(ramp.start + ramp.increment * grown, optim.global_batch_size)
+        return full
+    grown = samples_seen * ramp.num_increments(full) // ramp.samples
+    return min(ramp.start + ramp.increment * grown, full)
 
 
 def ramp_levels(optim: OptimConfig) -> list[RampLevel]:
-    """The run as stretches of equal batch size, in order."""
+    """The run as stretches of equal batch size, in order; the last step is a whole one."""
+    ramp, full = batch_ramp(optim), optim.global_batch_size
     levels: list[RampLevel] = []
-    seen, increments = 0, num_increments(optim)
+    seen = 0
     while seen < optim.total_samples:
         size = batch_size_at(optim, seen)
         end = optim.total_samples
-        if optim.batch_ramp is not None and size < optim.global_batch_size:
-            grown = (size - optim.batch_ramp.start) // optim.batch_ramp.increment + 1
-            end = min(end, -(-grown * optim.batch_ramp.samples // increments))
-        num_steps = max(-(-(end - seen) // size), 1)
+        if ramp is not None and size < full:
+            grown = (size - ramp.start) // ramp.increment + 1
+            end = min(end, -(-grown * ramp.samples // ramp.num_increments(full)))
+        num_steps = -(-(end - seen) // size)
         levels.append(RampLevel(seen, num_steps, size))
         seen += num_steps * size
     return levels

@@ -5,13 +5,13 @@ The docstring under each field of configs/schema.py is its documentation; nothin
 
 import ast
 import sys
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import is_dataclass
 from enum import Enum
 from functools import lru_cache
 from importlib import resources
-from typing import Any, NamedTuple, get_args, get_type_hints
+from typing import Any, NamedTuple, cast, get_args, get_type_hints
 
-from configs.schema import BatchRampConfig, Config
+from configs.schema import Config
 
 
 class Key(NamedTuple):
@@ -38,46 +38,60 @@ def render() -> str:
         "Generated from `configs/schema.py` by `python -m configs.document`; a test keeps it current.",
         "",
         "Type keys as `python -m train optim.lr=2e-4 model.num_layers=6`, groups as `model=glm_110m`. Each key can be",
-        "overridden alone: a default of None is derived from other keys (`configs/derive.py`).",
+        "overridden alone: a default of null is off, or derived from other keys (`configs/derive.py`).",
     ]
     section = None
     for key in documented_keys():
         head = key.name.rpartition(".")[0] or "run-wide"
         if head != section:
             section = head
-            lines += ["", f"## {head}", "", "| key | type | default | meaning |", "|---|---|---|---|"]
+            lines += [
+                "",
+                f"## {head}",
+                "",
+                "| key | type | default | meaning |",
+                "|---|---|---|---|",
+            ]
         text = key.text.replace("|", "\\|").replace("\n", " ")
         lines.append(f"| `{key.name}` | {key.type} | `{key.default}` | {text} |")
     return "\n".join(lines) + "\n"
 
 
+def without_none(hint: Any) -> Any:
+    """The type that a key has when it is set: `int` of `int | None`."""
+    alternatives: list[Any] = [part for part in get_args(hint) if part is not type(None)]
+    return alternatives[0] if type(None) in get_args(hint) else hint
+
+
 def _keys(owner: type, prefix: str, texts: dict[tuple[str, str], str]) -> list[Key]:
-    hints = get_type_hints(owner)
+    defaults = owner()
     found: list[Key] = []
-    for field in fields(owner):  # type: ignore[arg-type]
-        hint = hints[field.name]
-        if is_dataclass(hint) and isinstance(hint, type):
-            found += _keys(hint, f"{prefix}{field.name}.", texts)
-        elif BatchRampConfig in get_args(hint):
-            found += _keys(BatchRampConfig, f"{prefix}{field.name}.", texts)
-        else:
-            default = field.default_factory() if field.default is MISSING else field.default  # type: ignore[misc]
-            text = texts[(owner.__name__, field.name)]
-            found.append(Key(prefix + field.name, _type_name(hint), _show(default), text))
+    for name, hint in get_type_hints(owner).items():
+        inner: Any = without_none(hint)
+        if is_dataclass(inner):
+            found += _keys(cast(type, inner), f"{prefix}{name}.", texts)
+            continue
+        kind = _type_name(inner) + (" or null" if inner is not hint else "")
+        default = _show(getattr(defaults, name))
+        found.append(Key(prefix + name, kind, default, texts[(owner.__name__, name)]))
     return found
 
 
 def _type_name(hint: Any) -> str:
-    parts = [part for part in get_args(hint) if part is not type(None)]
-    if type(None) in get_args(hint):
-        return _type_name(parts[0])
-    if isinstance(hint, type) and issubclass(hint, Enum):
-        return ", ".join(member.value for member in hint)
-    return str(hint) if parts else hint.__name__
+    if get_args(hint):
+        return str(hint)
+    plain = cast(type, hint)
+    if issubclass(plain, Enum):
+        return ", ".join(str(member.value) for member in plain)
+    return plain.__name__
 
 
 def _show(default: Any) -> str:
-    return default.value if isinstance(default, Enum) else str(default)
+    if isinstance(default, Enum):
+        return str(default.value)
+    if default is None or isinstance(default, bool):
+        return {None: "null", True: "true", False: "false"}[default]  # as they are typed
+    return str(default)
 
 
 def _field_texts() -> dict[tuple[str, str], str]:

@@ -6,10 +6,10 @@ used: it reports one error at a time, advises `+key`, and makes folders.
 """
 
 import difflib
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from enum import Enum
 from importlib import resources
-from typing import Any, get_args, get_type_hints
+from typing import Any, cast, get_args, get_origin, get_type_hints
 
 from hydra import compose, initialize_config_module
 from hydra.core.config_store import ConfigStore
@@ -17,15 +17,14 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
-from configs.document import documented_keys
+from configs.document import documented_keys, without_none
 from configs.errors import ConfigError
 from configs.schema import Config
 from configs.validate import problems
 
 GROUPS = ("model", "optim", "parallel", "experiment")
-# A single value is a list of one for these.
-LIST_KEYS = ("data.paths", "data.valid_paths")
 
 ConfigStore.instance().store(name="schema", node=Config)
 
@@ -34,22 +33,20 @@ def load_config(overrides: list[str], world_size: int | None = None) -> Config:
     """Compose and check the configuration of a run.
 
     Args:
-        overrides: words of the command line, `key=value` or `group=choice`.
+        overrides: words of the command line, `key=value` or `group=choice`; of two for the same, the last one holds.
         world_size: number of processes; None: unknown, checks that need it use `cluster.*`.
 
     Raises:
         ConfigError: every problem of the line and of the resulting configuration.
     """
-    found: list[str] = []
-    choices: list[str] = []
-    values: list[tuple[str, Any]] = []
+    line = _Line()
     for word in overrides:
-        _sort_word(word, choices, values, found)
-    composed = _compose(choices)
-    for key, value in values:
-        _set(composed, key, value, found)
+        line.add(word)
+    composed = _compose(line.choices)
+    for key, raw in line.values.items():
+        composed = _with_value(composed, key, raw, line.found)
     config = _to_config(composed)
-    found += problems(config, world_size)
+    found = line.found + problems(config, world_size)
     if found:
         raise ConfigError(found)
     return config
@@ -61,16 +58,16 @@ def to_yaml(config: Config) -> str:
 
 
 def from_yaml(text: str) -> Config:
-    """Read a stored configuration.
+    """Read a stored configuration; keys that it lacks get their defaults.
 
     Raises:
-        ConfigError: it has keys that this version does not know, or values of a wrong type.
+        ConfigError: it is no YAML mapping, or has keys that this version does not know, or values of a wrong type.
     """
     try:
         merged = OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.create(text))
         return _to_config(merged)
-    except (OmegaConfBaseException, ValueError) as error:
-        reason = str(error).splitlines()[0]
+    except (OmegaConfBaseException, YAMLError, ValueError, TypeError, AttributeError) as error:
+        reason = str(error).partition("\n")[0]
         raise ConfigError([f"The stored configuration cannot be read: {reason}"]) from error
 
 
@@ -105,72 +102,124 @@ def help_text() -> str:
 
 
 def describe_key(name: str) -> str:
-    """Document one key.
+    """Document one key, one group, or all keys that begin with `name`.
 
     Raises:
         ConfigError: no such key.
     """
-    for key in documented_keys():
-        if key.name == name:
-            return f"{key.name}: {key.type}, default {key.default}\n{key.text}"
-    raise ConfigError([_unknown(name)])
-
-
-def _sort_word(
-    word: str, choices: list[str], values: list[tuple[str, Any]], found: list[str]
-) -> None:
-    """Put one word of the line where it belongs, or note what is wrong with it."""
-    if "=" not in word:
-        found.append(f'"{word}" is not of the form key=value. See python -m train --help')
-        return
-    name, _, raw = word.partition("=")
-    if name.startswith(("+", "~")):
-        found.append(f'"{word}": every key exists already. Type {word.lstrip("+~")}')
-        return
+    texts = [
+        f"{key.name}: {key.type}, default {key.default}\n    {key.text}"
+        for key in documented_keys()
+        if key.name == name or key.name.startswith(f"{name}.")
+    ]
     if name in GROUPS:
-        if raw in _choices(name):
-            choices.append(word)
+        texts.insert(0, f"{name}: group, one of {', '.join(_choices(name))}")
+    if not texts:
+        raise ConfigError([_unknown(name)])
+    return "\n".join(texts)
+
+
+@dataclass
+class _Line:
+    """The words of a command line, each where it belongs, and what is wrong with them."""
+
+    choices: dict[str, str] = field(default_factory=dict[str, str])
+    values: dict[str, str] = field(default_factory=dict[str, str])
+    found: list[str] = field(default_factory=list[str])
+
+    def add(self, word: str) -> None:
+        name, equals, raw = word.partition("=")
+        if name.startswith(("+", "~")):
+            name = name.lstrip("+~")
+            self.found.append(f'"{word}": every key exists already. Type {name}={raw or "VALUE"}')
+        elif not equals:
+            self.found.append(f'"{word}" is not of the form key=value. See python -m train --help')
+        elif name in GROUPS:
+            self._choose(name, raw)
+        elif name not in _known_keys():
+            self.found.append(_unknown(name))
+        elif "${" in raw or raw.strip() == "???":
+            self.found.append(f"{name} ({raw}) must be a plain value, without interpolation.")
         else:
-            found.append(
-                f"{name} ({raw}) is not one of {', '.join(_choices(name))}.{_nearest(raw, _choices(name))}"
-            )
-        return
-    if name not in _known_keys():
-        found.append(_unknown(name))
-        return
+            self.values.pop(name, None)  # a later word also takes effect later
+            self.values[name] = raw
+
+    def _choose(self, group: str, choice: str) -> None:
+        choices = _choices(group)
+        if choice in choices:
+            self.choices[group] = choice
+        else:
+            close = _nearest(choice, choices)
+            self.found.append(f"{group} ({choice}) is not one of {', '.join(choices)}.{close}")
+
+
+def _with_value(composed: DictConfig, key: str, raw: str, found: list[str]) -> DictConfig:
+    """Set one key; a value that does not fit is noted and leaves everything as it was."""
+    hint = _hint(key)
     try:
-        value = OverridesParser.create().parse_override(word).value()
+        nested: Any = _coerce(_parse(key, raw, hint), hint)
+        for name in reversed(key.split(".")):
+            nested = {name: nested}
+        return cast(DictConfig, OmegaConf.merge(composed, nested))
+    except (OmegaConfBaseException, ValueError, TypeError):
+        found.append(f"{key} ({raw}) must be {_expected(hint)}.")
+        return composed
+
+
+def _parse(key: str, raw: str, hint: Any) -> Any:
+    """Read a value in Hydra's grammar; where text is wanted, what is no quoted text is taken as typed."""
+    try:
+        override = OverridesParser.create().parse_override(f"{key}={raw}")
     except HydraException:
-        value = raw  # a path with characters that Hydra's grammar reserves
-    values.append((name, [value] if name in LIST_KEYS and isinstance(value, str) else value))
+        if raw.startswith(("[", "{")):
+            raise ValueError(raw) from None
+        return raw  # a path with characters that the grammar reserves
+    if override.is_sweep_override():
+        raise ValueError(raw)
+    value: Any = override.value()
+    return raw if hint is str and isinstance(value, (int, float)) else value
 
 
-def _set(composed: DictConfig, key: str, value: Any, found: list[str]) -> None:
-    if "float" in str(_hint(key)):
-        value = _as_floats(value)  # OmegaConf refuses a whole number inside a list of numbers
-    nested: Any = value
-    for name in reversed(key.split(".")):
-        nested = {name: nested}
-    try:
-        composed.merge_with(nested)
-    except (OmegaConfBaseException, ValueError):
-        found.append(f"{key} ({value}) must be {_expected(key)}.")
+def _coerce(value: Any, hint: Any) -> Any:
+    """Bring a value to the shape of its type: one path is a list of paths, 1e6 is a whole number, 1 is a number.
+
+    Raises:
+        ValueError: lists are nested otherwise than the type's.
+    """
+    if value is None or is_dataclass(hint):
+        return value
+    if get_args(hint) in ((str,), (float,)) and not isinstance(value, list):
+        value = [value]
+    return _coerce_nested(value, hint)
 
 
-def _compose(choices: list[str]) -> DictConfig:
+def _coerce_nested(value: Any, hint: Any) -> Any:
+    if get_origin(hint) is list and isinstance(value, list):
+        return [_coerce_nested(item, get_args(hint)[0]) for item in cast(list[Any], value)]
+    if get_origin(hint) is list or isinstance(value, (list, dict)):
+        raise ValueError("not the type's nesting")
+    if hint is float and type(value) is int:
+        return float(value)  # OmegaConf refuses a whole number inside a list of numbers
+    if hint is int and type(value) is float and value.is_integer():
+        return int(value)
+    return value
+
+
+def _compose(choices: dict[str, str]) -> DictConfig:
+    words = [f"{group}={choice}" for group, choice in choices.items()]
     with initialize_config_module(config_module="configs", version_base="1.3"):
-        return compose(config_name="config", overrides=choices)
+        return compose(config_name="config", overrides=words)
 
 
 def _to_config(composed: Any) -> Config:
     config = OmegaConf.to_object(composed)
-    assert isinstance(config, Config)
+    assert isinstance(config, Config), "the root of every configuration is the schema"
     return config
 
 
 def _choices(group: str) -> list[str]:
-    folder = resources.files("configs") / group
-    return sorted(entry.name[: -len(".yaml")] for entry in folder.iterdir() if ".yaml" in entry.name)
+    names = [entry.name for entry in (resources.files("configs") / group).iterdir()]
+    return sorted(name.removesuffix(".yaml") for name in names if name.endswith(".yaml"))
 
 
 def _known_keys() -> list[str]:
@@ -178,53 +227,48 @@ def _known_keys() -> list[str]:
 
 
 def _unknown(name: str) -> str:
-    return f'There is no key "{name}".{_nearest(name, [*_known_keys(), *GROUPS])}'
+    known = list(dict.fromkeys([*_known_keys(), *GROUPS]))
+    return f'There is no key "{name}".{_nearest(name, known) or " See python -m train --help"}'
 
 
 def _nearest(name: str, known: list[str]) -> str:
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     leaf = name.rpartition(".")[2]
     close += [key for key in known if key.rpartition(".")[2] == leaf and key not in close][:2]
-    return f" Did you mean {' or '.join(close)}?" if close else " See python -m train --help"
-
-
-def _as_floats(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_as_floats(item) for item in value]
-    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    return f" Did you mean {' or '.join(close)}?" if close else ""
 
 
 def _hint(key: str) -> Any:
     hint: Any = Config
     for name in key.split("."):
-        hint = _strip_optional(get_type_hints(hint)[name])
+        hint = without_none(get_type_hints(hint)[name])
     return hint
 
 
-def _expected(key: str) -> str:
-    """Describe the type of a key in words."""
-    hint = _hint(key)
-    if isinstance(hint, type) and issubclass(hint, Enum):
-        return "one of " + ", ".join(member.value for member in hint)
-    words = {int: "a whole number", float: "a number", bool: "true or false", str: "a word"}
-    if hint in words:
-        return words[hint]
+def _expected(hint: Any) -> str:
+    """Describe a type in words."""
     if is_dataclass(hint):
         return f"given by its keys ({', '.join(field.name for field in fields(hint))}) or null"
-    return "a list such as [a,b]" if get_args(hint) else str(hint)
-
-
-def _strip_optional(hint: Any) -> Any:
-    alternatives = [part for part in get_args(hint) if part is not type(None)]
-    is_optional = type(None) in get_args(hint)
-    return alternatives[0] if is_optional else hint
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        return "one of " + ", ".join(str(member.value) for member in hint)
+    words: dict[Any, str] = {
+        int: "a whole number",
+        float: "a number",
+        bool: "true or false",
+        str: "a word",
+        list[str]: "a list such as [a,b], or one alone",
+        list[float]: "a list of numbers such as [1,2]",
+        list[list[int]]: "a list of pairs of whole numbers such as [[1,5]]",
+        list[list[float]]: "a list of pairs of numbers such as [[0,0.1]]",
+    }
+    return words[hint]
 
 
 def _leaves(tree: dict[str, Any], prefix: str) -> list[tuple[str, Any]]:
     leaves: list[tuple[str, Any]] = []
     for name, value in tree.items():
         if isinstance(value, dict):
-            leaves += _leaves(value, f"{prefix}{name}.")
+            leaves += _leaves(cast(dict[str, Any], value), f"{prefix}{name}.")
         else:
             leaves.append((prefix + name, value.value if isinstance(value, Enum) else value))
     return leaves

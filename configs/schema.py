@@ -90,7 +90,7 @@ class RunConfig:
     dir: str | None = None
     """Run folder; default `runs/<run.name>`."""
     stop_after_samples: int | None = None
-    """Stop as if asked to (checkpoint, exit code 75) once this many samples are seen; None: run to the end."""
+    """Stop as if asked to (checkpoint, exit code 75) once this many samples are seen; null: run to the end."""
 
 
 @dataclass
@@ -148,12 +148,12 @@ class ParallelConfig:
 class BatchRampConfig:
     """Growth of the global batch: `start`, then `increment` more at equal intervals over `samples` samples."""
 
-    start: int = 0
-    """Global batch size of the first step, in samples."""
-    increment: int = 0
-    """Growth of the global batch per interval, in samples."""
-    samples: int = 0
-    """Length of the whole ramp, in samples."""
+    start: int | None = None
+    """Global batch size of the first step, in samples; default `increment`, or about an eighth of the full batch."""
+    increment: int | None = None
+    """Growth of the global batch per interval, in samples; default what divides `start` and the full batch."""
+    samples: int | None = None
+    """Length of the whole ramp, in samples; default 2.5 % of optim.total_samples."""
 
 
 @dataclass
@@ -189,7 +189,7 @@ class OptimConfig:
     clip: float = 1.0
     """Largest global gradient norm; 0: no clipping."""
     batch_ramp: BatchRampConfig | None = None
-    """Batch-size warm-up; None: no ramp."""
+    """Batch-size warm-up; null: no ramp."""
 
 
 @dataclass
@@ -300,7 +300,7 @@ class LogConfig:
     wandb_project: str = "glm-pretraining"
     """wandb project."""
     wandb_entity: str | None = None
-    """wandb entity; None: the account's default."""
+    """wandb entity; null: the account's default."""
 
 
 @dataclass
@@ -318,7 +318,7 @@ class ClusterConfig:
     time: str = "24:00:00"
     """SLURM time limit, [D-]HH:MM:SS."""
     peak_tflops: float | None = None
-    """Dense peak of one device in TFLOP/s, for MFU and HFU; None: known for common GPUs, else MFU is null."""
+    """Dense peak of one device in TFLOP/s, for MFU and HFU; null: known for common GPUs, else MFU is null."""
 
 
 @dataclass

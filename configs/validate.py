@@ -1,11 +1,17 @@
 """Every reason why a configuration cannot run, found before anything is loaded: pure functions, one check each.
 
-A problem reads "key (value) relation key (value). What to type."
+A problem reads "key (value) relation key (value). What to type." What depends on the number of processes is in
+configs/validate_batches.py.
 """
 
-from collections.abc import Callable
+import math
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from typing import Any, cast
 
 from configs import derive
+from configs.derive import GLM_130B_ROW as GLM_130B_ROW
 from configs.schema import (
     AttentionPath,
     Config,
@@ -14,11 +20,10 @@ from configs.schema import (
     Schedule,
     SliceRule,
 )
+from configs.validate_batches import batch_problems, layout_problems, nearest_divisor
 
-Check = Callable[[Config, int | None], list[str]]
-
-# The original cuts 2000 stored tokens out of 2048, so that most inserted tokens fit.
-GLM_130B_ROW = (125, 128)
+_SHORTEST_WINDOW = 32
+_TIME = re.compile(r"(\d+-)?\d{1,2}:\d{2}:\d{2}")
 
 
 def problems(config: Config, world_size: int | None = None) -> list[str]:
@@ -26,22 +31,43 @@ def problems(config: Config, world_size: int | None = None) -> list[str]:
 
     Args:
         config: any configuration.
-        world_size: number of processes; None before it is known.
+        world_size: number of processes; None before it is known: the data-parallel size is then `cluster.*`'s.
     """
-    found: list[str] = []
-    for check in CHECKS:
-        found += check(config, world_size)
-    # These need the positive numbers that the checks above ask for.
+    found = _finite(config)
     if not found:
-        found += _layout(config, world_size)
+        found = [problem for check in CHECKS for problem in check(config)]
+    # These calculate with the positive numbers that the checks above ask for.
     if not found:
-        found += _batches(config, world_size)
+        found = layout_problems(config, world_size)
+    if not found:
+        found = batch_problems(config, world_size)
     return found
 
 
-def _positive(config: Config, _: int | None) -> list[str]:
-    model, optim, parallel = config.model, config.optim, config.parallel
+def _finite(config: Config) -> list[str]:
+    return [
+        f"{key} ({value}) must be a finite number. Try {key}=0.1."
+        for key, value in _numbers(asdict(config), "")
+        if not math.isfinite(value)
+    ]
+
+
+def _numbers(tree: Any, key: str) -> Iterator[tuple[str, float]]:
+    """Every float with its key."""
+    if isinstance(tree, dict):
+        for name, value in cast(dict[str, Any], tree).items():
+            yield from _numbers(value, f"{key}.{name}" if key else name)
+    elif isinstance(tree, list):
+        for value in cast(list[Any], tree):
+            yield from _numbers(value, key)
+    elif isinstance(tree, float):
+        yield key, tree
+
+
+def _positive(config: Config) -> list[str]:
+    model, optim, stability = config.model, config.optim, config.stability
     values = {
+        "run.stop_after_samples": config.run.stop_after_samples,
         "model.num_layers": model.num_layers,
         "model.hidden_size": model.hidden_size,
         "model.num_heads": model.num_heads,
@@ -49,43 +75,76 @@ def _positive(config: Config, _: int | None) -> list[str]:
         "model.vocab_size": model.vocab_size,
         "model.vocab_multiple": model.vocab_multiple,
         "model.seq_length": model.seq_length,
-        "parallel.tp": parallel.tp,
-        "parallel.pp": parallel.pp,
+        "parallel.tp": config.parallel.tp,
+        "parallel.pp": config.parallel.pp,
         "optim.micro_batch_size": optim.micro_batch_size,
         "optim.global_batch_size": optim.global_batch_size,
         "optim.total_samples": optim.total_samples,
+        "checkpoint.save_every_samples": config.checkpoint.save_every_samples,
         "checkpoint.keep_last": config.checkpoint.keep_last,
+        "checkpoint.keep_every_samples": config.checkpoint.keep_every_samples,
+        "eval.every_samples": config.eval.every_samples,
         "eval.num_samples": config.eval.num_samples,
         "objective.windows_per_row": config.objective.windows_per_row,
         "objective.max_span_length": config.objective.max_span_length,
+        "stability.loss_scale_window": stability.loss_scale_window,
+        "stability.loss_scale_hysteresis": stability.loss_scale_hysteresis,
+        "stability.max_skipped_steps": stability.max_skipped_steps,
         "log.every_steps": config.log.every_steps,
         "cluster.nodes": config.cluster.nodes,
         "cluster.gpus_per_node": config.cluster.gpus_per_node,
     }
-    optional = {
-        "run.stop_after_samples": config.run.stop_after_samples,
-        "checkpoint.save_every_samples": config.checkpoint.save_every_samples,
-        "checkpoint.keep_every_samples": config.checkpoint.keep_every_samples,
-        "eval.every_samples": config.eval.every_samples,
-    }
-    values.update({key: value for key, value in optional.items() if value is not None})
+    if optim.batch_ramp is not None:
+        values["optim.batch_ramp.start"] = optim.batch_ramp.start
+        values["optim.batch_ramp.increment"] = optim.batch_ramp.increment
+        values["optim.batch_ramp.samples"] = optim.batch_ramp.samples
     return [
-        f"{key} ({value}) must be at least 1. Try {key}=1." for key, value in values.items() if value < 1
+        f"{key} ({value}) must be at least 1. Try {key}=1."
+        for key, value in values.items()
+        if value is not None and value < 1
     ]
 
 
-def _shares(config: Config, _: int | None) -> list[str]:
+def _above_zero(config: Config) -> list[str]:
+    values = {
+        "optim.lr": (config.optim.lr, 1e-4),
+        "model.layernorm_epsilon": (config.model.layernorm_epsilon, 1e-5),
+        "model.embedding_init_std": (config.model.embedding_init_std, 0.0052),
+        "model.rope_base": (config.model.rope_base, 10000),
+        "objective.mean_span_length": (config.objective.mean_span_length, 3),
+        "cluster.peak_tflops": (config.cluster.peak_tflops, 312),
+    }
+    return [
+        f"{key} ({value}) must be above 0. Try {key}={usual}."
+        for key, (value, usual) in values.items()
+        if value is not None and value <= 0
+    ]
+
+
+def _not_negative(config: Config) -> list[str]:
+    values = {
+        "optim.clip": config.optim.clip,
+        "optim.weight_decay": config.optim.weight_decay,
+        "optim.eps": config.optim.eps,
+    }
+    found = [
+        f"{key} ({value}) must not be negative. Try {key}=0."
+        for key, value in values.items()
+        if value < 0
+    ]
+    if not 0 <= config.seed < 2**63:
+        found.append(f"seed ({config.seed}) must lie between 0 and 2^63 - 1. Try seed=1234.")
+    return found
+
+
+def _shares(config: Config) -> list[str]:
     objective, model = config.objective, config.model
-    found: list[str] = []
-    inside = {
+    whole = {
         "objective.gmask_share": objective.gmask_share,
         "objective.short_segment_probability": objective.short_segment_probability,
         "objective.single_span_probability": objective.single_span_probability,
         "objective.gmask_min_fraction": objective.gmask_min_fraction,
     }
-    for key, value in inside.items():
-        if not 0 <= value <= 1:
-            found.append(f"{key} ({value}) must be between 0 and 1. Try {key}=0.5.")
     below_one = {
         "model.hidden_dropout": model.hidden_dropout,
         "model.attention_dropout": model.attention_dropout,
@@ -93,59 +152,72 @@ def _shares(config: Config, _: int | None) -> list[str]:
         "optim.beta1": config.optim.beta1,
         "optim.beta2": config.optim.beta2,
     }
-    for key, value in below_one.items():
-        if not 0 <= value < 1:
-            found.append(f"{key} ({value}) must be at least 0 and below 1. Try {key}=0.1.")
+    found = [
+        f"{key} ({value}) must be between 0 and 1. Try {key}=0.5."
+        for key, value in whole.items()
+        if not 0 <= value <= 1
+    ]
+    found += [
+        f"{key} ({value}) must be at least 0 and below 1. Try {key}=0.1."
+        for key, value in below_one.items()
+        if not 0 <= value < 1
+    ]
     if not 0 < objective.mask_fraction < 1:
         found.append(
-            f"objective.mask_fraction ({objective.mask_fraction}) must lie between 0 and 1, as GLM's 0.15."
-        )
-    if objective.mean_span_length <= 0:
-        found.append(
-            f"objective.mean_span_length ({objective.mean_span_length}) must be above 0, as GLM's 3."
+            f"objective.mask_fraction ({objective.mask_fraction}) must be above 0 and below 1. "
+            "Try objective.mask_fraction=0.15."
         )
     return found
 
 
-def _model(config: Config, _: int | None) -> list[str]:
+def _heads(config: Config) -> list[str]:
     model = config.model
-    found: list[str] = []
-    if model.num_heads > 0 and model.hidden_size % model.num_heads:
-        found.append(
+    if model.num_heads < 1 or model.hidden_size < 1:
+        return []
+    if model.hidden_size % model.num_heads:
+        return [
             f"model.num_heads ({model.num_heads}) must divide model.hidden_size ({model.hidden_size}). "
-            f"Try model.num_heads={_divisor(model.hidden_size, model.num_heads)}."
-        )
-    elif model.num_heads > 0:
-        multiple = 4 if model.rope_2d else 2
-        if derive.head_size(model) % multiple:
-            found.append(
-                f"The head size model.hidden_size / model.num_heads ({derive.head_size(model)}) must be a multiple "
-                f"of {multiple} for rotary positions. Try model.num_heads={model.num_heads // 2 or 1}."
-            )
-    windows = config.objective.windows_per_row
-    if windows > 0 and model.seq_length % windows:
+            f"Try model.num_heads={nearest_divisor(model.hidden_size, model.num_heads)}."
+        ]
+    # Rotary positions turn pairs of numbers; with two coordinates each half of the head has its own pairs.
+    multiple = 4 if model.rope_2d else 2
+    if derive.head_size(model) % multiple:
+        return [
+            f"model.hidden_size ({model.hidden_size}) / model.num_heads ({model.num_heads}) must be a multiple of "
+            f"{multiple} for rotary positions. Try model.hidden_size={model.num_heads * multiple * 16}."
+        ]
+    return []
+
+
+def _rows(config: Config) -> list[str]:
+    seq_length, windows = config.model.seq_length, config.objective.windows_per_row
+    if seq_length < 1 or windows < 1:
+        return []
+    found: list[str] = []
+    if seq_length % windows:
         found.append(
-            f"objective.windows_per_row ({windows}) must divide model.seq_length ({model.seq_length}). "
-            f"Try model.seq_length={max(model.seq_length // windows, 1) * windows}."
+            f"objective.windows_per_row ({windows}) must divide model.seq_length ({seq_length}). "
+            f"Try model.seq_length={max(seq_length // windows, _SHORTEST_WINDOW) * windows}."
         )
-    elif windows > 0 and model.seq_length // windows < 32:
+    elif seq_length // windows < _SHORTEST_WINDOW:
         found.append(
-            f"model.seq_length ({model.seq_length}) leaves windows of {model.seq_length // windows} tokens for "
-            f"objective.windows_per_row ({windows}); at least 32 are needed. Try model.seq_length={32 * windows}."
+            f"model.seq_length ({seq_length}) / objective.windows_per_row ({windows}) must be at least "
+            f"{_SHORTEST_WINDOW} tokens. Try model.seq_length={_SHORTEST_WINDOW * windows}."
         )
-    if config.objective.slice_rule is SliceRule.glm_130b and model.seq_length % 128:
+    whole = GLM_130B_ROW[1]
+    if config.objective.slice_rule is SliceRule.glm_130b and seq_length % whole:
         found.append(
-            f"objective.slice_rule (glm_130b) reads 125/128 of model.seq_length ({model.seq_length}), which must be "
-            f"a multiple of 128. Try model.seq_length={max(model.seq_length // 128, 1) * 128}."
+            f"model.seq_length ({seq_length}) must be a multiple of {whole} with objective.slice_rule (glm_130b), "
+            f"whose rows hold {GLM_130B_ROW[0]}/{whole} of it. "
+            f"Try model.seq_length={max(seq_length // whole, 1) * whole}."
         )
     return found
 
 
-def _attention(config: Config, _: int | None) -> list[str]:
+def _attention(config: Config) -> list[str]:
     model = config.model
     found: list[str] = []
-    fast = (AttentionPath.sdpa, AttentionPath.flex)
-    if model.attention_dropout > 0 and model.attention in fast:
+    if model.attention_dropout > 0 and model.attention in (AttentionPath.sdpa, AttentionPath.flex):
         found.append(
             f"model.attention ({model.attention.value}) cannot apply model.attention_dropout "
             f"({model.attention_dropout}). Try model.attention=reference, or model.attention_dropout=0."
@@ -157,16 +229,13 @@ def _attention(config: Config, _: int | None) -> list[str]:
     return found
 
 
-def _tensor_parallel(config: Config, _: int | None) -> list[str]:
+def _tensor_parallel(config: Config) -> list[str]:
     model, tp = config.model, config.parallel.tp
     if tp < 1:
         return []
-    cut = {
-        "model.num_heads": model.num_heads,
-        "model.ffn_size": model.ffn_size,
-    }
+    cut = {"model.num_heads": model.num_heads, "model.ffn_size": model.ffn_size}
     found = [
-        f"parallel.tp ({tp}) must divide {key} ({value}). Try parallel.tp={_divisor(value, tp)}."
+        f"parallel.tp ({tp}) must divide {key} ({value}). Try parallel.tp={_nearest_tp(model.num_heads, tp)}."
         for key, value in cut.items()
         if value > 0 and value % tp
     ]
@@ -178,56 +247,82 @@ def _tensor_parallel(config: Config, _: int | None) -> list[str]:
     return found
 
 
-def _precision(config: Config, _: int | None) -> list[str]:
+def _nearest_tp(num_heads: int, tp: int) -> int:
+    """The nearest power of two above or below that divides the heads."""
+    powers = [2**power for power in range(num_heads.bit_length()) if num_heads % 2**power == 0]
+    return min(powers, key=lambda power: (abs(power - tp), -power), default=1)
+
+
+def _precision(config: Config) -> list[str]:
     found: list[str] = []
-    stage = config.parallel.zero_stage
+    stage, precision = config.parallel.zero_stage, config.precision
     if stage not in (0, 1):
         found.append(
             f"parallel.zero_stage ({stage}) must be 0 or 1: the pipeline engine shards optimizer states only. "
             "Try parallel.zero_stage=1."
         )
-    if stage == 0 and config.precision is not Precision.fp32:
+    if stage == 0 and precision is not Precision.fp32:
         found.append(
-            f"parallel.zero_stage (0) needs precision (fp32), this run has {config.precision.value}. "
-            "Try parallel.zero_stage=1."
+            f"parallel.zero_stage (0) keeps no fp32 copy that precision ({precision.value}) needs. "
+            "Try parallel.zero_stage=1, or precision=fp32."
         )
-    if config.precision is Precision.fp16 and config.device is DeviceKind.cpu:
+    if precision is Precision.fp16 and config.device is DeviceKind.cpu:
         found.append("precision (fp16) does not run on device (cpu). Try precision=bf16.")
     return found
 
 
-def _schedules(config: Config, _: int | None) -> list[str]:
-    optim = config.optim
-    found: list[str] = []
-    if optim.lr <= 0:
-        found.append(f"optim.lr ({optim.lr}) must be above 0. Try optim.lr=1e-4.")
-    if derive.min_lr(optim) < 0 or derive.min_lr(optim) > optim.lr:
-        found.append(
-            f"optim.min_lr ({optim.min_lr}) must lie between 0 and optim.lr ({optim.lr}). "
-            f"Try optim.min_lr={optim.lr / 10}."
+def _loss_scale(config: Config) -> list[str]:
+    first, least = config.stability.initial_loss_scale, config.stability.min_loss_scale
+    found = [
+        f"stability.{name} ({value}) must be a power of two, at least 1. Try stability.{name}={usual}."
+        for name, value, usual in (
+            ("initial_loss_scale", first, 65536),
+            ("min_loss_scale", least, 1),
         )
-    warmup, decay = derive.warmup_samples(optim), derive.decay_samples(optim)
-    if warmup < 0 or (optim.schedule is not Schedule.constant and warmup > decay):
+        if value < 1 or math.frexp(value)[0] != 0.5
+    ]
+    if not found and least > first:
         found.append(
-            f"optim.warmup_samples ({warmup}) must lie between 0 and optim.decay_samples ({decay}). "
-            f"Try optim.warmup_samples={max(decay, 0) // 100}."
+            f"stability.min_loss_scale ({least}) must not exceed stability.initial_loss_scale ({first}). "
+            "Try stability.min_loss_scale=1."
         )
-    if optim.schedule is Schedule.wsd and not 0 <= derive.wsd_decay_samples(optim) <= decay - warmup:
-        found.append(
-            f"optim.wsd_decay_samples ({derive.wsd_decay_samples(optim)}) must fit between optim.warmup_samples "
-            f"({warmup}) and optim.decay_samples ({decay}). Try optim.wsd_decay_samples={max(decay - warmup, 0)}."
-        )
-    for key, value in {
-        "optim.clip": optim.clip,
-        "optim.weight_decay": optim.weight_decay,
-        "optim.eps": optim.eps,
-    }.items():
-        if value < 0:
-            found.append(f"{key} ({value}) must not be negative. Try {key}=0.")
     return found
 
 
-def _shrink(config: Config, _: int | None) -> list[str]:
+def _schedules(config: Config) -> list[str]:
+    optim = config.optim
+    found: list[str] = []
+    if optim.min_lr is not None and not 0 <= optim.min_lr <= max(optim.lr, 0):
+        found.append(
+            f"optim.min_lr ({optim.min_lr}) must lie between 0 and optim.lr ({optim.lr}). "
+            f"Try optim.min_lr={max(optim.lr, 0) / 10:g}."
+        )
+    warmup, decay = derive.warmup_samples(optim), derive.decay_samples(optim)
+    if warmup < 0:
+        return [
+            *found,
+            f"optim.warmup_samples ({warmup}) must not be negative. Try optim.warmup_samples=0.",
+        ]
+    if optim.schedule is Schedule.constant:
+        return found
+    if warmup > decay:
+        found.append(
+            f"optim.warmup_samples ({warmup}) must not exceed optim.decay_samples ({decay}). "
+            f"Try optim.warmup_samples={max(decay, 0) // 100}."
+        )
+    elif (
+        optim.schedule is Schedule.wsd
+        and not 0 <= derive.wsd_decay_samples(optim) <= decay - warmup
+    ):
+        found.append(
+            f"optim.wsd_decay_samples ({derive.wsd_decay_samples(optim)}) must lie between 0 and "
+            f"optim.decay_samples ({decay}) - optim.warmup_samples ({warmup}). "
+            f"Try optim.wsd_decay_samples={(decay - warmup) // 10}."
+        )
+    return found
+
+
+def _shrink(config: Config) -> list[str]:
     points = config.stability.embedding_shrink
     example = "Try stability.embedding_shrink=[[0,0.1]]."
     if not points or any(len(point) != 2 for point in points):
@@ -243,130 +338,65 @@ def _shrink(config: Config, _: int | None) -> list[str]:
     return found
 
 
-def _data(config: Config, _: int | None) -> list[str]:
+def _data(config: Config) -> list[str]:
     data = config.data
     found: list[str] = []
-    if not data.paths:
-        found.append("data.paths names no corpus. Try data.paths=my_corpus.jsonl.")
+    if not data.paths or "" in data.paths:
+        found.append(f"data.paths ({data.paths}) must name a corpus. Try data.paths=corpus.jsonl.")
     weights = data.weights
     if weights is not None and (
         len(weights) != len(data.paths) or min(weights, default=0) < 0 or sum(weights) <= 0
     ):
         found.append(
-            f"data.weights ({weights}) must give one weight of at least 0 to each of the {len(data.paths)} "
-            "data.paths, not all 0. Leave it out to sample by size."
+            f"data.weights ({weights}) must give each of data.paths ({len(data.paths)} of them) a weight of at "
+            "least 0, and not all 0. Try data.weights=null to sample by size."
         )
-    if any(len(pair) != 2 or not 0 <= pair[0] < pair[1] for pair in data.skip_samples):
+    ranges = data.skip_samples
+    if any(len(pair) != 2 or not 0 <= pair[0] < pair[1] for pair in ranges):
         found.append(
-            f"data.skip_samples ({data.skip_samples}) must be ranges [a,b) with 0 <= a < b. "
+            f"data.skip_samples ({ranges}) must be ranges [a,b) with 0 <= a < b. "
             "Try data.skip_samples=[[40700,40900]]."
         )
-    else:
-        ranges = data.skip_samples
-        if any(next_[0] < range_[1] for range_, next_ in zip(ranges, ranges[1:], strict=False)):
-            found.append(
-                f"data.skip_samples ({ranges}) must be in order and must not overlap. Join them."
-            )
+    elif any(after[0] < before[1] for before, after in zip(ranges, ranges[1:], strict=False)):
+        found.append(
+            f"data.skip_samples ({ranges}) must be in order, without overlap. "
+            f"Try data.skip_samples={_joined(ranges)}."
+        )
     return found
 
 
-CHECKS: tuple[Check, ...] = (
+def _joined(ranges: list[list[int]]) -> str:
+    """The same samples as ordered ranges without overlap, as one types them."""
+    joined: list[list[int]] = []
+    for start, stop in sorted(ranges):
+        if joined and start <= joined[-1][1]:
+            joined[-1][1] = max(joined[-1][1], stop)
+        else:
+            joined.append([start, stop])
+    return str(joined).replace(" ", "")
+
+
+def _cluster(config: Config) -> list[str]:
+    if _TIME.fullmatch(config.cluster.time):
+        return []
+    return [
+        f"cluster.time ({config.cluster.time}) must be [D-]HH:MM:SS. Try cluster.time=24:00:00."
+    ]
+
+
+CHECKS: tuple[Callable[[Config], list[str]], ...] = (
     _positive,
+    _above_zero,
+    _not_negative,
     _shares,
-    _model,
+    _heads,
+    _rows,
     _attention,
     _tensor_parallel,
     _precision,
+    _loss_scale,
     _schedules,
     _shrink,
     _data,
+    _cluster,
 )
-
-
-def _layout(config: Config, world_size: int | None) -> list[str]:
-    parallel, model = config.parallel, config.model
-    found: list[str] = []
-    if parallel.pp > model.num_layers:
-        found.append(
-            f"parallel.pp ({parallel.pp}) must not exceed model.num_layers ({model.num_layers}). "
-            f"Try parallel.pp={model.num_layers}."
-        )
-    model_parallel = parallel.tp * parallel.pp
-    if world_size is not None and world_size % model_parallel:
-        found.append(
-            f"parallel.tp ({parallel.tp}) x parallel.pp ({parallel.pp}) = {model_parallel} must divide the number of "
-            f"processes ({world_size}). Try torchrun --standalone --nproc-per-node "
-            f"{max(world_size // model_parallel, 1) * model_parallel} -m train ..."
-        )
-    return found
-
-
-def _batches(config: Config, world_size: int | None) -> list[str]:
-    found = _ramp(config)
-    if found:
-        return found
-    micro = config.optim.micro_batch_size
-    visited = sorted({level.batch_size for level in derive.ramp_levels(config.optim)})
-    size = world_size if world_size is not None else derive.planned_world_size(config)
-    dp = derive.data_parallel_size(config, size)
-    for batch_size in visited:
-        if batch_size % (micro * dp):
-            where = "" if batch_size == config.optim.global_batch_size else " of the batch ramp"
-            working = _working_sizes(visited, micro, dp)
-            return [
-                f"optim.global_batch_size ({batch_size:,}){where} must be a multiple of optim.micro_batch_size "
-                f"({micro}) x data-parallel size ({dp}) = {micro * dp:,}. {working}"
-            ]
-    return []
-
-
-def _ramp(config: Config) -> list[str]:
-    ramp, full = config.optim.batch_ramp, config.optim.global_batch_size
-    if ramp is None:
-        return []
-    found: list[str] = []
-    for name, value in (
-        ("start", ramp.start),
-        ("increment", ramp.increment),
-        ("samples", ramp.samples),
-    ):
-        if value < 1:
-            found.append(
-                f"optim.batch_ramp.{name} ({value}) must be at least 1. Give start, increment and samples together, "
-                "or optim.batch_ramp=null."
-            )
-    if found:
-        return found
-    if ramp.start > full or (full - ramp.start) % ramp.increment:
-        found.append(
-            f"optim.batch_ramp must reach optim.global_batch_size ({full:,}) from start ({ramp.start}) in whole "
-            f"increments ({ramp.increment}). Try optim.batch_ramp.increment={_step(full - ramp.start, ramp.increment)}."
-        )
-    return found
-
-
-def _working_sizes(visited: list[int], micro: int, dp: int) -> str:
-    working = [
-        size
-        for size in range(1, min(visited) // micro + 1)
-        if all(batch_size % (micro * size) == 0 for batch_size in visited)
-    ]
-    if not working:
-        return f"No data-parallel size works with it. Try optim.micro_batch_size={_divisor(min(visited), micro)}."
-    near = sorted(sorted(working, key=lambda size: abs(size - dp))[:6])
-    names = ", ".join(str(size) for size in near)
-    rounded = max(visited[-1] // (micro * dp), 1) * micro * dp
-    return (
-        f"Data-parallel sizes that work: {names}. Or try optim.global_batch_size={rounded}."
-        if len(visited) == 1
-        else f"Data-parallel sizes that work for the whole ramp: {names}."
-    )
-
-
-def _divisor(value: int, near: int) -> int:
-    """Largest divisor of `value` that is at most `near`."""
-    return next((d for d in range(max(near, 1), 0, -1) if value % d == 0), 1)
-
-
-def _step(distance: int, near: int) -> int:
-    return _divisor(distance, near) if distance > 0 else 1

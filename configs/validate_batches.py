@@ -1,0 +1,98 @@
+"""The checks that depend on the number of processes: the layout tp x pp x dp, and every batch size of the ramp."""
+
+from configs import derive
+from configs.schema import Config
+
+
+def layout_problems(config: Config, world_size: int | None) -> list[str]:
+    """Check that the model can be cut into stages and replicas; sizes are positive."""
+    tp, pp, model, cluster = config.parallel.tp, config.parallel.pp, config.model, config.cluster
+    found: list[str] = []
+    if pp > model.num_layers:
+        found.append(
+            f"parallel.pp ({pp}) must not exceed model.num_layers ({model.num_layers}). "
+            f"Try parallel.pp={model.num_layers}."
+        )
+    ranks = tp * pp
+    planned = cluster.nodes * cluster.gpus_per_node
+    if world_size is not None and world_size % ranks:
+        found.append(
+            f"parallel.tp ({tp}) x parallel.pp ({pp}) = {ranks} must divide the number of processes ({world_size}). "
+            f"Try torchrun --standalone --nproc-per-node {max(world_size // ranks, 1) * ranks} -m train ..."
+        )
+    elif world_size is None and planned > 1 and planned % ranks:
+        found.append(
+            f"parallel.tp ({tp}) x parallel.pp ({pp}) = {ranks} must divide cluster.nodes ({cluster.nodes}) x "
+            f"cluster.gpus_per_node ({cluster.gpus_per_node}) = {planned}. {_cluster_that_fits(config)}"
+        )
+    return found
+
+
+def batch_problems(config: Config, world_size: int | None) -> list[str]:
+    """Check every global batch size that the run visits; the layout is sound."""
+    return _ramp_problems(config) or _batch_size_problems(config, world_size)
+
+
+def nearest_divisor(value: int, near: int) -> int:
+    """Largest divisor of `value` that is at most `near`."""
+    return next((size for size in range(max(near, 1), 0, -1) if value % size == 0), 1)
+
+
+def _cluster_that_fits(config: Config) -> str:
+    ranks, gpus = config.parallel.tp * config.parallel.pp, config.cluster.gpus_per_node
+    nodes = next(
+        nodes for nodes in range(max(config.cluster.nodes, 1), 10**9) if nodes * gpus % ranks == 0
+    )
+    return f"Try cluster.nodes={nodes}."
+
+
+def _ramp_problems(config: Config) -> list[str]:
+    ramp, full = derive.batch_ramp(config.optim), config.optim.global_batch_size
+    if ramp is None:
+        return []
+    if ramp.start > full:
+        return [
+            f"optim.batch_ramp.start ({ramp.start}) must not exceed optim.global_batch_size ({full:,}). "
+            f"Try optim.batch_ramp.start={nearest_divisor(full, full // 8)}."
+        ]
+    if (full - ramp.start) % ramp.increment:
+        return [
+            f"optim.batch_ramp.increment ({ramp.increment}) must divide optim.global_batch_size ({full:,}) - "
+            f"optim.batch_ramp.start ({ramp.start}) = {full - ramp.start:,}. "
+            f"Try optim.batch_ramp.increment={nearest_divisor(full - ramp.start, ramp.increment)}."
+        ]
+    return []
+
+
+def _batch_size_problems(config: Config, world_size: int | None) -> list[str]:
+    micro, full = config.optim.micro_batch_size, config.optim.global_batch_size
+    size = derive.planned_world_size(config) if world_size is None else world_size
+    dp = derive.data_parallel_size(config, size)
+    visited = sorted({level.batch_size for level in derive.ramp_levels(config.optim)} | {full})
+    wrong = [batch_size for batch_size in visited if batch_size % (micro * dp)]
+    if not wrong:
+        return []
+    where = "optim.global_batch_size" if wrong[0] == full else "A batch size of optim.batch_ramp"
+    return [
+        f"{where} ({wrong[0]:,}) must be a multiple of optim.micro_batch_size ({micro}) x data-parallel size ({dp}) "
+        f"= {micro * dp:,}. {_what_works(visited, micro, dp)}"
+    ]
+
+
+def _what_works(visited: list[int], micro: int, dp: int) -> str:
+    """Name the data-parallel sizes nearest to `dp` that fit every batch size, or else what would."""
+    sizes = [
+        size
+        for size in range(1, visited[0] // micro + 1)
+        if all(batch_size % (micro * size) == 0 for batch_size in visited)
+    ]
+    if not sizes:
+        fitting = next(m for m in range(micro, 0, -1) if all(size % m == 0 for size in visited))
+        return f"No data-parallel size works with it. Try optim.micro_batch_size={fitting}."
+    near = sorted(sorted(sizes, key=lambda size: abs(size - dp))[:6])
+    whole = "" if len(visited) == 1 else " for the whole ramp"
+    message = f"Data-parallel sizes that work{whole}: {', '.join(map(str, near))}."
+    if len(visited) == 1:
+        rounded = max(round(visited[0] / (micro * dp)), 1) * micro * dp
+        message += f" Or try optim.global_batch_size={rounded}."
+    return message

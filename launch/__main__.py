@@ -1,0 +1,44 @@
+"""Before a run:  python -m launch estimate experiment=glm_130b
+
+    python -m launch estimate [overrides]    what follows from a configuration, by arithmetic
+    python -m launch torchrun [overrides]    the command that starts it
+
+Nothing here imports PyTorch: it answers on a login node.
+"""
+
+import sys
+from collections.abc import Callable
+
+from configs.errors import EXIT_DONE, EXIT_USER_INPUT, UserError
+from launch.estimate import estimate
+from launch.torchrun import torchrun
+
+COMMANDS: dict[str, Callable[[list[str]], str]] = {"estimate": estimate, "torchrun": torchrun}
+
+
+def cli(arguments: list[str] | None = None) -> int:
+    """Run a command; returns its exit code."""
+    words = sys.argv[1:] if arguments is None else arguments
+    name, overrides = (words[0], words[1:]) if words else ("", [])
+    if name in ("--help", "-h"):
+        sys.stdout.write(str(__doc__))
+        return EXIT_DONE
+    if not name:
+        sys.stderr.write(str(__doc__))
+        return EXIT_USER_INPUT
+    if name not in COMMANDS:
+        sys.stderr.write(
+            f'There is no command "{name}" in this version. Try python -m launch {" or ".join(COMMANDS)}.\n'
+        )
+        return EXIT_USER_INPUT
+    try:
+        text = COMMANDS[name](overrides)
+    except UserError as error:
+        sys.stderr.write(f"{error}\n")
+        return EXIT_USER_INPUT
+    sys.stdout.write(text + "\n")
+    return EXIT_DONE
+
+
+if __name__ == "__main__":
+    sys.exit(cli())

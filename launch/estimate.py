@@ -1,0 +1,186 @@
+"""What a configuration means, before anything runs: sizes, batches, steps, memory and computation, by arithmetic.
+
+GLM-130B's published figures come out of the same formulas: 128,697,794,560 parameters, 9 x 8 - 2 layers on 8 stages,
+176 micro-batches, a bubble of 3.8 %.
+"""
+
+from configs import derive
+from configs.load import load_config
+from configs.schema import Config, Precision, Schedule
+
+Row = tuple[str, str]
+
+_GIB = 2**30
+# Adam's fp32 master copy and two moments, in bytes per parameter.
+_OPTIMIZER_BYTES = 12
+
+
+def estimate(overrides: list[str]) -> str:
+    """Render the table of derived facts.
+
+    Args:
+        overrides: words of the command line; `cluster.nodes` and `cluster.gpus_per_node` give the number of ranks.
+
+    Raises:
+        ConfigError: the configuration cannot run.
+    """
+    config = load_config(overrides)
+    rows = [*_model(config), *_layout(config), *_batch(config), *_run(config), *_cost(config)]
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(f"{name:<{width}}  {text}" for name, text in rows)
+
+
+def state_bytes_per_parameter(config: Config, dp: int) -> float:
+    """Bytes of weights, gradients and optimizer states that one rank holds per parameter of its stage.
+
+    DeepSpeed 0.19.8: fp16 keeps gradients in fp16; bf16 keeps them in bf16 and sums them in an fp32 copy that is not
+    sharded; ZeRO-1 shards masters and moments over the replicas. `auto` is counted as bf16.
+    """
+    if config.precision is Precision.fp32:
+        # Without ZeRO the weights are their own masters.
+        return 4 + 4 + (8 if config.parallel.zero_stage == 0 else _OPTIMIZER_BYTES / dp)
+    weights_and_gradients = 2 + 2 + (0 if config.precision is Precision.fp16 else 4)
+    return weights_and_gradients + _OPTIMIZER_BYTES / dp
+
+
+def _model(config: Config) -> list[Row]:
+    model = config.model
+    return [
+        (
+            "model",
+            f"{model.num_layers} layers x {model.hidden_size:,}, {model.num_heads} heads, inner width "
+            f"{model.ffn_size:,}, vocabulary {derive.padded_vocab_size(model):,}",
+        ),
+        ("parameters", f"{derive.parameters(model):,}"),
+    ]
+
+
+def _layout(config: Config) -> list[Row]:
+    tp, pp = config.parallel.tp, config.parallel.pp
+    ranks = derive.planned_world_size(config)
+    rows = [("processes", f"{ranks:,} = tp {tp} x pp {pp} x dp {_dp(config)}")]
+    bounds = derive.stage_bounds(config.model.num_layers, pp)
+    whole = derive.stage_parameters(config.model, pp)
+    cut = derive.stage_parameters(config.model, pp, tp)
+    stages = [
+        f"{_contents(start, stop, config.model.num_layers)}: {whole[stage]:,} parameters, {cut[stage]:,} per rank"
+        for stage, (start, stop) in enumerate(zip(bounds, bounds[1:], strict=False))
+    ]
+    first = 0
+    for stage in range(1, pp + 1):
+        if stage == pp or stages[stage] != stages[first]:
+            last = stage - 1
+            rows.append(
+                (f"stage {first}" if first == last else f"stages {first}-{last}", stages[first])
+            )
+            first = stage
+    return rows
+
+
+def _batch(config: Config) -> list[Row]:
+    optim = config.optim
+    ramp, full = derive.batch_ramp(optim), optim.global_batch_size
+    rows = [("batch", _one_batch(config, full))]
+    if ramp is not None and ramp.start < full:
+        growing = [level for level in derive.ramp_levels(optim) if level.batch_size < full]
+        stretch = ramp.samples / ramp.num_increments(full)
+        rows += [
+            ("at the start", _one_batch(config, ramp.start)),
+            (
+                "ramp",
+                f"{ramp.increment:,} rows more every {stretch:,.0f} samples, "
+                f"the full batch after {sum(level.num_steps for level in growing):,} steps",
+            ),
+        ]
+    return rows
+
+
+def _run(config: Config) -> list[Row]:
+    optim, seq = config.optim, config.model.seq_length
+    last = derive.ramp_levels(optim)[-1]
+    samples = last.first_sample + last.num_steps * last.batch_size
+    return [
+        ("steps", f"{derive.num_steps(optim):,}"),
+        ("samples", f"{samples:,} (optim.total_samples {optim.total_samples:,} in whole steps)"),
+        ("tokens", f"{samples * seq:,} in rows of {seq:,}"),
+        (
+            "learning rate",
+            f"0 to {optim.lr:g} in {derive.warmup_samples(optim):,} samples, {_decay(config)}",
+        ),
+        (
+            "checkpoints",
+            f"every {derive.save_every_samples(config):,} samples, {_gigabytes(_checkpoint_bytes(config))} each",
+        ),
+        ("evaluation", f"every {derive.eval_every_samples(config):,} samples"),
+    ]
+
+
+def _cost(config: Config) -> list[Row]:
+    model, pp = config.model, config.parallel.pp
+    held = max(derive.stage_parameters(model, pp, config.parallel.tp))
+    state = held * state_bytes_per_parameter(config, _dp(config))
+    kind = "bf16 (auto)" if config.precision is Precision.auto else config.precision.value
+    per_sample = derive.flops_per_sample(model)
+    with_recompute = derive.flops_per_sample(model, config.parallel.recompute)
+    recompute = (
+        f"; with recompute {with_recompute / per_sample:.2f} times that"
+        if config.parallel.recompute
+        else ""
+    )
+    return [
+        (
+            "memory per rank",
+            f"{state / _GIB:,.2f} GiB of weights, gradients and optimizer states in {kind}, activations not counted",
+        ),
+        (
+            "computation",
+            f"{per_sample / model.seq_length:.3g} FLOP per token, "
+            f"{per_sample * config.optim.total_samples:.3g} FLOP the run{recompute}",
+        ),
+    ]
+
+
+def _dp(config: Config) -> int:
+    return derive.data_parallel_size(config, derive.planned_world_size(config))
+
+
+def _one_batch(config: Config, batch_size: int) -> str:
+    optim, pp, dp = config.optim, config.parallel.pp, _dp(config)
+    accumulated = derive.grad_accum(optim, dp, batch_size)
+    text = (
+        f"{batch_size:,} rows = micro-batch {optim.micro_batch_size} x {accumulated:,} accumulated x dp {dp}; "
+        f"{batch_size * config.model.seq_length:,} tokens per step"
+    )
+    bubble = derive.pipeline_bubble(pp, accumulated)
+    return text + (f"; pipeline bubble {bubble:.1%}" if pp > 1 else "")
+
+
+def _contents(start: int, stop: int, num_layers: int) -> str:
+    """What the list entries [start, stop) are: embedding, layers, final norm, head."""
+    layers = min(stop, num_layers + 1) - max(start, 1)
+    parts = [f"{layers} layers" if layers != 1 else "1 layer"] if layers > 0 else []
+    if start == 0:
+        parts.insert(0, "embedding")
+    if stop > num_layers + 1:
+        parts.append("final norm and head")
+    return " + ".join(parts)
+
+
+def _decay(config: Config) -> str:
+    optim = config.optim
+    if optim.schedule is Schedule.constant:
+        return "then constant"
+    end = f"{derive.min_lr(optim):g} at {derive.decay_samples(optim):,}"
+    if optim.schedule is Schedule.wsd:
+        return f"then constant, over the last {derive.wsd_decay_samples(optim):,} samples linear to {end}"
+    return f"then {optim.schedule.value} to {end}"
+
+
+def _checkpoint_bytes(config: Config) -> int:
+    # Masters and moments, and the weights where they are not the masters.
+    weights = 0 if config.precision is Precision.fp32 else 2
+    return derive.parameters(config.model) * (_OPTIMIZER_BYTES + weights)
+
+
+def _gigabytes(size: int) -> str:
+    return f"{size / 1e9:,.3g} GB" if size < 1e12 else f"{size / 1e12:,.3g} TB"
