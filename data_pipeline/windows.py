@@ -7,9 +7,8 @@ and lose the end of their last targets (96 % of them, and 36 % of all targets).
 
 import numpy as np
 
-from configs.derive import slice_length
+from configs.derive import GLM_130B_ROW, slice_length
 from configs.schema import ObjectiveConfig, SliceRule
-from configs.validate import GLM_130B_ROW
 from data_pipeline.blanks import Segment, gmask_segment, mask_segment
 from data_pipeline.spans import check_plans_fit, draw_plan, place_spans
 from data_pipeline.special_tokens import SpecialTokens

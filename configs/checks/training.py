@@ -1,0 +1,151 @@
+"""Checks of precision, schedules, data and cluster."""
+
+import math
+import re
+from collections.abc import Callable
+
+from configs import derive
+from configs.schema import Config, DeviceKind, Precision, Schedule
+
+_TIME = re.compile(r"(\d+-)?\d{1,2}:\d{2}:\d{2}")
+
+
+def _precision(config: Config) -> list[str]:
+    found: list[str] = []
+    stage, precision = config.parallel.zero_stage, config.precision
+    if stage not in (0, 1):
+        found.append(
+            f"parallel.zero_stage ({stage}) must be 0 or 1: the pipeline engine shards optimizer states only. "
+            "Try parallel.zero_stage=1."
+        )
+    if stage == 0 and precision is not Precision.fp32:
+        found.append(
+            f"parallel.zero_stage (0) keeps no fp32 copy that precision ({precision.value}) needs. "
+            "Try parallel.zero_stage=1, or precision=fp32."
+        )
+    if precision is Precision.fp16 and config.device is DeviceKind.cpu:
+        found.append("precision (fp16) does not run on device (cpu). Try precision=bf16.")
+    return found
+
+
+def _loss_scale(config: Config) -> list[str]:
+    first, least = config.stability.initial_loss_scale, config.stability.min_loss_scale
+    found = [
+        f"stability.{name} ({value}) must be a power of two, at least 1. Try stability.{name}={usual}."
+        for name, value, usual in (
+            ("initial_loss_scale", first, 65536),
+            ("min_loss_scale", least, 1),
+        )
+        if value < 1 or math.frexp(value)[0] != 0.5
+    ]
+    if not found and least > first:
+        found.append(
+            f"stability.min_loss_scale ({least}) must not exceed stability.initial_loss_scale ({first}). "
+            "Try stability.min_loss_scale=1."
+        )
+    return found
+
+
+def _schedules(config: Config) -> list[str]:
+    optim = config.optim
+    found: list[str] = []
+    if optim.min_lr is not None and not 0 <= optim.min_lr <= max(optim.lr, 0):
+        found.append(
+            f"optim.min_lr ({optim.min_lr}) must lie between 0 and optim.lr ({optim.lr}). "
+            f"Try optim.min_lr={max(optim.lr, 0) / 10:g}."
+        )
+    warmup, decay = derive.warmup_samples(optim), derive.decay_samples(optim)
+    if warmup < 0:
+        return [
+            *found,
+            f"optim.warmup_samples ({warmup}) must not be negative. Try optim.warmup_samples=0.",
+        ]
+    if optim.schedule is Schedule.constant:
+        return found
+    if warmup > decay:
+        found.append(
+            f"optim.warmup_samples ({warmup}) must not exceed optim.decay_samples ({decay}). "
+            f"Try optim.warmup_samples={max(decay, 0) // 100}."
+        )
+    elif (
+        optim.schedule is Schedule.wsd
+        and not 0 <= derive.wsd_decay_samples(optim) <= decay - warmup
+    ):
+        found.append(
+            f"optim.wsd_decay_samples ({derive.wsd_decay_samples(optim)}) must lie between 0 and "
+            f"optim.decay_samples ({decay}) - optim.warmup_samples ({warmup}). "
+            f"Try optim.wsd_decay_samples={(decay - warmup) // 10}."
+        )
+    return found
+
+
+def _shrink(config: Config) -> list[str]:
+    points = config.stability.embedding_shrink
+    example = "Try stability.embedding_shrink=[[0,0.1]]."
+    if not points or any(len(point) != 2 for point in points):
+        return [f"stability.embedding_shrink ({points}) must be points [samples, alpha]. {example}"]
+    found: list[str] = []
+    samples = [point[0] for point in points]
+    if samples != sorted(set(samples)):
+        found.append(f"stability.embedding_shrink ({points}) must go forward in samples. {example}")
+    if any(not 0 <= point[1] <= 1 for point in points):
+        found.append(
+            f"stability.embedding_shrink ({points}) must have alphas between 0 and 1. {example}"
+        )
+    return found
+
+
+def _data(config: Config) -> list[str]:
+    data = config.data
+    found: list[str] = []
+    if not data.paths or "" in data.paths:
+        found.append(f"data.paths ({data.paths}) must name a corpus. Try data.paths=corpus.jsonl.")
+    weights = data.weights
+    if weights is not None and (
+        len(weights) != len(data.paths) or min(weights, default=0) < 0 or sum(weights) <= 0
+    ):
+        found.append(
+            f"data.weights ({weights}) must give each of data.paths ({len(data.paths)} of them) a weight of at "
+            "least 0, and not all 0. Try data.weights=null to sample by size."
+        )
+    ranges = data.skip_samples
+    if any(len(pair) != 2 or not 0 <= pair[0] < pair[1] for pair in ranges):
+        found.append(
+            f"data.skip_samples ({ranges}) must be ranges [a,b) with 0 <= a < b. "
+            "Try data.skip_samples=[[40700,40900]]."
+        )
+    elif any(after[0] < before[1] for before, after in zip(ranges, ranges[1:], strict=False)):
+        found.append(
+            f"data.skip_samples ({ranges}) must be in order, without overlap. "
+            f"Try data.skip_samples={_joined(ranges)}."
+        )
+    return found
+
+
+def _joined(ranges: list[list[int]]) -> str:
+    """The same samples as ordered ranges without overlap, as one types them."""
+    joined: list[list[int]] = []
+    for start, stop in sorted(ranges):
+        if joined and start <= joined[-1][1]:
+            joined[-1][1] = max(joined[-1][1], stop)
+        else:
+            joined.append([start, stop])
+    return str(joined).replace(" ", "")
+
+
+def _cluster(config: Config) -> list[str]:
+    if _TIME.fullmatch(config.cluster.time):
+        return []
+    return [
+        f"cluster.time ({config.cluster.time}) must be [D-]HH:MM:SS. Try cluster.time=24:00:00."
+    ]
+
+
+CHECKS: tuple[Callable[[Config], list[str]], ...] = (
+    _precision,
+    _loss_scale,
+    _schedules,
+    _shrink,
+    _data,
+    _cluster,
+)
