@@ -1,0 +1,141 @@
+"""The data commands as a user types them: what they print, and the one message of every mistake."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from data_pipeline import __main__ as commands
+from data_pipeline.shards import open_stream
+from tests.helpers.texts import sentences, shard_bytes
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def jsonl(tmp_path: Path) -> Path:
+    path = tmp_path / "corpus.jsonl"
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in sentences(300)))
+    return path
+
+
+def run(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
+    code = commands.cli([str(word) for word in words])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_text_becomes_tokenizer_shards_and_a_readable_sample(jsonl: Path, tmp_path: Path, capsys):
+    out = tmp_path / "made"
+    tokenizer = out / "tokenizer.json"
+    code, said, _ = run(
+        capsys, "train-tokenizer", jsonl, "--output", tokenizer, "--vocab-size", 300
+    )
+    assert code == 0
+    assert (
+        said
+        == f"{tokenizer}: 300 tokens. Use it: --tokenizer hf:{tokenizer}, or data.tokenizer=hf:{tokenizer}\n"
+    )
+    code, said, _ = run(
+        capsys, "prepare", jsonl, "--output", out / "a", "--tokenizer", f"hf:{tokenizer}"
+    )
+    assert code == 0
+    train, valid = (open_stream(str(out / name)) for name in ("a", "a.valid"))
+    assert train.num_documents + valid.num_documents == 300
+    assert said.splitlines() == [
+        f"{out}/a: {train.num_documents} documents, {len(train):,} tokens",
+        f"{out}/a.valid: held out, {valid.num_documents} documents, {len(valid):,} tokens",
+        f"Train on it: python -m train data.paths=[{out}/a] model.vocab_size=300",
+    ]
+    tokenizer.unlink()  # the shards have their own copy
+    for objective, marker in (("mask", "[MASK]"), ("gmask", "[gMASK]")):
+        code, said, _ = run(
+            capsys, "show", out / "a", "--index", 3, "--objective", objective, "--seq-length", 64
+        )
+        assert code == 0
+        assert marker in said.splitlines()[0]
+    assert run(capsys, "verify", out / "a")[:2] == (
+        0,
+        f"{out}/a: whole, {train.num_documents} documents, {len(train):,} tokens\n",
+    )
+
+
+def test_several_inputs_become_one_shard_in_their_order(jsonl: Path, tmp_path: Path, capsys):
+    (tmp_path / "more.txt").write_text("one more text at the end")
+    run(
+        capsys,
+        *("prepare", jsonl, tmp_path / "more.txt", "--output", tmp_path / "a"),
+        *("--tokenizer", "bytes", "--valid-fraction", 0),
+    )
+    stream = open_stream(str(tmp_path / "a"))
+    stored = stream.read(0, len(stream)).tolist()
+    expected = [*sentences(300), "one more text at the end"]
+    assert stored == [token for text in expected for token in (*text.encode(), 260)]
+
+
+def test_bad_records_stop_or_are_skipped_and_counted(jsonl: Path, tmp_path: Path, capsys):
+    with jsonl.open("a") as file:
+        file.write('not json\n{"body": 1}\n{"text": ""}\n')
+    words = ("prepare", jsonl, "--output", tmp_path / "out" / "a", "--tokenizer", "bytes")
+    code, said, error = run(capsys, *words)
+    assert (code, said) == (2, "")
+    assert error.startswith(f"{jsonl}:301: not a JSON record")
+    assert shard_bytes(tmp_path / "out" / "a") == {}
+    code, said, _ = run(capsys, *words, "--on-error", "skip")
+    assert code == 0
+    assert "Left out: 1 documents without text\n" in said
+    assert f"Skipped: 2 records, the first: {jsonl}:301: not a JSON record" in said
+
+
+def test_damage_is_named_and_exits_with_two(jsonl: Path, tmp_path: Path, capsys):
+    run(capsys, "prepare", jsonl, "--output", tmp_path / "a", "--tokenizer", "bytes")
+    content = bytearray((tmp_path / "a.bin").read_bytes())
+    content[100] ^= 1
+    (tmp_path / "a.bin").write_bytes(content)
+    code, said, error = run(capsys, "verify", tmp_path / "a")
+    assert (code, said) == (2, "")
+    assert error.startswith(f"{tmp_path}/a.bin is damaged in bytes 0 to {len(content):,}.")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("prepare {d}/gone.jsonl --output {d}/a --tokenizer bytes", "gone.jsonl does not exist"),
+        ("prepare {d}/corpus.jsonl --output {d}/a --tokenizer gpt2", "hf:FILE, sp:FILE"),
+        ("prepare {d}/corpus.jsonl --output {d}/a --tokenizer hf:{d}/gone", "gone does not exist"),
+        (
+            "prepare {d}/corpus.jsonl --output {d}/a --tokenizer bytes --text-key x",
+            "--text-key NAME",
+        ),
+        ("prepare {d}/corpus.jsonl --output {d}/corpus.jsonl/a --tokenizer bytes", "--output"),
+        (
+            "prepare {d}/corpus.jsonl --output {d}/a --tokenizer bytes --valid-fraction 1",
+            "--valid-fraction 0.05",
+        ),
+        ("train-tokenizer {d}/corpus.jsonl --output {d}/t --vocab-size 10", "262 or more"),
+        ("train-tokenizer {d}/empty.txt --output {d}/t --vocab-size 300", "no text"),
+        ("show {d}/gone", "data_pipeline prepare"),
+        ("show {d}/gone --index -1", "--index (-1) must be at least 0"),
+        ("verify {d}/gone", "data_pipeline prepare"),
+    ],
+)
+def test_mistakes_end_with_one_message(
+    words: str, said: str, jsonl: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    (tmp_path / "empty.txt").write_text("\n")
+    before = shard_bytes(tmp_path / "a")
+    code, out, error = run(capsys, *words.format(d=tmp_path).split())
+    assert (code, out) == (2, "")
+    assert said in error
+    assert error.count("\n") == 1
+    assert shard_bytes(tmp_path / "a") == before
+
+
+def test_mistake_has_no_traceback_as_a_process(tmp_path: Path):
+    command = [sys.executable, "-m", "data_pipeline", "verify", str(tmp_path / "gone")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert done.stderr.startswith(f"{tmp_path}/gone.bin does not exist.")
