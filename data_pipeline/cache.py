@@ -10,7 +10,7 @@ import fcntl
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import IO
 
@@ -79,7 +79,7 @@ def lock_file(file: IO[bytes], *, wait: bool) -> bool:
 
 
 @contextlib.contextmanager
-def _lock(path: Path, wanted: Path, report: Report) -> Iterator[None]:
+def _lock(path: Path, wanted: Path, report: Report) -> Generator[None, None, None]:
     with path.open("wb") as file:
         if not lock_file(file, wait=False):
             report(f"Waiting for another process that is making {wanted}")

@@ -72,7 +72,8 @@ def ensure_prepared(config: DataConfig, vocab_size: int, report: Report) -> Corp
     held_out = config.valid_fraction if config.valid_paths is None else 0.0
     names = _names(config.paths)
     weights = config.weights or [None] * len(config.paths)
-    train, valid = [], []
+    train: list[Shard] = []
+    valid: list[Shard] = []
     for path, name, weight in zip(config.paths, names, weights, strict=True):
         prefix = _shard(path, config, tokenizer, held_out, report)
         train.append(Shard(name, prefix, weight))

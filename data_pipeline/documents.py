@@ -5,6 +5,9 @@ name and line: `stop` raises it, a `Skipped` counts it and reading goes on. A fi
 always ends the reading.
 """
 
+# pyarrow and datasets come without types, and JSON has none.
+# pyright: basic
+
 import gzip
 import io
 import json

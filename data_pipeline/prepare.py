@@ -6,7 +6,7 @@ preparation, on every machine, and the same text twice never lands on both sides
 
 import contextlib
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -146,7 +146,7 @@ def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
 
 
 @contextlib.contextmanager
-def _writing(prefix: Path) -> Iterator[contextlib.ExitStack]:
+def _writing(prefix: Path) -> Generator[contextlib.ExitStack, None, None]:
     """Clean up at the end, and say which file could not be written."""
     try:
         with contextlib.ExitStack() as opened:

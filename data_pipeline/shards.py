@@ -18,7 +18,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 
@@ -325,8 +325,11 @@ def _megatron_builder(
         warnings.simplefilter("ignore")  # about optional packages that shards have no use for
         # Importing these costs seconds, which reading a shard must not.
         import torch
-        from megatron.core.datasets.indexed_dataset import IndexedDatasetBuilder
-    return IndexedDatasetBuilder(str(path), dtype=dtype), torch.from_numpy
+        from megatron.core.datasets.indexed_dataset import (  # pyright: ignore[reportMissingTypeStubs]
+            IndexedDatasetBuilder,
+        )
+    to_tensor: Callable[[np.ndarray], Any] = cast("Any", torch).from_numpy
+    return IndexedDatasetBuilder(str(path), dtype=dtype), to_tensor
 
 
 def _partial(prefix: Path, ending: str) -> Path:
