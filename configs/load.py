@@ -232,7 +232,12 @@ def _unknown(name: str) -> str:
 
 
 def _nearest(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    """Name the known words most like this one, and those that end as it does."""
+    likeness = {key: difflib.SequenceMatcher(None, name, key).ratio() for key in known}
+    least = max(0.5, max(likeness.values()) - 0.1)
+    close = [
+        key for key in sorted(known, key=likeness.__getitem__)[::-1][:3] if likeness[key] >= least
+    ]
     leaf = name.rpartition(".")[2]
     close += [key for key in known if key.rpartition(".")[2] == leaf and key not in close][:2]
     return f" Did you mean {' or '.join(close)}?" if close else ""

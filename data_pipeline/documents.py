@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, NoReturn
+from typing import BinaryIO, NoReturn, cast
 
 import zstandard
 
@@ -154,9 +154,9 @@ def _raw_lines(path: str) -> Iterator[tuple[int, bytes]]:
 
 def _open(path: str) -> BinaryIO:
     if path.endswith(".gz"):
-        return gzip.open(path, "rb")  # type: ignore[return-value]
+        return cast(BinaryIO, gzip.open(path, "rb"))
     if path.endswith(".zst"):
-        return io.BufferedReader(ZstdReader(open(path, "rb")))  # type: ignore[arg-type]
+        return io.BufferedReader(ZstdReader(open(path, "rb")))
     return open(path, "rb")
 
 

@@ -1,7 +1,7 @@
 """Reading .zst files so that a truncated one is noticed: the library's own reader takes any end of file for the end."""
 
 import io
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import zstandard
 
@@ -25,7 +25,7 @@ class ZstdReader(io.RawIOBase):
         """See io.RawIOBase."""
         return True
 
-    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
+    def readinto(self, buffer: Any, /) -> int:
         """Fill `buffer`; 0 at the end.
 
         Raises:

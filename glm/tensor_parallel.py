@@ -9,6 +9,7 @@ In a plain process without a launcher `ensure_initialised` opens a group of one,
 
 import warnings
 from collections.abc import Sequence
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
@@ -51,7 +52,7 @@ def partition_dim(parameter: Tensor) -> int | None:
     """Axis along which a parameter is cut over the tensor-parallel ranks; None if every rank holds it whole."""
     if not getattr(parameter, "tensor_model_parallel", False):
         return None
-    return int(parameter.partition_dim)  # type: ignore[attr-defined]
+    return int(cast(Any, parameter).partition_dim)
 
 
 class ColumnLinear(nn.Module):

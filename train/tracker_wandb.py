@@ -9,7 +9,7 @@ import os
 import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from configs.errors import RunFolderError
 from configs.schema import LogConfig, Wandb
@@ -85,7 +85,7 @@ class WandbTracker:
                 name=name,
                 id=identifier,
                 resume="allow" if mode == "online" else None,
-                mode=mode,  # type: ignore[arg-type]
+                mode=cast(Any, mode),
                 dir=str(folder),
                 config=config,
                 settings=wandb.Settings(silent=True, console="off"),

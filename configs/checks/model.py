@@ -71,20 +71,21 @@ def _attention(config: Config) -> list[str]:
 
 def _tensor_parallel(config: Config) -> list[str]:
     model, tp = config.model, config.parallel.tp
-    if tp < 1:
+    if tp < 1 or min(model.num_heads, model.ffn_size, model.vocab_size, model.vocab_multiple) < 1:
         return []
-    cut = {"model.num_heads": model.num_heads, "model.ffn_size": model.ffn_size}
-    found = [
-        f"parallel.tp ({tp}) must divide {key} ({value}). Try parallel.tp={_nearest_tp(model.num_heads, tp)}."
-        for key, value in cut.items()
-        if value > 0 and value % tp
+    padded = derive.padded_vocab_size(model)
+    cut = {
+        "model.num_heads": (model.num_heads, ""),
+        "model.ffn_size": (model.ffn_size, f"model.ffn_size={-(-model.ffn_size // tp) * tp}"),
+        "the padded vocabulary": (padded, f"model.vocab_multiple={model.vocab_multiple * tp}"),
+    }
+    # A size that does not divide the heads is the mistake; where it does, the other numbers are.
+    better_tp = f"parallel.tp={_nearest_tp(model.num_heads, tp)}" if model.num_heads % tp else ""
+    return [
+        f"parallel.tp ({tp}) must divide {name} ({value}). Try {better_tp or better_value}."
+        for name, (value, better_value) in cut.items()
+        if value % tp
     ]
-    if model.vocab_multiple > 0 and derive.padded_vocab_size(model) % tp:
-        found.append(
-            f"parallel.tp ({tp}) must divide the padded vocabulary ({derive.padded_vocab_size(model)}), a multiple "
-            f"of model.vocab_multiple ({model.vocab_multiple}). Try model.vocab_multiple={model.vocab_multiple * tp}."
-        )
-    return found
 
 
 def _nearest_tp(num_heads: int, tp: int) -> int:

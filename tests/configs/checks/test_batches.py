@@ -1,0 +1,108 @@
+"""The layout and every batch size of the ramp, against the number of processes."""
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from configs.checks.batches import layout_problems, nearest_divisor
+from configs.errors import ConfigError
+from configs.load import load_config
+from configs.schema import Config
+
+
+def problem_of(*words: str, world: int | None = None) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load_config(list(words), world)
+    (problem,) = caught.value.problems
+    return problem
+
+
+def test_the_published_run_needs_whole_replicas() -> None:
+    assert problem_of("experiment=glm_130b", world=1) == (
+        "parallel.tp (4) x parallel.pp (8) = 32 must divide the number of processes (1). "
+        "Try torchrun --standalone --nproc-per-node 32 -m train ..."
+    )
+    load_config(["experiment=glm_130b"], 768)
+    load_config(["experiment=glm_130b"], 32)
+
+
+def test_a_planned_cluster_must_hold_whole_replicas() -> None:
+    assert problem_of("experiment=glm_130b", "cluster.nodes=95") == (
+        "parallel.tp (4) x parallel.pp (8) = 32 must divide cluster.nodes (95) x cluster.gpus_per_node (8) = 760. "
+        "Try cluster.nodes=96."
+    )
+    # The real number of processes counts, not the plan.
+    load_config(["experiment=glm_130b", "cluster.nodes=95"], 768)
+
+
+def test_a_pipeline_has_no_more_stages_than_layers() -> None:
+    assert problem_of("parallel.pp=5", world=5) == (
+        "parallel.pp (5) must not exceed model.num_layers (4). Try parallel.pp=4."
+    )
+
+
+def test_every_batch_size_of_the_ramp_is_checked_and_working_sizes_are_named() -> None:
+    # 192, 216, 240 ... 4224 are multiples of 24 and of nothing larger.
+    assert problem_of("experiment=glm_130b", world=32 * 48) == (
+        "A batch size of optim.batch_ramp (216) must be a multiple of optim.micro_batch_size (1) x data-parallel "
+        "size (48) = 48. Data-parallel sizes that work for the whole ramp: 3, 4, 6, 8, 12, 24."
+    )
+    for dp in (3, 4, 6, 8, 12, 24):
+        load_config(["experiment=glm_130b"], 32 * dp)
+
+
+def test_a_run_that_ends_within_its_ramp_is_not_asked_about_later_sizes() -> None:
+    ramp = [
+        "optim.batch_ramp.start=8",
+        "optim.batch_ramp.increment=4",
+        "optim.batch_ramp.samples=2000",
+    ]
+    whole = ["optim.global_batch_size=16", "optim.micro_batch_size=8"]
+    assert "optim.batch_ramp (12) must be a multiple" in problem_of(*ramp, *whole)
+    load_config([*ramp, *whole, "optim.total_samples=800"])
+
+
+def test_a_batch_that_does_not_divide_is_told_sizes_that_do() -> None:
+    problem = problem_of("optim.global_batch_size=24", world=4)
+    assert problem == (
+        "optim.global_batch_size (24) must be a multiple of optim.micro_batch_size (4) x data-parallel size (4) "
+        "= 16. Data-parallel sizes that work: 1, 2, 3, 6. Or try optim.global_batch_size=32."
+    )
+    load_config(["optim.global_batch_size=32"], 4)
+    for dp in (1, 2, 3, 6):
+        load_config(["optim.global_batch_size=24"], dp)
+
+
+def test_a_micro_batch_that_fits_no_size_is_told_one_that_does() -> None:
+    assert problem_of("optim.global_batch_size=18").endswith(
+        "No data-parallel size works with it. Try optim.micro_batch_size=3."
+    )
+    load_config(["optim.global_batch_size=18", "optim.micro_batch_size=3"])
+
+
+def test_a_ramp_must_start_below_the_full_batch_and_reach_it() -> None:
+    assert problem_of("optim.batch_ramp.start=32") == (
+        "optim.batch_ramp.start (32) must not exceed optim.global_batch_size (16). Try optim.batch_ramp.start=2."
+    )
+    assert problem_of("optim.batch_ramp.start=4", "optim.batch_ramp.increment=8") == (
+        "optim.batch_ramp.increment (8) must divide optim.global_batch_size (16) - optim.batch_ramp.start (4) = 12. "
+        "Try optim.batch_ramp.increment=6."
+    )
+
+
+@given(world=st.integers(1, 40), tp=st.sampled_from([1, 2, 4]), pp=st.integers(1, 4))
+def test_the_number_of_processes_that_a_message_names_works(world: int, tp: int, pp: int) -> None:
+    config = Config()
+    config.parallel.tp, config.parallel.pp = tp, pp
+    found = layout_problems(config, world)
+    assert bool(found) == (world % (tp * pp) != 0)
+    if found:
+        advice = re.search(r"--nproc-per-node (\d+)", found[0])
+        assert advice
+        assert layout_problems(config, int(advice[1])) == []
+
+
+def test_the_nearest_divisor_is_not_larger() -> None:
+    assert [nearest_divisor(96, near) for near in (0, 1, 5, 7, 96, 200)] == [1, 1, 4, 6, 96, 96]

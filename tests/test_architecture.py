@@ -1,0 +1,272 @@
+"""The house rules as assertions: who imports whom, one door per foreign library, and what a source file must not hold.
+
+docs/architecture.md explains them; DOORS and MAY_IMPORT below are its two tables.
+"""
+
+import ast
+import re
+import subprocess
+import sys
+import tokenize
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+# Our packages, and what each may import of them besides itself.
+MAY_IMPORT = {
+    "configs": set(),
+    "data_pipeline": {"configs"},
+    "glm": {"configs"},
+    "train": {"configs", "data_pipeline", "glm"},
+    "launch": {"configs"},
+}
+# Commands of a package that may read text: they use the tokenizer, nothing else of data_pipeline.
+APPLICATIONS = ("glm/generate.py", "glm/convert/")
+APPLICATIONS_MAY_IMPORT = {"data_pipeline.tokenizer", "data_pipeline.special_tokens"}
+
+# Foreign libraries that any file of a package may import.
+AT_HOME = {
+    "configs": set(),
+    "data_pipeline": {"numpy"},
+    "glm": {"torch", "numpy"},
+    "train": {"torch", "numpy"},
+    "launch": set(),
+}
+# Every other foreign library has one door, or as few as it can.
+DOORS = {
+    "torch": ["data_pipeline/shards.py"],  # Megatron's builder of shards takes tensors
+    "hydra": ["configs/load.py"],
+    "omegaconf": ["configs/load.py"],
+    "yaml": ["configs/load.py"],
+    "megatron": ["glm/tensor_parallel.py", "train/distributed.py", "data_pipeline/shards.py"],
+    "deepspeed": ["train/engine.py", "train/distributed.py"],
+    "wandb": ["train/tracker_wandb.py"],
+    "rich": ["train/trackers.py"],
+    "tokenizers": ["data_pipeline/tokenizer.py", "data_pipeline/train_tokenizer.py"],
+    "sentencepiece": ["data_pipeline/tokenizer.py", "data_pipeline/icetk.py"],
+    "datasets": ["data_pipeline/documents.py"],
+    "pyarrow": ["data_pipeline/documents.py"],
+    "zstandard": ["data_pipeline/documents.py", "data_pipeline/zstd_reader.py"],
+    "apex": ["train/optimizer.py", "glm/norm.py"],
+    "safetensors": [],
+}
+# Names that open a door too.
+ENVIRONMENT_DOORS = ["train/world.py", "train/tracker_wandb.py", "data_pipeline/cache.py"]
+CUDA_DOORS = ["train/device.py"]
+
+# Imported when their feature is used, never at the top of a file.
+LATE = {"datasets", "pyarrow", "wandb", "apex"}
+
+# Generation draws words; it is the one place where numbers come from a generator, which starts at the user's seed.
+MAY_DRAW = "glm/generate.py"
+
+
+@lru_cache(maxsize=1)
+def sources() -> dict[str, ast.Module]:
+    """Every source file of our packages, parsed, by its path in the repository."""
+    files = [path for package in MAY_IMPORT for path in sorted((ROOT / package).rglob("*.py"))]
+    return {str(path.relative_to(ROOT)): ast.parse(path.read_text("utf-8")) for path in files}
+
+
+def imports(tree: ast.AST) -> Iterator[str]:
+    """Dotted names of all imported modules, wherever the import stands."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            assert node.module
+            if node.module in MAY_IMPORT:  # from data_pipeline import tokenizer
+                yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            else:
+                yield node.module
+
+
+def foreign(tree: ast.AST) -> set[str]:
+    """Top-level names of imported libraries that are neither ours nor Python's."""
+    names = {name.partition(".")[0] for name in imports(tree)}
+    return names - sys.stdlib_module_names - MAY_IMPORT.keys()
+
+
+def test_there_are_sources_to_look_at() -> None:
+    assert {path.partition("/")[0] for path in sources()} == MAY_IMPORT.keys()
+    assert len(sources()) > 50
+
+
+def test_imports_go_one_way() -> None:
+    wrong = []
+    for path, tree in sources().items():
+        package = path.partition("/")[0]
+        for name in imports(tree):
+            top = name.partition(".")[0]
+            is_ours = top in MAY_IMPORT or top in ("tests", "benchmarks")
+            allowed = top == package or top in MAY_IMPORT[package]
+            if path.startswith(APPLICATIONS):
+                allowed = allowed or ".".join(name.split(".")[:2]) in APPLICATIONS_MAY_IMPORT
+            if is_ours and not allowed:
+                wrong.append(f"{path} imports {name}")
+    assert not wrong
+
+
+def test_modules_do_not_import_each_other_in_a_circle() -> None:
+    def module(path: str) -> str:
+        return path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+
+    edges = {module(path): set(imports(tree)) for path, tree in sources().items()}
+    done: set[str] = set()
+
+    def visit(name: str, trail: tuple[str, ...]) -> None:
+        assert name not in trail, f"a circle of imports: {' -> '.join([*trail, name])}"
+        if name in done or name not in edges:
+            return
+        for other in edges[name]:
+            visit(other, (*trail, name))
+        done.add(name)
+
+    for name in edges:
+        visit(name, ())
+
+
+def test_every_foreign_library_has_its_door() -> None:
+    wrong = []
+    for path, tree in sources().items():
+        for library in foreign(tree) - AT_HOME[path.partition("/")[0]]:
+            is_format = library == "safetensors" and path.startswith("glm/checkpoint/")
+            if path not in DOORS.get(library, []) and not is_format:
+                wrong.append(f"{path} imports {library}")
+    assert not wrong
+
+
+def test_every_door_is_used() -> None:
+    """A table that allows more than the code needs hides the next mistake."""
+    used = {(library, path) for path, tree in sources().items() for library in foreign(tree)}
+    exists = {
+        (library, path) for library, paths in DOORS.items() for path in paths if path in sources()
+    }
+    optional = {("sentencepiece", "data_pipeline/icetk.py")}
+    assert exists - used <= optional
+
+
+def test_launch_and_the_schema_need_the_standard_library_only() -> None:
+    for path, tree in sources().items():
+        if path.startswith(("launch/", "configs/")) and path != "configs/load.py":
+            assert foreign(tree) == set(), path
+
+
+def test_heavy_libraries_are_imported_when_they_are_used() -> None:
+    for path, tree in sources().items():
+        at_the_top = ast.Module([node for node in tree.body if _is_import(node)], [])
+        late = LATE | ({"torch", "megatron"} if path.startswith("data_pipeline/") else set())
+        assert foreign(at_the_top).isdisjoint(late), path
+
+
+def test_the_environment_is_read_at_its_doors() -> None:
+    wrong = []
+    for path, tree in sources().items():
+        names = {f"{n.value.id}.{n.attr}" for n in _attributes(tree)}
+        if path not in ENVIRONMENT_DOORS and names & {"os.environ", "os.getenv", "os.putenv"}:
+            wrong.append(path)
+    assert not wrong
+
+
+def test_cuda_is_spoken_of_in_one_file() -> None:
+    for path, tree in sources().items():
+        names = {f"{n.value.id}.{n.attr}" for n in _attributes(tree)}
+        assert path in CUDA_DOORS or "torch.cuda" not in names, path
+
+
+def test_nobody_imports_what_another_file_keeps_to_itself() -> None:
+    wrong = []
+    for path, tree in sources().items():
+        for node in ast.walk(tree):
+            if (
+                isinstance(node, ast.ImportFrom)
+                and node.module
+                and node.module.startswith(tuple(MAY_IMPORT))
+            ):
+                private = [alias.name for alias in node.names if alias.name.startswith("_")]
+                wrong += [f"{path}: {node.module}.{name}" for name in private]
+    assert not wrong
+
+
+def test_no_randomness_has_a_state() -> None:
+    """Weights, dropout and data are functions of their index: no generator exists whose state could be lost."""
+    forbidden = re.compile(
+        r"torch\.(manual_seed|rand|randn|randint|randperm|bernoulli|Generator)\b|\brandom\.seed\b"
+    )
+    for path, tree in sources().items():
+        names = {f"{n.value.id}.{n.attr}" for n in _attributes(tree)}
+        assert path == MAY_DRAW or not [name for name in names if forbidden.fullmatch(name)], path
+        assert "random" not in foreign(tree) | set(imports(tree)), path
+
+
+def test_no_file_is_a_cupboard() -> None:
+    names = {Path(path).stem for path in sources()}
+    assert names.isdisjoint({"utils", "util", "helpers", "helper", "common", "misc"})
+    classes = [
+        node.name
+        for tree in sources().values()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef)
+    ]
+    assert not [
+        name for name in classes if name.endswith(("Manager", "Helper", "Utils", "Wrapper"))
+    ]
+
+
+def test_files_stay_short_enough_to_be_read_at_once() -> None:
+    lengths = {path: len((ROOT / path).read_text("utf-8").splitlines()) for path in sources()}
+    lengths.pop("configs/schema.py")  # a list of keys, read like a table
+    assert {path: length for path, length in lengths.items() if length > 400} == {}
+
+
+def test_sources_are_ascii() -> None:
+    for path in sources():
+        assert (ROOT / path).read_text("utf-8").isascii(), path
+
+
+def test_work_that_is_left_is_not_kept_in_comments() -> None:
+    wrong = []
+    for path in sources():
+        with (ROOT / path).open("rb") as file:
+            comments = [
+                token.string
+                for token in tokenize.tokenize(file.readline)
+                if token.type == tokenize.COMMENT
+            ]
+        pattern = r"\b(TODO|FIXME|XXX|HACK)\b|type: ignore"
+        wrong += [f"{path}: {comment}" for comment in comments if re.search(pattern, comment)]
+    assert not wrong
+
+
+def test_every_module_says_what_it_is() -> None:
+    for path, tree in sources().items():
+        assert ast.get_docstring(tree), path
+
+
+def test_tests_lie_where_their_files_do() -> None:
+    rooms = {"helpers", "integration"}
+    for test in (ROOT / "tests").rglob("test_*.py"):
+        parts = test.relative_to(ROOT / "tests").parts
+        if len(parts) > 1 and parts[0] not in rooms:
+            assert parts[0] in MAY_IMPORT, f"{test}: no such package"
+
+
+@pytest.mark.parametrize("package", sorted(MAY_IMPORT))
+def test_a_package_can_be_imported_from_anywhere(package: str, tmp_path: Path) -> None:
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import {package}"
+    subprocess.run([sys.executable, "-I", "-c", code], cwd=tmp_path, check=True)
+
+
+def _is_import(node: ast.stmt) -> bool:
+    return isinstance(node, (ast.Import, ast.ImportFrom))
+
+
+def _attributes(tree: ast.AST) -> Iterator[ast.Attribute]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            yield node
