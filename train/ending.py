@@ -73,7 +73,7 @@ def _show_blanks(config, folder, corpora, fitted, say, summary) -> None:  # noqa
     tokenizer = load_tokenizer(corpora.tokenizer)
     model = load_model(folder.path)
     stream = open_stream(corpora.valid[0].prefix)
-    sentences = held_out_sentences(stream, tokenizer, NUM_SENTENCES)
+    sentences = held_out_sentences(stream, tokenizer, NUM_SENTENCES, config.seed)
     if not sentences:
         return
     frequent = most_frequent(fitted.values(), 5, tokenizer.special.to_dict().values())

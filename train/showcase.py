@@ -51,8 +51,10 @@ class Example:
     truth: str
 
 
-def held_out_sentences(stream: TokenStream, tokenizer: Tokenizer, count: int) -> list[list[int]]:
-    """Take sentences from the front of a held-out stream: token ids, each 8 to 64 of them."""
+def held_out_sentences(
+    stream: TokenStream, tokenizer: Tokenizer, count: int, seed: int
+) -> list[list[int]]:
+    """Choose sentences from all over a held-out stream: token ids, 8 to 64 of them each."""
     sentences: list[list[int]] = []
     for document in _documents(stream, tokenizer.special.eos):
         text = re.sub(r"\s+", " ", tokenizer.decode(document))
@@ -60,9 +62,8 @@ def held_out_sentences(stream: TokenStream, tokenizer: Tokenizer, count: int) ->
             tokens = tokenizer.encode(sentence)
             if len(tokens) in _SENTENCE_LENGTHS:
                 sentences.append(tokens)
-            if len(sentences) == count:
-                return sentences
-    return sentences
+    order = rng_for(seed, "sentences").permutation(len(sentences))
+    return [sentences[place] for place in order[:count]]
 
 
 def hide_one_token(
