@@ -52,6 +52,29 @@ def load_config(overrides: list[str], world_size: int | None = None) -> Config:
     return config
 
 
+def apply_overrides(config: Config, overrides: list[str]) -> Config:
+    """Change single keys of a stored configuration.
+
+    Raises:
+        ConfigError: every problem of the overrides and of the resulting configuration.
+    """
+    line = _Line()
+    for word in overrides:
+        line.add(word)
+    line.found += [
+        f"{group}={choice} names a whole group, but a stored run is read here. Change single keys."
+        for group, choice in line.choices.items()
+    ]
+    composed = OmegaConf.structured(config)
+    for key, raw in line.values.items():
+        composed = _with_value(composed, key, raw, line.found)
+    changed = _to_config(composed)
+    found = line.found + problems(changed, None)
+    if found:
+        raise ConfigError(found)
+    return changed
+
+
 def to_yaml(config: Config) -> str:
     """Render a configuration; `from_yaml` reads it back equal."""
     return OmegaConf.to_yaml(OmegaConf.structured(config))

@@ -4,6 +4,8 @@ import json
 import math
 from collections.abc import Callable
 
+import numpy as np
+
 from configs import derive
 from configs.schema import Config
 from data_pipeline.corpus import Corpora
@@ -11,15 +13,15 @@ from data_pipeline.dataset import GLMDataset
 from data_pipeline.objective import Objective
 from data_pipeline.shards import open_stream
 from data_pipeline.tokenizer import load_tokenizer
-from data_pipeline.unigram import count_targets, most_frequent, unigram_loss
+from data_pipeline.unigram import best_unigram_loss, count_targets, most_frequent
 from glm.load import load_model
 from train.metrics import OBJECTIVE_NAMES
 from train.run_folder import RunFolder, replace_file
 from train.showcase import examples, held_out_sentences, hide_one_token, score_blanks
 from train.showcase import NUM_SENTENCES
 
-# Rows that the unigram model is fitted on at most.
-_FITTED_ROWS = 2000
+# Rows that the most frequent tokens are counted in at most.
+_COUNTED_ROWS = 2000
 # A larger model is not loaded into one process's memory unasked.
 _LARGEST_SHOWN = 1_000_000_000
 
@@ -37,31 +39,31 @@ def show_what_was_learnt(
     Args:
         config: of the run.
         folder: finished run.
-        training: the unigram model is fitted on its rows.
+        training: the most frequent tokens are those of its targets.
         validation: the rows of the held-out loss.
         corpora: where held-out text lies.
         say: prints a line.
     """
     vocab_size = derive.padded_vocab_size(config.model)
-    fitted = count_targets(
-        (training[index] for index in range(min(_FITTED_ROWS, training.rows_per_epoch))), vocab_size
+    counted = count_targets(
+        (training[index] for index in range(min(_COUNTED_ROWS, training.rows_per_epoch))), vocab_size
     )
     held_out = count_targets((validation[i] for i in range(config.eval.num_samples)), vocab_size)
     last = json.loads(folder.metrics.read_text().splitlines()[-1])
     summary: dict[str, object] = {"samples_seen": last["samples_seen"]}
-    say("\nHeld-out loss (nats per token)     model   unigram")
+    say("\nHeld-out loss (nats per token)     model   best unigram model")
     for objective in (Objective.MASK, Objective.GMASK):
         name = OBJECTIVE_NAMES[objective]
         loss = last[f"valid/loss_{name}"]
-        if loss is None or objective not in fitted or objective not in held_out:
+        if loss is None or objective not in held_out:
             continue
-        baseline = unigram_loss(fitted[objective], held_out[objective])
+        baseline = best_unigram_loss(held_out[objective])
         summary[f"valid_loss_{name}"] = loss
         summary[f"unigram_loss_{name}"] = baseline
         label = {"mask": "[MASK] short blanks", "gmask": "[gMASK] long blanks"}[name]
         say(f"  {label:<30} {float(loss):7.3f}   {baseline:7.3f}")
     if derive.parameters(config.model) <= _LARGEST_SHOWN and math.isfinite(float(last["train/loss"])):
-        _show_blanks(config, folder, corpora, fitted, say, summary)
+        _show_blanks(config, folder, corpora, counted, say, summary)
     replace_file(folder.path / "summary.json", json.dumps(summary, indent=1) + "\n")
     say(f"\nThe run is in {folder.path}:")
     say(f"  curves       python -m train.report {folder.path}")
@@ -69,14 +71,21 @@ def show_what_was_learnt(
     say("  go on        the same command with a larger optim.total_samples")
 
 
-def _show_blanks(config, folder, corpora, fitted, say, summary) -> None:  # noqa: ANN001
+def _show_blanks(
+    config: Config,
+    folder: RunFolder,
+    corpora: Corpora,
+    counted: dict[Objective, np.ndarray],
+    say: Callable[[str], None],
+    summary: dict[str, object],
+) -> None:
     tokenizer = load_tokenizer(corpora.tokenizer)
     model = load_model(folder.path)
     stream = open_stream(corpora.valid[0].prefix)
     sentences = held_out_sentences(stream, tokenizer, NUM_SENTENCES, config.seed)
     if not sentences:
         return
-    frequent = most_frequent(fitted.values(), 5, tokenizer.special.to_dict().values())
+    frequent = most_frequent(counted.values(), 5, tokenizer.special.to_dict().values())
     blanks = hide_one_token(sentences, tokenizer.special.mask, config.seed)
     score = score_blanks(model, tokenizer, blanks, frequent)
     summary["top5_model"], summary["top5_most_frequent"] = score.model, score.most_frequent

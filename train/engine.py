@@ -23,14 +23,12 @@ from configs.schema import Config, Precision
 from glm.embedding import WordEmbedding
 from glm.loss import GLMLoss, ObjectiveSums
 from glm.model import LayerDef, layer_list
+from train.batches import MicroBatch
 from train.distributed import Session, deepspeed_grid
 from train.gradients import embedding_sum_of_squares
 from train.optimizer import build_optimizer
 from train.plan import StepPlan
 from train.zero import OptimizerState
-
-# (tokens, layout) for the first stage, (targets, loss_mask, row_weights, objectives) for the last.
-MicroBatch = tuple[tuple[torch.Tensor, ...], tuple[torch.Tensor, ...]]
 
 
 class StagedModule(PipelineModule):

@@ -13,9 +13,9 @@ from data_pipeline.batch import collate
 from data_pipeline.dataset import GLMDataset
 from data_pipeline.sampler import micro_batch_indices
 from glm.loss import ObjectiveSums
-from train.batches import row_weights, to_micro_batch
+from train.batches import MicroBatch, row_weights, to_micro_batch
 from train.distributed import Session
-from train.engine import Engine, MicroBatch
+from train.engine import Engine
 
 
 def evaluate(

@@ -1,0 +1,235 @@
+"""One self-contained HTML page with a run's curves:  python -m train.report runs/default
+
+Inline SVG, no script from elsewhere: the page can be mailed, and opens without a network.
+"""
+
+import argparse
+import html
+import json
+import math
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from configs.errors import EXIT_DONE, EXIT_USER_INPUT, RunFolderError, UserError
+from train.run_folder import replace_file
+
+_WIDTH, _HEIGHT = 560, 240
+_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 12, 12, 28
+_COLOURS = ("#2a6fbb", "#c8553d", "#3d9a6c", "#8a5fb0")
+# Lines are drawn from at most this many points; each is the mean of its stretch.
+_POINTS = 400
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Curves that share axes."""
+
+    title: str
+    keys: tuple[str, ...]
+    is_marked: bool = False
+    """Few points: draw each."""
+
+
+CHARTS = (
+    Chart("Training loss (nats per token)", ("train/loss", "train/loss_mask", "train/loss_gmask")),
+    Chart(
+        "Held-out loss (nats per token)", ("valid/loss", "valid/loss_mask", "valid/loss_gmask"), True
+    ),
+    Chart("Learning rate", ("optim/lr",)),
+    Chart("Gradient norm before clipping", ("optim/grad_norm", "optim/grad_norm_embedding")),
+    Chart("Global batch size (rows)", ("optim/global_batch_size",)),
+    Chart("Tokens per second", ("speed/tokens_per_second",)),
+)
+
+_STYLE = """
+:root { color-scheme: light dark; --ink: #1c2430; --quiet: #68758a; --line: #d8dee8; --page: #fff; --card: #f6f8fb }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e6ebf3; --quiet: #98a5b9; --line: #364154; --page: #141a23; --card: #1c2430 } }
+body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--page); margin: 2rem auto;
+  max-width: 1200px; padding: 0 1rem }
+h1 { margin-bottom: 0 } h2 { font-size: 1rem; margin: 0 0 .4rem } .quiet { color: var(--quiet) }
+.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(520px, 100%), 1fr)); gap: 1rem }
+.card { background: var(--card); border-radius: 8px; padding: 1rem; overflow-x: auto }
+svg { width: 100%; height: auto } svg text { fill: var(--quiet); font-size: 11px } .grid { stroke: var(--line) }
+table { border-collapse: collapse; width: 100% } td, th { text-align: left; padding: .15rem .8rem .15rem 0;
+  vertical-align: top } pre { white-space: pre-wrap; margin: 0; font-size: 13px }
+.key { display: inline-block; margin-right: 1rem } .dot { display: inline-block; width: .7em; height: .7em;
+  border-radius: 50%; margin-right: .35em }
+"""
+
+
+def render(folder: Path) -> str:
+    """Render the page of one run.
+
+    Raises:
+        RunFolderError: the folder holds no metrics.
+    """
+    lines = read_lines(folder / "metrics.jsonl")
+    if not lines:
+        raise RunFolderError(
+            f"{folder} has no metrics.jsonl with at least one line. Give a run folder: python -m train.report "
+            "runs/default"
+        )
+    status = _read_json(folder / "status.json")
+    name = html.escape(folder.resolve().name)
+    charts = "".join(_chart(chart, lines) for chart in CHARTS)
+    config = folder / "config.yaml"
+    text = html.escape(config.read_text()) if config.is_file() else "(no config.yaml)"
+    return f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{name}</title>
+<meta name="viewport" content="width=device-width, initial-scale=1"><style>{_STYLE}</style></head><body>
+<h1>{name}</h1>
+<p class="quiet">{html.escape(str(status.get("state", "unknown")))} - {lines[-1]["samples_seen"]:,} samples,
+{lines[-1]["tokens_seen"]:,} tokens, {lines[-1]["step"]:,} steps</p>
+<div class="card"><h2>Now</h2>{_summary(lines)}</div><br>
+<div class="charts">{charts}</div><br>
+<div class="card"><h2>Events</h2>{_events(folder / "events.jsonl")}</div><br>
+<div class="card"><h2>Configuration</h2><pre>{text}</pre></div>
+</body></html>
+"""
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The whole lines of a jsonl file; a torn last one is left out."""
+    if not path.is_file():
+        return []
+    found = []
+    for line in path.read_text().splitlines():
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            break
+    return found
+
+
+def _summary(lines: Sequence[dict[str, Any]]) -> str:
+    shown = []
+    for key in ("train/loss", "valid/loss", "valid/loss_mask", "valid/loss_gmask"):
+        values = [line[key] for line in lines if line.get(key) is not None]
+        if values:
+            shown.append(f"<tr><td>{key}</td><td>{_number(float(values[-1]))}</td></tr>")
+    return f"<table>{''.join(shown)}</table>"
+
+
+def _events(path: Path) -> str:
+    rows = []
+    for event in read_lines(path):
+        details = {key: value for key, value in event.items() if key not in ("time", "event")}
+        text = ", ".join(f"{key}: {value}" for key, value in details.items())
+        rows.append(
+            f"<tr><td>{html.escape(str(event.get('event')))}</td><td class='quiet'>{html.escape(text)}</td></tr>"
+        )
+    return f"<table>{''.join(rows)}</table>"
+
+
+def _chart(chart: Chart, lines: Sequence[dict[str, Any]]) -> str:
+    curves = {key: points(lines, key) for key in chart.keys}
+    curves = {key: curve for key, curve in curves.items() if curve}
+    if not curves:
+        return ""
+    xs = [x for curve in curves.values() for x, _ in curve]
+    ys = [y for curve in curves.values() for _, y in curve]
+    x_low, x_high, y_low, y_high = min(xs), max(xs), min(ys), max(ys)
+    pad = (y_high - y_low) * 0.05 or abs(y_high) * 0.1 or 1.0
+    y_low, y_high = y_low - pad, y_high + pad
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        across = (x - x_low) / ((x_high - x_low) or 1)
+        up = (y - y_low) / (y_high - y_low)
+        return (
+            _LEFT + across * (_WIDTH - _LEFT - _RIGHT),
+            _HEIGHT - _BOTTOM - up * (_HEIGHT - _TOP - _BOTTOM),
+        )
+
+    drawn = [_grid(y_low, y_high, x_low, x_high, place)]
+    legend = []
+    for colour, (key, curve) in zip(_COLOURS, curves.items(), strict=False):
+        places = [place(x, y) for x, y in curve]
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
+        drawn.append(f'<polyline fill="none" stroke="{colour}" stroke-width="1.6" points="{path}"/>')
+        if chart.is_marked:
+            drawn += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>' for x, y in places]
+        legend.append(
+            f'<span class="key"><span class="dot" style="background:{colour}"></span>{key}</span>'
+        )
+    return (
+        f'<div class="card"><h2>{chart.title}</h2><svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '
+        f'aria-label="{chart.title}">{"".join(drawn)}</svg><div class="quiet">{"".join(legend)}</div></div>'
+    )
+
+
+def _grid(
+    y_low: float,
+    y_high: float,
+    x_low: float,
+    x_high: float,
+    place: Callable[[float, float], tuple[float, float]],
+) -> str:
+    parts = []
+    for step in range(5):
+        value = y_low + (y_high - y_low) * step / 4
+        _, y = place(x_low, value)
+        parts.append(
+            f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
+            f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{_number(value)}</text>'
+        )
+    for value, anchor in ((x_low, "start"), (x_high, "end")):
+        x, _ = place(value, y_low)
+        parts.append(
+            f'<text x="{x:.1f}" y="{_HEIGHT - 8}" text-anchor="{anchor}">{value:,.0f} samples</text>'
+        )
+    return "".join(parts)
+
+
+def points(lines: Sequence[dict[str, Any]], key: str) -> list[tuple[float, float]]:
+    """(samples_seen, value) of the finite values of a key, averaged over stretches if there are many."""
+    found = [
+        (float(line["samples_seen"]), float(line[key]))
+        for line in lines
+        if line.get(key) is not None and math.isfinite(float(line[key]))
+    ]
+    stretch = -(-len(found) // _POINTS) or 1
+    return [
+        (found[min(start + stretch, len(found)) - 1][0], _mean(found[start : start + stretch]))
+        for start in range(0, len(found), stretch)
+    ]
+
+
+def _mean(part: Sequence[tuple[float, float]]) -> float:
+    return sum(value for _, value in part) / len(part)
+
+
+def _number(value: float) -> str:
+    if value != 0 and (abs(value) < 1e-2 or abs(value) >= 1e5):
+        return f"{value:.2e}"
+    return f"{value:,.4g}"
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+
+
+def cli(arguments: list[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m train.report", description="A run's curves as one page.")
+    parser.add_argument("run", type=Path, help="run folder")
+    parser.add_argument("--output", type=Path, help="default: report.html in the run folder")
+    options = parser.parse_args(arguments)
+    output = options.output or options.run / "report.html"
+    try:
+        replace_file(output, render(options.run))
+    except UserError as error:
+        sys.stderr.write(f"{error}\n")
+        return EXIT_USER_INPUT
+    sys.stdout.write(f"{output}\n")
+    return EXIT_DONE
+
+
+if __name__ == "__main__":
+    sys.exit(cli())
