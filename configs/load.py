@@ -197,10 +197,10 @@ def _parse(key: str, raw: str, hint: Any) -> Any:
         if raw.startswith(("[", "{")):
             raise ValueError(raw) from None
         return raw  # a path with characters that the grammar reserves
-    if override.is_sweep_override():
-        raise ValueError(raw)
     value: Any = override.value()
-    return raw if hint is str and isinstance(value, (int, float)) else value
+    if hint is str and (isinstance(value, (int, float)) or override.is_sweep_override()):
+        return raw
+    return value
 
 
 def _coerce(value: Any, hint: Any) -> Any:

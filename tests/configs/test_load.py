@@ -113,9 +113,9 @@ def test_every_choice_of_every_group_is_a_valid_run(group: str) -> None:
 
 
 def test_unknown_keys_name_the_nearest_known_ones_all_at_once() -> None:
-    assert problems_of("opt.total_sample=1", "modle.num_layers=3", "zzz=4") == [
+    assert problems_of("opt.total_sample=1", "model.num_layer=3", "zzz=4") == [
         'There is no key "opt.total_sample". Did you mean optim.total_samples?',
-        'There is no key "modle.num_layers". Did you mean model.num_layers?',
+        'There is no key "model.num_layer". Did you mean model.num_layers?',
         'There is no key "zzz". See python -m train --help',
     ]
 
@@ -196,6 +196,7 @@ def test_wrong_words_and_wrong_combinations_come_together() -> None:
         ("run.name=0012", "run.name", "0012"),
         ("run.name=1e3", "run.name", "1e3"),
         ("run.name=true", "run.name", "true"),
+        ("run.name=a,b", "run.name", "a,b"),
         ("data.tokenizer=hf:/a/b.json", "data.tokenizer", "hf:/a/b.json"),
         ("data.accept_changed=true", "data.accept_changed", True),
         ("optim.batch_ramp.start=4", "optim.batch_ramp.start", 4),
@@ -219,6 +220,8 @@ def test_the_keys_of_a_ramp_can_be_given_one_by_one_and_taken_away() -> None:
     words[1] = "optim.batch_ramp.increment=12"
     assert load_config(words).optim.batch_ramp == BatchRampConfig(4, 12, 99)
     assert load_config([*words, "optim.batch_ramp=null"]).optim.batch_ramp is None
+    again = load_config([*words, "optim.batch_ramp=null", "optim.batch_ramp.start=8"])
+    assert again.optim.batch_ramp == BatchRampConfig(start=8)
 
 
 def test_composing_makes_no_file_and_changes_no_folder(

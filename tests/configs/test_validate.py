@@ -58,6 +58,11 @@ CASES = [
         "Try model.hidden_size=128.",
     ),
     (
+        "model.hidden_size=24 model.rope_2d=true",
+        "model.hidden_size (24) / model.num_heads (4) must be a multiple of 4 for rotary positions. "
+        "Try model.hidden_size=256.",
+    ),
+    (
         "model.seq_length=510",
         "objective.windows_per_row (4) must divide model.seq_length (510). Try model.seq_length=508.",
     ),
@@ -161,6 +166,11 @@ CASES = [
         "data.skip_samples=[[9,12],[1,5],[4,8]]",
         "data.skip_samples ([[9, 12], [1, 5], [4, 8]]) must be in order, without overlap. "
         "Try data.skip_samples=[[1,8],[9,12]].",
+    ),
+    (
+        "data.skip_samples=[[1,5],[4,8],[8,9]]",
+        "data.skip_samples ([[1, 5], [4, 8], [8, 9]]) must be in order, without overlap. "
+        "Try data.skip_samples=[[1,9]].",
     ),
     ("cluster.time=24h", "cluster.time (24h) must be [D-]HH:MM:SS. Try cluster.time=24:00:00."),
 ]
