@@ -47,7 +47,7 @@ DOORS = {
     "wandb": ["train/tracker_wandb.py"],
     "rich": ["train/trackers.py"],
     "tokenizers": ["data_pipeline/tokenizer.py", "data_pipeline/train_tokenizer.py"],
-    "sentencepiece": ["data_pipeline/tokenizer.py", "data_pipeline/icetk.py"],
+    "sentencepiece": ["data_pipeline/tokenizer.py"],
     "datasets": ["data_pipeline/documents.py"],
     "pyarrow": ["data_pipeline/documents.py"],
     "zstandard": ["data_pipeline/documents.py", "data_pipeline/zstd_reader.py"],
@@ -147,8 +147,7 @@ def test_every_door_is_used() -> None:
     exists = {
         (library, path) for library, paths in DOORS.items() for path in paths if path in sources()
     }
-    optional = {("sentencepiece", "data_pipeline/icetk.py")}
-    assert exists - used <= optional
+    assert exists - used == set()
 
 
 def test_launch_and_the_schema_need_the_standard_library_only() -> None:
