@@ -24,7 +24,12 @@ def parameters_of_ranks(rank: int, world_size: int, tp: int, pp: int) -> list[tu
     from train.world import World, prepare_environment
 
     prepare_environment(World(), "cpu")
-    layout = (f"parallel.tp={tp}", f"parallel.pp={pp}", "cluster.nodes=1", "cluster.gpus_per_node=1")
+    layout = (
+        f"parallel.tp={tp}",
+        f"parallel.pp={pp}",
+        "cluster.nodes=1",
+        "cluster.gpus_per_node=1",
+    )
     config = load_config(["experiment=glm_130b", *layout], tp * pp)
     StagedModule.to = lambda self, *_: self  # the module moves itself to a device; meta stays
     counts = []
