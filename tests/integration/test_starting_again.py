@@ -1,0 +1,159 @@
+"""The situations in which the same command is typed again, and every kind of bad input: exit codes and messages."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.whole_runs import command, compared, live, metrics
+
+ROOT = Path(__file__).parents[2]
+
+
+def train(*overrides: str) -> subprocess.CompletedProcess[str]:
+    """Run `python -m train` as a user does."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "2"}
+    return subprocess.run(
+        [sys.executable, "-m", "train", *overrides],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+
+
+def refused(outcome: subprocess.CompletedProcess[str], *words: str) -> None:
+    """Exit code 2, one message with these words, no traceback."""
+    assert outcome.returncode == 2, outcome.stdout + outcome.stderr
+    assert "Traceback" not in outcome.stdout + outcome.stderr
+    for word in words:
+        assert word in outcome.stderr, outcome.stderr
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run, stopped once on its way."""
+    folder = tmp_path_factory.mktemp("runs")
+    overrides = command(folder, f"run.dir={folder / 'run'}")
+    assert live(1, (*overrides, "run.stop_after_samples=40")) == [75]
+    status = json.loads((folder / "run" / "status.json").read_text())
+    assert (status["state"], status["samples_seen"]) == ("stopped", 40)
+    assert live(1, overrides) == [0]
+    return folder
+
+
+def test_a_stopped_run_continues_as_if_never_stopped(finished: Path) -> None:
+    whole = finished / "whole"
+    assert live(1, command(finished, f"run.dir={whole}")) == [0]
+    assert compared(finished / "run") == compared(whole)
+    kinds = [json.loads(line)["event"] for line in (finished / "run" / "events.jsonl").open()]
+    assert kinds.count("start") == 1 and kinds.count("resume") == 1 and "stop" in kinds
+
+
+def test_a_finished_run_says_so_and_goes_on_when_asked(finished: Path) -> None:
+    overrides = command(finished, f"run.dir={finished / 'run'}")
+    outcome = train(*overrides)
+    assert outcome.returncode == 0
+    assert "is finished" in outcome.stdout and "optim.total_samples=" in outcome.stdout
+    before = len(metrics(finished / "run"))
+    assert live(1, (*overrides, "optim.total_samples=112", "optim.lr=5e-3")) == [0]
+    assert len(metrics(finished / "run")) == before + 2
+    events = [json.loads(line) for line in (finished / "run" / "events.jsonl").open()]
+    changes = next(event["changes"] for event in events if event["event"] == "config_change")
+    assert "optim.lr: 0.01 -> 0.005" in changes
+
+
+def test_a_copied_run_folder_continues_elsewhere(finished: Path, tmp_path: Path) -> None:
+    import shutil
+
+    shutil.copytree(finished / "run", tmp_path / "moved")
+    text = "".join(
+        path.read_text(errors="replace")
+        for path in (tmp_path / "moved").rglob("*")
+        if path.suffix in (".json", ".jsonl", ".txt") and path.name not in ("overrides.txt", "log.txt")
+    )
+    assert str(finished / "run") not in text
+    overrides = command(finished, f"run.dir={tmp_path / 'moved'}", "optim.total_samples=128")
+    assert live(1, overrides) == [0]
+    assert metrics(tmp_path / "moved")[-1]["samples_seen"] == 128
+
+
+def test_a_folder_of_another_model_is_refused(finished: Path) -> None:
+    overrides = command(finished, f"run.dir={finished / 'run'}", "model.hidden_size=64")
+    refused(train(*overrides), "another model", "model.hidden_size is 32 there and 64 now", "run.name=")
+
+
+def test_never_resuming_is_refused_and_deletes_nothing(finished: Path) -> None:
+    before = sorted((finished / "run").rglob("*"))
+    overrides = command(finished, f"run.dir={finished / 'run'}", "checkpoint.resume=never")
+    refused(train(*overrides), "checkpoint.resume is never", "Nothing was deleted")
+    assert sorted((finished / "run").rglob("*")) == before
+
+
+def test_a_run_in_use_is_refused_with_host_and_pid(finished: Path) -> None:
+    from train.run_folder import RunFolder
+
+    overrides = command(finished, f"run.dir={finished / 'run'}", "optim.total_samples=400")
+    with RunFolder(finished / "run").lock():
+        refused(train(*overrides), "in use by host", f"pid {os.getpid()}")
+
+
+def test_changed_data_is_refused_until_accepted(finished: Path) -> None:
+    other = finished / "other.txt"
+    other.write_text((finished / "corpus.txt").read_text().replace("times", "over"))
+    overrides = command(finished, f"run.dir={finished / 'run'}", "optim.total_samples=400")
+    overrides = (*overrides, f"data.paths={other}")
+    refused(train(*overrides), "not those of the checkpoint", "data.accept_changed=true")
+    limit = ("data.accept_changed=true", "run.stop_after_samples=150")
+    assert live(1, (*overrides, *limit)) == [75]
+
+
+def test_a_skip_range_in_the_past_is_refused_and_one_ahead_moves_only_the_data(
+    finished: Path, tmp_path: Path
+) -> None:
+    overrides = command(finished, f"run.dir={tmp_path / 'run'}")
+    assert live(1, (*overrides, "run.stop_after_samples=40")) == [75]
+    refused(train(*overrides, "data.skip_samples=[[30,50]]"), "begins before the current position", "40")
+    assert live(1, (*overrides, "data.skip_samples=[[48,64]]")) == [0]
+    last = metrics(tmp_path / "run")[-1]
+    assert (last["samples_seen"], last["data/samples_drawn"]) == (96, 112)
+
+
+def test_two_unknown_keys_are_reported_at_once() -> None:
+    refused(train("optim.lerning_rate=1", "model.num_layer=4"), "optim.lerning_rate", "model.num_layers")
+
+
+def test_sizes_that_do_not_divide_are_refused() -> None:
+    refused(train("parallel.tp=3"), "parallel.tp (3) must divide model.num_heads")
+    ramp = ("optim.batch_ramp.start=4", "optim.batch_ramp.increment=4", "optim.batch_ramp.samples=100")
+    refused(
+        train(*ramp, "optim.global_batch_size=32", "optim.micro_batch_size=8"),
+        "must be a multiple of optim.micro_batch_size (8)",
+    )
+
+
+@pytest.mark.parametrize(
+    "content, words",
+    [
+        (None, ("does not exist",)),
+        (b"", ("no text",)),
+        (b'{"text": "fine"}\n{"text": 3}\n', (":2", "data.text_key")),
+        (b'{"text": "fine"}\nnot json\n', (":2", "JSON")),
+        (b'{"text": "fine"}\n{"text": "\xff"}\n', (":2", "UTF-8")),
+    ],
+    ids=["missing", "empty", "no text field", "not JSON", "not UTF-8"],
+)
+def test_a_corpus_that_cannot_be_read_is_refused(
+    content: bytes | None, words: tuple[str, ...], tmp_path: Path
+) -> None:
+    corpus = tmp_path / "bad.jsonl"
+    if content is not None:
+        corpus.write_bytes(content)
+    outcome = train(
+        f"data.paths={corpus}", f"run.dir={tmp_path / 'run'}", f"data.cache_dir={tmp_path / 'cache'}"
+    )
+    refused(outcome, "bad.jsonl", *words)
