@@ -10,6 +10,8 @@ are the hidden spans, each predicted left to right from `<sop>`. GLM (Du et al. 
 `block_position_ids` is GLM's second coordinate: 0 in the context, 1, 2, ... inside a target (used by 2-D rotary only).
 """
 
+# pyright: basic
+# NumPy's index arithmetic has no useful types in strict mode.
 from typing import NamedTuple
 
 import numpy as np

@@ -3,6 +3,8 @@
 Segments never see each other, and positions restart in each. GLM-130B (Zeng et al. 2022), section 2.3.
 """
 
+# pyright: reportIncompatibleMethodOverride=false
+# (a sample's index, not tuple.index)
 from typing import NamedTuple
 
 import numpy as np

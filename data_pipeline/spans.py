@@ -4,6 +4,8 @@ GLM (Du et al. 2022) section 2.1, with the numbers of the GLM-130B run: lengths 
 until 15 % of the slice is hidden, placed so that at least one visible token separates two spans.
 """
 
+# pyright: basic
+# NumPy's index arithmetic has no useful types in strict mode.
 import math
 from collections.abc import Sequence
 from dataclasses import replace

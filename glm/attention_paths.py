@@ -61,7 +61,9 @@ def sdpa_attention(q_BNSH: Tensor, k_BNSH: Tensor, v_BNSH: Tensor, plan: RowPlan
     for fold in set(folds.values()):
         rows = [row for row, row_fold in folds.items() if row_fold == fold]
         index = torch.tensor(rows, device=q_BNSH.device)
-        mixed = _folded(q_BNSH[index], k_BNSH[index], v_BNSH[index], plan.folded_mask(index, fold), fold)
+        mixed = _folded(
+            q_BNSH[index], k_BNSH[index], v_BNSH[index], plan.folded_mask(index, fold), fold
+        )
         parts.update(zip(rows, mixed.unbind(), strict=True))
     for row in range(len(q_BNSH)):
         if row not in parts:

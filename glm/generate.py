@@ -70,9 +70,7 @@ class Blanks:
                 f'The text ("{text}") must have either {MASK_TEXT} blanks or one {GMASK_TEXT} at its end. '
                 f'For example --text "Paris is the {MASK_TEXT} of France" or --text "Once upon a time {GMASK_TEXT}".'
             )
-        if has_gmask and not (
-            text.rstrip().endswith(GMASK_TEXT) and text.count(GMASK_TEXT) == 1
-        ):
+        if has_gmask and not (text.rstrip().endswith(GMASK_TEXT) and text.count(GMASK_TEXT) == 1):
             raise DataError(
                 f"{GMASK_TEXT} continues a text, so it may stand only once, at the end."
             )

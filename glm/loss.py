@@ -14,7 +14,7 @@ from torch import Tensor
 
 from glm.tensor_parallel import token_losses
 
-# (targets (batch, seq), loss_mask (batch, seq), row_weights (batch,), objectives (batch,))
+# Targets and loss mask, (batch, seq) each; row weights and objectives, (batch,) each.
 Labels = tuple[Tensor, Tensor, Tensor, Tensor]
 
 NUM_OBJECTIVES = 3

@@ -18,7 +18,9 @@ from torch import Tensor, nn
 from glm.counter_random import key_of, normal_
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # it advises Transformer Engine and Apex, which are optional here
+    warnings.simplefilter(
+        "ignore"
+    )  # it advises Transformer Engine and Apex, which are optional here
     from megatron.core import ModelParallelConfig, parallel_state
     from megatron.core.tensor_parallel import (
         ColumnParallelLinear,
@@ -27,7 +29,9 @@ with warnings.catch_warnings():
         set_tensor_model_parallel_attributes,
         vocab_parallel_cross_entropy,
     )
-    from megatron.core.tensor_parallel.layers import linear_with_grad_accumulation_and_async_allreduce
+    from megatron.core.tensor_parallel.layers import (
+        linear_with_grad_accumulation_and_async_allreduce,
+    )
 
 
 def ensure_initialised() -> None:
@@ -84,9 +88,11 @@ class ColumnLinear(nn.Module):
             gather_output=False,
             tp_group=_group(),
         )
+        assert layer.weight is not None, "it was asked to allocate one"
         _claim(layer.weight, 0)
         # Keep Megatron's layer out of the parameter names: they are part of the checkpoint format.
-        self.weight, self.bias = layer.weight, layer.bias
+        self.weight: nn.Parameter = layer.weight
+        self.bias = layer.bias
         object.__setattr__(self, "_layer", layer)
         first = tp_rank() * layer.output_size_per_partition
         _fill_rows(self.weight, row_stds, key_of(seed, f"{name}.weight"), first)
@@ -188,7 +194,7 @@ def _linear(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     )
 
 
-def _group() -> dist.ProcessGroup:
+def _group() -> Any:
     return parallel_state.get_tensor_model_parallel_group()
 
 

@@ -18,11 +18,12 @@ from data_pipeline.batch import Batch, collate
 from data_pipeline.dataset import GLMDataset
 from data_pipeline.sampler import drawn_index, micro_batch_indices
 from glm.layout import pack_layout
+from glm.loss import Labels
 from train.plan import StepPlan, TrainingPlan
 from train.topology import Topology
 
 # (tokens, layout) for the first stage, (targets, loss_mask, row_weights, objectives) for the last.
-MicroBatch = tuple[tuple[torch.Tensor, ...], tuple[torch.Tensor, ...]]
+MicroBatch = tuple[tuple[torch.Tensor, torch.Tensor], Labels]
 
 STEPS_AHEAD = 2
 

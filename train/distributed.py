@@ -9,6 +9,7 @@ import contextlib
 import datetime
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import deepspeed
 import deepspeed.comm.comm
@@ -92,9 +93,7 @@ def distributed_session(
 
 def deepspeed_grid(topology: Topology) -> PipeModelDataParallelTopology:
     """Build DeepSpeed's description of the same grid."""
-    return PipeModelDataParallelTopology(
-        num_pp=topology.pp, num_mp=topology.tp, num_dp=topology.dp
-    )
+    return PipeModelDataParallelTopology(num_pp=topology.pp, num_mp=topology.tp, num_dp=topology.dp)
 
 
 def _start_torch(world: World, device: torch.device) -> None:
@@ -105,9 +104,7 @@ def _start_torch(world: World, device: torch.device) -> None:
         )
         return
     try:
-        dist.init_process_group(
-            backend, rank=world.rank, world_size=world.size, timeout=TIMEOUT
-        )
+        dist.init_process_group(backend, rank=world.rank, world_size=world.size, timeout=TIMEOUT)
     except (RuntimeError, ValueError) as error:
         raise DistributedError(f"[rank {world.rank}] the ranks could not meet: {error}") from error
 
@@ -115,7 +112,7 @@ def _start_torch(world: World, device: torch.device) -> None:
 def _start_deepspeed(device: torch.device) -> None:
     if device.type == "cpu":
         # DeepSpeed 0.19 compiles a shared-memory kernel here and crashes without a compiler; gloo needs none.
-        vars(deepspeed.ops)["__compatible_ops__"] = {}
+        deepspeed.ops.__dict__["__compatible_ops__"] = {}
     backend = "nccl" if device.type == "cuda" else "gloo"
     deepspeed.init_distributed(backend, auto_mpi_discovery=False, verbose=False)
 
@@ -137,7 +134,7 @@ def _check_agreement(topology: Topology) -> None:
         )
 
 
-def _control_group(device: torch.device) -> dist.ProcessGroup:
+def _control_group(device: torch.device) -> Any:
     if device.type == "cpu":
         group = dist.group.WORLD
         assert group is not None
@@ -145,7 +142,7 @@ def _control_group(device: torch.device) -> dist.ProcessGroup:
     return dist.new_group(backend="gloo", timeout=TIMEOUT)
 
 
-def _replica_group(topology: Topology, device: torch.device) -> dist.ProcessGroup:
+def _replica_group(topology: Topology, device: torch.device) -> Any:
     if device.type == "cpu":
         return parallel_state.get_data_parallel_group()
     own = None

@@ -17,8 +17,7 @@ from data_pipeline.unigram import best_unigram_loss, count_targets, most_frequen
 from glm.load import load_model
 from train.metrics import OBJECTIVE_NAMES
 from train.run_folder import RunFolder, replace_file
-from train.showcase import examples, held_out_sentences, hide_one_token, score_blanks
-from train.showcase import NUM_SENTENCES
+from train.showcase import NUM_SENTENCES, examples, held_out_sentences, hide_one_token, score_blanks
 
 # Rows that the most frequent tokens are counted in at most.
 _COUNTED_ROWS = 2000
@@ -46,7 +45,8 @@ def show_what_was_learnt(
     """
     vocab_size = derive.padded_vocab_size(config.model)
     counted = count_targets(
-        (training[index] for index in range(min(_COUNTED_ROWS, training.rows_per_epoch))), vocab_size
+        (training[index] for index in range(min(_COUNTED_ROWS, training.rows_per_epoch))),
+        vocab_size,
     )
     held_out = count_targets((validation[i] for i in range(config.eval.num_samples)), vocab_size)
     last = json.loads(folder.metrics.read_text().splitlines()[-1])
@@ -62,7 +62,9 @@ def show_what_was_learnt(
         summary[f"unigram_loss_{name}"] = baseline
         label = {"mask": "[MASK] short blanks", "gmask": "[gMASK] long blanks"}[name]
         say(f"  {label:<30} {float(loss):7.3f}   {baseline:7.3f}")
-    if derive.parameters(config.model) <= _LARGEST_SHOWN and math.isfinite(float(last["train/loss"])):
+    if derive.parameters(config.model) <= _LARGEST_SHOWN and math.isfinite(
+        float(last["train/loss"])
+    ):
         _show_blanks(config, folder, corpora, counted, say, summary)
     replace_file(folder.path / "summary.json", json.dumps(summary, indent=1) + "\n")
     say(f"\nThe run is in {folder.path}:")

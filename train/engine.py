@@ -13,9 +13,9 @@ import io
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import deepspeed
-import torch
 from deepspeed.pipe import LayerSpec, PipelineModule, TiedLayerSpec
 
 from configs import derive
@@ -75,12 +75,14 @@ class Engine:
         self._sums = ObjectiveSums()
         self.module = build_pipeline(config, session, GLMLoss(self._sums))
         with quiet():
-            self.deepspeed, *_ = deepspeed.initialize(
+            engine: Any
+            engine, *_ = deepspeed.initialize(
                 model=self.module,
                 optimizer=build_optimizer(self.module, config.optim, session.device.type),
                 config=deepspeed_config(config, session.topology.dp),
             )
-        self._optimizer = self.deepspeed.optimizer
+        self.deepspeed = engine
+        self._optimizer: Any = engine.optimizer
         self.optimizer_state = OptimizerState(
             self.deepspeed, self.module, config.model.num_layers, session.topology
         )

@@ -35,11 +35,9 @@ def evaluate(path: Path, overrides: list[str]) -> dict[str, float | None]:
     Raises:
         UserError: the checkpoint, an override or the data cannot be used.
     """
-    import torch
-
     checkpoint = find_checkpoint(path)
     config = apply_overrides(from_yaml(read_manifest(checkpoint).config), overrides)
-    corpora = ensure_prepared(config.data, config.model.vocab_size, sys.stderr.write)
+    corpora = ensure_prepared(config.data, config.model.vocab_size, _say)
     special = load_tokenizer(corpora.tokenizer).special
     dataset = GLMDataset(
         [Source(shard.name, open_stream(shard.prefix), shard.weight) for shard in corpora.valid],
@@ -62,6 +60,10 @@ def evaluate(path: Path, overrides: list[str]) -> dict[str, float | None]:
             (tokens, layout), labels = to_micro_batch(batch, weights)
             loss(model(tokens, layout), labels)
     return loss_metrics("valid", sums)
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(text + "\n")
 
 
 def cli(arguments: list[str] | None = None) -> int:

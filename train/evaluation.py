@@ -62,4 +62,6 @@ def _micro_batches(
         )
         batch = collate([dataset[int(index) % num_samples] for index in indices])
         weights = row_weights(batch, LossWeighting.row, 0.0)
-        yield to_micro_batch(batch, np.where(indices < num_samples, weights, 0.0).astype(np.float32))
+        yield to_micro_batch(
+            batch, np.where(indices < num_samples, weights, 0.0).astype(np.float32)
+        )

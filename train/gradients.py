@@ -39,7 +39,7 @@ def _sharded(optimizer: Any, weight: torch.nn.Parameter) -> float:
     The partition is a list of tensors (per parameter, padding between them, or one compact buffer), so it is walked
     by flat offset rather than by parameter.
     """
-    mapping = weight._hp_mapping
+    mapping: Any = vars(weight)["_hp_mapping"]
     if mapping is None:  # this replica's shard holds nothing of it
         return 0.0
     address = mapping.hp_fragment_address

@@ -175,7 +175,9 @@ class Trainer:
         if self.session.topology.rank != 0:
             return
         if folder is None:
-            self.trackers.say(f"The checkpoint was not written: {self.saver.last_error}. Training goes on.")
+            self.trackers.say(
+                f"The checkpoint was not written: {self.saver.last_error}. Training goes on."
+            )
             self.folder.event("error", message=str(self.saver.last_error))
         else:
             self.folder.event(

@@ -26,7 +26,13 @@ from configs.load import describe_key, help_text, load_config, to_yaml
 from train.world import World, die_with_parent, prepare_environment
 
 # What gloo and NCCL say when the other side is gone.
-_PEER_SIGNS = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "NCCL", "gloo")
+_PEER_SIGNS = (
+    "Connection closed by peer",
+    "Connection reset by peer",
+    "Broken pipe",
+    "NCCL",
+    "gloo",
+)
 
 
 def cli(arguments: list[str] | None = None) -> int:

@@ -36,7 +36,9 @@ class Chart:
 CHARTS = (
     Chart("Training loss (nats per token)", ("train/loss", "train/loss_mask", "train/loss_gmask")),
     Chart(
-        "Held-out loss (nats per token)", ("valid/loss", "valid/loss_mask", "valid/loss_gmask"), True
+        "Held-out loss (nats per token)",
+        ("valid/loss", "valid/loss_mask", "valid/loss_gmask"),
+        True,
     ),
     Chart("Learning rate", ("optim/lr",)),
     Chart("Gradient norm before clipping", ("optim/grad_norm", "optim/grad_norm_embedding")),
@@ -149,9 +151,13 @@ def _chart(chart: Chart, lines: Sequence[dict[str, Any]]) -> str:
     for colour, (key, curve) in zip(_COLOURS, curves.items(), strict=False):
         places = [place(x, y) for x, y in curve]
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
-        drawn.append(f'<polyline fill="none" stroke="{colour}" stroke-width="1.6" points="{path}"/>')
+        drawn.append(
+            f'<polyline fill="none" stroke="{colour}" stroke-width="1.6" points="{path}"/>'
+        )
         if chart.is_marked:
-            drawn += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>' for x, y in places]
+            drawn += [
+                f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>' for x, y in places
+            ]
         legend.append(
             f'<span class="key"><span class="dot" style="background:{colour}"></span>{key}</span>'
         )
@@ -217,7 +223,9 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def cli(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
-    parser = argparse.ArgumentParser(prog="python -m train.report", description="A run's curves as one page.")
+    parser = argparse.ArgumentParser(
+        prog="python -m train.report", description="A run's curves as one page."
+    )
     parser.add_argument("run", type=Path, help="run folder")
     parser.add_argument("--output", type=Path, help="default: report.html in the run folder")
     options = parser.parse_args(arguments)

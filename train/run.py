@@ -125,9 +125,7 @@ class _Life:
         # torchrun would start the ranks again on any code but 0; status.json tells the truth.
         return EXIT_DONE if world.launcher == "torchrun" else EXIT_STOPPED
 
-    def _train(
-        self, session: Session, stored: Config | None
-    ) -> tuple[Progress, bool, Trackers]:
+    def _train(self, session: Session, stored: Config | None) -> tuple[Progress, bool, Trackers]:
         config, folder, world = self._config, self._folder, self._world
         say = Trackers([self._console()] if world.is_main else [])
         checkpoint = start.choose_checkpoint(folder, config, session, say)
@@ -144,7 +142,9 @@ class _Life:
         wandb_id = self._record(progress, changes, checkpoint) if world.is_main else None
         trackers = self._trackers(progress, wandb_id, say) if world.is_main else Trackers([])
         trackers.say(
-            startup_report(config, session.topology, self._device, self._training, self.precision_reason)
+            startup_report(
+                config, session.topology, self._device, self._training, self.precision_reason
+            )
         )
         for line in (self.hint, *changes):
             if line:

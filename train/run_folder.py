@@ -120,7 +120,9 @@ def _source(threads: int) -> str:
         f"commit {_git('rev-parse', 'HEAD') or 'unknown (not a git checkout)'}",
     ]
     difference = _git("diff", "HEAD")
-    return "\n".join(lines) + "\n" + (f"\nuncommitted changes:\n{difference}\n" if difference else "")
+    return (
+        "\n".join(lines) + "\n" + (f"\nuncommitted changes:\n{difference}\n" if difference else "")
+    )
 
 
 def _version(package: str) -> str:
@@ -134,7 +136,11 @@ def _git(*arguments: str) -> str:
     folder = Path(sys.modules["configs"].__path__[0]).parent
     try:
         done = subprocess.run(
-            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=20, check=True
+            ["git", "-C", str(folder), *arguments],
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=True,
         )
     except (OSError, subprocess.SubprocessError):
         return ""

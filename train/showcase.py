@@ -66,9 +66,7 @@ def held_out_sentences(
     return [sentences[place] for place in order[:count]]
 
 
-def hide_one_token(
-    sentences: list[list[int]], mask_token_id: int, seed: int
-) -> SingleTokenBlanks:
+def hide_one_token(sentences: list[list[int]], mask_token_id: int, seed: int) -> SingleTokenBlanks:
     """Hide one uniformly chosen token of every sentence."""
     rows, answers = [], []
     for index, tokens in enumerate(sentences):
@@ -104,7 +102,9 @@ def examples(
             length = 1 + index % 2
             start = int(rng_for(seed, "examples", index).integers(1, len(tokens) - length))
             before, hidden, after = np.split(np.asarray(tokens), [start, start + length])
-            prompt = tokenizer.decode(before.tolist()) + MASK_TEXT + tokenizer.decode(after.tolist())
+            prompt = (
+                tokenizer.decode(before.tolist()) + MASK_TEXT + tokenizer.decode(after.tolist())
+            )
         else:
             before, hidden = np.split(np.asarray(tokens), [len(tokens) // 2])
             prompt = tokenizer.decode(before.tolist()) + GMASK_TEXT

@@ -109,7 +109,9 @@ def check_data(manifest: Manifest, dataset: GLMDataset, config: Config) -> str |
     changed = [key for key in now if now[key] != before.get(key)]
     if not changed:
         return None
-    details = "; ".join(f"{key}: {_short(before.get(key))} -> {_short(now[key])}" for key in changed)
+    details = "; ".join(
+        f"{key}: {_short(before.get(key))} -> {_short(now[key])}" for key in changed
+    )
     if not config.data.accept_changed:
         raise DataChangedError(
             f"The data are not those of the checkpoint ({details}). The samples to come would be others. Restore them, "

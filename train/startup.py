@@ -45,7 +45,8 @@ def startup_report(
             f"{optim.total_samples * model.seq_length:,} tokens"
         ),
         "data": ", ".join(
-            f"{source['name']} {source['tokens']:,} tokens" for source in dataset.describe()["sources"]
+            f"{source['name']} {source['tokens']:,} tokens"
+            for source in dataset.describe()["sources"]
         ),
         "folder": derive.run_dir(config),
     }

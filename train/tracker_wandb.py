@@ -37,7 +37,7 @@ def run_id(folder: Path, stored: str | None) -> str:
 
 
 def resolve_mode(wandb: Wandb) -> str:
-    """online or offline; `auto` is online if there is a key.
+    """Online or offline; `auto` is online if there is a key.
 
     Raises:
         RunFolderError: online was asked for, but there is no key.

@@ -165,7 +165,9 @@ class ConsoleTracker:
             )
             self._bar.start()
             self._bar.add_task("", total=self._total, completed=line["samples_seen"])
-        description = f"loss {line['train/loss']:.3f}  {line['speed/tokens_per_second']:,.0f} tokens/s"
+        description = (
+            f"loss {line['train/loss']:.3f}  {line['speed/tokens_per_second']:,.0f} tokens/s"
+        )
         if line["valid/loss"] is not None:
             self._bar.console.print(step_text(line), markup=False, highlight=False, soft_wrap=True)
         task = self._bar.task_ids[0]

@@ -189,7 +189,7 @@ class OptimizerState:
                 is_writer = is_writer and self._topology.dp_rank == 0
                 yield _Owned(name, shard, 0, states, None, is_writer)
                 continue
-            mapping = parameter._hp_mapping
+            mapping: Any = vars(parameter)["_hp_mapping"]
             if mapping is None:  # another replica owns all of it
                 continue
             flat = self._adam.param_groups[mapping.param_group_index]["params"][0]

@@ -49,9 +49,7 @@ def layout_of(*rows: list[Piece]) -> Tensor:
         contexts.append(context)
     ids = torch.tensor(segments)
     zeros = torch.zeros_like(ids)
-    return pack_layout(
-        ids, torch.tensor(contexts), zeros, zeros, zeros, torch.arange(len(rows))
-    )
+    return pack_layout(ids, torch.tensor(contexts), zeros, zeros, zeros, torch.arange(len(rows)))
 
 
 def naive(q: Tensor, k: Tensor, v: Tensor, row: list[Piece]) -> Tensor:

@@ -15,7 +15,7 @@ from glm.embedding import ScaleGradient
 from glm.layout import may_attend, pack_layout
 from glm.loss import GLMLoss, ObjectiveSums
 from glm.mlp import GeGLU
-from glm.rotary import rotate, rotary_tables
+from glm.rotary import rotary_tables, rotate
 from glm.tensor_parallel import ensure_initialised
 
 

@@ -32,8 +32,14 @@ def command(folder: Path, *overrides: str) -> tuple[str, ...]:
     """Overrides of a small run below `folder`, on a corpus that is made there."""
     corpus = folder / "corpus.txt"
     if not corpus.exists():
-        lines = [f"{i} times {j} is {i * j}, and {j} times {i} is {j * i} too.\n" for i in range(40) for j in range(40)]
-        corpus.write_text("".join(line + ("\n" if n % 40 == 39 else "") for n, line in enumerate(lines)))
+        lines = [
+            f"{i} times {j} is {i * j}, and {j} times {i} is {j * i} too.\n"
+            for i in range(40)
+            for j in range(40)
+        ]
+        corpus.write_text(
+            "".join(line + ("\n" if n % 40 == 39 else "") for n, line in enumerate(lines))
+        )
     return (*TINY, f"data.paths={corpus}", f"data.cache_dir={folder / 'cache'}", *overrides)
 
 

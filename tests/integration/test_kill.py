@@ -77,7 +77,14 @@ def test_a_killed_launcher_takes_its_ranks_along_and_the_run_goes_on(tmp_path: P
     overrides = command(tmp_path, *OVERRIDES, "parallel.tp=2", "parallel.pp=2")
     assert live(4, (*overrides, f"run.dir={tmp_path / 'whole'}")) == [0] * 4
     run = tmp_path / "launched"
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "4"]
+    torchrun = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "4",
+    ]
     launched = [*torchrun, "-m", "train", *overrides, f"run.dir={run}"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     for variable in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "LOCAL_RANK"):

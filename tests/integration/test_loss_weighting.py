@@ -1,6 +1,6 @@
 """A global batch has one loss and one gradient, however it is cut into micro-batches and replicas."""
 
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -48,7 +48,7 @@ def one_step(rank: int, world_size: int, overrides: tuple[str, ...]) -> dict[str
     return held
 
 
-@lru_cache(maxsize=None)
+@cache
 def outcome(weighting: str, micro_batch_size: int, dp: int) -> tuple[float, dict[str, np.ndarray]]:
     overrides = (
         *OVERRIDES,

@@ -1,6 +1,6 @@
 """The same training on every layout: losses, gradient norms and parameters agree with one process."""
 
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -139,7 +139,7 @@ def assemble(results: list[dict[str, Any]]) -> dict[str, np.ndarray]:
     return whole
 
 
-@lru_cache(maxsize=None)
+@cache
 def one_process(variant: str) -> dict[str, Any]:
     return run_distributed(train_steps, 1, OVERRIDES + VARIANTS[variant])[0]
 

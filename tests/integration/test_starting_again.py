@@ -74,7 +74,8 @@ def test_a_copied_run_folder_continues_elsewhere(finished: Path, tmp_path: Path)
     text = "".join(
         path.read_text(errors="replace")
         for path in (tmp_path / "moved").rglob("*")
-        if path.suffix in (".json", ".jsonl", ".txt") and path.name not in ("overrides.txt", "log.txt")
+        if path.suffix in (".json", ".jsonl", ".txt")
+        and path.name not in ("overrides.txt", "log.txt")
     )
     assert str(finished / "run") not in text
     overrides = command(finished, f"run.dir={tmp_path / 'moved'}", "optim.total_samples=128")
@@ -84,7 +85,9 @@ def test_a_copied_run_folder_continues_elsewhere(finished: Path, tmp_path: Path)
 
 def test_a_folder_of_another_model_is_refused(finished: Path) -> None:
     overrides = command(finished, f"run.dir={finished / 'run'}", "model.hidden_size=64")
-    refused(train(*overrides), "another model", "model.hidden_size is 32 there and 64 now", "run.name=")
+    refused(
+        train(*overrides), "another model", "model.hidden_size is 32 there and 64 now", "run.name="
+    )
 
 
 def test_never_resuming_is_refused_and_deletes_nothing(finished: Path) -> None:
@@ -117,19 +120,27 @@ def test_a_skip_range_in_the_past_is_refused_and_one_ahead_moves_only_the_data(
 ) -> None:
     overrides = command(finished, f"run.dir={tmp_path / 'run'}")
     assert live(1, (*overrides, "run.stop_after_samples=40")) == [75]
-    refused(train(*overrides, "data.skip_samples=[[30,50]]"), "begins before the current position", "40")
+    refused(
+        train(*overrides, "data.skip_samples=[[30,50]]"), "begins before the current position", "40"
+    )
     assert live(1, (*overrides, "data.skip_samples=[[48,64]]")) == [0]
     last = metrics(tmp_path / "run")[-1]
     assert (last["samples_seen"], last["data/samples_drawn"]) == (96, 112)
 
 
 def test_two_unknown_keys_are_reported_at_once() -> None:
-    refused(train("optim.lerning_rate=1", "model.num_layer=4"), "optim.lerning_rate", "model.num_layers")
+    refused(
+        train("optim.lerning_rate=1", "model.num_layer=4"), "optim.lerning_rate", "model.num_layers"
+    )
 
 
 def test_sizes_that_do_not_divide_are_refused() -> None:
     refused(train("parallel.tp=3"), "parallel.tp (3) must divide model.num_heads")
-    ramp = ("optim.batch_ramp.start=4", "optim.batch_ramp.increment=4", "optim.batch_ramp.samples=100")
+    ramp = (
+        "optim.batch_ramp.start=4",
+        "optim.batch_ramp.increment=4",
+        "optim.batch_ramp.samples=100",
+    )
     refused(
         train(*ramp, "optim.global_batch_size=32", "optim.micro_batch_size=8"),
         "must be a multiple of optim.micro_batch_size (8)",
@@ -154,6 +165,8 @@ def test_a_corpus_that_cannot_be_read_is_refused(
     if content is not None:
         corpus.write_bytes(content)
     outcome = train(
-        f"data.paths={corpus}", f"run.dir={tmp_path / 'run'}", f"data.cache_dir={tmp_path / 'cache'}"
+        f"data.paths={corpus}",
+        f"run.dir={tmp_path / 'run'}",
+        f"data.cache_dir={tmp_path / 'cache'}",
     )
     refused(outcome, "bad.jsonl", *words)

@@ -38,7 +38,12 @@ def test_the_warm_up_of_the_published_run_ends_at_step_2318() -> None:
 
 
 def test_cosine_wsd_and_constant_by_hand() -> None:
-    base = ["optim.total_samples=1000", "optim.lr=1.0", "optim.min_lr=0.2", "optim.warmup_samples=100"]
+    base = [
+        "optim.total_samples=1000",
+        "optim.lr=1.0",
+        "optim.min_lr=0.2",
+        "optim.warmup_samples=100",
+    ]
 
     def rates(*overrides: str) -> list[float]:
         optim = load_config([*base, *overrides]).optim

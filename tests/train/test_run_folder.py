@@ -25,7 +25,9 @@ def hold(path: Path, ready: multiprocessing.Queue) -> None:
         signal.pause()
 
 
-def test_a_second_process_is_told_who_holds_the_run_and_a_killed_one_lets_go(tmp_path: Path) -> None:
+def test_a_second_process_is_told_who_holds_the_run_and_a_killed_one_lets_go(
+    tmp_path: Path,
+) -> None:
     folder = RunFolder(tmp_path)
     folder.create()
     context = multiprocessing.get_context("spawn")
@@ -95,7 +97,10 @@ def test_a_gap_is_a_bug(tmp_path: Path) -> None:
 
 
 def test_a_stop_is_asked_for_by_file_or_signal(tmp_path: Path) -> None:
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)}
+    before = {
+        number: signal.getsignal(number)
+        for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+    }
     try:
         stop = StopSignal(tmp_path / "stop").install()
         assert stop.reason is None
