@@ -177,8 +177,8 @@ def min_lr(optim: OptimConfig) -> float:
 
 
 def warmup_samples(optim: OptimConfig) -> int:
-    """Length of the linear warm-up: 1 % of the run unless set."""
-    return optim.total_samples // 100 if optim.warmup_samples is None else optim.warmup_samples
+    """Length of the linear warm-up: a tenth of the run unless set."""
+    return optim.total_samples // 10 if optim.warmup_samples is None else optim.warmup_samples
 
 
 def decay_samples(optim: OptimConfig) -> int:

@@ -173,7 +173,7 @@ class OptimConfig:
     min_lr: float | None = None
     """Final learning rate; default lr / 10."""
     warmup_samples: int | None = None
-    """Linear warm-up from 0, in samples; default 1 % of total_samples."""
+    """Linear warm-up from 0, in samples; default a tenth of total_samples."""
     decay_samples: int | None = None
     """Samples seen when the learning rate reaches min_lr, constant after; default total_samples."""
     wsd_decay_samples: int | None = None
@@ -214,7 +214,7 @@ class EvalConfig:
 
     every_samples: int | None = None
     """Interval in samples; default a quarter of total_samples. The end of the run is always evaluated."""
-    num_samples: int = 64
+    num_samples: int = 128
     """Validation rows per evaluation, the same ones each time."""
 
 

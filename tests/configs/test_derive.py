@@ -200,7 +200,7 @@ def test_derived_ramps_fit_wherever_their_first_and_full_batch_do(
 def test_schedules_follow_the_length_of_the_run() -> None:
     optim = OptimConfig(lr=2e-3, total_samples=5000)
     assert derive.min_lr(optim) == 2e-4
-    assert derive.warmup_samples(optim) == 50
+    assert derive.warmup_samples(optim) == 500
     assert derive.decay_samples(optim) == 5000
     assert derive.wsd_decay_samples(optim) == 500
     optim = OptimConfig(min_lr=0.0, warmup_samples=0, decay_samples=4000, wsd_decay_samples=0)

@@ -136,7 +136,7 @@ CASES = [
     (
         "optim.schedule=wsd optim.wsd_decay_samples=4090",
         "optim.wsd_decay_samples (4090) must lie between 0 and optim.decay_samples (4096) - optim.warmup_samples "
-        "(40). Try optim.wsd_decay_samples=405.",
+        "(409). Try optim.wsd_decay_samples=368.",
     ),
     (
         "stability.embedding_shrink=[]",

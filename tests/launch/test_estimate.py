@@ -68,10 +68,10 @@ def test_a_stage_of_the_head_alone_is_named_so() -> None:
 
 def test_every_schedule_is_put_in_words() -> None:
     assert table("optim.schedule=constant")["learning rate"] == (
-        "0 to 0.001 in 40 samples, then constant"
+        "0 to 0.001 in 409 samples, then constant"
     )
     assert table("optim.schedule=wsd")["learning rate"] == (
-        "0 to 0.001 in 40 samples, then constant, over the last 409 samples linear to 0.0001 at 4,096"
+        "0 to 0.001 in 409 samples, then constant, over the last 409 samples linear to 0.0001 at 4,096"
     )
 
 
