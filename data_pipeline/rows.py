@@ -1,14 +1,15 @@
 """Which stored tokens a row reads: arithmetic on the row's number, no index file.
 
-Rule `fit` divides a stream of N tokens, once per epoch, between the two objectives:
+Rule `fit` divides a stream of N tokens, once per epoch, between the two objectives, evenly interleaved:
 
-    rotated stream  |----- [MASK] rows -----|----------- [gMASK] rows -----------|
-                    offset                                                       offset + N
+    rotated stream  | gMASK | MASK | gMASK | gMASK | MASK | gMASK | ...       | gMASK |
+                    offset                                                            offset + N
 
-The rotation is keyed by the epoch, so slices fall elsewhere each time. A [MASK] row reads at most windows x slice
-tokens, a [gMASK] row at most seq_length - 1; the fewest rows that hold N tokens at the asked share are taken, and the
-tokens are spread evenly over them (there is no stub of a row at the end). So every stored token is used exactly once an
-epoch. A keyed permutation gives the order of the rows.
+so that each objective sees all parts of the text in every epoch, and a small held-out set measures both on the same
+kind of text. The rotation is keyed by the epoch: slices fall elsewhere each time. A [MASK] row reads at most windows x
+slice tokens, a [gMASK] row at most seq_length - 1; the fewest rows that hold N tokens at the asked share are taken, and
+the tokens are spread evenly over them (there is no stub of a row at the end). So every stored token is used exactly
+once an epoch. A keyed permutation gives the order of the rows.
 
 Rule `glm_130b` cuts rows of 2000 tokens (of 2048) at fixed places, as the original run, and drops a shorter last one;
 each row draws its objective.
@@ -54,6 +55,31 @@ class Division:
     def num_rows(self) -> int:
         """Rows per epoch."""
         return self.num_mask_rows + self.num_gmask_rows
+
+    def gmask_rows_before(self, number: int) -> int:
+        """How many of the first `number` rows of the text are [gMASK]: their share, to the nearest row."""
+        rows = self.num_rows
+        return (2 * number * self.num_gmask_rows + rows) // (2 * rows)
+
+    def objective_of(self, number: int) -> Objective:
+        """Objective of a row of the text."""
+        is_gmask = self.gmask_rows_before(number + 1) > self.gmask_rows_before(number)
+        return Objective.GMASK if is_gmask else Objective.MASK
+
+    def nth(self, objective: Objective, index: int) -> int:
+        """Number of the row that is the (index + 1)-th of its objective in the text: undoes `gmask_rows_before`."""
+        rows = self.num_rows * (2 * index + 1)
+        if objective is Objective.GMASK:
+            return -(-rows // (2 * self.num_gmask_rows)) - 1
+        return rows // (2 * self.num_mask_rows)
+
+    def start_of(self, number: int, num_tokens: int) -> int:
+        """First token of a row of the text; that of the row after the last is `num_tokens`."""
+        gmask = self.gmask_rows_before(number)
+        num_gmask_tokens = num_tokens - self.num_mask_tokens
+        return (number - gmask) * self.num_mask_tokens // max(self.num_mask_rows, 1) + (
+            gmask * num_gmask_tokens // max(self.num_gmask_rows, 1)
+        )
 
 
 class RowMap:
@@ -114,47 +140,36 @@ class RowMap:
 
     def _fit_row(self, epoch: int, place: int) -> Row:
         division = self.division
-        if not self._is_validation:
+        if self._is_validation:
+            number = self._validation_number(place)
+        else:
             number = self._permutation(division.num_rows, "rows", epoch)(place)
-        elif self._interleaved(place) is Objective.MASK:
-            within = place - self._gmask_rows_before(place)
-            number = self._permutation(division.num_mask_rows, "valid mask", epoch)(within)
-        else:
-            within = self._gmask_rows_before(place)
-            order = self._permutation(division.num_gmask_rows, "valid gmask", epoch)
-            number = division.num_mask_rows + order(within)
-
-        if number < division.num_mask_rows:
-            objective, first, within = Objective.MASK, 0, number
-            tokens, rows = division.num_mask_tokens, division.num_mask_rows
-        else:
-            objective, first = Objective.GMASK, division.num_mask_tokens
-            within = number - division.num_mask_rows
-            tokens, rows = self._num_tokens - first, division.num_gmask_rows
-        start, stop = within * tokens // rows, (within + 1) * tokens // rows
+        start = division.start_of(number, self._num_tokens)
+        length = division.start_of(number + 1, self._num_tokens) - start
         offset = _rotation(self._seed, self._name, epoch, self._num_tokens)
-        return Row(
-            objective, (offset + first + start) % self._num_tokens, stop - start, epoch, number
+        objective = division.objective_of(number)
+        return Row(objective, (offset + start) % self._num_tokens, length, epoch, number)
+
+    def _validation_number(self, place: int) -> int:
+        """The row at a place of the validation order: its objective by the place, which row of it by permutation."""
+        division = self.division
+        objective, within = division.objective_of(place), division.gmask_rows_before(place)
+        size = division.num_gmask_rows
+        if objective is Objective.MASK:
+            within, size = place - within, division.num_mask_rows
+        return division.nth(
+            objective, self._permutation(size, f"valid {objective.name}", 0)(within)
         )
 
     def _original_row(self, epoch: int, place: int) -> Row:
         number = self._permutation(self.num_rows, "rows", epoch)(place)
         if self._is_validation:
-            objective = self._interleaved(place)
+            objective = self.division.objective_of(place)
         else:
             draw = rng_for(self._seed, "objective", self._name, epoch, number).random()
             objective = Objective.GMASK if draw < self._gmask_share else Objective.MASK
         length = self._original_length
         return Row(objective, number * length, length, epoch, number)
-
-    def _gmask_rows_before(self, place: int) -> int:
-        """How many of the first `place` validation rows are [gMASK]: the share, rounded to the nearest row."""
-        rows = self.num_rows
-        return (2 * place * self.division.num_gmask_rows + rows) // (2 * rows)
-
-    def _interleaved(self, place: int) -> Objective:
-        is_gmask = self._gmask_rows_before(place + 1) > self._gmask_rows_before(place)
-        return Objective.GMASK if is_gmask else Objective.MASK
 
     def _permutation(self, size: int, purpose: str, epoch: int) -> Permutation:
         return _permutation_of(size, self._seed, purpose, self._name, epoch)

@@ -13,20 +13,25 @@ from data_pipeline.objective import Objective
 from data_pipeline.packing import Sample
 
 
-def count_targets(samples: Iterable[Sample], vocab_size: int) -> dict[Objective, np.ndarray]:
-    """Count how often each token is a target, per objective: (vocab_size,) int64 each."""
-    counts: dict[Objective, np.ndarray] = {}
+def target_weights(samples: Iterable[Sample], vocab_size: int) -> dict[Objective, np.ndarray]:
+    """Weigh each token as the held-out loss weighs it when it is a target: every row adds 1 in all.
+
+    Returns:
+        Per objective (vocab_size,) float64.
+    """
+    weights: dict[Objective, np.ndarray] = {}
     for sample in samples:
-        seen = np.bincount(sample.targets[sample.loss_mask], minlength=vocab_size)
-        counts[sample.objective] = counts.get(sample.objective, 0) + seen
-    return counts
+        targets = sample.targets[sample.loss_mask]
+        counts = np.bincount(targets, minlength=vocab_size) / max(len(targets), 1)
+        weights[sample.objective] = weights.get(sample.objective, 0.0) + counts
+    return weights
 
 
 def best_unigram_loss(held_out: np.ndarray) -> float:
     """Entropy of the held-out targets, in nats per token: a lower bound of every unigram model's loss on them.
 
     Args:
-        held_out: (vocab,) counts in the held-out rows; nan if all are 0.
+        held_out: (vocab,) counts or weights in the held-out rows; nan if all are 0.
     """
     total = held_out.sum()
     if not total:
@@ -35,24 +40,8 @@ def best_unigram_loss(held_out: np.ndarray) -> float:
     return float(-(shares * np.log(shares)).sum())
 
 
-def unigram_loss(fitted_on: np.ndarray, held_out: np.ndarray) -> float:
-    """Cross-entropy of held-out targets under add-one smoothed training frequencies, in nats per token.
-
-    Args:
-        fitted_on: (vocab,) counts in training.
-        held_out: (vocab,) counts in the held-out rows; nan if all are 0.
-    """
-    total = held_out.sum()
-    if not total:
-        return float("nan")
-    log_probabilities = np.log(fitted_on + 1.0) - np.log(fitted_on.sum() + len(fitted_on))
-    return float(-(held_out * log_probabilities).sum() / total)
-
-
-def most_frequent(
-    counts: Iterable[np.ndarray], number: int, excluded: Iterable[int] = ()
-) -> list[int]:
-    """The tokens with the largest summed counts, special ones left out; the smaller id wins a tie."""
-    total = np.sum(list(counts), axis=0)
-    total[list(excluded)] = -1
-    return [int(token) for token in np.argsort(-total, kind="stable")[:number]]
+def most_frequent(tokens: np.ndarray, number: int, excluded: Iterable[int] = ()) -> list[int]:
+    """The most frequent of `tokens`, special ones left out; the smaller id wins a tie."""
+    counts = np.bincount(tokens)
+    counts[[token for token in excluded if token < len(counts)]] = -1
+    return [int(token) for token in np.argsort(-counts, kind="stable")[:number]]

@@ -4,8 +4,6 @@ import json
 import math
 from collections.abc import Callable
 
-import numpy as np
-
 from configs import derive
 from configs.schema import Config
 from data_pipeline.corpus import Corpora
@@ -13,14 +11,21 @@ from data_pipeline.dataset import GLMDataset
 from data_pipeline.objective import Objective
 from data_pipeline.shards import open_stream
 from data_pipeline.tokenizer import load_tokenizer
-from data_pipeline.unigram import best_unigram_loss, count_targets, most_frequent
+from data_pipeline.unigram import best_unigram_loss, most_frequent, target_weights
 from glm.load import load_model
 from train.metrics import OBJECTIVE_NAMES
 from train.run_folder import RunFolder, replace_file
-from train.showcase import NUM_SENTENCES, examples, held_out_sentences, hide_one_token, score_blanks
+from train.showcase import (
+    NUM_SENTENCES,
+    TOP,
+    examples,
+    held_out_sentences,
+    hide_one_token,
+    score_blanks,
+)
 
-# Rows that the most frequent tokens are counted in at most.
-_COUNTED_ROWS = 2000
+# Training tokens that the most frequent are counted in at most.
+_COUNTED_TOKENS = 1_000_000
 # A larger model is not loaded into one process's memory unasked.
 _LARGEST_SHOWN = 1_000_000_000
 
@@ -28,7 +33,6 @@ _LARGEST_SHOWN = 1_000_000_000
 def show_what_was_learnt(
     config: Config,
     folder: RunFolder,
-    training: GLMDataset,
     validation: GLMDataset,
     corpora: Corpora,
     say: Callable[[str], None],
@@ -38,17 +42,12 @@ def show_what_was_learnt(
     Args:
         config: of the run.
         folder: finished run.
-        training: the most frequent tokens are those of its targets.
         validation: the rows of the held-out loss.
-        corpora: where held-out text lies.
+        corpora: where training and held-out text lie.
         say: prints a line.
     """
     vocab_size = derive.padded_vocab_size(config.model)
-    counted = count_targets(
-        (training[index] for index in range(min(_COUNTED_ROWS, training.rows_per_epoch))),
-        vocab_size,
-    )
-    held_out = count_targets((validation[i] for i in range(config.eval.num_samples)), vocab_size)
+    held_out = target_weights((validation[i] for i in range(config.eval.num_samples)), vocab_size)
     last = json.loads(folder.metrics.read_text().splitlines()[-1])
     summary: dict[str, object] = {"samples_seen": last["samples_seen"]}
     say("\nHeld-out loss (nats per token)     model   best unigram model")
@@ -65,7 +64,7 @@ def show_what_was_learnt(
     if derive.parameters(config.model) <= _LARGEST_SHOWN and math.isfinite(
         float(last["train/loss"])
     ):
-        _show_blanks(config, folder, corpora, counted, say, summary)
+        _show_blanks(config, folder, corpora, say, summary)
     replace_file(folder.path / "summary.json", json.dumps(summary, indent=1) + "\n")
     say(f"\nThe run is in {folder.path}:")
     say(f"  curves       python -m train.report {folder.path}")
@@ -77,7 +76,6 @@ def _show_blanks(
     config: Config,
     folder: RunFolder,
     corpora: Corpora,
-    counted: dict[Objective, np.ndarray],
     say: Callable[[str], None],
     summary: dict[str, object],
 ) -> None:
@@ -87,7 +85,12 @@ def _show_blanks(
     sentences = held_out_sentences(stream, tokenizer, NUM_SENTENCES, config.seed)
     if not sentences:
         return
-    frequent = most_frequent(counted.values(), 5, tokenizer.special.to_dict().values())
+    training = open_stream(corpora.train[0].prefix)
+    frequent = most_frequent(
+        training.read(0, min(len(training), _COUNTED_TOKENS)),
+        TOP,
+        tokenizer.special.to_dict().values(),
+    )
     blanks = hide_one_token(sentences, tokenizer.special.mask, config.seed)
     score = score_blanks(model, tokenizer, blanks, frequent)
     summary["top5_model"], summary["top5_most_frequent"] = score.model, score.most_frequent

@@ -254,7 +254,7 @@ class _Life:
         folder.event("done", samples_seen=progress.samples_seen)
         try:
             show_what_was_learnt(
-                self._config, folder, self._training, self._validation, self._corpora, trackers.say
+                self._config, folder, self._validation, self._corpora, trackers.say
             )
         except UserError as error:
             trackers.say(str(error))

@@ -11,7 +11,7 @@ from configs.derive import slice_length
 from configs.errors import DataError
 from configs.schema import ObjectiveConfig, SliceRule
 from data_pipeline.objective import Objective
-from data_pipeline.rows import MIN_ROWS, Row, RowMap
+from data_pipeline.rows import MIN_ROWS, Division, Row, RowMap
 
 SHARES = st.sampled_from([0.0, 0.3, 0.5, 0.7, 0.95, 1.0])
 
@@ -141,3 +141,28 @@ def test_validation_rows_are_all_different_and_the_same_in_every_pass(rule: Slic
     first, second = epoch_of(rows, 0), epoch_of(rows, 1)
     assert first == second
     assert len({row.number for row in first}) == rows.num_rows
+
+
+@given(st.integers(0, 200), st.integers(0, 200))
+def test_rows_of_an_objective_are_found_by_their_rank(num_mask: int, num_gmask: int):
+    division = Division(num_mask, num_gmask, 0)
+    ranks = {Objective.MASK: 0, Objective.GMASK: 0}
+    for number in range(division.num_rows):
+        objective = division.objective_of(number)
+        assert division.nth(objective, ranks[objective]) == number
+        ranks[objective] += 1
+    assert ranks == {Objective.MASK: num_mask, Objective.GMASK: num_gmask}
+
+
+@pytest.mark.parametrize("is_validation", [False, True])
+def test_each_objective_reads_every_part_of_the_text(is_validation: bool):
+    num_tokens, parts = 10**5, 10
+    rows = RowMap("text", num_tokens, 512, ObjectiveConfig(), 1, is_validation)
+    read = {objective: np.zeros(parts) for objective in Objective}
+    for row in epoch_of(rows, 0):
+        places = np.arange(row.start, row.start + row.length) % num_tokens
+        read[row.objective] += np.bincount(places * parts // num_tokens, minlength=parts)
+    # A part of 10,000 tokens holds its share of each objective, to a row at either end.
+    share = rows.division.num_mask_tokens / parts
+    assert np.abs(read[Objective.MASK] - share).max() <= 2 * 456
+    assert np.abs(read[Objective.GMASK] - (num_tokens / parts - share)).max() <= 2 * 511
