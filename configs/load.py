@@ -6,7 +6,7 @@ used: it reports one error at a time, advises `+key`, and makes folders.
 """
 
 import difflib
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from enum import Enum
 from importlib import resources
 from typing import Any, cast, get_args, get_origin, get_type_hints
@@ -78,6 +78,11 @@ def apply_overrides(config: Config, overrides: list[str]) -> Config:
 def to_yaml(config: Config) -> str:
     """Render a configuration; `from_yaml` reads it back equal."""
     return OmegaConf.to_yaml(OmegaConf.structured(config))
+
+
+def to_stored_yaml(config: Config) -> str:
+    """Render what a run folder keeps: without where the folder lies, so that it can be copied elsewhere."""
+    return to_yaml(replace(config, run=replace(config.run, dir=None)))
 
 
 def from_yaml(text: str) -> Config:

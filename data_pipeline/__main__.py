@@ -53,7 +53,7 @@ def _train_tokenizer(options: argparse.Namespace) -> None:
     output = Path(options.output)
     _make_folder(output.parent)
     texts, skipped = _read(options)
-    size = train_tokenizer(texts, output, options.vocab_size)
+    size = train_tokenizer(texts, output, options.vocab_size, ", ".join(options.input))
     _report(skipped)
     sys.stdout.write(
         f"{output}: {size:,} tokens. Use it: --tokenizer hf:{output}, or data.tokenizer=hf:{output}\n"

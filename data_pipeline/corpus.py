@@ -20,7 +20,7 @@ from data_pipeline.tokenizer import keep_tokenizer as keep_tokenizer
 from data_pipeline.train_tokenizer import train_tokenizer
 
 # Part of every key in the cache: raised when the same corpus would now be prepared otherwise.
-_FORMAT_VERSION = 2
+_FORMAT_VERSION = 3
 # Characters that a tokenizer is trained on at most.
 _TOKENIZER_SAMPLE = 50_000_000
 
@@ -132,7 +132,8 @@ def _trained_tokenizer(config: DataConfig, vocab_size: int, report: Report) -> s
         listed = ", ".join(config.paths)
         report(f"Training a tokenizer of {vocab_size:,} tokens on {listed}; it is kept in {folder}")
         texts = chain.from_iterable(read_documents(path, config.text_key) for path in config.paths)
-        train_tokenizer(_limited(texts, _TOKENIZER_SAMPLE), making / "tokenizer.json", vocab_size)
+        sample = _limited(texts, _TOKENIZER_SAMPLE)
+        train_tokenizer(sample, making / "tokenizer.json", vocab_size, listed)
 
     return f"hf:{make_once(folder, make, report) / 'tokenizer.json'}"
 

@@ -1,7 +1,7 @@
 """The default corpus: English text that every Python brings along - its language reference and its docstrings.
 
-Read with `ast`; nothing is imported or run. One document per topic of the reference and per module, in a fixed order.
-Topics are contained in one another and modules copy from one another, so a paragraph that says mostly what a longer
+Read with `ast`; nothing is imported or run. One document per topic of the reference, per module's own docstring, and
+per class or function of a module with all that it contains, in a fixed order. Topics are contained in one another and modules copy from one another, so a paragraph that says mostly what a longer
 document has said is left out: otherwise a held-out document could be known from training. What remains is real text,
 about two megabytes: enough to see a small GLM learn, without a download.
 """
@@ -29,7 +29,7 @@ _SKIPPED = {
     "__pycache__",
     "pydoc_data",
 }
-_SHORTEST_DOCUMENT = 200
+_SHORTEST_DOCUMENT = 60
 # A paragraph is a repetition if half of its runs of this many words were seen in longer documents.
 _RUN_WORDS = 6
 
@@ -54,9 +54,11 @@ def identity() -> list[str | int]:
 def _documents(library: Path) -> tuple[str, ...]:
     documents = [_paragraphs(text) for text in _topics(_topics_file(library))]
     for path in _modules(library):
-        documents.append([part for text in _docstrings(path) for part in _paragraphs(text)])
-    texts = ("\n\n".join(paragraphs) for paragraphs in _without_repetitions(documents))
-    return tuple(text for text in texts if len(text) >= _SHORTEST_DOCUMENT)
+        tree = _parse(path)
+        for texts in _described(tree) if tree else ():
+            documents.append([part for text in texts for part in _paragraphs(text)])
+    kept = ("\n\n".join(paragraphs) for paragraphs in _without_repetitions(documents))
+    return tuple(text for text in kept if len(text) >= _SHORTEST_DOCUMENT)
 
 
 def _library() -> Path:
@@ -87,15 +89,20 @@ def _topics(path: Path) -> Iterator[str]:
                     yield value.value
 
 
-def _docstrings(path: Path) -> Iterator[str]:
-    """Yield the docstrings of a module in the order of its text."""
-    tree = _parse(path)
-    if tree is not None:
-        yield from _docstrings_in(tree)
+def _described(node: ast.AST) -> Iterator[list[str]]:
+    """Yield the docstrings of a module itself, then of each of its classes and functions, in the order of its text."""
+    if isinstance(node, ast.Module):
+        yield [ast.get_docstring(node) or ""]
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+            yield list(_docstrings_in(child))
+        elif not isinstance(child, ast.expr):
+            yield from _described(child)
 
 
 def _docstrings_in(node: ast.AST) -> Iterator[str]:
-    if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+    """Yield the docstrings of a class or function and of everything within."""
+    if isinstance(node, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
         text = ast.get_docstring(node)
         if text:
             yield text

@@ -16,13 +16,16 @@ from data_pipeline.special_tokens import SPECIAL_TEXTS
 _SMALLEST = 256 + len(SPECIAL_TEXTS)
 
 
-def train_tokenizer(texts: Iterable[str], output: Path, vocab_size: int) -> int:
+def train_tokenizer(
+    texts: Iterable[str], output: Path, vocab_size: int, corpus: str = "the corpus"
+) -> int:
     """Train a byte-level BPE and write it as a tokenizer.json.
 
     Args:
         texts: the corpus, or a sample of it.
         output: file to write; its folder exists. It appears when it is complete.
         vocab_size: size wanted, special tokens included; a small corpus may yield less.
+        corpus: what it is called in a message.
 
     Returns:
         Size of the vocabulary.
@@ -38,7 +41,7 @@ def train_tokenizer(texts: Iterable[str], output: Path, vocab_size: int) -> int:
     with_text = (text for text in texts if text.strip())
     first = next(with_text, None)
     if first is None:
-        raise DataError("The corpus has no text to train a tokenizer on. Check its path.")
+        raise DataError(f"There is no text in {corpus} to train a tokenizer on. Check its path.")
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()

@@ -9,7 +9,7 @@ import torch
 
 from configs import derive
 from configs.errors import EXIT_DONE, EXIT_STOPPED, UserError
-from configs.load import flatten, to_yaml
+from configs.load import flatten, to_stored_yaml
 from configs.schema import Config, ProgressBar, Wandb
 from data_pipeline.corpus import Corpora, ensure_prepared, keep_tokenizer
 from data_pipeline.dataset import GLMDataset, Source
@@ -198,7 +198,7 @@ class _Life:
     ) -> str | None:
         """Write what is run, before the first step."""
         config, folder = self._config, self._folder
-        folder.write_source(self._overrides, to_yaml(config), torch.get_num_threads())
+        folder.write_source(self._overrides, to_stored_yaml(config), torch.get_num_threads())
         keep_tokenizer(self._corpora.tokenizer, folder.tokenizer)
         kind = "resume" if progress.step else "start"
         folder.event(kind, samples_seen=progress.samples_seen, world_size=self._world.size)

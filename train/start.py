@@ -124,7 +124,7 @@ def describe_changes(stored: Config | None, config: Config) -> list[str]:
     """Configuration keys that differ from the former life's, as far as they mean something."""
     if stored is None:
         return []
-    ignored = ("run.stop_after_samples", "checkpoint.resume", "data.accept_changed")
+    ignored = ("run.dir", "run.stop_after_samples", "checkpoint.resume", "data.accept_changed")
     return [change for change in diff(stored, config) if not change.startswith(ignored)]
 
 

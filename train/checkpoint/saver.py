@@ -17,7 +17,7 @@ from typing import Any
 import torch.distributed as dist
 
 from configs.errors import CheckpointError
-from configs.load import to_yaml
+from configs.load import to_stored_yaml
 from configs.schema import Config
 from glm.checkpoint.folder import (
     committed,
@@ -160,7 +160,7 @@ class Saver:
             step=progress.step,
             progress=progress.to_dict(),
             data_state=self.data_state,
-            config=to_yaml(self.config),
+            config=to_stored_yaml(self.config),
             optimizer=numbers,
             tensors={name: shape for rank in gathered for name, shape in rank.shapes.items()},
             files={rank.name: rank.file for rank in gathered if rank.file is not None},
