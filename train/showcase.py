@@ -81,10 +81,14 @@ def score_blanks(
     model: GLMModel, tokenizer: Tokenizer, blanks: SingleTokenBlanks, most_frequent: list[int]
 ) -> BlankScore:
     """Top-5 accuracy of the model and of always guessing `most_frequent`."""
-    hits = 0
+    hits, special = 0, list(tokenizer.special.to_dict().values())
     for start in range(0, len(blanks.rows), _ROWS_PER_FORWARD):
         rows = blanks.rows[start : start + _ROWS_PER_FORWARD]
-        guesses = next_token_logits(model, rows, tokenizer.special.sop).topk(TOP).indices
+        logits = next_token_logits(model, rows, tokenizer.special.sop)
+        # A hidden token is a token of text; a span's end, which the model gives a share too, is no guess at it.
+        logits[:, special] = float("-inf")
+        logits[:, tokenizer.vocab_size :] = float("-inf")
+        guesses = logits.topk(TOP).indices
         answers = torch.tensor(blanks.answers[start : start + _ROWS_PER_FORWARD])
         hits += int((guesses == answers[:, None]).any(-1).sum())
     frequent = sum(answer in most_frequent[:TOP] for answer in blanks.answers)

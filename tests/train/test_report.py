@@ -1,0 +1,80 @@
+"""The page of curves: right numbers, one file, one message when there is nothing to draw."""
+
+import json
+import re
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from train.report import cli, points, render
+
+
+def lines(number: int) -> list[dict[str, object]]:
+    return [
+        {
+            "step": step,
+            "samples_seen": 8 * step,
+            "tokens_seen": 2048 * step,
+            "train/loss": "inf" if step == 2 else 10.0 / step,
+            "train/loss_mask": None,
+            "valid/loss": 5.0 if step == number else None,
+            "optim/lr": 1e-3,
+        }
+        for step in range(1, number + 1)
+    ]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    folder = tmp_path / "a<b"
+    folder.mkdir()
+    text = "".join(json.dumps(line) + "\n" for line in lines(5))
+    (folder / "metrics.jsonl").write_text(text + '{"step": 6, "samp')
+    (folder / "status.json").write_text('{"state": "done"}')
+    (folder / "events.jsonl").write_text('{"event": "start", "time": 1.0, "note": "<script>"}\n')
+    (folder / "config.yaml").write_text("optim:\n  lr: 0.001\n")
+    return folder
+
+
+def test_page_is_whole_and_escapes_what_it_shows(run: Path):
+    page = render(run)
+    assert "<h1>a&lt;b</h1>" in page and "&lt;script&gt;" in page and "<script" not in page
+    assert "done - 40 samples" in page and "10,240 tokens, 5 steps" in page
+    assert not re.search(r"(src|href)=|https?://|@import|url\(", page)
+    for drawing in re.findall(r"<svg.*?</svg>", page):
+        ElementTree.fromstring(drawing)
+
+
+def test_curves_hold_the_finite_values_at_their_samples(run: Path):
+    # Steps 1, 3, 4 and 5: the loss of step 2 overflowed, and line 6 is torn.
+    drawing = next(text for text in re.findall(r"<svg.*?</svg>", render(run)) if "Training" in text)
+    path = re.search(r'points="([^"]+)"', drawing)
+    assert path is not None
+    places = [tuple(map(float, pair.split(","))) for pair in path[1].split()]
+    assert len(places) == 4
+    (x1, y1), (x3, y3), (_, y4), (x5, y5) = places
+    assert (x3 - x1) / (x5 - x1) == pytest.approx(0.5, abs=1e-2)
+    assert (y3 - y1) / (y5 - y1) == pytest.approx((10 - 10 / 3) / 8, abs=1e-2)
+    assert y1 < y3 < y4 < y5  # down the page as the loss falls
+
+
+def test_long_runs_are_drawn_as_means_of_stretches():
+    found = points([{"samples_seen": n, "x": n % 2} for n in range(1, 4001)], "x")
+    assert len(found) == 400
+    assert found[-1][0] == 4000
+    assert all(value == 0.5 for _, value in found)
+
+
+def test_command_writes_the_page_beside_the_run(run: Path, capsys: pytest.CaptureFixture[str]):
+    assert cli([str(run)]) == 0
+    assert capsys.readouterr().out == f"{run / 'report.html'}\n"
+    assert (run / "report.html").read_text() == render(run)
+
+
+def test_folder_without_metrics_is_answered_with_what_to_type(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert cli([str(tmp_path)]) == 2
+    assert "python -m train.report runs/default" in capsys.readouterr().err
+    assert not (tmp_path / "report.html").exists()

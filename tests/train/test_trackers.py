@@ -1,0 +1,155 @@
+"""Lines, bar and wandb: whole lines only, nothing lost, and no tracker ends a run."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from configs.errors import RunFolderError
+from configs.schema import LogConfig, Wandb
+from train.tracker_wandb import WandbTracker, resolve_mode, run_id
+from train.trackers import ConsoleTracker, JsonlTracker, Trackers
+
+
+def line(step: int, **values: Any) -> dict[str, Any]:
+    return {
+        "step": step,
+        "samples_seen": 8 * step,
+        "train/loss": 2.5,
+        "train/loss_mask": None,
+        "train/loss_gmask": 2.5,
+        "train/loss_mip": None,
+        "valid/loss": None,
+        "valid/loss_mask": None,
+        "valid/loss_gmask": None,
+        "valid/loss_mip": None,
+        "optim/lr": 1e-3,
+        "optim/grad_norm": float("inf"),
+        "speed/tokens_per_second": 12345.6,
+        **values,
+    }
+
+
+def test_a_life_goes_on_after_the_lines_of_its_checkpoint(tmp_path: Path):
+    path = tmp_path / "metrics.jsonl"
+    first = JsonlTracker(path, 0)
+    for step in (1, 2, 3):
+        first.log(line(step))
+    with path.open("a") as file:
+        file.write('{"step": 4, "to')
+
+    second = JsonlTracker(path, 2)
+    first.log(line(4))  # a former life that still breathes
+    second.log(line(3, **{"train/loss": float("nan")}))
+    second.close()
+    found = [json.loads(text) for text in path.read_text().splitlines()]
+    assert [entry["step"] for entry in found] == [1, 2, 3]
+    assert found[2]["train/loss"] == "nan" and found[2]["optim/grad_norm"] == "inf"
+    assert os.listdir(tmp_path) == ["metrics.jsonl"]
+
+
+@pytest.mark.parametrize("content", ["", '{"step": 1}\n', '{"step": 1}\n{"step": 3}\n'])
+def test_missing_lines_are_an_error(tmp_path: Path, content: str):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(content)
+    with pytest.raises(RunFolderError, match="of the 2 steps before the checkpoint"):
+        JsonlTracker(path, 2)
+    assert path.read_text() == content
+
+
+def test_lines_are_printed_when_due_and_kept_in_the_log(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    tracker = ConsoleTracker(tmp_path / "log.txt", 80, every_steps=2, show_bar=False)
+    tracker.say("model tiny")
+    for step in range(1, 4):
+        tracker.log(line(step))
+    tracker.log(line(5, **{"valid/loss": 4.0, "valid/loss_gmask": 4.0}))
+    printed = capsys.readouterr().out
+    assert printed == (tmp_path / "log.txt").read_text()
+    assert [text.split("|")[0].strip() for text in printed.splitlines()] == [
+        "model tiny",
+        "step      2",
+        "step      5",
+    ]
+    assert "loss 2.5000 (gmask 2.50)" in printed and "gnorm inf" in printed
+    assert printed.endswith("held-out loss 4.0000 (gmask 4.000)\n")
+
+
+def test_a_bar_leaves_sentences_and_evaluations_on_the_screen(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    trackers = Trackers([ConsoleTracker(tmp_path / "log.txt", 80, every_steps=1, show_bar=True)])
+    trackers.log(line(1))
+    trackers.say("a checkpoint [not markup]")
+    trackers.log(line(2, **{"valid/loss": 4.0}))
+    trackers.log(line(3, **{"train/loss": float("nan")}))
+    trackers.close()
+    printed = capsys.readouterr().out
+    assert "a checkpoint [not markup]" in printed and "held-out loss 4.0000" in printed
+    assert len((tmp_path / "log.txt").read_text().splitlines()) == 4
+
+
+def test_wandb_offline_records_every_life_of_one_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    said: list[str] = []
+    identifier = run_id(tmp_path, None)
+    for first in (1, 3):
+        assert run_id(tmp_path, "another") == identifier
+        settings = LogConfig(wandb=Wandb.offline)
+        tracker = WandbTracker(
+            tmp_path, "tiny", identifier, settings, {"optim.lr": 1e-3}, said.append
+        )
+        for step in (first, first + 1):
+            tracker.log(line(step))
+        tracker.close()
+    sync = tmp_path / "wandb" / "sync.sh"
+    assert said == [f"wandb records offline. Send it later with: bash {sync}"] * 2
+    records = sorted((tmp_path / "wandb").glob("offline-run-*/*.wandb"))
+    assert len(records) == 2
+    assert all(identifier in record.name for record in records)
+    assert b"train/loss" in records[0].read_bytes()
+
+    # The script sends the lives in order; a stand-in notes what it is told.
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    (tools / "wandb").write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/sent.txt\n')
+    (tools / "wandb").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
+    subprocess.run(["bash", str(sync)], check=True)
+    sent = (tmp_path / "sent.txt").read_text().splitlines()
+    assert sent == [f"sync --append {record.parent.name}" for record in records]
+
+
+def test_wandb_is_online_only_with_a_key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    assert resolve_mode(Wandb.auto) == "offline"
+    with pytest.raises(RunFolderError, match="log.wandb=offline"):
+        resolve_mode(Wandb.online)
+    monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
+    assert resolve_mode(Wandb.auto) == "online"
+
+
+def test_a_failure_in_wandb_is_said_once_and_training_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    import wandb
+
+    def fail(**_: Any) -> None:
+        raise RuntimeError("no space left\nmore")
+
+    monkeypatch.setattr(wandb, "init", fail)
+    said: list[str] = []
+    settings = LogConfig(wandb=Wandb.offline)
+    tracker = WandbTracker(tmp_path, "tiny", "id", settings, {}, said.append)
+    tracker.log(line(1))
+    tracker.close()
+    assert said == ["wandb failed (no space left); training goes on without it."]
