@@ -92,6 +92,9 @@ def _what_works(visited: list[int], micro: int, dp: int) -> str:
     near = sorted(sorted(sizes, key=lambda size: abs(size - dp))[:6])
     whole = "" if len(visited) == 1 else " for the whole ramp"
     message = f"Data-parallel sizes that work{whole}: {', '.join(map(str, near))}."
+    smaller = [m for m in range(1, micro) if all(size % (m * dp) == 0 for size in visited)]
+    if smaller:
+        message += f" Or try optim.micro_batch_size={smaller[-1]}."
     if len(visited) == 1:
         rounded = max(round(visited[0] / (micro * dp)), 1) * micro * dp
         message += f" Or try optim.global_batch_size={rounded}."

@@ -68,7 +68,7 @@ def test_a_batch_that_does_not_divide_is_told_sizes_that_do() -> None:
     problem = problem_of("optim.global_batch_size=24", world=4)
     assert problem == (
         "optim.global_batch_size (24) must be a multiple of optim.micro_batch_size (4) x data-parallel size (4) "
-        "= 16. Data-parallel sizes that work: 1, 2, 3, 6. Or try optim.global_batch_size=32."
+        "= 16. Data-parallel sizes that work: 1, 2, 3, 6. Or try optim.micro_batch_size=3. Or try optim.global_batch_size=32."
     )
     load_config(["optim.global_batch_size=32"], 4)
     for dp in (1, 2, 3, 6):
