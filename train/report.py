@@ -175,8 +175,7 @@ def _grid(
     place: Callable[[float, float], tuple[float, float]],
 ) -> str:
     parts = []
-    for step in range(5):
-        value = y_low + (y_high - y_low) * step / 4
+    for value in ticks(y_low, y_high):
         _, y = place(x_low, value)
         parts.append(
             f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
@@ -188,6 +187,16 @@ def _grid(
             f'<text x="{x:.1f}" y="{_HEIGHT - 8}" text-anchor="{anchor}">{value:,.0f} samples</text>'
         )
     return "".join(parts)
+
+
+def ticks(low: float, high: float) -> list[float]:
+    """Three to eight round numbers (1, 2 or 5 times a power of ten apart) within [low, high]."""
+    power = 10.0 ** math.floor(math.log10((high - low) / 3))
+    step = next(
+        factor * power for factor in (5, 2, 1) if 3 * factor * power <= (high - low) * (1 + 1e-9)
+    )
+    first = math.ceil(low / step - 1e-9)
+    return [number * step for number in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
 def points(lines: Sequence[dict[str, Any]], key: str) -> list[tuple[float, float]]:
@@ -211,7 +220,7 @@ def _mean(part: Sequence[tuple[float, float]]) -> float:
 def _number(value: float) -> str:
     if value != 0 and (abs(value) < 1e-2 or abs(value) >= 1e5):
         return f"{value:.2e}"
-    return f"{value:,.4g}"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def _read_json(path: Path) -> dict[str, Any]:

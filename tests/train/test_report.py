@@ -6,8 +6,10 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from train.report import cli, points, render
+from train.report import cli, points, render, ticks
 
 
 def lines(number: int) -> list[dict[str, object]]:
@@ -78,3 +80,16 @@ def test_folder_without_metrics_is_answered_with_what_to_type(
     assert cli([str(tmp_path)]) == 2
     assert "python -m train.report runs/default" in capsys.readouterr().err
     assert not (tmp_path / "report.html").exists()
+
+
+def test_ticks_are_round():
+    assert ticks(0.0, 10.0) == pytest.approx([0, 2, 4, 6, 8, 10])
+    assert ticks(4.144, 5.384) == pytest.approx([4.2, 4.4, 4.6, 4.8, 5.0, 5.2])
+    assert ticks(8217, 11950) == pytest.approx([9000, 10000, 11000])
+
+
+@given(st.floats(-1e6, 1e6), st.floats(1e-3, 1e6))
+def test_ticks_are_a_few_within_the_range(low: float, width: float):
+    found = ticks(low, low + width)
+    assert 3 <= len(found) <= 8
+    assert min(found) >= low - 1e-6 * width and max(found) <= low + width * (1 + 1e-6)
