@@ -64,31 +64,33 @@ def mask_segment(
     lengths = ends - starts
     # A blank takes one place in the context, where its span took `length` in the text.
     blank_positions = starts - (lengths - 1).cumsum() + (lengths - 1)
-    text = np.append(tokens, special.eop)
-
     counts = (lengths + 1)[order]  # `<sop>` and the span, predicting the span and `<eop>`
     stops = counts.cumsum()
     firsts = stops - counts
     place = np.arange(stops[-1])
-    predicted = place + np.repeat(
-        starts[order] - firsts, counts
-    )  # place in the text of what is predicted
-    inputs, targets = text[predicted - 1], text[predicted]
+    # Place in the text of what is predicted. Before a span that begins the text and after one that ends it there is
+    # nothing to take: any token does, for `<sop>` and `<eop>` replace it.
+    predicted = place + (starts[order] - firsts).repeat(counts)
+    inputs, targets = (
+        tokens.take(predicted - 1, mode="clip"),
+        tokens.take(predicted, mode="clip"),
+    )
     inputs[firsts] = special.sop
     targets[stops - 1] = special.eop
 
-    is_visible = np.ones(len(text), dtype=bool)
+    is_visible = np.ones(len(tokens) + 1, dtype=bool)
     is_visible[predicted] = False
     is_visible[ends] = True
     is_visible[starts] = True  # becomes the mask token
+    text = tokens.copy()
     text[starts] = special.mask
-    context = text[:-1][is_visible[:-1]]
+    context = text[is_visible[:-1]]
     return _join(
         context,
         inputs,
         targets,
-        np.concatenate((np.arange(len(context)), np.repeat(blank_positions[order], counts))),
-        place - np.repeat(firsts, counts) + 1,
+        np.concatenate((np.arange(len(context)), blank_positions[order].repeat(counts))),
+        place - (firsts - 1).repeat(counts),
         special,
     )
 
@@ -119,15 +121,19 @@ def _join(
     target_block_positions: np.ndarray,
     special: SpecialTokens,
 ) -> Segment:
-    num_context, num_targets = len(context), len(inputs)
-    is_context = np.arange(num_context + num_targets) < num_context
+    num_context, length = len(context), len(context) + len(inputs)
+    all_targets = np.empty(length, dtype=np.int64)
+    all_targets[:num_context] = special.pad
+    all_targets[num_context:] = targets
+    block_position_ids = np.zeros(length, dtype=np.int64)
+    block_position_ids[num_context:] = target_block_positions
+    is_context = np.zeros(length, dtype=bool)
+    is_context[:num_context] = True
     return Segment(
-        tokens=np.concatenate((context, inputs)).astype(np.int64),
-        targets=np.concatenate((np.full(num_context, special.pad), targets)).astype(np.int64),
+        tokens=np.concatenate((context, inputs)).astype(np.int64, copy=False),
+        targets=all_targets,
         loss_mask=~is_context,
-        position_ids=position_ids.astype(np.int64),
-        block_position_ids=np.concatenate(
-            (np.zeros(num_context, dtype=np.int64), target_block_positions)
-        ),
+        position_ids=position_ids.astype(np.int64, copy=False),
+        block_position_ids=block_position_ids,
         is_context=is_context,
     )

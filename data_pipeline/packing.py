@@ -56,28 +56,38 @@ def pack_row(
         redraws: rejected span plans.
     """
     window_length = seq_length // len(windows)
-    integers = {
-        "tokens": np.full(seq_length, pad_token_id, dtype=np.int64),
-        "targets": np.full(seq_length, pad_token_id, dtype=np.int64),
-        "position_ids": np.zeros(seq_length, dtype=np.int64),
-        "block_position_ids": np.zeros(seq_length, dtype=np.int64),
-    }
-    flags = {name: np.zeros(seq_length, dtype=bool) for name in ("loss_mask", "is_context")}
-    arrays = integers | flags
-    segment_ids = np.zeros(seq_length, dtype=np.int64)
+    # One array for all integers and one for all flags: this is done for every row of a run.
+    integers = np.zeros((5, seq_length), dtype=np.int64)
+    tokens, targets, position_ids, block_position_ids, segment_ids = integers
+    if pad_token_id:
+        integers[:2] = pad_token_id
+    loss_mask, is_context = np.zeros((2, seq_length), dtype=bool)
     segment_number = 0
     for number, segments in enumerate(windows):
         start = number * window_length
         for segment in segments:
             stop = start + len(segment)
             assert stop <= (number + 1) * window_length, "a segment does not fit its window"
-            for name, array in arrays.items():
-                array[start:stop] = getattr(segment, name)
+            tokens[start:stop] = segment.tokens
+            targets[start:stop] = segment.targets
+            loss_mask[start:stop] = segment.loss_mask
+            position_ids[start:stop] = segment.position_ids
+            block_position_ids[start:stop] = segment.block_position_ids
+            is_context[start:stop] = segment.is_context
             segment_number += 1
             segment_ids[start:stop] = segment_number
             start = stop
     return Sample(
-        **arrays, segment_ids=segment_ids, objective=objective, index=index, redraws=redraws
+        tokens,
+        targets,
+        loss_mask,
+        position_ids,
+        block_position_ids,
+        segment_ids,
+        is_context,
+        objective,
+        index,
+        redraws,
     )
 
 

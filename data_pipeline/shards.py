@@ -4,8 +4,8 @@ The .bin is all documents' tokens in a row, each ending with eos; the .idx says 
 Megatron are used as they are, and ours by Megatron. PREFIX.json adds what neither file knows: the tokenizer, the
 special tokens, and a checksum per block, so that damage is named by file and offset.
 
-Shards are written with Megatron's own builder and read as one memory-mapped array: of the .idx a reader needs only the
-first 34 bytes and the last pointer, so that a corpus of a billion documents opens at once.
+Shards are written with Megatron's own builder. A reader needs only the first 34 bytes and the last pointer of the .idx,
+so that a corpus of a billion documents opens at once, and reads of the .bin what a row asks for.
 """
 
 import contextlib
@@ -188,19 +188,36 @@ class ShardStream:
                 f"{prefix}.bin has {num_tokens:,} tokens, but {prefix}.json speaks of {self.info.num_tokens:,}. One of "
                 "them is of another corpus: prepare it again."
             )
-        # An empty file cannot be mapped.
-        dtype = self.index.dtype
-        self._tokens = (
-            np.memmap(f"{prefix}.bin", dtype=dtype, mode="r") if size else np.empty(0, dtype)
-        )
+        self._num_tokens = num_tokens
+        self._file = open(f"{prefix}.bin", "rb", buffering=0)  # noqa: SIM115  (open as long as the stream lives)
+        # Rows are read in a shuffled order: what the kernel would read ahead is not what comes next.
+        os.posix_fadvise(self._file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
 
     def __len__(self) -> int:
         """Number of tokens."""
-        return len(self._tokens)
+        return self._num_tokens
 
     def read(self, start: int, stop: int) -> np.ndarray:
-        """Tokens [start, stop): a view of the file, (stop - start,) of its integer type."""
-        return self._tokens[start:stop]
+        """Tokens [start, stop): (stop - start,) of the file's integer type.
+
+        A positioned read, not a mapping: it costs no page table of the whole file, several threads and forked
+        processes may share it, and a file that is cut while it is read is an error instead of a signal that kills.
+
+        Raises:
+            DataError: the file cannot be read, or has become shorter.
+        """
+        item = self.index.dtype.itemsize
+        start, stop = max(start, 0), min(stop, self._num_tokens)
+        try:
+            data = os.pread(self._file.fileno(), (stop - start) * item, start * item)
+        except OSError as error:
+            raise DataError(f"{self.prefix}.bin cannot be read: {error.strerror}.") from error
+        if len(data) != (stop - start) * item:
+            raise DataError(
+                f"{self.prefix}.bin ends at byte {start * item + len(data):,}; it had {self._num_tokens * item:,} when "
+                "it was opened. Restore it, or prepare the corpus again."
+            )
+        return np.frombuffer(data, self.index.dtype)
 
     @property
     def fingerprint(self) -> str:

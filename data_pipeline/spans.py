@@ -32,6 +32,11 @@ def length_distribution(mean: float, max_length: int) -> np.ndarray:
     return probabilities
 
 
+@lru_cache(maxsize=4096)
+def _cumulative_distribution(mean: float, max_length: int) -> np.ndarray:
+    return length_distribution(mean, max_length).cumsum()
+
+
 def longest_span(objective: ObjectiveConfig, num_tokens: int) -> int:
     """Longest span of a slice: the configured limit, and never more than half of a short slice."""
     return min(objective.max_span_length, max(num_tokens // 2, 1))
@@ -56,10 +61,8 @@ def draw_lengths(
     Returns:
         (num_spans,) int64, in the order drawn.
     """
-    probabilities = length_distribution(
-        objective.mean_span_length, longest_span(objective, num_tokens)
-    )
-    cumulative = probabilities.cumsum()
+    longest = longest_span(objective, num_tokens)
+    cumulative = _cumulative_distribution(objective.mean_span_length, longest)
     budget = hidden_budget(objective, num_tokens)
     count = 1 if is_single else budget  # enough: every span hides at least one token
     draws = rng.random(count) * cumulative[-1]

@@ -33,6 +33,12 @@ ROWS = {
     "four unequal segments": [Piece(5, 9), Piece(70, 33), Piece(1, 50, 3), Piece(60, 12, 13)],
     "two segments in a window": [Piece(20, 8), Piece(20, 8, 8), Piece(50, 14)],
     "nothing but padding": [Piece(0, 0, 32)],
+    "four unequal segments of a long row": [
+        Piece(50, 90),
+        Piece(400, 130),
+        Piece(1, 250, 30),
+        Piece(100, 60, 33),
+    ],
 }
 
 
@@ -127,9 +133,11 @@ def test_rows_of_a_batch_do_not_mix_whatever_path_each_takes() -> None:
         assert_close(together[index] * is_real, alone)
 
 
-def test_packed_windows_are_folded_and_long_rows_are_not() -> None:
+def test_packed_windows_are_folded_short_rows_are_whole_and_long_ones_in_blocks() -> None:
     layout = layout_of(ROWS["four equal windows"], [Piece(300, 212)])
-    assert RowPlan.of(layout).folded_rows == {0: 4}
+    assert RowPlan.of(layout).folded_rows == {0: 4, 1: 1}
+    assert RowPlan.of(layout_of([Piece(300, 213)])).folded_rows == {}
+    assert RowPlan.of(layout_of(ROWS["four unequal segments of a long row"])).folded_rows == {}
 
 
 def test_query_key_scaling_changes_nothing_but_the_range() -> None:
