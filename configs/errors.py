@@ -32,6 +32,10 @@ class DataError(UserError):
     """A corpus, shard or tokenizer that cannot be used; names the file and the line or offset."""
 
 
+class CorruptTokensError(DataError):
+    """Token ids that turned out wrong while a row was read: the rank that read them is the only one that knows."""
+
+
 class DataChangedError(DataError):
     """The data differ from those that the checkpoint was trained on."""
 

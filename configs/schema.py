@@ -228,9 +228,10 @@ class DataConfig:
     weights: list[float] | None = None
     """Sampling weight of each path; default: by size."""
     valid_paths: list[str] | None = None
-    """Validation corpora; default: documents held out of `paths` by a fixed key when they are prepared."""
+    """Validation corpora; default: documents held out of `paths` by a fixed key when they are prepared; of a corpus
+    made by Megatron, its last documents."""
     valid_fraction: float = 0.05
-    """Share of documents that are held out when a corpus is prepared."""
+    """Share of documents that are held out when a corpus is prepared (of a corpus made by Megatron: of tokens)."""
     tokenizer: str | None = None
     """hf:FILE, sp:FILE, icetk:FILE or bytes; default: a BPE of model.vocab_size trained on the corpus."""
     text_key: str = "text"

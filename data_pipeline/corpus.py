@@ -14,7 +14,8 @@ from data_pipeline import python_docs
 from data_pipeline.cache import Report, cache_folder, make_once
 from data_pipeline.documents import check_file, is_file_name, read_documents
 from data_pipeline.prepare import prepare
-from data_pipeline.shards import is_shard, read_info
+from data_pipeline.shard_part import hold_out_tail
+from data_pipeline.shards import is_shard, open_stream, read_info
 from data_pipeline.tokenizer import Tokenizer, load_tokenizer
 from data_pipeline.tokenizer import keep_tokenizer as keep_tokenizer
 from data_pipeline.train_tokenizer import train_tokenizer
@@ -32,6 +33,8 @@ class Shard:
     name: str
     prefix: str
     weight: float | None
+    documents: tuple[int, int] | None = None
+    """First document that is read and one past the last; None: all."""
 
 
 @dataclass(frozen=True)
@@ -76,9 +79,14 @@ def ensure_prepared(config: DataConfig, vocab_size: int, report: Report) -> Corp
     valid: list[Shard] = []
     for path, name, weight in zip(config.paths, names, weights, strict=True):
         prefix = _shard(path, config, tokenizer, held_out, report)
-        train.append(Shard(name, prefix, weight))
-        if config.valid_paths is None:
+        kept = None
+        if config.valid_paths is None and _is_plain(path):
+            kept, held = hold_out_tail(open_stream(path), held_out)
+            report(f"{path}: documents {held[0]:,} to {held[1] - 1:,}, its last, are held out")
+            valid.append(Shard(name, path, None, held))
+        elif config.valid_paths is None:
             valid.append(Shard(name, f"{prefix}.valid", None))
+        train.append(Shard(name, prefix, weight, kept))
     valid_paths = config.valid_paths or []
     for path, name in zip(valid_paths, _names(valid_paths), strict=True):
         valid.append(Shard(name, _shard(path, config, tokenizer, 0.0, report), None))
@@ -109,15 +117,24 @@ def _check(config: DataConfig) -> None:
     if config.valid_paths is not None:
         return
     for path in config.paths:
-        if is_shard(path) and not is_shard(f"{path}.valid"):
+        if _is_plain(path) or not is_shard(path):
+            is_held_out = config.valid_fraction > 0
+        elif is_shard(f"{path}.valid"):
+            is_held_out = True
+        else:
             raise DataError(
                 f"{path} has no held-out shard ({path}.valid.idx). Name one: data.valid_paths=[PREFIX_OR_FILE]."
             )
-        if not is_shard(path) and config.valid_fraction <= 0:
+        if not is_held_out:
             raise DataError(
                 f"Nothing is held out of {path} (data.valid_fraction=0). Try data.valid_fraction=0.05, or name a "
                 "validation corpus: data.valid_paths=[PREFIX_OR_FILE]."
             )
+
+
+def _is_plain(path: str) -> bool:
+    """True for a corpus of Megatron's, which has nothing but documents: the last of them are held out."""
+    return is_shard(path) and not is_shard(f"{path}.valid") and read_info(path) is None
 
 
 def _trained_tokenizer(config: DataConfig, vocab_size: int, report: Report) -> str:

@@ -116,9 +116,7 @@ class GLMDataset:
 
     def __getitem__(self, index: int) -> Sample:
         """Build the sample at `index` >= 0."""
-        source_number, within = self._mixture.locate(index)
-        source = self._sources[source_number]
-        row = self._rows[source_number].row(within)
+        source, row = self.locate(index)
         tokens = _read(source.stream, row)
         rng = rng_for(self._seed, self._purpose, source.name, row.epoch, row.number)
         if row.objective is Objective.GMASK:
@@ -130,6 +128,11 @@ class GLMDataset:
             )
         pad = self._special.pad
         return pack_row(windows, self._seq_length, pad, row.objective, index, redraws)
+
+    def locate(self, index: int) -> tuple[Source, Row]:
+        """Say which source a sample is read from, and which of its stored tokens."""
+        source_number, within = self._mixture.locate(index)
+        return self._sources[source_number], self._rows[source_number].row(within)
 
     @property
     def rows_per_epoch(self) -> int:

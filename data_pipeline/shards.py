@@ -33,6 +33,7 @@ BLOCK_BYTES = 16 * 2**20
 _MAGIC = b"MMIDIDX\x00\x00"
 # Magic, version, code of the type, number of sequences, number of document borders.
 _HEADER = struct.Struct("<9sQBQQ")
+HEADER_BYTES = _HEADER.size
 _TYPES: dict[int, type[np.integer]] = {
     1: np.uint8,
     2: np.int8,

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from configs.errors import DataError
-from data_pipeline.shards import ShardStream, block_checksums, checksum
+from data_pipeline.shard_part import describe_unknown_id, unknown_id
+from data_pipeline.shards import HEADER_BYTES, ShardStream, block_checksums, checksum
 
 _STEP_TOKENS = 2**22
 
@@ -56,8 +57,10 @@ def _misplaced_sequences(stream: ShardStream) -> Iterator[str]:
     count = index.num_sequences
     if not count:
         return
-    lengths = np.memmap(path, dtype="<i4", mode="r", offset=34, shape=(count,))
-    pointers = np.memmap(path, dtype="<i8", mode="r", offset=34 + 4 * count, shape=(count,))
+    lengths = np.memmap(path, dtype="<i4", mode="r", offset=HEADER_BYTES, shape=(count,))
+    pointers = np.memmap(
+        path, dtype="<i8", mode="r", offset=HEADER_BYTES + 4 * count, shape=(count,)
+    )
     start = 0
     for first in range(0, count, _STEP_TOKENS):
         sizes = lengths[first : first + _STEP_TOKENS].astype(np.int64) * index.dtype.itemsize
@@ -68,7 +71,11 @@ def _misplaced_sequences(stream: ShardStream) -> Iterator[str]:
             return
         start = int(ends[-1])
     borders = np.memmap(
-        path, dtype="<i8", mode="r", offset=34 + 12 * count, shape=(index.num_documents + 1,)
+        path,
+        dtype="<i8",
+        mode="r",
+        offset=HEADER_BYTES + 12 * count,
+        shape=(index.num_documents + 1,),
     )
     if borders[0] != 0 or borders[-1] != count or (np.diff(borders) < 0).any():
         yield f"{path} is damaged: its document borders do not cover its {count:,} sequences in order."
@@ -77,11 +84,8 @@ def _misplaced_sequences(stream: ShardStream) -> Iterator[str]:
 def _unknown_ids(stream: ShardStream, vocab_size: int) -> Iterator[str]:
     for start in range(0, len(stream), _STEP_TOKENS):
         tokens = stream.read(start, min(start + _STEP_TOKENS, len(stream)))
-        bad = np.flatnonzero((tokens < 0) | (tokens >= vocab_size))
-        if len(bad):
-            place = start + int(bad[0])
-            yield (
-                f"{stream.prefix}.bin has token id {int(tokens[bad[0]])} at token {place:,} (byte "
-                f"{place * stream.index.dtype.itemsize:,}); the vocabulary has {vocab_size:,}."
-            )
+        place = unknown_id(tokens, vocab_size)
+        if place is not None:
+            found = describe_unknown_id(stream, start + place, int(tokens[place]))
+            yield f"{found}; the vocabulary has {vocab_size:,}."
             return

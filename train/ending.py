@@ -9,7 +9,7 @@ from configs.schema import Config
 from data_pipeline.corpus import Corpora
 from data_pipeline.dataset import GLMDataset
 from data_pipeline.objective import Objective
-from data_pipeline.shards import open_stream
+from data_pipeline.opening import open_shard
 from data_pipeline.tokenizer import load_tokenizer
 from data_pipeline.unigram import best_unigram_loss, most_frequent, target_weights
 from glm.load import load_model
@@ -81,11 +81,11 @@ def _show_blanks(
 ) -> None:
     tokenizer = load_tokenizer(corpora.tokenizer)
     model = load_model(folder.path)
-    stream = open_stream(corpora.valid[0].prefix)
+    stream = open_shard(corpora.valid[0], tokenizer)
     sentences = held_out_sentences(stream, tokenizer, NUM_SENTENCES, config.seed)
     if not sentences:
         return
-    training = open_stream(corpora.train[0].prefix)
+    training = open_shard(corpora.train[0], tokenizer)
     frequent = most_frequent(
         training.read(0, min(len(training), _COUNTED_TOKENS)),
         TOP,

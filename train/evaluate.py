@@ -13,8 +13,7 @@ from configs.load import apply_overrides, from_yaml
 from configs.schema import LossWeighting
 from data_pipeline.batch import collate
 from data_pipeline.corpus import ensure_prepared
-from data_pipeline.dataset import GLMDataset, Source
-from data_pipeline.shards import open_stream
+from data_pipeline.opening import open_dataset
 from data_pipeline.tokenizer import load_tokenizer
 from glm.checkpoint.reader import read_manifest
 from glm.load import find_checkpoint, load_model
@@ -38,15 +37,8 @@ def evaluate(path: Path, overrides: list[str]) -> dict[str, float | None]:
     checkpoint = find_checkpoint(path)
     config = apply_overrides(from_yaml(read_manifest(checkpoint).config), overrides)
     corpora = ensure_prepared(config.data, config.model.vocab_size, _say)
-    special = load_tokenizer(corpora.tokenizer).special
-    dataset = GLMDataset(
-        [Source(shard.name, open_stream(shard.prefix), shard.weight) for shard in corpora.valid],
-        special,
-        config.objective,
-        config.model.seq_length,
-        config.seed,
-        is_validation=True,
-    )
+    tokenizer = load_tokenizer(corpora.tokenizer)
+    dataset = open_dataset(config, corpora, tokenizer, is_validation=True)
     model = load_model(checkpoint)
     sums = ObjectiveSums()
     loss = GLMLoss(sums)

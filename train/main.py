@@ -19,6 +19,7 @@ from configs.errors import (
     EXIT_INTERRUPTED,
     EXIT_PEER_FAILED,
     EXIT_USER_INPUT,
+    CorruptTokensError,
     DistributedError,
     UserError,
 )
@@ -43,8 +44,9 @@ def cli(arguments: list[str] | None = None) -> int:
         world = World.from_environment()
         return _answer(words, world)
     except UserError as error:
-        # Every rank finds the same mistakes; the first one tells.
-        return _leave(world, EXIT_USER_INPUT, str(error) if world.is_main else "")
+        # Every rank finds the same mistakes, and the first one tells; but what one rank reads no other does.
+        tells = world.is_main or isinstance(error, CorruptTokensError)
+        return _leave(world, EXIT_USER_INPUT, str(error) if tells else "")
     except DistributedError as error:
         return _leave(world, EXIT_PEER_FAILED, str(error))
     except KeyboardInterrupt:

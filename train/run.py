@@ -12,8 +12,7 @@ from configs.errors import EXIT_DONE, EXIT_STOPPED, UserError
 from configs.load import flatten, to_stored_yaml
 from configs.schema import Config, ProgressBar, Wandb
 from data_pipeline.corpus import Corpora, ensure_prepared, keep_tokenizer
-from data_pipeline.dataset import GLMDataset, Source
-from data_pipeline.shards import open_stream
+from data_pipeline.opening import open_dataset
 from data_pipeline.tokenizer import load_tokenizer
 from glm.checkpoint.manifest import Manifest
 from train import start
@@ -108,8 +107,8 @@ class _Life:
         self._corpora = corpora
         tokenizer = load_tokenizer(corpora.tokenizer)
         self._tokenizer = tokenizer
-        self._training = self._dataset(corpora, is_training=True)
-        self._validation = self._dataset(corpora, is_training=False)
+        self._training = open_dataset(config, corpora, tokenizer, is_validation=False)
+        self._validation = open_dataset(config, corpora, tokenizer, is_validation=True)
 
     def live(self, stored: Config | None) -> int:
         """Open the session, train, close; then show what was learnt."""
@@ -228,19 +227,6 @@ class _Life:
                 WandbTracker(folder.path, name, wandb_id, config.log, flatten(config), say.say)
             )
         return Trackers(trackers)
-
-    def _dataset(self, corpora: Corpora, is_training: bool) -> GLMDataset:
-        shards = corpora.train if is_training else corpora.valid
-        config = self._config
-        sources = [Source(shard.name, open_stream(shard.prefix), shard.weight) for shard in shards]
-        return GLMDataset(
-            sources,
-            self._tokenizer.special,
-            config.objective,
-            config.model.seq_length,
-            config.seed,
-            is_validation=not is_training,
-        )
 
     def _finish(self, progress: Progress, was_stopped: bool, trackers: Trackers) -> None:
         folder = self._folder

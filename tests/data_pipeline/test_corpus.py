@@ -170,6 +170,19 @@ def test_shards_without_held_out_ones_ask_for_a_validation_corpus(tmp_path: Path
         ensure(config(tmp_path, prefix))
 
 
+def test_last_documents_of_a_megatron_corpus_are_held_out(tmp_path: Path):
+    prefix = megatron_shards(tmp_path / "plain")
+    said: list[str] = []
+    made = ensure(config(tmp_path, prefix, tokenizer="bytes", valid_fraction=0.2), said)
+    (train,), (valid,) = made.train, made.valid
+    assert train.prefix == valid.prefix == prefix
+    assert train.documents is not None
+    assert valid.documents == (train.documents[1], 20)
+    assert said == [f"{prefix}: documents {train.documents[1]} to 19, its last, are held out"]
+    with pytest.raises(DataError, match="data.valid_fraction=0.05"):
+        ensure(config(tmp_path, prefix, tokenizer="bytes", valid_fraction=0.0))
+
+
 def test_text_of_which_nothing_is_held_out_asks_for_a_validation_corpus(
     jsonl: Path, tmp_path: Path
 ):
