@@ -248,7 +248,7 @@ def test_every_module_says_what_it_is() -> None:
 
 
 def test_tests_lie_where_their_files_do() -> None:
-    rooms = {"helpers", "integration", "benchmarks"}
+    rooms = {"helpers", "integration", "benchmarks", "slurm"}
     for test in (ROOT / "tests").rglob("test_*.py"):
         parts = test.relative_to(ROOT / "tests").parts
         if len(parts) > 1 and parts[0] not in rooms:
