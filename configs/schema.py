@@ -202,6 +202,16 @@ class CheckpointConfig:
     """How many of the newest checkpoints to keep."""
     keep_every_samples: int | None = None
     """Also keep, for ever, the first checkpoint at or after each multiple of this many samples."""
+    keep_healthy: bool = True
+    """Also keep the newest checkpoint that training is known to have gone on well from: until the next one was saved no
+    step was skipped, and the mean loss was finite and not higher than before. A diverged run can go back to it."""
+    healthy_margin: float = 0.5
+    """By how much that mean loss may be higher than in the stretch before it, in nats."""
+    copy_to: str | None = None
+    """Folder for a second copy of each checkpoint, below it in a folder named after the run. All ranks must see it: on one
+    node a local disk will do. The run continues from it if it holds a newer whole checkpoint than the run folder."""
+    copy_keep_last: int = 1
+    """How many of the newest second copies to keep."""
     resume: str = "auto"
     """auto: continue if the run folder has a checkpoint; never: refuse if it has one; or a checkpoint's path."""
     init_from: str | None = None

@@ -47,7 +47,7 @@ def find_checkpoint(path: Path) -> Path:
     if (path / MANIFEST).is_file():
         return path
     good = (
-        newest_good(path / "checkpoints", lambda _: None)
+        newest_good([path / "checkpoints"], lambda _: None)
         if committed(path / "checkpoints")
         else None
     )

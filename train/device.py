@@ -1,9 +1,11 @@
 """The device: what it is, what it does fast, how much memory it used. The only file that speaks of CUDA."""
 
 import resource
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from configs.errors import ConfigError
 from configs.schema import DeviceKind, Precision
@@ -103,6 +105,45 @@ def synchronize(device: torch.device) -> None:
     """Wait for the device, so that a clock means something."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+class HostTransfer:
+    """Copies from a device into host memory, beside what the device computes.
+
+    Args:
+        device: of this rank.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self._done = torch.cuda.Event() if self._stream is not None else None
+
+    def buffer(self, num_bytes: int) -> Tensor:
+        """Host memory that the device can write to by itself: pinned, on CUDA."""
+        return torch.empty(num_bytes, dtype=torch.uint8, pin_memory=self._stream is not None)
+
+    def start(self, pairs: Sequence[tuple[Tensor, Tensor]]) -> None:
+        """Copy each (device tensor, host buffer): at once on a CPU, after what is queued on CUDA."""
+        if self._stream is None or self._done is None:
+            for source, buffer in pairs:
+                buffer.copy_(source)
+            return
+        self._stream.wait_stream(torch.cuda.current_stream(self._device))
+        with torch.cuda.stream(self._stream):
+            for source, buffer in pairs:
+                buffer.copy_(source, non_blocking=True)
+            self._done.record(self._stream)
+
+    def hold_device(self) -> None:
+        """What is queued on the device from now on runs after the copies."""
+        if self._done is not None:
+            torch.cuda.current_stream(self._device).wait_event(self._done)
+
+    def wait(self) -> None:
+        """Return once the host buffers are filled."""
+        if self._done is not None:
+            self._done.synchronize()
 
 
 def _cpu_flags() -> set[str]:

@@ -11,7 +11,7 @@ reentrant checkpointing (integer inputs cannot pass through it on the first stag
 import contextlib
 import io
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -132,6 +132,16 @@ class Engine:
             return None
         return float(self._optimizer.loss_scaler.cur_scale)
 
+    def before_update(self, action: Callable[[], None]) -> None:
+        """Call `action` in every step from now on, just before the optimizer changes the state."""
+        optimizer, step_optimizer = self._optimizer, self._optimizer.step
+
+        def step(*args: object, **kwargs: object) -> object:
+            action()
+            return step_optimizer(*args, **kwargs)
+
+        optimizer.step = step
+
     def close(self) -> None:
         """Let go of the engine's hooks and buffers."""
         self.deepspeed.destroy()
@@ -146,16 +156,13 @@ class Engine:
 
     def _watch_embedding_gradient(self, embedding: WordEmbedding) -> None:
         """Take the embedding's squared gradient norm just before the optimizer consumes the gradients."""
-        optimizer = self._optimizer
-        step_optimizer = optimizer.step
 
-        def step(*args: object, **kwargs: object) -> object:
+        def take() -> None:
             self._embedding_squares = embedding_sum_of_squares(
-                optimizer, embedding.weight, self._session.topology, self.loss_scale or 1.0
+                self._optimizer, embedding.weight, self._session.topology, self.loss_scale or 1.0
             )
-            return step_optimizer(*args, **kwargs)
 
-        optimizer.step = step
+        self.before_update(take)
 
 
 def build_pipeline(config: Config, session: Session, loss: GLMLoss | None) -> PipelineModule:

@@ -2,16 +2,17 @@
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from configs import derive
-from configs.errors import DistributedError
+from configs.errors import CheckpointError, DistributedError
 from configs.schema import Config
 from data_pipeline.dataset import GLMDataset
 from data_pipeline.sampler import samples_drawn
 from glm.loss import ObjectiveSums
 from train.batches import BatchStream, StepBatches, micro_batches_of
-from train.checkpoint import Saver
+from train.checkpoint import Outcome, Saver
 from train.device import peak_memory_gib, peak_tflops, synchronize
 from train.distributed import Session
 from train.engine import Engine, StepOutcome
@@ -39,6 +40,8 @@ class Agreed:
     rank_seconds_min: float
     wait_seconds: float
     stop_requested: bool
+    save_failed: bool
+    """A thread that writes a checkpoint has failed on some rank."""
 
 
 @dataclass
@@ -63,6 +66,7 @@ class Trainer:
             The position reached, and True if the run was stopped before its end.
 
         Raises:
+            CheckpointError: the last checkpoint could not be written.
             DistributedError: ranks disagree, or too many steps in a row were skipped.
         """
         skipped_in_a_row = 0
@@ -72,6 +76,8 @@ class Trainer:
             before, progress = progress, self._advance(progress, step, agreed)
             skipped_in_a_row = skipped_in_a_row + 1 if agreed.was_skipped else 0
             self._check_skips(skipped_in_a_row)
+            self._tell(self.saver.hear(agreed.save_failed))
+            self.saver.observe(agreed.sums.mean, agreed.was_skipped)
 
             finished = self.plan.is_finished(progress.samples_seen)
             stopping = agreed.stop_requested or self._has_reached_stop(progress)
@@ -81,9 +87,11 @@ class Trainer:
             self.trackers.log(self._metrics(step, progress, agreed, valid))
             save_due = self.plan.save_due(before.samples_seen, progress.samples_seen)
             if finished or stopping or save_due:
-                self._save(progress)
+                self.saver.save(progress)
             if stopping and not finished:
+                self._wait_for_the_last_save()
                 return progress, True
+        self._wait_for_the_last_save()
         return progress, False
 
     def evaluate(self) -> ObjectiveSums:
@@ -123,9 +131,9 @@ class Trainer:
         if topology.reads_data:
             unknown[topology.dp_rank] = batches.checksum
             unknown[topology.dp + topology.dp_rank] = -batches.checksum
-        stop_requested = float(self.stop.reason is not None)
-        largest = self.session.max([stop_requested, seconds, -seconds, *unknown])
-        self._check_checksums(step, largest[3:])
+        requests = [float(self.stop.reason is not None), float(self.saver.has_failed)]
+        stop, failed, *largest = self.session.max([*requests, seconds, -seconds, *unknown])
+        self._check_checksums(step, largest[2:])
         return Agreed(
             sums=ObjectiveSums.from_list(sums),
             grad_norm=outcome.grad_norm,
@@ -134,10 +142,11 @@ class Trainer:
             loss_scale=outcome.loss_scale,
             target_fraction=targets / (step.num_samples * self.config.model.seq_length),
             seconds=seconds,
-            rank_seconds_max=largest[1],
-            rank_seconds_min=-largest[2],
+            rank_seconds_max=largest[0],
+            rank_seconds_min=-largest[1],
             wait_seconds=batches.wait_seconds,
-            stop_requested=largest[0] > 0,
+            stop_requested=stop > 0,
+            save_failed=failed > 0,
         )
 
     def _check_checksums(self, step: StepPlan, extremes: list[float]) -> None:
@@ -170,20 +179,33 @@ class Trainer:
         limit = self.config.run.stop_after_samples
         return limit is not None and progress.samples_seen >= limit
 
-    def _save(self, progress: Progress) -> None:
-        folder = self.saver.save(progress)
+    def _wait_for_the_last_save(self) -> None:
+        outcomes = self.saver.finish()
+        self._tell(outcomes)
+        for outcome in outcomes:
+            if outcome.error is not None and not outcome.is_copy:
+                raise CheckpointError(
+                    f"The last checkpoint was not written: {outcome.error}. Make room, then type the same command "
+                    "again: the run continues from the checkpoint before it."
+                )
+
+    def _tell(self, outcomes: Sequence[Outcome]) -> None:
+        """Say what became of the saves."""
         if self.session.topology.rank != 0:
             return
-        if folder is None:
-            self.trackers.say(
-                f"The checkpoint was not written: {self.saver.last_error}. Training goes on."
-            )
-            self.folder.event("error", message=str(self.saver.last_error))
-        else:
-            self.folder.event(
-                "checkpoint", path=f"checkpoints/{folder.name}", samples_seen=progress.samples_seen
-            )
-            self.folder.write_status("running", progress.samples_seen, "training")
+        for outcome in outcomes:
+            what = "second copy of the checkpoint" if outcome.is_copy else "checkpoint"
+            name, seen = outcome.folder.name, outcome.progress.samples_seen
+            if outcome.error is not None:
+                self.trackers.say(
+                    f"The {what} {name} was not written: {outcome.error}. Training goes on."
+                )
+                self.folder.event("error", message=f"{what} {name}: {outcome.error}")
+            elif outcome.is_copy:
+                self.folder.event("checkpoint_copy", path=name, samples_seen=seen)
+            else:
+                self.folder.event("checkpoint", path=f"checkpoints/{name}", samples_seen=seen)
+                self.folder.write_status("running", seen, "training")
 
     def _metrics(
         self, step: StepPlan, progress: Progress, agreed: Agreed, valid: ObjectiveSums | None

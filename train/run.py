@@ -17,7 +17,7 @@ from data_pipeline.tokenizer import load_tokenizer
 from glm.checkpoint.manifest import Manifest
 from train import start
 from train.batches import BatchStream
-from train.checkpoint import Saver, initialise_from, restore
+from train.checkpoint import Origin, Saver, initialise_from, restore
 from train.device import idle_devices_hint, make_deterministic, resolve_precision
 from train.distributed import Session, distributed_session
 from train.ending import show_what_was_learnt
@@ -177,12 +177,14 @@ class _Life:
                 session=session,
                 engine=engine,
                 extra={"wandb_run_id": wandb_id},
+                origin=Origin.of(checkpoint[1] if checkpoint else None),
             ),
             stop=StopSignal(folder.stop_file).install(),
         )
         try:
             progress, was_stopped = trainer.run(progress)
         finally:
+            trainer.saver.leave()
             trainer.batches.close()
         if was_stopped and world.is_main:
             folder.event("stop", reason=trainer.stop.reason or "run.stop_after_samples")

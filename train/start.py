@@ -16,7 +16,12 @@ from data_pipeline.sampler import check_skip_samples
 from glm.checkpoint.folder import committed
 from glm.checkpoint.manifest import Manifest
 from glm.checkpoint.reader import read_manifest
-from train.checkpoint import check_same_model, newest_good_together, verify_together
+from train.checkpoint import (
+    check_same_model,
+    newest_good_together,
+    places_of,
+    verify_together,
+)
 from train.distributed import Session
 from train.run_folder import RunFolder
 from train.trackers import Trackers
@@ -76,7 +81,8 @@ def choose_checkpoint(
     """
     asked = config.checkpoint.resume
     if asked in ("auto", "never"):
-        path = newest_good_together(folder.checkpoints, session, trackers.say)
+        places = [place.checkpoints for place in places_of(config, folder.checkpoints)]
+        path = newest_good_together(places, session, trackers.say)
         return None if path is None else (path, read_manifest(path))
     path = Path(asked)
     if not path.is_dir():

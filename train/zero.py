@@ -71,7 +71,7 @@ class OptimizerState:
         }
 
     def pieces(self) -> list[Piece]:
-        """The boxes that this rank stores. On the CPU they are views of live memory: write them before the next step."""
+        """The boxes that this rank stores: views of live memory on its device, to be copied before the next update."""
         self._ensure_moments()
         found = []
         for owned in self._owned():
@@ -81,9 +81,8 @@ class OptimizerState:
             if owned.weights is not None:
                 kinds[PARAMETER] = owned.weights
             for kind, values in kinds.items():
-                host = values.detach().cpu()
-                for position, box in owned.shard.boxes(owned.start, host.numel()):
-                    part = host.narrow(0, position, box.volume)
+                for position, box in owned.shard.boxes(owned.start, values.numel()):
+                    part = values.detach().narrow(0, position, box.volume)
                     found.append(Piece(owned.name, kind, box, part))
         return found
 

@@ -15,12 +15,12 @@ import contextlib
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from configs.errors import CheckpointError
 from glm.checkpoint.manifest import MANIFEST, DamagedCheckpointError, Manifest
-from glm.checkpoint.reader import verify
+from glm.checkpoint.reader import read_manifest, verify
 
 _STEP_FOLDER = re.compile(r"step_(\d{8,})")
 
@@ -45,25 +45,47 @@ def unfinished(checkpoints: Path) -> list[Path]:
     return [folder for folder in _step_folders(checkpoints) if not (folder / MANIFEST).is_file()]
 
 
+def candidates(places: Iterable[Path]) -> list[Path]:
+    """Committed checkpoints in all places, the one to try first first.
+
+    A later life of the run counts for more than a later step: what a life that was cut off wrote after the next one had
+    begun belongs to no history. Of equals the first place's stands first.
+    """
+    generations: dict[Path, int | None] = {}
+    for place in places:
+        for folder in committed(place):
+            try:
+                generations[folder] = read_manifest(folder).generation
+            except CheckpointError:
+                generations[folder] = None  # it will be named when it is tried
+    highest = max((known for known in generations.values() if known is not None), default=0)
+
+    def newness(folder: Path) -> tuple[int, int]:
+        known = generations[folder]
+        return (highest if known is None else known, step_of(folder))
+
+    return sorted(generations, key=newness, reverse=True)
+
+
 def newest_good(
-    checkpoints: Path,
+    places: Sequence[Path],
     report: Callable[[str], None],
     check: Callable[[Path], Manifest] = verify,
-    candidates: list[Path] | None = None,
+    tried: list[Path] | None = None,
 ) -> Path | None:
     """The newest checkpoint that is whole; unfinished and damaged ones are reported by name and passed over.
 
     Args:
-        checkpoints: folder that holds them.
+        places: folders that hold checkpoints: the run's own, then that of second copies.
         report: told of each that cannot be used.
         check: verifies one, and raises DamagedCheckpointError.
-        candidates: what `committed` found, if ranks have to agree on it; default: look now.
+        tried: what `candidates` found, if ranks have to agree on it; default: look now.
 
     Raises:
         CheckpointError: there are checkpoints, but none of them is whole; or the newest is of a newer version.
     """
     good, damage = None, []
-    for folder in committed(checkpoints) if candidates is None else candidates:
+    for folder in candidates(places) if tried is None else tried:
         try:
             check(folder)
             good = folder
@@ -71,13 +93,14 @@ def newest_good(
         except DamagedCheckpointError as error:
             damage.append(str(error))
             report(f"{error} Going back to the checkpoint before it.")
-    for folder in unfinished(checkpoints):
+    for folder in (folder for place in places for folder in unfinished(place)):
         if good is None or step_of(folder) > step_of(good):
             report(f"{folder} has no {MANIFEST}: it was not finished, and is passed over.")
     if damage and good is None:
+        where = " and ".join(map(str, places))
         raise CheckpointError(
-            f"No checkpoint in {checkpoints} is whole: {' '.join(damage)} Restore one from a copy, or start another "
-            "run with run.name=NAME."
+            f"No checkpoint in {where} is whole: {' '.join(damage)} Restore one from a copy, or start another run with "
+            "run.name=NAME."
         )
     return good
 

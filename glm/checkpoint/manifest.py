@@ -59,6 +59,38 @@ class Fragment:
         """Size in the file."""
         return self.box.volume * DTYPES[self.dtype].itemsize
 
+    def to_list(self) -> list[Any]:
+        """As it stands in JSON: short, for there are thousands."""
+        return [
+            self.tensor,
+            self.kind,
+            self.dtype,
+            self.box.offset,
+            self.box.shape,
+            self.file,
+            self.begin,
+            self.crc32,
+        ]
+
+    @classmethod
+    def from_list(cls, part: list[Any]) -> "Fragment":
+        """Undo `to_list`.
+
+        Raises:
+            TypeError, ValueError: it is something else.
+        """
+        tensor, kind, dtype, offset, shape, file, begin, crc32 = part
+        box = Box(tuple(_number(start) for start in offset), tuple(_number(size) for size in shape))
+        return cls(
+            _text(tensor),
+            _text(kind),
+            _text(dtype),
+            box,
+            _text(file),
+            _number(begin),
+            _number(crc32),
+        )
+
 
 @dataclass(frozen=True)
 class StoredFile:
@@ -87,6 +119,8 @@ class Manifest:
     layout: dict[str, int] = field(default_factory=dict)
     """tp, pp and dp of the run that wrote it; for people."""
     extra: dict[str, Any] = field(default_factory=dict)
+    generation: int = 0
+    """Which life of the run wrote it: of two checkpoints, the one of the later life counts."""
 
     @property
     def kinds(self) -> set[str]:
@@ -103,6 +137,7 @@ class Manifest:
         body = {
             "format_version": FORMAT_VERSION,
             "step": self.step,
+            "generation": self.generation,
             "progress": self.progress,
             "layout": self.layout,
             "data_state": self.data_state,
@@ -111,10 +146,7 @@ class Manifest:
             "config": self.config,
             "tensors": self.tensors,
             "files": {name: asdict(file) for name, file in self.files.items()},
-            "fragments": [
-                [p.tensor, p.kind, p.dtype, p.box.offset, p.box.shape, p.file, p.begin, p.crc32]
-                for p in self.fragments
-            ],
+            "fragments": [part.to_list() for part in self.fragments],
         }
         # As a reader will see it: tuples are lists, keys are strings.
         body = json.loads(json.dumps(body, allow_nan=False))
@@ -162,9 +194,10 @@ class Manifest:
                     name: StoredFile(**{key: _number(value) for key, value in file.items()})
                     for name, file in body["files"].items()
                 },
-                fragments=[_fragment(part) for part in body["fragments"]],
+                fragments=[Fragment.from_list(part) for part in body["fragments"]],
                 layout={name: _number(value) for name, value in body["layout"].items()},
                 extra=dict(body["extra"]),
+                generation=_number(body.get("generation", 0)),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DamagedCheckpointError(f"{where} is damaged: {error!r}.") from error
@@ -238,14 +271,6 @@ def _checksum(body: dict[str, Any]) -> str:
 
 def _is_sane_shape(shape: list[int]) -> bool:
     return 0 < len(shape) <= _MOST_AXES and 0 < math.prod(shape) < _LARGEST
-
-
-def _fragment(part: list[Any]) -> Fragment:
-    tensor, kind, dtype, offset, shape, file, begin, crc32 = part
-    box = Box(tuple(_number(start) for start in offset), tuple(_number(size) for size in shape))
-    return Fragment(
-        _text(tensor), _text(kind), _text(dtype), box, _text(file), _number(begin), _number(crc32)
-    )
 
 
 def _number(value: object) -> int:

@@ -9,7 +9,7 @@ import json
 import os
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,7 +70,12 @@ def write_rank_file(
     return StoredFile(begin, len(header), zlib.crc32(header)), fragments
 
 
-def commit(folder: Path, manifest: Manifest, superseded: Sequence[Path] = ()) -> None:
+def commit(
+    folder: Path,
+    manifest: Manifest,
+    superseded: Sequence[Path] = (),
+    fence: Callable[[], None] | None = None,
+) -> None:
     """Make a checkpoint visible: after this it is complete, before this it does not exist.
 
     A checkpoint of the same step that was committed before is replaced in the same instant.
@@ -80,6 +85,8 @@ def commit(folder: Path, manifest: Manifest, superseded: Sequence[Path] = ()) ->
         manifest: its table of contents.
         superseded: committed checkpoints of a history that the run has left (it was set back to before them). They
             are made invisible first: whatever happens, the newest visible checkpoint belongs to this history.
+        fence: asked when nothing but the renames is left; raises if this process may not commit any more. Whatever it
+            raises is passed on, and nothing was committed.
 
     Raises:
         DamagedCheckpointError: the manifest does not cover every tensor; nothing was committed.
@@ -92,6 +99,8 @@ def commit(folder: Path, manifest: Manifest, superseded: Sequence[Path] = ()) ->
             _write(partial, [manifest.to_json().encode()])
             _sync_folder(folder)
             _sync_folder(folder.parent)
+            if fence is not None:
+                fence()
             for path in superseded:
                 os.replace(path / MANIFEST, path / _HIDDEN)
                 hidden.append(path)
@@ -111,9 +120,20 @@ def _part(path: Path) -> Iterator[Path]:
     partial = path.with_name(f"{path.name}.part")
     try:
         yield partial
-    except OSError:
+    except Exception:
         partial.unlink(missing_ok=True)
         raise
+
+
+def write_small_file(path: Path, text: str) -> None:
+    """Write a text durably; a reader sees all of it or none.
+
+    Raises:
+        OSError: the disk refused; nothing is left behind.
+    """
+    with _part(path) as partial:
+        _write(partial, [text.encode()])
+        os.replace(partial, path)
 
 
 def _write(path: Path, blocks: Sequence[bytes | memoryview]) -> None:

@@ -1,5 +1,6 @@
 """When and what to save: what every rank writes, the agreement of all, what is kept, and the way back."""
 
+from train.checkpoint.place import places_of
 from train.checkpoint.restore import (
     check_same_model,
     initialise_from,
@@ -7,13 +8,16 @@ from train.checkpoint.restore import (
     restore,
     verify_together,
 )
-from train.checkpoint.saver import Saver
+from train.checkpoint.saver import Origin, Outcome, Saver
 
 __all__ = [
+    "Origin",
+    "Outcome",
     "Saver",
     "check_same_model",
     "initialise_from",
     "newest_good_together",
+    "places_of",
     "restore",
     "verify_together",
 ]

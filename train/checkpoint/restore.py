@@ -3,7 +3,7 @@
 All ranks share the work of verifying, so that a checkpoint of terabytes is checked as fast as it was written.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from configs import derive
 from configs.errors import CheckpointError
 from configs.load import flatten, from_yaml
 from configs.schema import Config
-from glm.checkpoint.folder import committed, newest_good
+from glm.checkpoint.folder import candidates, newest_good
 from glm.checkpoint.manifest import Manifest
 from glm.checkpoint.reader import Reader, read_manifest, verify, verify_files
 from train.distributed import Session
@@ -25,12 +25,12 @@ _FREE_MODEL_KEYS = {"model.hidden_dropout", "model.attention_dropout", "model.at
 
 
 def newest_good_together(
-    checkpoints: Path, session: Session, report: Callable[[str], None]
+    places: Sequence[Path], session: Session, report: Callable[[str], None]
 ) -> Path | None:
     """The newest checkpoint that is whole, verified by all ranks together; the same on every rank.
 
     Args:
-        checkpoints: folder that holds them.
+        places: folders that hold checkpoints: the run's own, then that of second copies.
         session: process groups.
         report: told, on rank 0, of each that cannot be used.
 
@@ -38,13 +38,13 @@ def newest_good_together(
         CheckpointError: there are checkpoints, but none of them is whole; or the newest is of a newer version.
     """
     is_main = session.topology.rank == 0
-    found = [committed(checkpoints) if is_main else []]
+    found = [candidates(places) if is_main else []]
     dist.broadcast_object_list(found, src=0, group=session.control_group)
     return newest_good(
-        checkpoints,
+        places,
         report if is_main else lambda _: None,
         check=lambda folder: verify_together(folder, session),
-        candidates=found[0],
+        tried=found[0],
     )
 
 

@@ -1,56 +1,68 @@
-"""Saving a run's state: every rank writes what it owns, rank 0 commits.
+"""Saving a run's state while training goes on.
 
-Synchronous in this version: training waits for the disk. The order is that of any later, asynchronous one: pieces of
-the state are named, a file is written from them without any collective, the ranks tell each other, rank 0 commits.
-A rank's failure (a full disk) is agreed on by all; the save is given up, training goes on, and the checkpoint before
-it stays.
+Training waits only for a copy of the state in host memory (train/checkpoint/host_copy.py). A thread in every rank then
+writes that rank's file, and rank 0's thread commits (train/checkpoint/attempt.py); the threads use no collective. What
+they did is agreed on by all ranks between two steps: the loop carries `has_failed` in the numbers that it exchanges
+anyway, and passes the answer to `hear`. A save that failed is given up everywhere, training goes on, and the
+checkpoint before it stays. A save waits for the one before it; `finish` waits for the last.
 """
 
-import contextlib
-import shutil
+import os
+import threading
 import time
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
 
-from configs.errors import CheckpointError
 from configs.load import to_stored_yaml
 from configs.schema import Config
-from glm.checkpoint.folder import (
-    committed,
-    remove,
-    remove_strays,
-    step_folder,
-    step_of,
-    unfinished,
-    write_hint,
-)
-from glm.checkpoint.manifest import Fragment, Manifest, StoredFile
-from glm.checkpoint.reader import read_manifest
-from glm.checkpoint.writer import commit, write_rank_file
-from train.checkpoint.retention import kept
+from glm.checkpoint.folder import step_folder
+from glm.checkpoint.manifest import Manifest
+from train.checkpoint.attempt import Attempt, Duty, Part
+from train.checkpoint.health import Health, HealthWatch
+from train.checkpoint.host_copy import HostCopy
+from train.checkpoint.place import Fence, no_fence, places_of
+from train.device import HostTransfer
 from train.distributed import Session
 from train.engine import Engine
 from train.progress import Progress
 
+# The thread lets training have the processor first.
+_NICENESS = 5
+
 
 @dataclass(frozen=True)
-class _Written:
-    """What one rank tells the others about its part of a save."""
+class Outcome:
+    """How a save ended."""
 
+    folder: Path
+    progress: Progress
     error: str | None
-    name: str
-    file: StoredFile | None
-    fragments: list[Fragment]
-    shapes: dict[str, list[int]]
+    """Why it failed; None: it is committed."""
+    is_copy: bool
+    """True for the second copy (`checkpoint.copy_to`)."""
 
 
-@dataclass
+@dataclass(frozen=True)
+class Origin:
+    """The checkpoint that a run continues from, as far as the next ones depend on it."""
+
+    step: int | None = None
+    health: Health = Health()
+
+    @classmethod
+    def of(cls, manifest: Manifest | None) -> "Origin":
+        """None: a new run."""
+        if manifest is None:
+            return cls()
+        return cls(manifest.step, Health.from_dict(manifest.extra.get("health")))
+
+
 class Saver:
-    """Writes the checkpoints of a run.
+    """Writes the checkpoints of a run; every rank has one and calls it at the same moments, between steps.
 
     Args:
         checkpoints: folder that holds them.
@@ -59,130 +71,192 @@ class Saver:
         session: process groups.
         engine: whose state is saved.
         extra: stored as it is (the wandb run's id).
+        origin: what the run continues from; None: it is new.
+        generation: of this life, stored in each.
+        fence: raises once a later life has begun; asked before anything visible is changed.
     """
 
-    checkpoints: Path
-    config: Config
-    data_state: dict[str, Any]
-    session: Session
-    engine: Engine
-    extra: dict[str, Any]
-    last_error: str | None = None
-    """Why the last save failed, on every rank; None if it did not."""
-    blocked_seconds: float = 0.0
-    """How long saves held up training since somebody asked."""
-    _samples_of: dict[Path, int] = field(default_factory=dict)
-    """Positions of the checkpoints in the folder: a large manifest is read once."""
+    def __init__(
+        self,
+        checkpoints: Path,
+        config: Config,
+        data_state: dict[str, Any],
+        session: Session,
+        engine: Engine,
+        extra: dict[str, Any],
+        origin: Origin | None = None,
+        generation: int = 0,
+        fence: Fence = no_fence,
+    ) -> None:
+        self._config = config
+        self._data_state = data_state
+        self._session = session
+        self._state = engine.optimizer_state
+        self._extra = extra
+        self._generation = generation
+        self._places = places_of(config, checkpoints, fence)
+        origin = origin or Origin()
+        self._health = HealthWatch(origin.health, origin.step, config.checkpoint.healthy_margin)
+        self._copy = HostCopy(HostTransfer(session.device))
+        engine.before_update(self._copy.hold_updates)
+        self._progress = Progress()
+        self._attempts: list[Attempt] = []
+        self._failed: set[Attempt] = set()  # as agreed: the same on every rank
+        self._told: set[Attempt] = set()
+        self._outcomes: list[Outcome] = []
+        self._thread: threading.Thread | None = None
+        self._blocked_seconds = 0.0
 
-    def save(self, progress: Progress) -> Path | None:
-        """Save the state after `progress.step` steps.
+    @property
+    def has_failed(self) -> bool:
+        """True if a thread of this rank has failed and the ranks have not spoken about it yet."""
+        return any(
+            attempt.error is not None for attempt in self._attempts if attempt not in self._failed
+        )
 
-        Every rank calls it, between steps.
+    def observe(self, loss: float | None, was_skipped: bool) -> None:
+        """Take note of a step: a checkpoint after which training goes wrong is not one to go back to."""
+        self._health.observe(loss, was_skipped)
 
-        Returns:
-            The checkpoint's folder, or None if a disk refused: the same on every rank.
+    def save(self, progress: Progress) -> None:
+        """Save the state after `progress.step` steps; returns once it is copied into host memory.
+
+        What became of the save before, if nobody has heard of it yet, is among the next outcomes.
         """
         started = time.perf_counter()
-        try:
-            return self._save(step_folder(self.checkpoints, progress.step), progress)
-        finally:
-            self.blocked_seconds += time.perf_counter() - started
+        self._settle()
+        self._progress = progress
+        self._attempts = self._prepare(progress)
+        self._thread = threading.Thread(target=self._write, name="checkpoint", daemon=True)
+        self._thread.start()
+        self._blocked_seconds += time.perf_counter() - started
+
+    def hear(self, failed_somewhere: bool) -> list[Outcome]:
+        """Learn what has ended since the last call: on rank 0 each checkpoint, on every rank each failure.
+
+        Args:
+            failed_somewhere: True if any rank's `has_failed` was True: the same on every rank.
+
+        Raises:
+            DistributedError: a later life of the run has begun.
+        """
+        if failed_somewhere:
+            for attempt in self._attempts:
+                self._agree_on_failure(attempt)
+        if self._session.topology.rank == 0:
+            for attempt in self._attempts:
+                if attempt.finished.is_set() and attempt.error is None:
+                    self._tell(attempt, None)
+        return self._take_outcomes()
+
+    def finish(self) -> list[Outcome]:
+        """Wait until the last save has ended on all ranks; what was not heard of before, on every rank.
+
+        Raises:
+            DistributedError: a later life of the run has begun.
+        """
+        self._settle()
+        return self._take_outcomes()
+
+    def leave(self) -> None:
+        """After an error: let the write end if it can, without asking ranks that may be gone."""
+        for attempt in self._attempts:
+            attempt.leave()
 
     def take_blocked_seconds(self) -> float:
         """Time that saves took since the last call: it stands in the line of the step after them."""
-        blocked, self.blocked_seconds = self.blocked_seconds, 0.0
+        blocked, self._blocked_seconds = self._blocked_seconds, 0.0
         return blocked
 
-    def _save(self, folder: Path, progress: Progress) -> Path | None:
-        rank, group = self.session.topology.rank, self.session.control_group
-        numbers = self.engine.optimizer_state.numbers()
-        written = self._write(folder, self._agree_on_attempt())
-        gathered: list[Any] = [None] * self.session.topology.world_size
-        dist.all_gather_object(gathered, written, group=group)
-        outcome = [next((other.error for other in gathered if other.error), None)]
-        if rank == 0 and outcome[0] is None:
-            outcome = [self._commit(folder, self._manifest(progress, numbers, gathered))]
-        dist.broadcast_object_list(outcome, src=0, group=group)
-        self.last_error = outcome[0]
-        if self.last_error is not None:
-            with contextlib.suppress(OSError):
-                (folder / written.name).unlink(missing_ok=True)
-            return None
-        if rank == 0:
-            # The checkpoint is committed: a disk that refuses to forget an old one changes nothing about that.
-            with contextlib.suppress(OSError):
-                self._clean(folder, progress, [other.name for other in gathered])
-        return folder
+    def _prepare(self, progress: Progress) -> list[Attempt]:
+        """Copy the state, and agree on the names of this try."""
+        topology = self._session.topology
+        health = self._health.at_save(progress.step)
+        suffix = self._agree_on_suffix()
+        names = [f"rank{rank:05d}-{suffix}.safetensors" for rank in range(topology.world_size)]
+        pieces = self._copy.take(self._state.pieces())
+        part = Part(names[topology.rank], pieces, self._state.shapes(), str(topology))
+        numbers = self._state.numbers()
+        duty = None
+        if topology.rank == 0:
+            healthy = health.healthy_step if self._config.checkpoint.keep_healthy else None
+            duty = Duty(self._draft(progress, numbers, health), names, healthy)
+        return [
+            Attempt(place, step_folder(place.checkpoints, progress.step), part, duty)
+            for place in self._places
+        ]
 
-    def _agree_on_attempt(self) -> str:
-        """Rank 0 makes room, and invents the suffix of this attempt's files."""
-        if self.session.topology.rank == 0:
-            for leftover in unfinished(self.checkpoints):
-                shutil.rmtree(leftover, ignore_errors=True)
-        attempt = [uuid.uuid4().hex[:8]]
-        dist.broadcast_object_list(attempt, src=0, group=self.session.control_group)
-        return attempt[0]
+    def _agree_on_suffix(self) -> str:
+        """Rank 0 makes room, and invents the suffix of this try's files: no stale file can be taken for one of them."""
+        if self._session.topology.rank == 0:
+            for place in self._places:
+                place.make_room()
+        suffix = [uuid.uuid4().hex[:8]]
+        dist.broadcast_object_list(suffix, src=0, group=self._session.control_group)
+        return suffix[0]
 
-    def _write(self, folder: Path, attempt: str) -> _Written:
-        state = self.engine.optimizer_state
-        name = f"rank{self.session.topology.rank:05d}-{attempt}.safetensors"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            file, fragments = write_rank_file(folder, name, state.pieces())
-        except OSError as problem:
-            error = f"[{self.session.topology}] {folder / name}: {problem.strerror or problem}"
-            return _Written(error, name, None, [], {})
-        return _Written(None, name, file, fragments, state.shapes())
-
-    def _commit(self, folder: Path, manifest: Manifest) -> str | None:
-        """Make the checkpoint visible; returns what went wrong.
-
-        Checkpoints of later steps belong to a history that this run has left: it was set back to before them, or
-        found them damaged.
-        """
-        try:
-            later = [
-                other for other in committed(self.checkpoints) if step_of(other) > manifest.step
-            ]
-            commit(folder, manifest, superseded=later)
-        except OSError as problem:
-            return f"{folder}: {problem.strerror or problem}"
-        except CheckpointError as problem:
-            return str(problem)
-        write_hint(folder)
-        return None
-
-    def _manifest(
-        self, progress: Progress, numbers: dict[str, Any], gathered: list[_Written]
-    ) -> Manifest:
-        topology = self.session.topology
+    def _draft(self, progress: Progress, numbers: dict[str, Any], health: Health) -> Manifest:
+        topology = self._session.topology
         return Manifest(
             step=progress.step,
             progress=progress.to_dict(),
-            data_state=self.data_state,
-            config=to_stored_yaml(self.config),
+            data_state=self._data_state,
+            config=to_stored_yaml(self._config),
             optimizer=numbers,
-            tensors={name: shape for rank in gathered for name, shape in rank.shapes.items()},
-            files={rank.name: rank.file for rank in gathered if rank.file is not None},
-            fragments=[part for rank in gathered for part in rank.fragments],
+            tensors={},
+            files={},
+            fragments=[],
             layout={"tp": topology.tp, "pp": topology.pp, "dp": topology.dp},
-            extra=self.extra,
+            extra={**self._extra, "health": health.to_dict()},
+            generation=self._generation,
         )
 
-    def _clean(self, newest: Path, progress: Progress, named: list[str]) -> None:
-        """Delete what retention does not keep; the newest is committed by now, and nothing here can undo that."""
-        self._samples_of[newest] = progress.samples_seen
-        settings = self.config.checkpoint
-        samples_of = {folder: self._samples(folder) for folder in committed(self.checkpoints)}
-        keep = kept(samples_of, settings.keep_last, settings.keep_every_samples)
-        remove(set(samples_of) - keep)
-        remove(unfinished(self.checkpoints))
-        remove_strays(newest, named)
+    def _write(self) -> None:
+        """The thread."""
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
+        self._copy.wait()
+        for attempt in self._attempts:
+            attempt.run()
 
-    def _samples(self, folder: Path) -> int:
-        if folder not in self._samples_of:
-            try:
-                self._samples_of[folder] = read_manifest(folder).progress["samples_seen"]
-            except (CheckpointError, KeyError):
-                self._samples_of[folder] = 0
-        return self._samples_of[folder]
+    def _settle(self) -> None:
+        """Wait for the threads of all ranks, and agree on what they did."""
+        for attempt in self._attempts:
+            attempt.written.wait()
+            # Before waiting for the commit: rank 0 would wait for the file of a rank that has failed.
+            self._agree_on_failure(attempt)
+            attempt.finished.wait()
+            # Rank 0 alone knows whether the commit went well.
+            self._agree_on_failure(attempt)
+            self._tell(attempt, None)
+        if self._thread is not None:
+            self._thread.join()
+        self._thread, self._attempts = None, []
+        self._told.clear()
+        self._failed.clear()
+
+    def _agree_on_failure(self, attempt: Attempt) -> None:
+        """Give a try up everywhere if it failed anywhere."""
+        if attempt in self._failed:
+            return
+        errors: list[str | None] = [None] * self._session.topology.world_size
+        dist.all_gather_object(errors, attempt.error, group=self._session.control_group)
+        error = next((error for error in errors if error is not None), None)
+        if error is not None:
+            self._failed.add(attempt)
+            attempt.give_up()
+            self._tell(attempt, error)
+        if attempt.fatal is not None:
+            raise attempt.fatal
+
+    def _tell(self, attempt: Attempt, error: str | None) -> None:
+        if attempt in self._told:
+            return
+        self._told.add(attempt)
+        is_copy = attempt is not self._attempts[0]
+        if not is_copy:
+            self._health.settle(was_written=error is None)
+        self._outcomes.append(Outcome(attempt.folder, self._progress, error, is_copy))
+
+    def _take_outcomes(self) -> list[Outcome]:
+        outcomes, self._outcomes = self._outcomes, []
+        return outcomes

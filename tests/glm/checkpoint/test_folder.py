@@ -39,7 +39,7 @@ def test_the_newest_comes_first_also_beyond_eight_digits(tmp_path: Path) -> None
 
 def test_no_folder_is_no_checkpoint(tmp_path: Path) -> None:
     assert committed(tmp_path / "absent") == []
-    assert newest_good(tmp_path / "absent", pytest.fail) is None
+    assert newest_good([tmp_path / "absent"], pytest.fail) is None
 
 
 def test_a_damaged_checkpoint_is_named_and_the_one_before_it_taken(tmp_path: Path) -> None:
@@ -47,7 +47,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_taken(tmp_path: Pat
     file = next(bad.glob("*.safetensors"))
     file.write_bytes(b"")
     reports: list[str] = []
-    assert newest_good(tmp_path, reports.append) == good
+    assert newest_good([tmp_path], reports.append) == good
     assert len(reports) == 1
     assert file.name in reports[0]
 
@@ -57,7 +57,7 @@ def test_an_unfinished_checkpoint_is_named_and_passed_over(tmp_path: Path) -> No
     write_files(tmp_path, 1, seed=1, attempt="a")
     write_files(tmp_path, 3, seed=1, attempt="a")
     reports: list[str] = []
-    assert newest_good(tmp_path, reports.append) == good
+    assert newest_good([tmp_path], reports.append) == good
     assert [report.split(" ")[0] for report in reports] == [str(tmp_path / "step_00000003")]
     assert len(unfinished(tmp_path)) == 2
 
@@ -66,7 +66,7 @@ def test_if_all_are_damaged_the_run_does_not_silently_start_anew(tmp_path: Path)
     for step in (1, 2):
         next(save(tmp_path, step, seed=step).glob("*.safetensors")).unlink()
     with pytest.raises(CheckpointError, match=r"step_00000002.*step_00000001.*run\.name=NAME") as e:
-        newest_good(tmp_path, lambda _: None)
+        newest_good([tmp_path], lambda _: None)
     assert not isinstance(e.value, DamagedCheckpointError)
 
 
@@ -77,7 +77,7 @@ def test_a_checkpoint_of_a_newer_program_is_not_passed_over(tmp_path: Path) -> N
     del body["crc32"]
     path.write_text(json.dumps({"crc32": format_._checksum(body), **body}))
     with pytest.raises(CheckpointError, match="format version 2"):
-        newest_good(tmp_path, lambda _: None)
+        newest_good([tmp_path], lambda _: None)
 
 
 def test_strays_go_and_what_belongs_stays(tmp_path: Path) -> None:

@@ -145,7 +145,7 @@ def test_killed_anywhere_the_former_checkpoint_or_the_new_one_is_found(tmp_path:
         with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
             killing(patch, deadly)
             second(checkpoints)
-        good = newest_good(checkpoints, lambda _: None)
+        good = newest_good([checkpoints], lambda _: None)
         assert good is not None
         found.append(step_of(good))
         expected = tensors(seed=found[-1])
@@ -170,7 +170,7 @@ def test_killed_while_saving_a_step_again_one_of_both_versions_is_whole(tmp_path
         with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
             killing(patch, deadly)
             again(checkpoints)
-        folder = newest_good(checkpoints, lambda _: None)
+        folder = newest_good([checkpoints], lambda _: None)
         assert folder is not None
         stored = load_full_tensors(folder, "exp_avg")["final_norm.weight"]
         matches = [

@@ -45,12 +45,14 @@ def train_and_save(
         engine = Engine(config, session)
         train(engine, session, config, 0, 2)
         saver = saver_of(engine, session, config, checkpoints)
-        folder = saver.save(progress_after(2))
+        saver.save(progress_after(2))
+        (outcome,) = saver.finish()
+        assert outcome.error is None
         state = held_state(engine, session, config)
         numbers = engine.optimizer_state.numbers()
         following = train(engine, session, config, 2, 2)
         engine.close()
-    return {"folder": folder, "following": following, "numbers": numbers, **state}
+    return {"folder": outcome.folder, "following": following, "numbers": numbers, **state}
 
 
 def load_and_train(
@@ -170,7 +172,9 @@ def resume_twice(
                 folder = checkpoints / f"step_{first:08d}"
                 first = restore(engine, folder, verify_together(folder, session)).step
             lives += train(engine, session, config, first, 2)
-            saver_of(engine, session, config, checkpoints).save(progress_after(first + 2))
+            saver = saver_of(engine, session, config, checkpoints)
+            saver.save(progress_after(first + 2))
+            saver.finish()
             resumed_state = held_state(engine, session, config)
             engine.close()
     assert lives == straight, "losses and gradient norms, to the last bit"

@@ -33,6 +33,11 @@ def test_the_first_at_or_after_each_multiple_stays() -> None:
     assert steps(kept(at(samples), keep_last=1, keep_every_samples=100)) == [2, 4, 6, 8]
 
 
+def test_the_one_to_go_back_to_stays() -> None:
+    assert steps(kept(at([10, 20, 30, 40]), 1, None, healthy_step=2)) == [2, 4]
+    assert steps(kept(at([10, 20]), 1, None, healthy_step=9)) == [2]
+
+
 @given(
     st.lists(st.integers(1, 60), min_size=1, max_size=25), st.integers(1, 4), st.integers(1, 100)
 )

@@ -3,67 +3,22 @@
 import errno
 import os
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import torch
 import torch.distributed as dist
 
-from configs.load import load_config
 from glm.checkpoint import writer
-from glm.checkpoint.folder import committed, newest_good, step_of, unfinished
-from glm.checkpoint.reader import load_full_tensors, verify
-from tests.helpers.checkpoints import NUM_RANKS, SHAPES, pieces_of, save, tensors, write_files
+from glm.checkpoint.folder import newest_good, step_of, unfinished
+from tests.helpers.checkpoints import NUM_RANKS, save, write_files
 from tests.helpers.distributed import Ranks, run_distributed
-from train.progress import Progress
-from train.topology import Topology
-
-
-class FakeState:
-    """The optimizer state of one of three replicas; another one after each step."""
-
-    seed = 0
-
-    def __init__(self, rank: int) -> None:
-        self._rank = rank
-
-    def pieces(self) -> list[writer.Piece]:
-        return pieces_of(self._rank, self.seed)
-
-    def shapes(self) -> dict[str, list[int]]:
-        return {name: list(shape) for name, shape in SHAPES.items()}
-
-    def numbers(self) -> dict[str, Any]:
-        return {"step": float(self.seed)}
-
-
-def saver_of(rank: int, checkpoints: Path, *overrides: str) -> Any:
-    from train.checkpoint import Saver
-
-    if not dist.is_initialized():
-        dist.init_process_group("gloo")
-    session = SimpleNamespace(
-        topology=Topology(1, 1, NUM_RANKS, rank), control_group=dist.group.WORLD
-    )
-    engine = SimpleNamespace(optimizer_state=FakeState(rank))
-    config = load_config(list(overrides))
-    return Saver(checkpoints, config, {"fingerprint": "abc"}, session, engine, {})  # type: ignore[arg-type]
-
-
-def save_step(saver: Any, step: int) -> Path | None:
-    saver.engine.optimizer_state.seed = step
-    return saver.save(Progress(step, 10 * step, 0, 10 * step, 0))
-
-
-def steps_in(checkpoints: Path) -> list[int]:
-    return [step_of(folder) for folder in committed(checkpoints)]
-
-
-def check_content(folder: Path, seed: int) -> None:
-    verify(folder)
-    for name, values in load_full_tensors(folder, "master").items():
-        assert torch.equal(values, tensors(seed)[name, "master"])
+from tests.helpers.savers import (
+    check_content,
+    save_step,
+    saver_of,
+    session_of,
+    steps_in,
+)
 
 
 def save_many(rank: int, world_size: int, checkpoints: Path) -> list[list[int]]:
@@ -72,10 +27,9 @@ def save_many(rank: int, world_size: int, checkpoints: Path) -> list[list[int]]:
     )
     seen = []
     for step in range(1, 11):
-        folder = save_step(saver, step)
-        assert folder is not None
-        dist.barrier()  # rank 0 cleans after the others have left
-        check_content(folder, seed=step)
+        outcome = save_step(saver, step)
+        assert outcome.error is None
+        check_content(outcome.folder, seed=step)
         seen.append(steps_in(checkpoints))
         dist.barrier()
     assert saver.take_blocked_seconds() > 0
@@ -113,7 +67,7 @@ def save_on_a_full_disk(
     rank: int, world_size: int, checkpoints: Path, full_rank: int, call: str
 ) -> tuple[str | None, list[int]]:
     saver = saver_of(rank, checkpoints, "checkpoint.keep_last=2")
-    assert save_step(saver, 1) is not None
+    assert save_step(saver, 1).error is None
     with pytest.MonkeyPatch.context() as patch:
         if rank == full_rank:
 
@@ -123,17 +77,15 @@ def save_on_a_full_disk(
                 os.rename(*arguments)
 
             patch.setattr(writer.os, call, refuse)
-        assert save_step(saver, 2) is None
-    error = saver.last_error
+        error = save_step(saver, 2).error
     dist.barrier()
     steps = steps_in(checkpoints)
     files = list(checkpoints.glob("step_00000002/*"))
     assert files == [], "a save that was given up takes no room"
     dist.barrier()
-    folder = save_step(saver, 3)
-    assert folder is not None and saver.last_error is None
-    dist.barrier()
-    check_content(folder, seed=3)
+    outcome = save_step(saver, 3)
+    assert outcome.error is None
+    check_content(outcome.folder, seed=3)
     return error, steps
 
 
@@ -155,13 +107,13 @@ def test_a_disk_full_on_one_rank_is_one_message_on_all(
 def save_twice(rank: int, world_size: int, checkpoints: Path) -> list[Path]:
     saver = saver_of(rank, checkpoints)
     unfinished_then: list[Path] = []
-    pieces = saver.engine.optimizer_state.pieces
+    pieces = saver._state.pieces
 
     def look_around() -> list[writer.Piece]:
         unfinished_then.extend(unfinished(checkpoints))
         return pieces()
 
-    saver.engine.optimizer_state.pieces = look_around
+    saver._state.pieces = look_around
     save_step(saver, 2)
     dist.barrier()
     save_step(saver, 2)
@@ -194,9 +146,8 @@ def test_a_run_that_was_set_back_does_not_return_to_its_former_future(tmp_path: 
 def choose_together(rank: int, world_size: int, checkpoints: Path) -> tuple[Path | None, list[str]]:
     from train.checkpoint import newest_good_together
 
-    saver = saver_of(rank, checkpoints)
     reports: list[str] = []
-    return newest_good_together(checkpoints, saver.session, reports.append), reports
+    return newest_good_together([checkpoints], session_of(rank), reports.append), reports
 
 
 @pytest.mark.parametrize("damaged", [0, 1, 2])
@@ -237,6 +188,6 @@ def test_a_rank_that_dies_while_saving_costs_only_this_save(
         ranks.wait(30)
     finally:
         ranks.kill_all()
-    good = newest_good(tmp_path, lambda _: None)
+    good = newest_good([tmp_path], lambda _: None)
     assert good is not None
     check_content(good, seed=step_of(good))

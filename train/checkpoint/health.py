@@ -1,0 +1,121 @@
+"""Which checkpoint a diverged run can go back to: the newest from which training is known to have gone on well.
+
+Training has gone on well from one checkpoint to the next if no step in between was skipped, every loss was finite, and
+their mean is at most `checkpoint.healthy_margin` above that of the last stretch that went well. What is known stands
+in each checkpoint, so it outlasts the process.
+"""
+
+import math
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Health:
+    """What a checkpoint knows about the ones before it."""
+
+    healthy_step: int | None = None
+    """The newest checkpoint that training went on well from, by its step."""
+    mean_loss: float | None = None
+    """Mean training loss of the last stretch that went well."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, stored: object) -> "Health":
+        """Undo `to_dict`; whatever is no such thing knows nothing."""
+        known = stored if isinstance(stored, dict) else {}
+        step, loss = known.get("healthy_step"), known.get("mean_loss")
+        return cls(
+            step if type(step) is int else None,
+            loss if type(loss) is float and math.isfinite(loss) else None,
+        )
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """The steps since a checkpoint."""
+
+    num_steps: int = 0
+    loss_sum: float = 0.0
+    went_wrong: bool = False
+    """A step was skipped, or its loss was not finite."""
+
+    def after(self, loss: float | None, was_skipped: bool) -> "Stretch":
+        """One step longer; a step without targets has no loss."""
+        finite = loss if loss is not None and math.isfinite(loss) else 0.0
+        return Stretch(
+            self.num_steps + (loss is not None),
+            self.loss_sum + finite,
+            self.went_wrong or was_skipped or (loss is not None and not math.isfinite(loss)),
+        )
+
+    def joined(self, other: "Stretch") -> "Stretch":
+        """Both together: the checkpoint between them was not written."""
+        return Stretch(
+            self.num_steps + other.num_steps,
+            self.loss_sum + other.loss_sum,
+            self.went_wrong or other.went_wrong,
+        )
+
+
+def judge(known: Health, former_step: int | None, stretch: Stretch, margin: float) -> Health:
+    """What is known once another checkpoint follows.
+
+    Args:
+        known: at the former checkpoint.
+        former_step: of that checkpoint; None: there is none.
+        stretch: the steps since.
+        margin: by how much the mean loss may exceed that of the last good stretch, in nats.
+    """
+    if stretch.went_wrong or stretch.num_steps == 0:
+        return known
+    mean = stretch.loss_sum / stretch.num_steps
+    if known.mean_loss is not None and mean > known.mean_loss + margin:
+        return known
+    return replace(
+        known,
+        mean_loss=mean,
+        healthy_step=known.healthy_step if former_step is None else former_step,
+    )
+
+
+class HealthWatch:
+    """Follows a run and says what is known at each of its checkpoints.
+
+    Args:
+        known: at the checkpoint that the run continues from.
+        step: of that checkpoint; None for a new run.
+        margin: see `judge`.
+    """
+
+    def __init__(self, known: Health, step: int | None, margin: float) -> None:
+        self._known = known
+        self._step = step
+        self._margin = margin
+        self._since = Stretch()
+        self._pending: tuple[int, Health, Stretch] | None = None
+
+    def observe(self, loss: float | None, was_skipped: bool) -> None:
+        """A step was trained."""
+        self._since = self._since.after(loss, was_skipped)
+
+    def at_save(self, step: int) -> Health:
+        """What the checkpoint of `step`, which is being written, should say."""
+        health = judge(self._known, self._step, self._since, self._margin)
+        self._pending = (step, health, self._since)
+        self._since = Stretch()
+        return health
+
+    def settle(self, was_written: bool) -> None:
+        """The checkpoint that `at_save` spoke of is there, or never will be."""
+        if self._pending is None:
+            return
+        step, health, stretch = self._pending
+        self._pending = None
+        if was_written:
+            self._step, self._known = step, health
+        else:
+            self._since = stretch.joined(self._since)

@@ -1,0 +1,111 @@
+"""A place for checkpoints - the run folder, or the second copy - as the committing rank looks after it."""
+
+import contextlib
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from configs import derive
+from configs.errors import CheckpointError
+from configs.schema import Config
+from glm.checkpoint.folder import (
+    committed,
+    remove,
+    remove_strays,
+    step_of,
+    unfinished,
+    write_hint,
+)
+from glm.checkpoint.manifest import Manifest
+from glm.checkpoint.reader import read_manifest
+from glm.checkpoint.writer import commit
+from train.checkpoint.retention import kept
+
+Fence = Callable[[], None]
+"""Raises DistributedError if a later life of the run has begun: this one may not change a checkpoint any more."""
+
+
+def no_fence() -> None:
+    """For a run that nobody else can take over."""
+
+
+@dataclass
+class Place:
+    """A folder of checkpoints and its rules of retention."""
+
+    checkpoints: Path
+    keep_last: int
+    keep_every_samples: int | None
+    fence: Fence = no_fence
+    _samples_of: dict[Path, int] = field(default_factory=dict)
+    """Positions of the checkpoints in the folder: a large manifest is read once."""
+
+    def make_room(self) -> None:
+        """Delete what killed saves left behind.
+
+        Raises:
+            DistributedError: from the fence.
+        """
+        leftovers = []
+        with contextlib.suppress(OSError):  # if the place is gone, the save will say so
+            leftovers = unfinished(self.checkpoints)
+        if leftovers:
+            self.fence()
+        for folder in leftovers:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def commit(self, folder: Path, manifest: Manifest) -> None:
+        """Make a checkpoint visible.
+
+        Checkpoints of later steps belong to a history that this run has left: it was set back to before them, or
+        found them damaged.
+
+        Raises:
+            CheckpointError: it is not whole.
+            OSError: the disk refused.
+            DistributedError: from the fence.
+        """
+        later = [other for other in committed(self.checkpoints) if step_of(other) > manifest.step]
+        commit(folder, manifest, superseded=later, fence=self.fence)
+        write_hint(folder)
+
+    def clean(self, newest: Path, manifest: Manifest, healthy_step: int | None) -> None:
+        """Delete what retention does not keep; the newest is committed by now, and nothing here can undo that.
+
+        Raises:
+            DistributedError: from the fence.
+        """
+        self._samples_of[newest] = manifest.progress["samples_seen"]
+        self.fence()
+        # A disk that refuses to forget an old checkpoint changes nothing about the new one.
+        with contextlib.suppress(OSError):
+            samples_of = {folder: self._samples(folder) for folder in committed(self.checkpoints)}
+            keep = kept(samples_of, self.keep_last, self.keep_every_samples, healthy_step)
+            remove(set(samples_of) - keep)
+            remove(unfinished(self.checkpoints))
+            remove_strays(newest, manifest.files)
+
+    def _samples(self, folder: Path) -> int:
+        if folder not in self._samples_of:
+            try:
+                self._samples_of[folder] = read_manifest(folder).progress["samples_seen"]
+            except (CheckpointError, KeyError):
+                self._samples_of[folder] = 0
+        return self._samples_of[folder]
+
+
+def places_of(config: Config, checkpoints: Path, fence: Fence = no_fence) -> list[Place]:
+    """Where a run's checkpoints go: its own folder, then the second copy if one is asked for."""
+    settings = config.checkpoint
+    places = [Place(checkpoints, settings.keep_last, settings.keep_every_samples, fence)]
+    copies = copy_folder(config)
+    if copies is not None:
+        places.append(Place(copies, settings.copy_keep_last, None, fence))
+    return places
+
+
+def copy_folder(config: Config) -> Path | None:
+    """Folder of the second copies; None if there are none."""
+    copy_to = config.checkpoint.copy_to
+    return None if copy_to is None else Path(copy_to) / derive.run_name(config)
