@@ -1,4 +1,4 @@
-"""The data commands: `python -m data_pipeline prepare | train-tokenizer | show | verify`."""
+"""The data commands: `python -m data_pipeline prepare | merge | train-tokenizer | show | verify`."""
 
 import argparse
 import sys
@@ -11,13 +11,20 @@ from configs.schema import ObjectiveConfig
 from data_pipeline import documents
 from data_pipeline.corpus import tokenizer_of
 from data_pipeline.dataset import GLMDataset, Source
+from data_pipeline.filters import SCRIPTS, Filters
+from data_pipeline.inputs import read_documents
+from data_pipeline.job_array import parse_share
+from data_pipeline.join import Prepared
+from data_pipeline.make_part import Settings
 from data_pipeline.objective import Objective
-from data_pipeline.prepare import prepare
+from data_pipeline.prepare import merge, prepare, prepare_share
+from data_pipeline.progress import console_meter
 from data_pipeline.shards import open_stream
 from data_pipeline.show import render
 from data_pipeline.tokenizer import SPECS, load_tokenizer
 from data_pipeline.train_tokenizer import train_tokenizer
 from data_pipeline.verify import problems
+from data_pipeline.workers import num_cores
 
 _OBJECTIVES = {"mask": Objective.MASK, "gmask": Objective.GMASK}
 # Far more than the distance between two samples of one kind at any sensible share.
@@ -29,11 +36,42 @@ def _prepare(options: argparse.Namespace) -> None:
         raise DataError(
             f"--valid-fraction ({options.valid_fraction}) must be at least 0 and below 1. Try --valid-fraction 0.05."
         )
+    if options.workers < 1:
+        raise DataError(
+            f"--workers ({options.workers}) must be at least 1. Leave it out for all cores."
+        )
+    settings = Settings(
+        text_keys=(options.text_key,),
+        filters=Filters(
+            options.min_characters,
+            options.max_characters,
+            options.min_letters,
+            tuple(options.scripts.split(",")) if options.scripts else (),
+        ),
+        deduplicate=options.dedup,
+        skip_bad_records=options.on_error == "skip",
+    )
+    share = parse_share(options.part) if options.part else None
     output = Path(options.output)
     _make_folder(output.parent)
     tokenizer = load_tokenizer(options.tokenizer)
-    texts, skipped = _read(options)
-    done = prepare(texts, output, tokenizer, options.valid_fraction, options.input)
+    work = (options.input, output, tokenizer, options.valid_fraction, settings)
+    workers, meter = options.workers, console_meter()
+    if share is None:
+        _report_prepared(output, prepare(*work, workers=workers, meter=meter))
+        return
+    prepare_share(*work, share, workers=workers, meter=meter)
+    sys.stdout.write(
+        f"Part {share} of {output} is made. When all {share.count} are: python -m data_pipeline merge {output}\n"
+    )
+
+
+def _merge(options: argparse.Namespace) -> None:
+    prefix = Path(options.prefix)
+    _report_prepared(prefix, merge(prefix))
+
+
+def _report_prepared(output: Path, done: Prepared) -> None:
     sys.stdout.write(
         f"{output}: {done.train.num_documents:,} documents, {done.train.num_tokens:,} tokens\n"
     )
@@ -41,10 +79,11 @@ def _prepare(options: argparse.Namespace) -> None:
         sys.stdout.write(
             f"{output}.valid: held out, {done.valid.num_documents:,} documents, {done.valid.num_tokens:,} tokens\n"
         )
-    if done.num_empty:
-        sys.stdout.write(f"Left out: {done.num_empty:,} documents without text\n")
-    _report(skipped)
-    paths = f"data.paths=[{output}] model.vocab_size={tokenizer.vocab_size}"
+    if done.left_out:
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in done.left_out.items())
+        sys.stdout.write(f"Left out: {sum(done.left_out.values()):,} documents ({reasons})\n")
+    _report_skipped(done.num_bad_records, done.first_bad_record)
+    paths = f"data.paths=[{output}] model.vocab_size={done.train.vocab_size}"
     valid = "" if done.valid is not None else " data.valid_paths=[PREFIX_OR_FILE]"
     sys.stdout.write(f"Train on it: python -m train {paths}{valid}\n")
 
@@ -54,7 +93,7 @@ def _train_tokenizer(options: argparse.Namespace) -> None:
     _make_folder(output.parent)
     texts, skipped = _read(options)
     size = train_tokenizer(texts, output, options.vocab_size, ", ".join(options.input))
-    _report(skipped)
+    _report_skipped(skipped.count, skipped.first)
     sys.stdout.write(
         f"{output}: {size:,} tokens. Use it: --tokenizer hf:{output}, or data.tokenizer=hf:{output}\n"
     )
@@ -97,13 +136,13 @@ def _read(options: argparse.Namespace) -> tuple[Iterator[str], documents.Skipped
     """Documents of all inputs, and the count of what --on-error skip passes over."""
     skipped = documents.Skipped()
     on_error: documents.OnError = skipped if options.on_error == "skip" else documents.stop
-    texts = (documents.read_documents(path, options.text_key, on_error) for path in options.input)
-    return chain.from_iterable(texts), skipped
+    read = (read_documents(path, [options.text_key], on_error) for path in options.input)
+    return (text for (text,) in chain.from_iterable(read)), skipped
 
 
-def _report(skipped: documents.Skipped) -> None:
-    if skipped.count:
-        sys.stdout.write(f"Skipped: {skipped.count:,} records, the first: {skipped.first}\n")
+def _report_skipped(count: int, first: str) -> None:
+    if count:
+        sys.stdout.write(f"Skipped: {count:,} records, the first: {first}\n")
 
 
 def _make_folder(folder: Path) -> None:
@@ -150,6 +189,39 @@ def _parser() -> argparse.ArgumentParser:
         help="share of documents held out in PREFIX.valid",
     )
 
+    made.add_argument(
+        "--workers",
+        type=int,
+        default=num_cores(),
+        metavar="N",
+        help="processes; default: all cores",
+    )
+    made.add_argument(
+        "--part",
+        metavar="I/N",
+        help="make this share of the work only, or `slurm`: the share of this job array's task",
+    )
+    made.add_argument(
+        "--dedup", action="store_true", help="leave out documents that repeat an earlier one"
+    )
+    made.add_argument("--min-characters", type=int, default=0, metavar="N")
+    made.add_argument("--max-characters", type=int, metavar="N")
+    made.add_argument(
+        "--min-letters",
+        type=float,
+        default=0.0,
+        metavar="SHARE",
+        help="least share of letters among the characters that are not blank",
+    )
+    made.add_argument(
+        "--scripts",
+        metavar="NAME,...",
+        help=f"a tenth of the letters may be of other scripts: {', '.join(SCRIPTS)}",
+    )
+
+    made = command("merge", _merge, "join what the tasks of a job array have prepared")
+    made.add_argument("prefix", metavar="PREFIX")
+
     made = command("train-tokenizer", _train_tokenizer, "a byte-level BPE of one's own")
     add_inputs(made)
     made.add_argument("--output", required=True, metavar="FILE", help="tokenizer.json to write")
@@ -180,7 +252,7 @@ def cli(arguments: list[str] | None = None) -> int:
         sys.stderr.write(f"{error}\n")
         return EXIT_USER_INPUT
     except KeyboardInterrupt:
-        sys.stderr.write("Interrupted; nothing half-made is left.\n")
+        sys.stderr.write("Interrupted; nothing half-made is used. The same command goes on.\n")
         return EXIT_INTERRUPTED
     return EXIT_DONE
 

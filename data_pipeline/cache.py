@@ -69,10 +69,14 @@ def make_once(folder: Path, make: Callable[[Path], None], report: Report) -> Pat
     return folder
 
 
-def lock_file(file: IO[bytes], *, wait: bool) -> bool:
-    """Lock an open file against other processes until it is closed; False if it is locked and `wait` is not set."""
+def lock_file(file: IO[bytes], *, wait: bool, shared: bool = False) -> bool:
+    """Lock an open file against other processes until it is closed; False if it is locked and `wait` is not set.
+
+    Several processes may hold a `shared` lock, while nobody holds the other kind.
+    """
+    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     try:
-        fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, kind if wait else kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
@@ -10,18 +9,20 @@ from pathlib import Path
 
 from configs.errors import ConfigError, DataError
 from configs.schema import DataConfig
-from data_pipeline import python_docs
 from data_pipeline.cache import Report, cache_folder, make_once
-from data_pipeline.documents import check_file, is_file_name, read_documents
+from data_pipeline.inputs import identity, read_documents
+from data_pipeline.make_part import Settings
 from data_pipeline.prepare import prepare
+from data_pipeline.progress import console_meter
 from data_pipeline.shard_part import hold_out_tail
 from data_pipeline.shards import is_shard, open_stream, read_info
 from data_pipeline.tokenizer import Tokenizer, load_tokenizer
 from data_pipeline.tokenizer import keep_tokenizer as keep_tokenizer
 from data_pipeline.train_tokenizer import train_tokenizer
+from data_pipeline.workers import num_cores
 
 # Part of every key in the cache: raised when the same corpus would now be prepared otherwise.
-_FORMAT_VERSION = 3
+_FORMAT_VERSION = 4
 # Characters that a tokenizer is trained on at most.
 _TOKENIZER_SAMPLE = 50_000_000
 
@@ -113,7 +114,7 @@ def _check(config: DataConfig) -> None:
     """Find what is wrong with any path before work on the first one begins."""
     for path in [*config.paths, *(config.valid_paths or [])]:
         if not is_shard(path):
-            _identity(path)
+            identity(path)
     if config.valid_paths is not None:
         return
     for path in config.paths:
@@ -142,14 +143,16 @@ def _trained_tokenizer(config: DataConfig, vocab_size: int, report: Report) -> s
     for path in config.paths:
         if is_shard(path):
             return tokenizer_of(path)
-    key = _key("tokenizer", [_identity(path) for path in config.paths], config.text_key, vocab_size)
+    key = _key("tokenizer", [identity(path) for path in config.paths], config.text_key, vocab_size)
     folder = cache_folder(config.cache_dir) / f"tokenizer-{key}"
 
     def make(making: Path) -> None:
         listed = ", ".join(config.paths)
         report(f"Training a tokenizer of {vocab_size:,} tokens on {listed}; it is kept in {folder}")
-        texts = chain.from_iterable(read_documents(path, config.text_key) for path in config.paths)
-        sample = _limited(texts, _TOKENIZER_SAMPLE)
+        documents = chain.from_iterable(
+            read_documents(path, [config.text_key]) for path in config.paths
+        )
+        sample = _limited((text for (text,) in documents), _TOKENIZER_SAMPLE)
         train_tokenizer(sample, making / "tokenizer.json", vocab_size, listed)
 
     return f"hf:{make_once(folder, make, report) / 'tokenizer.json'}"
@@ -168,34 +171,23 @@ def _shard(
             )
         return path
     fingerprint = tokenizer.fingerprint
-    key = _key("corpus", _identity(path), config.text_key, fingerprint, valid_fraction)
+    key = _key("corpus", identity(path), config.text_key, fingerprint, valid_fraction)
     folder = cache_folder(config.cache_dir) / f"corpus-{key}"
 
     def make(making: Path) -> None:
         report(f"Preparing {path}; its token shards are kept in {folder}")
-        documents = read_documents(path, config.text_key)
-        prepare(documents, making / "tokens", tokenizer, valid_fraction, [path])
+        prepare(
+            [path],
+            making / "tokens",
+            tokenizer,
+            valid_fraction,
+            Settings(text_keys=(config.text_key,)),
+            workers=num_cores(),
+            meter=console_meter(),
+            parts_folder=folder.with_suffix(".parts"),  # found again if this start is killed
+        )
 
     return str(make_once(folder, make, report) / "tokens")
-
-
-def _identity(path: str) -> list[str | int]:
-    """What makes a corpus the same one: size and time of its files."""
-    if path == python_docs.NAME:
-        return python_docs.identity()
-    if is_file_name(path):
-        check_file(path)
-        return [os.path.realpath(path), *_size_and_time(Path(path))]
-    if Path(path).is_dir():
-        files = sorted(file for file in Path(path).rglob("*") if file.is_file())
-        parts = (part for file in files for part in (str(file), *_size_and_time(file)))
-        return [os.path.realpath(path), *parts]
-    return [path]  # the name of a data set
-
-
-def _size_and_time(path: Path) -> tuple[int, int]:
-    status = path.stat()
-    return status.st_size, status.st_mtime_ns
 
 
 def _names(paths: list[str]) -> list[str]:

@@ -1,156 +1,190 @@
-"""Documents to token shards, some of them held out:  python -m data_pipeline prepare INPUT... --output PREFIX ...
+"""Text to token shards:  python -m data_pipeline prepare INPUT... --output PREFIX --tokenizer SPEC
 
-A document is held out if a hash of its text falls below `valid_fraction`: the same documents in every order of
-preparation, on every machine, and the same text twice never lands on both sides.
+The corpora are cut into parts (data_pipeline/inputs.py). Each part becomes a file in PREFIX.parts, which an interrupted
+run finds again; when all are there they are joined to the shards, in the order of the input. So the shards are the
+same bytes for any number of workers, any interruption and any division over a job array.
 """
 
 import contextlib
-import hashlib
-from collections.abc import Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import chain, islice
+import os
+import shutil
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from configs.errors import DataError
-from data_pipeline.shards import ShardInfo, ShardWriter, withdraw
-from data_pipeline.tokenizer import Tokenizer, keep_tokenizer, spec_in
+from data_pipeline.cache import lock_file
+from data_pipeline.inputs import parts_of, size_bytes
+from data_pipeline.job_array import Share
+from data_pipeline.join import Prepared, join
+from data_pipeline.make_part import Settings, Task
+from data_pipeline.plan import PartsFolder, Plan
+from data_pipeline.progress import Meter, Silent
+from data_pipeline.tokenizer import Tokenizer, load_tokenizer
+from data_pipeline.workers import run_tasks
 
-# What is tokenised at once.
-_BATCH_DOCUMENTS = 512
-_BATCH_CHARACTERS = 4_000_000
-# Corpora of fewer documents always get a held-out one.
-_FEW = 1000
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """What was written."""
-
-    train: ShardInfo
-    valid: ShardInfo | None
-    """None if nothing was to be held out."""
-    num_empty: int
-    """Documents without text, which were left out."""
-
-
-@dataclass
-class _Counts:
-    empty: int = 0
+_WHOLE = Share()
 
 
 def prepare(
-    documents: Iterable[str],
+    inputs: Sequence[str],
     prefix: Path,
     tokenizer: Tokenizer,
     valid_fraction: float,
-    sources: Sequence[str],
+    settings: Settings | None = None,
+    *,
+    workers: int = 1,
+    meter: Meter | None = None,
+    parts_folder: Path | None = None,
 ) -> Prepared:
     """Write PREFIX (training) and, if something is held out, PREFIX.valid.
 
-    Both appear when all is complete, and replace what was there before. A process that is killed leaves files ending
-    with .part, which the next one overwrites.
+    Both appear when all is complete, and replace what was there before. A process that is killed leaves the parts that
+    it finished, with which the next one goes on.
 
     Args:
-        documents: texts; empty ones are passed over.
+        inputs: corpora, as in `data.paths`.
         prefix: path without ending; its folder exists.
         tokenizer: makes the ids; its file is kept in PREFIX.tokenizer, so that shards can be moved with it.
         valid_fraction: share of documents to hold out.
-        sources: what the documents are read from, for the record and for messages.
+        settings: which documents, of which fields.
+        workers: processes to use.
+        meter: is told how far it is.
+        parts_folder: where finished parts are kept until the shards are there; default PREFIX.parts.
 
     Raises:
-        DataError: there is no text, too little to hold some out, or no space.
+        DataError: a corpus cannot be used, there is no text, too little to hold some out, or no space.
     """
-    counts = _Counts()
-    texts = _with_text(documents, counts)
-    first = list(islice(texts, _FEW))
-    if not first:
+    plan = Plan.of(inputs, tokenizer, valid_fraction, settings or Settings())
+    folder = parts_folder or _parts_folder(prefix)
+    parts = PartsFolder(folder, plan)
+    with _working_in(parts, folder, prefix, _WHOLE):
+        _make_parts(plan, parts, tokenizer, _WHOLE, workers, meter or Silent())
+        return _join(plan, parts, folder, prefix, tokenizer)
+
+
+def prepare_share(
+    inputs: Sequence[str],
+    prefix: Path,
+    tokenizer: Tokenizer,
+    valid_fraction: float,
+    settings: Settings,
+    share: Share,
+    *,
+    workers: int = 1,
+    meter: Meter | None = None,
+) -> None:
+    """Make one task's share of the parts; `merge` joins them when every task has made its own.
+
+    Raises:
+        DataError: as `prepare`.
+    """
+    plan = Plan.of(inputs, tokenizer, valid_fraction, settings, share.count)
+    folder = _parts_folder(prefix)
+    parts = PartsFolder(folder, plan)
+    with _working_in(parts, folder, prefix, share):
+        parts.write_plan()
+        _make_parts(plan, parts, tokenizer, share, workers, meter or Silent())
+
+
+def merge(prefix: Path) -> Prepared:
+    """Join the parts that the tasks of a job array have made.
+
+    Raises:
+        DataError: there are none, some are missing, or there is no space.
+    """
+    folder = _parts_folder(prefix)
+    plan = Plan.read(folder / "plan.json", prefix)
+    tokenizer = load_tokenizer(plan.tokenizer)
+    if tokenizer.fingerprint != plan.tokenizer_fingerprint:
         raise DataError(
-            f"{_listed(sources)} has no text ({counts.empty:,} documents, all empty). Check the path and the field "
-            "that holds the text."
+            f"{plan.tokenizer} has changed since the parts of {prefix} were made. Restore it, or prepare them again."
         )
-    threshold = _threshold(first, valid_fraction, sources)
-    valid_prefix = Path(f"{prefix}.valid")
-    kept_tokenizer = Path(f"{prefix}.tokenizer")
-    spec = spec_in(tokenizer.spec, kept_tokenizer.name)
-    with _writing(prefix) as opened:
-        train = ShardWriter(prefix, tokenizer, spec, sources)
-        opened.callback(train.discard)
-        valid = None
-        if valid_fraction > 0:
-            valid = ShardWriter(valid_prefix, tokenizer, spec, sources)
-            opened.callback(valid.discard)
-        for batch in _batches(chain(first, texts)):
-            for text, ids in zip(batch, tokenizer.encode_batch(batch), strict=True):
-                if not ids:  # a tokenizer may drop all that there is
-                    counts.empty += 1
-                elif valid is not None and place(text) < threshold:
-                    valid.add(ids)
+    parts = PartsFolder(folder, plan)
+    with _working_in(parts, folder, prefix, _WHOLE):
+        return _join(plan, parts, folder, prefix, tokenizer)
+
+
+def _make_parts(
+    plan: Plan,
+    parts: PartsFolder,
+    tokenizer: Tokenizer,
+    share: Share,
+    workers: int,
+    meter: Meter,
+) -> None:
+    """Make the parts of a share that are not there yet."""
+
+    def missing() -> Iterator[Task]:
+        for number, path in enumerate(plan.inputs):
+            if parts.are_finished(number, share.index):
+                meter.skip((size_bytes(path) or 0) // share.count)
+                continue
+            count = 0
+            for part in parts_of(path, plan.settings.text_keys):
+                count += 1
+                if plan.share_of(number, part.number) != share.index:
+                    continue
+                if parts.is_finished(number, part.number):
+                    meter.skip(part.read_bytes)
                 else:
-                    train.add(ids)
-        prepared = Prepared(train.finish(), valid.finish() if valid else None, counts.empty)
-        for info, what in ((prepared.train, "kept for training"), (prepared.valid, "held out")):
-            if info is not None and not info.num_documents:
-                raise DataError(
-                    f"Of {_listed(sources)} no document was {what}: a share of {valid_fraction} is too extreme for it. "
-                    "Try data.valid_fraction=0.05 or --valid-fraction 0.05."
-                )
-        for old in (prefix, valid_prefix):
-            withdraw(old)
-        keep_tokenizer(tokenizer.spec, kept_tokenizer)
-        if valid is not None:
-            valid.publish()
-        train.publish()
+                    fingerprint = plan.fingerprint(number, part.number)
+                    yield Task(part, parts.path(number, part.number), fingerprint)
+            parts.write_num_parts(number, count)
+
+    sizes = [size_bytes(path) for path in plan.inputs]
+    total = None if None in sizes else sum(size or 0 for size in sizes) // share.count
+    meter.start(total)
+    try:
+        run_tasks(
+            missing(),
+            tokenizer,
+            plan.settings,
+            workers,
+            lambda task: meter.advance(task.part.read_bytes),
+        )
+    finally:
+        meter.stop()
+
+
+def _join(
+    plan: Plan, parts: PartsFolder, folder: Path, prefix: Path, tokenizer: Tokenizer
+) -> Prepared:
+    finished = parts.all_finished(tokenizer.vocab_size)
+    prepared = join(
+        finished, prefix, tokenizer, plan.inputs, plan.valid_fraction, plan.settings.deduplicate
+    )
+    shutil.rmtree(folder)
     return prepared
 
 
-def place(text: str) -> float:
-    """Where a text lies in [0, 1): its hash. Those below the held-out share are held out."""
-    digest = hashlib.blake2b(text.encode(), digest_size=8, key=b"held-out").digest()
-    return int.from_bytes(digest, "little") / 2**64
-
-
-def _threshold(first: list[str], valid_fraction: float, sources: Sequence[str]) -> float:
-    """The place below which documents are held out; in a small corpus at least one is, and at least one stays."""
-    if len(first) == _FEW or valid_fraction == 0:
-        return valid_fraction
-    places = sorted({place(text) for text in first})
-    if len(places) < 2:
-        raise DataError(
-            f"{_listed(sources)} has only one document, so none can be held out. Add text, or name another corpus for "
-            "it: data.valid_paths=[FILE] (prepare: --valid-fraction 0)."
-        )
-    return min(max(valid_fraction, float(np.nextafter(places[0], 1))), places[-1])
-
-
-def _with_text(documents: Iterable[str], counts: _Counts) -> Iterator[str]:
-    for text in documents:
-        if text and not text.isspace():
-            yield text
-        else:
-            counts.empty += 1
-
-
-def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
-    batch: list[str] = []
-    characters = 0
-    for text in texts:
-        batch.append(text)
-        characters += len(text)
-        if len(batch) == _BATCH_DOCUMENTS or characters >= _BATCH_CHARACTERS:
-            yield batch
-            batch, characters = [], 0
-    if batch:
-        yield batch
+def _parts_folder(prefix: Path) -> Path:
+    return Path(f"{prefix}.parts")
 
 
 @contextlib.contextmanager
-def _writing(prefix: Path) -> Generator[contextlib.ExitStack, None, None]:
-    """Clean up at the end, and say which file could not be written."""
+def _working_in(
+    parts: PartsFolder, folder: Path, prefix: Path, share: Share
+) -> Generator[None, None, None]:
+    """Hold the folder of parts, and say what could not be written.
+
+    Several tasks of a job array may hold it, each its own share. What was made stays when the work fails.
+    """
+    is_whole = share == _WHOLE
     try:
-        with contextlib.ExitStack() as opened:
-            yield opened
+        folder.mkdir(exist_ok=True)
+        with contextlib.ExitStack() as locks:
+            _lock(locks, folder / "lock", prefix, shared=not is_whole)
+            if is_whole:  # nobody else writes here: what a killed process left is of no use
+                for stale in folder.glob("*.making"):
+                    stale.unlink()
+            else:
+                _lock(locks, folder / f"{share.index}-of-{share.count}.lock", prefix, shared=False)
+            try:
+                yield
+            except BaseException:
+                if is_whole and not parts.is_worth_keeping():
+                    shutil.rmtree(folder, ignore_errors=True)
+                raise
     except OSError as error:
         reason = error.strerror or str(error)
         raise DataError(
@@ -158,5 +192,11 @@ def _writing(prefix: Path) -> Generator[contextlib.ExitStack, None, None]:
         ) from error
 
 
-def _listed(sources: Sequence[str]) -> str:
-    return ", ".join(sources) if sources else "The corpus"
+def _lock(locks: contextlib.ExitStack, path: Path, prefix: Path, *, shared: bool) -> None:
+    file = locks.enter_context(path.open("ab"))
+    is_ours = lock_file(file, wait=False, shared=shared)
+    # The process before us may have removed the folder since we opened the file.
+    if not is_ours or not path.exists() or path.stat().st_ino != os.fstat(file.fileno()).st_ino:
+        raise DataError(
+            f"Another process is writing {prefix} at this moment. Wait for it, or choose another --output PREFIX."
+        )

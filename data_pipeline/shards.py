@@ -4,28 +4,24 @@ The .bin is all documents' tokens in a row, each ending with eos; the .idx says 
 Megatron are used as they are, and ours by Megatron. PREFIX.json adds what neither file knows: the tokenizer, the
 special tokens, and a checksum per block, so that damage is named by file and offset.
 
-Shards are written with Megatron's own builder. A reader needs only the first 34 bytes and the last pointer of the .idx,
+They are written by data_pipeline/shard_writer.py. A reader needs only the first 34 bytes and the last pointer of the .idx,
 so that a corpus of a billion documents opens at once, and reads of the .bin what a row asks for.
 """
 
-import contextlib
 import hashlib
 import json
 import os
 import struct
-import warnings
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import BinaryIO
 
 import numpy as np
 
 from configs.errors import DataError
-from data_pipeline.cache import lock_file
 from data_pipeline.special_tokens import SpecialTokens
-from data_pipeline.tokenizer import Tokenizer
 
 FORMAT_VERSION = 1
 BLOCK_BYTES = 16 * 2**20
@@ -67,6 +63,8 @@ class ShardInfo:
     """CRC-32 of each block of the .bin, the last one shorter."""
     index_crc32: int
     """CRC-32 of the .idx."""
+    left_out: dict[str, int] = field(default_factory=dict[str, int])
+    """Documents of the sources that are in neither shard, by reason."""
 
 
 @dataclass(frozen=True)
@@ -78,82 +76,6 @@ class Index:
     num_documents: int
     data_bytes: int
     """Size of the .bin that it belongs to."""
-
-
-class ShardWriter:
-    """Writes one shard beside its final place, and moves it there when all of it is complete.
-
-    The .idx is moved last: without it nothing is taken for a shard, so a process that is killed at any moment leaves
-    either a whole shard or none.
-
-    Args:
-        prefix: path without ending; its folder exists.
-        tokenizer: of the tokens.
-        spec: how a reader finds the tokenizer, relative to the folder.
-        sources: what the text is read from, for the record.
-
-    Raises:
-        DataError: another process is writing this shard.
-    """
-
-    def __init__(
-        self, prefix: Path, tokenizer: Tokenizer, spec: str, sources: Sequence[str]
-    ) -> None:
-        self._prefix = prefix
-        self._tokenizer = tokenizer
-        self._spec = spec
-        self._sources = list(sources)
-        self._num_documents = self._num_tokens = 0
-        self._lock = _lock_output(_partial(prefix, "bin"), prefix)
-        dtype = np.uint16 if tokenizer.vocab_size < _SMALL_VOCABULARY else np.int32
-        self._builder, self._from_numpy = _megatron_builder(_partial(prefix, "bin"), dtype)
-        self._eos = np.array([tokenizer.special.eos])
-
-    def add(self, ids: Sequence[int]) -> None:
-        """Append a document: its token ids, without eos."""
-        tokens = np.concatenate([np.asarray(ids, dtype=np.int64), self._eos])
-        self._builder.add_item(self._from_numpy(tokens))
-        self._builder.end_document()
-        self._num_documents += 1
-        self._num_tokens += len(tokens)
-
-    def finish(self) -> ShardInfo:
-        """Complete the files at their temporary place."""
-        self._builder.finalize(str(_partial(self._prefix, "idx")))
-        info = ShardInfo(
-            format_version=FORMAT_VERSION,
-            sources=self._sources,
-            tokenizer=self._spec,
-            tokenizer_fingerprint=self._tokenizer.fingerprint,
-            vocab_size=self._tokenizer.vocab_size,
-            special_tokens=self._tokenizer.special.to_dict(),
-            num_documents=self._num_documents,
-            num_tokens=self._num_tokens,
-            block_bytes=BLOCK_BYTES,
-            block_crc32=[
-                crc for _, crc in block_checksums(_partial(self._prefix, "bin"), BLOCK_BYTES)
-            ],
-            index_crc32=checksum(_partial(self._prefix, "idx")),
-        )
-        _partial(self._prefix, "json").write_text(json.dumps(asdict(info), indent=1) + "\n")
-        for ending in ("bin", "json", "idx"):
-            _flush_to_disk(_partial(self._prefix, ending))
-        return info
-
-    def publish(self) -> None:
-        """Move the finished shard to its place, which must be empty: see `withdraw`."""
-        for ending in ("bin", "json", "idx"):
-            os.replace(_partial(self._prefix, ending), f"{self._prefix}.{ending}")
-        self._lock.close()
-
-    def discard(self) -> None:
-        """Remove whatever of this shard was not published."""
-        if not self._lock.closed:
-            with contextlib.suppress(OSError):  # a full disk fails once more
-                self._builder.data_file.close()
-            for ending in ("idx", "json", "bin"):
-                _partial(self._prefix, ending).unlink(missing_ok=True)
-            self._lock.close()
 
 
 class ShardStream:
@@ -306,6 +228,17 @@ def read_info(prefix: str) -> ShardInfo | None:
     return info
 
 
+def token_type(vocab_size: int) -> np.dtype:
+    """Type of a token in a .bin, by Megatron's rule."""
+    return np.dtype(np.uint16 if vocab_size < _SMALL_VOCABULARY else np.int32)
+
+
+def index_header(dtype: np.dtype, num_sequences: int, num_documents: int) -> bytes:
+    """The first 34 bytes of an .idx."""
+    code = next(code for code, known in _TYPES.items() if dtype == known)
+    return _HEADER.pack(_MAGIC, 1, code, num_sequences, num_documents + 1)
+
+
 def is_shard(prefix: str) -> bool:
     """True if PREFIX.idx exists: the file that is written last."""
     return Path(f"{prefix}.idx").is_file()
@@ -335,36 +268,6 @@ def checksum(path: Path) -> int:
     return crc
 
 
-def _megatron_builder(
-    path: Path, dtype: type[np.integer]
-) -> tuple[Any, Callable[[np.ndarray], Any]]:
-    """Megatron's IndexedDatasetBuilder, and what turns an array into the tensor that it takes."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about optional packages that shards have no use for
-        # Importing these costs seconds, which reading a shard must not.
-        import torch
-        from megatron.core.datasets.indexed_dataset import (  # pyright: ignore[reportMissingTypeStubs]
-            IndexedDatasetBuilder,
-        )
-    to_tensor: Callable[[np.ndarray], Any] = cast("Any", torch).from_numpy
-    return IndexedDatasetBuilder(str(path), dtype=dtype), to_tensor
-
-
-def _partial(prefix: Path, ending: str) -> Path:
-    return Path(f"{prefix}.{ending}.part")
-
-
-def _lock_output(path: Path, prefix: Path) -> BinaryIO:
-    """Hold `path`, made if need be; what a killed process left in it is overwritten."""
-    file = path.open("ab")
-    if not lock_file(file, wait=False):
-        file.close()
-        raise DataError(
-            f"Another process is writing {prefix} at this moment. Wait for it, or choose another --output PREFIX."
-        )
-    return file
-
-
 def _number_at(file: BinaryIO, offset: int, form: str) -> int:
     file.seek(offset)
     return struct.unpack(form, file.read(struct.calcsize(form)))[0]
@@ -377,8 +280,3 @@ def _ends_of(path: Path) -> bytes:
         first = file.read(_FINGERPRINTED_BYTES)
         file.seek(max(size - _FINGERPRINTED_BYTES, 0))
         return str(size).encode() + first + file.read()
-
-
-def _flush_to_disk(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())

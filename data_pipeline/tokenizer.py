@@ -47,21 +47,28 @@ class Tokenizer(Protocol):
         ...
 
 
-def load_tokenizer(spec: str) -> Tokenizer:
+def load_tokenizer(spec: str, num_threads: int = -1) -> Tokenizer:
     """Load a tokenizer.
+
+    Args:
+        spec: hf:FILE, sp:FILE, icetk:FILE or bytes.
+        num_threads: of `encode_batch` with SentencePiece; -1: all cores. Hugging Face's library takes its number from
+            the environment (RAYON_NUM_THREADS).
 
     Raises:
         DataError: the spec is of no known form, or its file cannot be read.
     """
     kind, _, name = spec.partition(":")
-    loaders = {"hf": HuggingFaceTokenizer, "sp": SentencePieceTokenizer, "icetk": IceTokenizer}
     if spec == "bytes":
         return ByteTokenizer()
-    if kind not in loaders or not name:
+    if kind not in ("hf", "sp", "icetk") or not name:
         raise DataError(f'The tokenizer "{spec}" is of no known form. Type data.tokenizer={SPECS}.')
     if not Path(name).is_file():
         raise DataError(f"The tokenizer file {name} does not exist. Check data.tokenizer={spec}.")
-    return loaders[kind](Path(name))
+    if kind == "hf":
+        return HuggingFaceTokenizer(Path(name))
+    sentencepiece_kind = SentencePieceTokenizer if kind == "sp" else IceTokenizer
+    return sentencepiece_kind(Path(name), num_threads)
 
 
 def keep_tokenizer(spec: str, folder: Path) -> None:
@@ -126,10 +133,11 @@ class HuggingFaceTokenizer:
 class SentencePieceTokenizer:
     """A SentencePiece model."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, num_threads: int = -1) -> None:
         self.spec = f"sp:{path}"
         content = _read(path)
         self._model = _load_sentencepiece(path, content)
+        self._num_threads = num_threads
         size = self._model.get_piece_size()
         pieces = {self._model.id_to_piece(token): token for token in range(size)}
         self.special, self.vocab_size = _with_specials(pieces.get, size)
@@ -144,7 +152,7 @@ class SentencePieceTokenizer:
         """See Tokenizer."""
         if self._cut is not None:
             return [self.encode(text) for text in texts]
-        return self._model.encode(list(texts))
+        return self._model.encode(list(texts), num_threads=self._num_threads)
 
     def decode(self, ids: Sequence[int]) -> str:
         """See Tokenizer."""
@@ -157,9 +165,10 @@ class IceTokenizer:
     special = icetk.SPECIAL
     vocab_size = icetk.VOCAB_SIZE
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, num_threads: int = -1) -> None:
         self.spec = f"icetk:{path}"
         content = _read(path)
+        self._num_threads = num_threads
         num_pieces = _load_sentencepiece(path, content).get_piece_size()
         if num_pieces != icetk.NUM_PIECES:
             raise DataError(
@@ -175,7 +184,8 @@ class IceTokenizer:
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """See Tokenizer."""
-        encoded = self._model.encode([icetk.mark_whitespace(text) for text in texts])
+        marked = [icetk.mark_whitespace(text) for text in texts]
+        encoded = self._model.encode(marked, num_threads=self._num_threads)
         return [[token + icetk.OFFSET for token in ids] for ids in encoded]
 
     def decode(self, ids: Sequence[int]) -> str:

@@ -38,24 +38,29 @@ AT_HOME = {
 }
 # Every other foreign library has one door, or as few as it can.
 DOORS = {
-    "torch": ["data_pipeline/shards.py"],  # Megatron's builder of shards takes tensors
     "hydra": ["configs/load.py"],
     "omegaconf": ["configs/load.py"],
     "yaml": ["configs/load.py"],
-    "megatron": ["glm/tensor_parallel.py", "train/distributed.py", "data_pipeline/shards.py"],
+    "megatron": ["glm/tensor_parallel.py", "train/distributed.py"],
     "deepspeed": ["train/engine.py", "train/distributed.py"],
     "wandb": ["train/tracker_wandb.py"],
-    "rich": ["train/trackers.py"],
+    "rich": ["train/trackers.py", "data_pipeline/progress.py"],
     "tokenizers": ["data_pipeline/tokenizer.py", "data_pipeline/train_tokenizer.py"],
     "sentencepiece": ["data_pipeline/tokenizer.py"],
-    "datasets": ["data_pipeline/documents.py"],
-    "pyarrow": ["data_pipeline/documents.py"],
-    "zstandard": ["data_pipeline/documents.py", "data_pipeline/zstd_reader.py"],
+    "datasets": ["data_pipeline/inputs.py"],
+    "pyarrow": ["data_pipeline/inputs.py"],
+    "zstandard": ["data_pipeline/inputs.py", "data_pipeline/zstd_reader.py"],
     "apex": ["train/optimizer.py", "glm/norm.py"],
     "safetensors": [],
 }
 # Names that open a door too.
-ENVIRONMENT_DOORS = ["train/world.py", "train/tracker_wandb.py", "data_pipeline/cache.py"]
+ENVIRONMENT_DOORS = [
+    "train/world.py",
+    "train/tracker_wandb.py",
+    "data_pipeline/cache.py",
+    "data_pipeline/job_array.py",
+    "data_pipeline/workers.py",
+]
 CUDA_DOORS = ["train/device.py"]
 
 # Imported when their feature is used, never at the top of a file.

@@ -51,7 +51,9 @@ def texts_of(prefix: str, tokenizer: str) -> list[str]:
 def own_shards(folder: Path, valid_fraction: float = 0.1) -> str:
     train_tokenizer(sentences(60), folder / "tokenizer.json", VOCAB_SIZE)
     tokenizer = load_tokenizer(f"hf:{folder / 'tokenizer.json'}")
-    prepare(iter(sentences(60)), folder / "own", tokenizer, valid_fraction, ["x"])
+    jsonl = folder / "own.jsonl"
+    jsonl.write_text("".join(json.dumps({"text": text}) + "\n" for text in sentences(60)))
+    prepare([str(jsonl)], folder / "own", tokenizer, valid_fraction)
     return str(folder / "own")
 
 

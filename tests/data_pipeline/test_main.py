@@ -85,7 +85,7 @@ def test_bad_records_stop_or_are_skipped_and_counted(jsonl: Path, tmp_path: Path
     assert shard_bytes(tmp_path / "out" / "a") == {}
     code, said, _ = run(capsys, *words, "--on-error", "skip")
     assert code == 0
-    assert "Left out: 1 documents without text\n" in said
+    assert "Left out: 1 documents (1 empty)\n" in said
     assert f"Skipped: 2 records, the first: {jsonl}:301: not a JSON record" in said
 
 

@@ -1,9 +1,10 @@
 """Documents become shards: what is held out, what a kill or a full disk leaves behind."""
 
-import builtins
 import errno
 import os
 import random
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -11,20 +12,22 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from configs.errors import DataError
-from data_pipeline import prepare as prepare_module
-from data_pipeline import shards
-from data_pipeline.prepare import Prepared, place, prepare
+from data_pipeline import parts, shard_writer
+from data_pipeline.join import Prepared
+from data_pipeline.make_part import place
+from data_pipeline.prepare import prepare
 from data_pipeline.shards import is_shard, open_stream
 from data_pipeline.tokenizer import ByteTokenizer, load_tokenizer
 from data_pipeline.train_tokenizer import train_tokenizer
 from data_pipeline.verify import problems
 from tests.helpers.killing import KilledAtCall, run_forked
-from tests.helpers.texts import sentences, shard_bytes
+from tests.helpers.texts import sentences, shard_bytes, write_jsonl
 
 
-def run(folder: Path, texts: list[str], valid_fraction: float = 0.1) -> Prepared:
+def run(folder: Path, texts: Sequence[str], valid_fraction: float = 0.1, **options) -> Prepared:
     folder.mkdir(exist_ok=True)
-    return prepare(iter(texts), folder / "a", ByteTokenizer(), valid_fraction, ["here.txt"])
+    jsonl = write_jsonl(folder.parent / "here.jsonl", texts)
+    return prepare([str(jsonl)], folder / "a", ByteTokenizer(), valid_fraction, **options)
 
 
 def stored(prefix: Path) -> list[str]:
@@ -74,7 +77,7 @@ def test_held_out_documents_do_not_depend_on_the_order(
 
 def test_held_out_key_never_changes():
     # Written down once: another key would mix the held-out documents of old shards into new ones.
-    assert place("the cat sat on a red mat") == 0.40813050153569574
+    assert place("the cat sat on a red mat") / 2**64 == 0.40813050153569574
 
 
 def test_larger_share_holds_out_the_same_documents_and_more(tmp_path: Path):
@@ -97,14 +100,17 @@ def test_nothing_is_held_out_of_a_share_of_zero(tmp_path: Path):
 def test_empty_documents_are_left_out_and_counted(tmp_path: Path):
     done = run(tmp_path, ["", *sentences(5), " \n\t", "\u3000"], 0.0)
     assert stored(tmp_path / "a") == sentences(5)
-    assert done.num_empty == 3
+    assert done.left_out == {"empty": 3}
 
 
 @pytest.mark.parametrize("texts", [[], ["", "  \n"]])
 def test_corpus_without_text_is_refused(texts: list[str], tmp_path: Path):
-    with pytest.raises(DataError, match=rf"here.txt has no text \({len(texts)} documents"):
-        run(tmp_path, texts)
-    assert shard_bytes(tmp_path / "a") == {}
+    with pytest.raises(
+        DataError,
+        match=rf"here.jsonl has no text \(({len(texts)} documents left out: empty|0 documents)",
+    ):
+        run(tmp_path / "out", texts)
+    assert not is_shard(str(tmp_path / "out" / "a"))
 
 
 @pytest.mark.parametrize("texts", [["one"], ["same", "same"]])
@@ -117,15 +123,17 @@ def test_single_document_cannot_be_split(texts: list[str], tmp_path: Path):
 def test_share_that_holds_nothing_out_is_refused(tmp_path: Path):
     with pytest.raises(DataError, match="no document was held out"):
         run(tmp_path, sentences(1100), 1e-9)
-    assert shard_bytes(tmp_path / "a") == {}
+    assert not is_shard(str(tmp_path / "a"))
+    assert run(tmp_path, sentences(1100), 0.05).valid is not None
 
 
 def test_preparing_twice_gives_the_same_bytes(tmp_path: Path):
+    jsonl = write_jsonl(tmp_path / "here.jsonl", sentences(800))
     train_tokenizer(sentences(100), tmp_path / "tokenizer.json", 300)
     tokenizer = load_tokenizer(f"hf:{tmp_path / 'tokenizer.json'}")
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
-        prepare(iter(sentences(800)), tmp_path / name / "a", tokenizer, 0.1, ["x"])
+        prepare([str(jsonl)], tmp_path / name / "a", tokenizer, 0.1)
     assert shard_bytes(tmp_path / "one" / "a") == shard_bytes(tmp_path / "two" / "a")
     assert set(shard_bytes(tmp_path / "one" / "a")) == {
         *("a.bin", "a.idx", "a.json", "a.valid.bin", "a.valid.idx", "a.valid.json"),
@@ -134,14 +142,6 @@ def test_preparing_twice_gives_the_same_bytes(tmp_path: Path):
     info = open_stream(str(tmp_path / "one" / "a")).info
     assert info is not None
     assert info.tokenizer == "hf:a.tokenizer/tokenizer.json"
-
-
-def test_batches_do_not_change_what_is_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    run(tmp_path / "large", sentences(50))
-    monkeypatch.setattr(prepare_module, "_BATCH_CHARACTERS", 300)
-    monkeypatch.setattr(prepare_module, "_BATCH_DOCUMENTS", 7)
-    run(tmp_path / "small", sentences(50))
-    assert shard_bytes(tmp_path / "large" / "a") == shard_bytes(tmp_path / "small" / "a")
 
 
 @pytest.mark.parametrize("has_old_shard", [False, True])
@@ -153,12 +153,13 @@ def test_kill_at_any_moment_leaves_a_whole_shard_or_none(has_old_shard: bool, tm
     def prepare_and_die(folder: Path, moment: int) -> int:
         def work() -> None:
             killer = KilledAtCall(moment)
-            killer.wrap(shards.ShardWriter, "add")
-            killer.wrap(builtins, "open")  # as Megatron's builder does
             for name in ("replace", "fsync"):
                 killer.wrap(os, name)
-            for name in ("unlink", "write_text"):
+            for name in ("unlink", "write_text", "mkdir"):
                 killer.wrap(Path, name)
+            for owner in (parts.PartWriter, shard_writer.ShardWriter):
+                killer.wrap(owner, "append")
+            killer.wrap(shutil, "rmtree")
             run(folder, sentences(3))
 
         return run_forked(work)
@@ -185,7 +186,7 @@ def test_kill_at_any_moment_leaves_a_whole_shard_or_none(has_old_shard: bool, tm
     assert moment > 20
 
 
-def test_full_disk_leaves_nothing_and_spares_what_was_there(
+def test_full_disk_spares_what_was_there_and_what_is_finished(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     run(tmp_path, sentences(8, seed=1))
@@ -194,24 +195,32 @@ def test_full_disk_leaves_nothing_and_spares_what_was_there(
     def fail(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    for owner, name in ((shards.ShardWriter, "add"), (os, "fsync")):
+    for owner, name in (
+        (parts.PartWriter, "append"),
+        (os, "fsync"),
+        (shard_writer.ShardWriter, "append"),
+        (shard_writer.ShardWriter, "finish"),
+    ):
         with monkeypatch.context() as patch:
             patch.setattr(owner, name, fail)
             with pytest.raises(
                 DataError, match=r"/a cannot be written \(No space left on device\)"
             ):
                 run(tmp_path, sentences(12))
-        assert shard_bytes(tmp_path / "a") == before
+        left = shard_bytes(tmp_path / "a")
+        assert {name: left[name] for name in before} == before
+        assert not [name for name in left if name.endswith((".bin.part", ".idx.part", ".making"))]
+    run(tmp_path, sentences(12))
+    assert stored(tmp_path / "a.valid")
+    assert set(shard_bytes(tmp_path / "a")) == set(before)
 
 
-def test_error_in_the_middle_of_the_input_spares_what_was_there(tmp_path: Path):
-    run(tmp_path, sentences(8, seed=1))
-    before = shard_bytes(tmp_path / "a")
-
-    def broken():
-        yield from sentences(2000)
-        raise DataError("here.txt:2001: not UTF-8")
-
-    with pytest.raises(DataError, match="2001"):
-        prepare(broken(), tmp_path / "a", ByteTokenizer(), 0.1, ["here.txt"])
-    assert shard_bytes(tmp_path / "a") == before
+def test_bad_record_in_the_middle_of_the_input_spares_what_was_there(tmp_path: Path):
+    run(tmp_path / "out", sentences(8, seed=1))
+    before = shard_bytes(tmp_path / "out" / "a")
+    jsonl = write_jsonl(tmp_path / "here.jsonl", sentences(2000))
+    with jsonl.open("a") as file:
+        file.write("{broken\n")
+    with pytest.raises(DataError, match=r"here.jsonl:2001: not a JSON record"):
+        prepare([str(jsonl)], tmp_path / "out" / "a", ByteTokenizer(), 0.1)
+    assert shard_bytes(tmp_path / "out" / "a") == before

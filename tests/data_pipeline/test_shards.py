@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from megatron.core.datasets.indexed_dataset import IndexedDataset, IndexedDatasetBuilder
 
 from configs.errors import DataError
-from data_pipeline.shards import ShardWriter, is_shard, open_stream, read_index, withdraw
+from data_pipeline import shard_writer
+from data_pipeline.shard_writer import ShardWriter
+from data_pipeline.shards import is_shard, open_stream, read_index, withdraw
 from data_pipeline.tokenizer import ByteTokenizer
 from tests.helpers.texts import shard_bytes
 
@@ -27,8 +29,8 @@ def write(prefix: Path, documents: list[list[int]] = DOCUMENTS, vocab_size: int 
     tokenizer.vocab_size = vocab_size
     writer = ShardWriter(prefix, tokenizer, "bytes", ["here.txt"])
     for document in documents:
-        writer.add(document)
-    writer.finish()
+        writer.append(np.array([*document, EOS]), np.array([[len(document) + 1]]))
+    writer.finish({"empty": 2})
     withdraw(prefix)
     writer.publish()
     writer.discard()
@@ -80,6 +82,7 @@ def test_files_are_written_literally(tmp_path: Path):
         "block_bytes": 16777216,
         "block_crc32": [binascii.crc32(struct.pack("<13H", *STREAM))],
         "index_crc32": binascii.crc32(header + lengths + pointers + borders),
+        "left_out": {"empty": 2},
     }
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.bin", "a.idx", "a.json"]
 
@@ -218,6 +221,55 @@ def test_floating_point_corpus_is_refused(tmp_path: Path):
         open_stream(str(tmp_path / "a"))
 
 
+@given(
+    st.lists(
+        st.lists(st.lists(st.integers(0, 999), max_size=4), min_size=2, max_size=2),
+        min_size=1,
+        max_size=9,
+    ),
+    st.integers(1, 9),
+)
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_files_are_those_of_megatrons_builder(
+    tmp_path: Path, documents: list[list[list[int]]], step: int
+):
+    """Also where a document has two sequences, and where documents come in blocks."""
+    tokenizer = ByteTokenizer()
+    tokenizer.vocab_size = 1000
+    writer = ShardWriter(tmp_path / "a", tokenizer, "bytes", [])
+    for start in range(0, len(documents), step):
+        block = documents[start : start + step]
+        flat = [token for document in block for sequence in document for token in sequence]
+        lengths = [[len(sequence) for sequence in document] for document in block]
+        writer.append(np.array(flat, np.int64), np.array(lengths))
+    writer.finish({})
+    withdraw(tmp_path / "a")
+    writer.publish()
+    builder = IndexedDatasetBuilder(str(tmp_path / "m.bin"), dtype=np.uint16)
+    for document in documents:
+        for sequence in document:
+            builder.add_item(torch.tensor(sequence, dtype=torch.int64))
+        builder.end_document()
+    builder.finalize(str(tmp_path / "m.idx"))
+    for ending in ("bin", "idx"):
+        assert (tmp_path / f"a.{ending}").read_bytes() == (tmp_path / f"m.{ending}").read_bytes()
+
+
+def test_checksums_are_of_blocks_however_the_tokens_came(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(shard_writer, "BLOCK_BYTES", 10)
+    write(tmp_path / "a")
+    info = open_stream(str(tmp_path / "a")).info
+    data = (tmp_path / "a.bin").read_bytes()
+    assert info is not None
+    assert info.block_crc32 == [
+        binascii.crc32(data[:10]),
+        binascii.crc32(data[10:20]),
+        binascii.crc32(data[20:]),
+    ]
+
+
 def test_two_writers_of_one_shard_are_told_apart(tmp_path: Path):
     first = ShardWriter(tmp_path / "a", ByteTokenizer(), "bytes", [])
     with pytest.raises(DataError, match="Another process is writing"):
@@ -229,8 +281,8 @@ def test_two_writers_of_one_shard_are_told_apart(tmp_path: Path):
 
 def test_discarded_shard_leaves_nothing(tmp_path: Path):
     writer = ShardWriter(tmp_path / "a", ByteTokenizer(), "bytes", [])
-    writer.add([1, 2])
-    writer.finish()
+    writer.append(np.array([1, 2, EOS]), np.array([[3]]))
+    writer.finish({})
     writer.discard()
     assert shard_bytes(tmp_path / "a") == {}
     assert not is_shard(str(tmp_path / "a"))

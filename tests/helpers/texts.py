@@ -1,6 +1,8 @@
 """Small corpora of text, the same every time."""
 
 import io
+import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,14 @@ def sentences(count: int, seed: int = 0) -> list[str]:
         words = rng.choice(_VOCABULARY.split(), size=int(rng.integers(5, 40)))
         texts.append(f"{number}: {' '.join(words)}.")
     return texts
+
+
+def write_jsonl(path: Path, texts: Sequence[str]) -> Path:
+    """Write a corpus, unless it is there: an unchanged file keeps its time, by which it is known again."""
+    content = "".join(json.dumps({"text": text}) + "\n" for text in texts)
+    if not path.is_file() or path.read_text() != content:
+        path.write_text(content)
+    return path
 
 
 def sentencepiece_model(**options: object) -> bytes:

@@ -9,9 +9,13 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 import zstandard
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from configs.errors import DataError
-from data_pipeline.documents import Skipped, read_documents
+from data_pipeline import inputs
+from data_pipeline.documents import Skipped
+from data_pipeline.inputs import parts_of, read_documents, read_part
 
 TEXTS = ["first document", "zweites: größer", "第三", "a\nb"]
 
@@ -21,7 +25,7 @@ def jsonl(texts: list[str], key: str = "text") -> bytes:
 
 
 def read(path: Path, text_key: str = "text", **options) -> list[str]:
-    return list(read_documents(str(path), text_key, **options))
+    return [text for (text,) in read_documents(str(path), [text_key], **options)]
 
 
 @pytest.mark.parametrize(
@@ -180,3 +184,99 @@ def test_data_set_on_the_hub_is_streamed_with_its_configuration(monkeypatch: pyt
         read(Path("wikitext:raw"))
     assert read(Path("wikitext:raw"), on_error=Skipped()) == ["one", "three"]
     assert calls[0] == (("wikitext", "raw"), {"split": "train", "streaming": True})
+
+
+ENDINGS = {
+    "jsonl": bytes,
+    "jsonl.gz": gzip.compress,
+    "jsonl.zst": zstandard.compress,
+}
+
+
+@given(
+    st.lists(st.text(max_size=30), max_size=30),
+    st.integers(1, 200),
+    st.sampled_from(sorted(ENDINGS)),
+    st.booleans(),
+)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_parts_hold_every_line_once_and_in_order(
+    tmp_path: Path, texts: list[str], part_bytes: int, ending: str, has_last_newline: bool
+):
+    """The same lines in the same parts, whether the file is entered in the middle or unpacked from its beginning."""
+    content = b"".join(
+        json.dumps({"text": text}, ensure_ascii=False).encode() + b"\n" for text in texts
+    )
+    content = content if has_last_newline else content.removesuffix(b"\n")
+    path = tmp_path / f"corpus.{ending}"
+    path.write_bytes(ENDINGS[ending](content))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inputs, "PART_BYTES", part_bytes)
+        found = {
+            part.number: [text for (text,) in read_part(part, ["text"])]
+            for part in parts_of(str(path), ["text"])
+        }
+    assert list(found) == list(range(len(found)))
+    assert [text for number in found for text in found[number]] == texts
+    start = 0
+    for line, text in zip(content.splitlines(keepends=True), texts, strict=True):
+        assert text in found[start // part_bytes]
+        start += len(line)
+
+
+@pytest.mark.parametrize("ending", sorted(ENDINGS))
+@pytest.mark.parametrize("bad", [1, 7, 40, 99, 100])
+def test_line_numbers_are_those_of_the_file_in_every_part(
+    ending: str, bad: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(inputs, "PART_BYTES", 64)
+    lines = [json.dumps({"text": f"number {number}"}).encode() for number in range(1, 101)]
+    lines[bad - 1] = b"{broken"
+    path = tmp_path / f"corpus.{ending}"
+    path.write_bytes(ENDINGS[ending](b"\n".join(lines) + b"\n"))
+    with pytest.raises(DataError, match=rf"corpus\.{ending}:{bad}: not a JSON record"):
+        read(path)
+
+
+def test_rows_are_numbered_over_all_row_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(inputs, "PART_BYTES", 1)
+    texts = [f"text {number}" for number in range(50)]
+    path = tmp_path / "corpus.parquet"
+    pyarrow.parquet.write_table(pyarrow.table({"text": texts}), path, row_group_size=7)
+    parts = list(parts_of(str(path), ["text"]))
+    assert [part.start for part in parts] == list(range(8))
+    assert sum(part.read_bytes for part in parts) == path.stat().st_size
+    assert read(path) == texts
+    texts[36] = None  # type: ignore[call-overload]
+    pyarrow.parquet.write_table(pyarrow.table({"text": texts}), path, row_group_size=7)
+    with pytest.raises(DataError, match=r"corpus\.parquet, row 37: no text"):
+        read(path)
+
+
+def test_rows_of_a_data_set_are_numbered_over_all_parts(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(inputs, "PART_BYTES", 10)
+    rows = [{"text": f"text {number}"} for number in range(30)]
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: rows)
+    assert len(list(parts_of("a-set", ["text"]))) == 15
+    assert read(Path("a-set")) == [row["text"] for row in rows]
+    rows[22] = {"text": None}  # type: ignore[dict-item]
+    with pytest.raises(DataError, match="a-set, row 23: no text"):
+        read(Path("a-set"))
+
+
+def test_plain_texts_documents_end_with_their_part(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(inputs, "PART_BYTES", 5000)
+    line = "y" * 99 + "\n"
+    content = (line * 120).encode()
+    (tmp_path / "log.txt").write_bytes(content)
+    (tmp_path / "log.txt.gz").write_bytes(gzip.compress(content))
+    assert [len(text) for text in read(tmp_path / "log.txt")] == [4999, 4999, 1999]
+    assert read(tmp_path / "log.txt") == read(tmp_path / "log.txt.gz")
+
+
+def test_a_document_may_have_several_texts(tmp_path: Path):
+    path = tmp_path / "pairs.jsonl"
+    path.write_text('{"prompt": "p", "target": "t"}\n{"prompt": "only"}\n')
+    skipped = Skipped()
+    assert list(read_documents(str(path), ["prompt", "target"], skipped)) == [("p", "t")]
+    assert skipped.first.startswith(f'{path}:2: no text in field "target"')

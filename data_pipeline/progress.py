@@ -1,0 +1,142 @@
+"""How far a preparation has come: a bar on a terminal, a line now and then elsewhere."""
+
+import sys
+import time
+from typing import Protocol
+
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskID,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+
+_SECONDS_BETWEEN_LINES = 10.0
+
+
+class Meter(Protocol):
+    """Is told what has been read."""
+
+    def start(self, total_bytes: int | None) -> None:
+        """Begin; `total_bytes` is None if it is not known."""
+        ...
+
+    def skip(self, num_bytes: int) -> None:
+        """Count bytes that an earlier run has read."""
+        ...
+
+    def advance(self, num_bytes: int) -> None:
+        """Count bytes of the input."""
+        ...
+
+    def stop(self) -> None:
+        """End, finished or not."""
+        ...
+
+
+class Silent:
+    """Shows nothing."""
+
+    def start(self, total_bytes: int | None) -> None:
+        """See Meter."""
+
+    def skip(self, num_bytes: int) -> None:
+        """See Meter."""
+
+    def advance(self, num_bytes: int) -> None:
+        """See Meter."""
+
+    def stop(self) -> None:
+        """See Meter."""
+
+
+class Bar:
+    """A bar with megabytes a second and the time left."""
+
+    def __init__(self) -> None:
+        columns = (TextColumn("preparing"), BarColumn(bar_width=24), TaskProgressColumn())
+        self._bar = Progress(*columns, TransferSpeedColumn(), TimeRemainingColumn())
+        self._task: TaskID | None = None
+        self._total: int | None = None
+
+    def start(self, total_bytes: int | None) -> None:
+        """See Meter."""
+        self._bar.start()
+        self._total = total_bytes
+        self._task = self._bar.add_task("", total=total_bytes)
+
+    def skip(self, num_bytes: int) -> None:
+        """See Meter."""
+        if self._task is not None and self._total is not None:
+            self._total -= num_bytes
+            self._bar.update(self._task, total=self._total)
+
+    def advance(self, num_bytes: int) -> None:
+        """See Meter."""
+        if self._task is not None:
+            self._bar.advance(self._task, num_bytes)
+
+    def stop(self) -> None:
+        """See Meter."""
+        self._bar.stop()
+
+
+class Lines:
+    """A line every ten seconds: for a log file."""
+
+    def __init__(self) -> None:
+        self._total: int | None = None
+        self._earlier = self._read = 0
+        self._began = self._spoke = time.monotonic()
+
+    def start(self, total_bytes: int | None) -> None:
+        """See Meter."""
+        self._total, self._earlier, self._read = total_bytes, 0, 0
+        self._began = self._spoke = time.monotonic()
+
+    def skip(self, num_bytes: int) -> None:
+        """See Meter."""
+        self._earlier += num_bytes
+
+    def advance(self, num_bytes: int) -> None:
+        """See Meter."""
+        self._read += num_bytes
+        now = time.monotonic()
+        if now - self._spoke >= _SECONDS_BETWEEN_LINES:
+            self._spoke = now
+            sys.stdout.write(line(self._total, self._earlier, self._read, now - self._began) + "\n")
+            sys.stdout.flush()
+
+    def stop(self) -> None:
+        """See Meter."""
+
+
+def line(total_bytes: int | None, earlier_bytes: int, read_bytes: int, seconds: float) -> str:
+    """How far it is, how fast, and how long it will take.
+
+    Args:
+        total_bytes: of the whole input; None if not known.
+        earlier_bytes: read by an earlier run.
+        read_bytes: since then, in `seconds`.
+        seconds: since the start.
+    """
+    read = earlier_bytes + read_bytes
+    speed = read_bytes / seconds if seconds > 0 else 0.0
+    text = f"prepared {read / 1e6:,.0f}"
+    if total_bytes:
+        text += f" of {total_bytes / 1e6:,.0f} MB ({read / total_bytes:.0%})"
+    else:
+        text += " MB"
+    text += f", {speed / 1e6:,.1f} MB/s"
+    if total_bytes and speed:
+        minutes, left = divmod(round(max(total_bytes - read, 0) / speed), 60)
+        text += f", {minutes}:{left:02d} left"
+    return text
+
+
+def console_meter() -> Meter:
+    """A bar where standard output is a terminal, lines elsewhere."""
+    return Bar() if sys.stdout.isatty() else Lines()
