@@ -237,6 +237,11 @@ class DataConfig:
     set, or `python-docs`: the documentation that comes with every Python."""
     weights: list[float] | None = None
     """Sampling weight of each path; default: by size."""
+    stages: list[list[float]] | None = None
+    """Sampling weights that change: rows [from_sample, weight of the first path, of the second, ...] in drawn samples, the
+    first from 0; weights that a row leaves out are 0. Null: data.weights all the time."""
+    stage_ramp_samples: int = 0
+    """Samples over which the weights move linearly from each stage's start on; 0: they jump."""
     valid_paths: list[str] | None = None
     """Validation corpora; default: documents held out of `paths` by a fixed key when they are prepared; of a corpus
     made by Megatron, its last documents."""

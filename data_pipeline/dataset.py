@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from configs.schema import ObjectiveConfig
-from data_pipeline.mixture import Mixture
+from data_pipeline.mixture import Mixture, Stage
 from data_pipeline.objective import Objective
 from data_pipeline.packing import Sample, pack_row
 from data_pipeline.rng import rng_for
@@ -59,6 +59,8 @@ class GLMDataset:
         objective: how rows are made.
         seq_length: tokens per row.
         seed: of every random choice.
+        stages: weights that change along the stream, one per source; None: the sources' own, all the time.
+        ramp_samples: over how many samples the weights move from a stage's start on.
         is_validation: a fixed set of rows, the same in every pass, with the objectives evenly interleaved; see
             `GLMDataset.validation`.
 
@@ -75,6 +77,8 @@ class GLMDataset:
         seq_length: int,
         seed: int,
         *,
+        stages: Sequence[Stage] | None = None,
+        ramp_samples: int = 0,
         is_validation: bool = False,
     ) -> None:
         names = [source.name for source in sources]
@@ -91,12 +95,11 @@ class GLMDataset:
             RowMap(source.name, len(source.stream), seq_length, objective, seed, is_validation)
             for source in self._sources
         ]
-        self._mixture = Mixture(
-            [
-                rows.num_rows if source.weight is None else source.weight
-                for source, rows in zip(self._sources, self._rows, strict=True)
-            ]
-        )
+        own_weights = [
+            rows.num_rows if source.weight is None else source.weight
+            for source, rows in zip(self._sources, self._rows, strict=True)
+        ]
+        self._mixture = Mixture(stages or [Stage(0, tuple(own_weights))], ramp_samples)
 
     @classmethod
     def validation(
@@ -139,6 +142,11 @@ class GLMDataset:
         """Rows in which every stored token of every source is used once."""
         return sum(rows.num_rows for rows in self._rows)
 
+    def shares_at(self, index: int) -> dict[str, float]:
+        """Share of each source, by name, that is asked for at a drawn index."""
+        shares = self._mixture.shares_at(index)
+        return {source.name: share for source, share in zip(self._sources, shares, strict=True)}
+
     @property
     def fingerprint(self) -> str:
         """Changes when the stored tokens or what they mean do; not with settings, which a run may change."""
@@ -165,12 +173,10 @@ class GLMDataset:
                     "tokens": len(source.stream),
                     "rows_per_epoch": rows.num_rows,
                     "fingerprint": source.stream.fingerprint,
-                    "share": share,
                 }
-                for source, rows, share in zip(
-                    self._sources, self._rows, self._mixture.shares, strict=True
-                )
+                for source, rows in zip(self._sources, self._rows, strict=True)
             ],
+            "mixture": self._mixture.describe(),
         }
 
 

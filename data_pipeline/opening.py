@@ -3,6 +3,7 @@
 from configs.schema import Config
 from data_pipeline.corpus import Corpora, Shard
 from data_pipeline.dataset import GLMDataset, Source
+from data_pipeline.mixture import stages_of
 from data_pipeline.shard_part import ShardPart
 from data_pipeline.shards import open_stream
 from data_pipeline.tokenizer import Tokenizer
@@ -23,12 +24,16 @@ def open_dataset(
         DataError: a shard cannot be read or is too short.
     """
     shards = corpora.valid if is_validation else corpora.train
+    # Held-out loss is measured on a fixed mixture: stages are of training.
+    rows = None if is_validation else config.data.stages
     return GLMDataset(
         [Source(shard.name, open_shard(shard, tokenizer), shard.weight) for shard in shards],
         tokenizer.special,
         config.objective,
         config.model.seq_length,
         config.seed,
+        stages=None if rows is None else stages_of(rows, len(shards)),
+        ramp_samples=0 if rows is None else config.data.stage_ramp_samples,
         is_validation=is_validation,
     )
 

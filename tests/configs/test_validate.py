@@ -159,6 +159,38 @@ CASES = [
         "Try data.weights=null to sample by size.",
     ),
     (
+        "data.stages=[]",
+        "data.stages ([]) must be rows [from_sample, weight, ...], a weight for each of data.paths. "
+        "Try data.stages=[[0,1]].",
+    ),
+    (
+        "data.stages=[[0,1],[5]]",
+        "data.stages ([[0.0, 1.0], [5.0]]) must be rows [from_sample, weight, ...], a weight for each of data.paths. "
+        "Try data.stages=[[0,1]].",
+    ),
+    (
+        "data.stages=[[10,1],[5,1]]",
+        "data.stages ([[10.0, 1.0], [5.0, 1.0]]) must begin at sample 0 and go forward. They begin at [10, 5]. "
+        "Try data.stages=[[0,1]].",
+    ),
+    (
+        "data.stages=[[0,1],[5.5,1]]",
+        "data.stages ([[0.0, 1.0], [5.5, 1.0]]) must begin at whole samples. Try data.stages=[[0,1]].",
+    ),
+    (
+        "data.stages=[[0,1,2]]",
+        "data.stages ([0.0, 1.0, 2.0]) must give at most a weight for each of data.paths (1), each at least 0, and not "
+        "all 0. Try data.stages=[[0,1]].",
+    ),
+    (
+        "data.stage_ramp_samples=-1",
+        "data.stage_ramp_samples (-1) must not be negative. Try data.stage_ramp_samples=0.",
+    ),
+    (
+        "data.stage_ramp_samples=100",
+        "data.stage_ramp_samples (100) needs data.stages (null) to move between. Try data.stage_ramp_samples=0.",
+    ),
+    (
         "data.skip_samples=[[5,5]]",
         "data.skip_samples ([[5, 5]]) must be ranges [a,b) with 0 <= a < b. Try data.skip_samples=[[40700,40900]].",
     ),

@@ -127,7 +127,7 @@ def test_other_sources_do_not_change_what_a_source_gives():
     )
     both = GLMDataset([text, code], SPECIAL, ObjectiveConfig(), 512, seed=1)
     alone = GLMDataset([text], SPECIAL, ObjectiveConfig(), 512, seed=1)
-    places = [index for index in range(40) if Mixture([1, 3]).locate(index)[0] == 0]
+    places = [index for index in range(40) if Mixture.constant([1, 3]).locate(index)[0] == 0]
     assert len(places) == 10
     for number, index in enumerate(places):
         assert both[index].tokens.tolist() == alone[number].tokens.tolist()
@@ -138,8 +138,7 @@ def test_sources_without_weights_are_sampled_by_size():
     dataset = GLMDataset(sources, SPECIAL, ObjectiveConfig(), 512, seed=1)
     tokens = stored_tokens(dataset, 0, dataset.rows_per_epoch)
     assert len(tokens) == pytest.approx(100_000, rel=0.01)
-    shares = [source["share"] for source in dataset.describe()["sources"]]
-    assert shares == pytest.approx([0.75, 0.25], abs=0.01)
+    assert dataset.shares_at(0) == pytest.approx({"large": 0.75, "small": 0.25}, abs=0.01)
 
 
 def test_validation_rows_are_fixed_and_unlike_those_of_training():
