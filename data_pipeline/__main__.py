@@ -1,4 +1,4 @@
-"""The data commands: `python -m data_pipeline prepare | merge | train-tokenizer | show | verify`."""
+"""The data commands: `python -m data_pipeline prepare | merge | train-tokenizer | show | stats | verify`."""
 
 import argparse
 import sys
@@ -7,28 +7,18 @@ from itertools import chain
 from pathlib import Path
 
 from configs.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_USER_INPUT, DataError, UserError
-from configs.schema import ObjectiveConfig
 from data_pipeline import documents
-from data_pipeline.corpus import tokenizer_of
-from data_pipeline.dataset import GLMDataset, Source
 from data_pipeline.filters import SCRIPTS, Filters
 from data_pipeline.inputs import read_documents
 from data_pipeline.job_array import parse_share
 from data_pipeline.join import Prepared
+from data_pipeline.look_commands import add_commands
 from data_pipeline.make_part import Settings
-from data_pipeline.objective import Objective
 from data_pipeline.prepare import merge, prepare, prepare_share
 from data_pipeline.progress import console_meter
-from data_pipeline.shards import open_stream
-from data_pipeline.show import render
 from data_pipeline.tokenizer import SPECS, load_tokenizer
 from data_pipeline.train_tokenizer import train_tokenizer
-from data_pipeline.verify import problems
 from data_pipeline.workers import num_cores
-
-_OBJECTIVES = {"mask": Objective.MASK, "gmask": Objective.GMASK}
-# Far more than the distance between two samples of one kind at any sensible share.
-_SEARCHED_SAMPLES = 100_000
 
 
 def _prepare(options: argparse.Namespace) -> None:
@@ -99,39 +89,6 @@ def _train_tokenizer(options: argparse.Namespace) -> None:
     )
 
 
-def _show(options: argparse.Namespace) -> None:
-    if options.index < 0:
-        raise DataError(f"--index ({options.index}) must be at least 0.")
-    stream = open_stream(options.prefix)
-    tokenizer = load_tokenizer(options.tokenizer or tokenizer_of(options.prefix))
-    source = Source(Path(options.prefix).name, stream)
-    dataset = GLMDataset(
-        [source], tokenizer.special, ObjectiveConfig(), options.seq_length, options.seed
-    )
-    index = options.index
-    if options.objective is not None:
-        wanted = _OBJECTIVES[options.objective]
-        places = range(index, index + _SEARCHED_SAMPLES)
-        index = next((place for place in places if dataset[place].objective is wanted), None)
-        if index is None:
-            raise DataError(
-                f"{options.prefix} has no --objective {options.objective} sample after --index {options.index}. "
-                "Try a smaller --seq-length."
-            )
-    sys.stdout.write(render(dataset[index], tokenizer) + "\n")
-
-
-def _verify(options: argparse.Namespace) -> None:
-    found = problems(options.prefix, options.vocab_size)
-    if found:
-        raise DataError("\n".join(found))
-    stream = open_stream(options.prefix)
-    limits = "" if stream.info is not None else " (no checksums: a plain Megatron corpus)"
-    sys.stdout.write(
-        f"{options.prefix}: whole{limits}, {stream.num_documents:,} documents, {len(stream):,} tokens\n"
-    )
-
-
 def _read(options: argparse.Namespace) -> tuple[Iterator[str], documents.Skipped]:
     """Documents of all inputs, and the count of what --on-error skip passes over."""
     skipped = documents.Skipped()
@@ -158,7 +115,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m data_pipeline", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
 
-    def command(name: str, run: Callable[[argparse.Namespace], None], text: str):  # noqa: ANN202
+    def command(
+        name: str, run: Callable[[argparse.Namespace], None], text: str
+    ) -> argparse.ArgumentParser:
         added = commands.add_parser(name, help=text, description=text)
         added.set_defaults(run=run)
         return added
@@ -227,25 +186,25 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--output", required=True, metavar="FILE", help="tokenizer.json to write")
     made.add_argument("--vocab-size", type=int, required=True, help="special tokens included")
 
-    made = command("show", _show, "one training sample as a human reads it")
-    made.add_argument("prefix", metavar="PREFIX")
-    made.add_argument("--index", type=int, default=0)
-    made.add_argument(
-        "--objective", choices=sorted(_OBJECTIVES), help="the next sample of this kind"
-    )
-    made.add_argument("--seq-length", type=int, default=512)
-    made.add_argument("--seed", type=int, default=1234)
-    made.add_argument("--tokenizer", metavar="SPEC", help="for a plain Megatron corpus")
-
-    made = command("verify", _verify, "check shards; name the damaged file and offset")
-    made.add_argument("prefix", metavar="PREFIX")
-    made.add_argument("--vocab-size", type=int, help="for a plain Megatron corpus")
+    add_commands(command)
     return parser
+
+
+def _options(arguments: list[str] | None) -> argparse.Namespace:
+    """Read the command line; key=value words may stand anywhere on it, as train takes them."""
+    parser = _parser()
+    options, left = parser.parse_known_args(arguments)
+    is_override = hasattr(options, "overrides")
+    if any(word.startswith("-") or not is_override for word in left):
+        parser.error(f"unrecognized arguments: {' '.join(left)}")
+    if is_override:
+        options.overrides += left
+    return options
 
 
 def cli(arguments: list[str] | None = None) -> int:
     """Run a data command; returns its exit code."""
-    options = _parser().parse_args(arguments)
+    options = _options(arguments)
     try:
         options.run(options)
     except UserError as error:

@@ -103,8 +103,7 @@ def tokenizer_of(prefix: str) -> str:
     info = read_info(prefix)
     if info is None:
         raise DataError(
-            f"{prefix} is a plain Megatron corpus: its tokenizer is not known. Name it: data.tokenizer=hf:FILE "
-            "(or --tokenizer)."
+            f"{prefix} is a plain Megatron corpus: its tokenizer is not known. Name it: data.tokenizer=hf:FILE."
         )
     kind, _, name = info.tokenizer.partition(":")
     return f"{kind}:{Path(prefix).parent / name}" if name else kind

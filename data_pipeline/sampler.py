@@ -36,6 +36,17 @@ def drawn_index(trained_index: int, skip_samples: Ranges) -> int:
     return index
 
 
+def trained_position(drawn: int, skip_samples: Ranges) -> int | None:
+    """Undo `drawn_index`: the trained position of a sample of the data stream; None if it is passed over."""
+    passed = 0
+    for start, stop in skip_samples:
+        if start <= drawn < stop:
+            return None
+        if drawn >= stop:
+            passed += stop - start
+    return drawn - passed
+
+
 def samples_drawn(samples_seen: int, skip_samples: Ranges) -> int:
     """Position of the data stream after `samples_seen` trained samples: those plus the ranges passed on the way.
 

@@ -10,7 +10,7 @@ import hashlib
 import numpy as np
 
 from configs.errors import CorruptTokensError, DataError
-from data_pipeline.document_index import DocumentIndex
+from data_pipeline.document_index import DocumentIndex, Piece
 from data_pipeline.shards import ShardStream
 
 
@@ -27,16 +27,15 @@ class ShardPart:
         self, shard: ShardStream, vocab_size: int, documents: tuple[int, int] | None = None
     ) -> None:
         self.shard = shard
-        self.document_index = DocumentIndex(shard.prefix, shard.index)
+        self._documents = DocumentIndex(shard.prefix, shard.index)
         self._vocab_size = vocab_size
-        self.start, self._stop = 0, len(shard)
-        """Token of the shard that is the first one here."""
+        self._start, self._stop = 0, len(shard)
         if documents is not None:
-            self.start, self._stop = (self.document_index.start_of(border) for border in documents)
+            self._start, self._stop = (self._documents.start_of(border) for border in documents)
 
     def __len__(self) -> int:
         """Number of tokens."""
-        return self._stop - self.start
+        return self._stop - self._start
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """Tokens [start, stop): (stop - start,) of the file's integer type.
@@ -45,8 +44,8 @@ class ShardPart:
             DataError: the file cannot be read, or has become shorter.
             CorruptTokensError: an id lies outside of the vocabulary.
         """
-        first = self.start + max(start, 0)
-        tokens = self.shard.read(first, self.start + min(stop, len(self)))
+        first = self._start + max(start, 0)
+        tokens = self.shard.read(first, self._start + min(stop, len(self)))
         place = unknown_id(tokens, self._vocab_size)
         if place is not None:
             found = describe_unknown_id(self.shard, first + place, int(tokens[place]))
@@ -56,12 +55,16 @@ class ShardPart:
             )
         return tokens
 
+    def pieces(self, start: int, stop: int) -> list[Piece]:
+        """The documents, numbered in the whole shard, that tokens [start, stop) are taken from."""
+        return self._documents.pieces(self._start + start, self._start + stop)
+
     @property
     def fingerprint(self) -> str:
         """That of the shard, and which part of it this is."""
         if len(self) == len(self.shard):
             return self.shard.fingerprint
-        text = f"{self.shard.fingerprint} {self.start} {self._stop}"
+        text = f"{self.shard.fingerprint} {self._start} {self._stop}"
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 

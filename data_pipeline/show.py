@@ -3,49 +3,122 @@
 python -m data_pipeline show PREFIX --index 17 --objective mask
 """
 
-import numpy as np
+from collections.abc import Sequence
 
+from data_pipeline.document_index import Piece
+from data_pipeline.explain import Explanation, SegmentView, Span
 from data_pipeline.objective import Objective
 from data_pipeline.packing import Sample
 from data_pipeline.tokenizer import Tokenizer
 
-_NAMES = {Objective.MASK: "[MASK]", Objective.GMASK: "[gMASK]", Objective.MIP: "MIP"}
+OBJECTIVE_NAMES = {Objective.MASK: "[MASK]", Objective.GMASK: "[gMASK]", Objective.MIP: "MIP"}
+# More documents than this are summed up.
+_NAMED_DOCUMENTS = 4
 
 
-def render(sample: Sample, tokenizer: Tokenizer) -> str:
-    """Describe a sample: per segment the context with its blanks, then every target in the order of prediction."""
-    num_targets, padding = int(sample.loss_mask.sum()), int((sample.segment_ids == 0).sum())
-    lines = [
-        f"sample {sample.index}: {_NAMES[sample.objective]}, {len(sample.tokens)} tokens, {num_targets} targets, "
-        f"{padding} padding, {sample.redraws} plans redrawn"
-    ]
-    for segment in range(1, int(sample.segment_ids.max(initial=0)) + 1):
-        places = np.flatnonzero(sample.segment_ids == segment)
-        context, hidden = np.split(places, [int(sample.is_context[places].sum())])
+def render(explanation: Explanation, tokenizer: Tokenizer, facts: Sequence[tuple[str, str]]) -> str:
+    """Describe a sample: per segment the context with its blanks, then every target in the order of prediction.
+
+    Args:
+        explanation: of the sample.
+        tokenizer: writes the tokens as text.
+        facts: what else is known of it, each with its name.
+    """
+    sample = explanation.sample
+    lines = [headline(explanation), ""]
+    rows = [*origin(explanation), *facts]
+    lines += [f"{name:<10} {text}" for name, text in rows]
+    for segment in explanation.segments:
+        context = sample.tokens[segment.context.start : segment.context.stop]
         lines += [
             "",
-            f"segment {segment}: tokens {places[0]} to {places[-1]}, {len(context)} context, {len(hidden)} target",
-            "  context: " + _indent(tokenizer.decode(sample.tokens[context].tolist())),
+            segment_title(segment),
+            *([f"  from: {describe_pieces(segment.pieces)}"] if segment.pieces else []),
+            "  context: " + _indent(tokenizer.decode(context.tolist())),
         ]
-        # Targets begin where the block position is 1; their blanks are numbered in the order of the text.
-        first_of = np.flatnonzero(sample.block_position_ids[hidden] == 1)
-        targets = np.split(hidden, first_of[1:]) if len(hidden) else []
-        for target in targets:
-            positions = sample.position_ids[target]
-            lines.append(
-                f"  {_where(positions, context, sample, tokenizer)}: <sop> -> "
-                + _indent(tokenizer.decode(sample.targets[target].tolist()))
-            )
+        lines += [f"  {_target(span, segment, explanation, tokenizer)}" for span in segment.spans]
     return "\n".join(lines)
 
 
-def _where(positions: np.ndarray, context: np.ndarray, sample: Sample, tokenizer: Tokenizer) -> str:
-    """Name the blank that a target fills, and its positions."""
+def headline(explanation: Explanation) -> str:
+    """What kind of sample it is, in one line."""
+    sample = explanation.sample
+    length = len(sample.tokens)
+    padding = int((sample.segment_ids == 0).sum())
+    windows = length // explanation.window_length
+    return (
+        f"sample {sample.index}: {OBJECTIVE_NAMES[sample.objective]}, {length:,} tokens in "
+        f"{_count(windows, 'window')}, {_count(len(explanation.segments), 'segment')}, "
+        f"{_count(int(sample.loss_mask.sum()), 'target')}, {padding:,} padding, "
+        f"{_count(sample.redraws, 'plan')} redrawn"
+    )
+
+
+def origin(explanation: Explanation) -> list[tuple[str, str]]:
+    """Where the sample is read: (name, text) rows."""
+    source, row = explanation.source, explanation.row
+    size = len(source.stream)
+    stop = row.start + row.length
+    wrapped = "" if stop <= size else f", going on at its front to {stop - size:,}"
+    found = [
+        ("source", f"{source.name}, epoch {row.epoch}, row {row.number:,} of it"),
+        ("tokens", f"{row.start:,} to {min(stop, size):,} of {size:,}{wrapped}"),
+    ]
+    if explanation.pieces:
+        found.append(("documents", describe_pieces(explanation.pieces)))
+    return found
+
+
+def segment_title(segment: SegmentView) -> str:
+    """Name a segment by its window and its places in the row."""
+    stop = segment.spans[-1].places.stop if segment.spans else segment.context.stop
+    hidden = stop - segment.context.stop
+    return (
+        f"segment {segment.number} (window {segment.window}): tokens {segment.context.start} to {stop - 1}, "
+        f"{len(segment.context)} context, {hidden} target"
+    )
+
+
+def span_title(span: Span, segment: SegmentView, sample: Sample) -> str:
+    """Name the blank that a target fills, its positions and where its text lies."""
+    first, last = span.positions
     if sample.objective is not Objective.MASK:
-        return f"after the context (positions {positions[0]} to {positions[-1]})"
-    blanks = np.flatnonzero(sample.tokens[context] == tokenizer.special.mask)
-    number = int((blanks <= positions[0]).sum())
-    return f"blank {number} of {len(blanks)} (position {positions[0]})"
+        return f"after the context (positions {first} to {last})"
+    where = (
+        f", document {span.pieces[0].document:,} token {span.pieces[0].start:,}"
+        if span.pieces
+        else ""
+    )
+    return f"blank {span.blank} of {segment.num_blanks} (position {first}{where})"
+
+
+def describe_pieces(pieces: Sequence[Piece]) -> str:
+    """Name documents and which of their tokens are meant."""
+    named = [_piece(piece) for piece in pieces]
+    if len(pieces) > _NAMED_DOCUMENTS:
+        left = _count(len(pieces) - 2, "document")
+        named = [named[0], f"... {left} ...", named[-1]]
+    return "; ".join(named)
+
+
+def _piece(piece: Piece) -> str:
+    if (piece.start, piece.stop) == (0, piece.length):
+        return f"document {piece.document:,} (whole, {_count(piece.length, 'token')})"
+    return f"document {piece.document:,} (tokens {piece.start:,} to {piece.stop:,} of {piece.length:,})"
+
+
+def _target(
+    span: Span, segment: SegmentView, explanation: Explanation, tokenizer: Tokenizer
+) -> str:
+    sample = explanation.sample
+    targets = sample.targets[span.places.start : span.places.stop]
+    text = _indent(tokenizer.decode(targets.tolist()))
+    cut = "" if span.is_whole else "  (its end is cut off)"
+    return f"{span_title(span, segment, sample)}: <sop> -> {text}{cut}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def _indent(text: str) -> str:

@@ -51,15 +51,21 @@ def mask_windows(
     num_windows = objective.windows_per_row
     is_original = objective.slice_rule is SliceRule.glm_130b
     build = _original_window if is_original else _fit_window
-    longest = longest_slice(window_length, objective)
     windows: list[list[Segment]] = []
     redraws = 0
-    for start, stop in split_evenly(len(tokens), -(-len(tokens) // longest)):
+    for start, stop in row_slices(len(tokens), window_length, objective):
         segments, rejected = build(rng, tokens[start:stop], window_length, objective, special)
         windows.append(segments)
         redraws += rejected
     empty: list[list[Segment]] = [[] for _ in range(num_windows - len(windows))]
     return windows + empty, redraws
+
+
+def row_slices(
+    num_tokens: int, window_length: int, objective: ObjectiveConfig
+) -> list[tuple[int, int]]:
+    """Which of a [MASK] row's stored tokens each of its windows hides spans of: as few windows as hold them."""
+    return split_evenly(num_tokens, -(-num_tokens // longest_slice(window_length, objective)))
 
 
 def check_objective(seq_length: int, objective: ObjectiveConfig) -> None:

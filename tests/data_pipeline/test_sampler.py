@@ -14,6 +14,7 @@ from data_pipeline.sampler import (
     drawn_index,
     micro_batch_indices,
     samples_drawn,
+    trained_position,
 )
 from tests.helpers.streams import SPECIAL, CountingStream
 
@@ -96,3 +97,11 @@ def test_range_that_was_skipped_may_not_be_forgotten_or_changed():
         check_skip_samples([[10, 30]], [[10, 20]], 100)
     check_skip_samples([[10, 20]], [[10, 20]], 100)
     check_skip_samples([], [[100, 120]], 100)
+
+
+@given(skip_ranges(), st.integers(0, 300))
+def test_trained_position_undoes_drawn_index(skips: list[list[int]], position: int):
+    drawn = drawn_index(position, skips)
+    assert trained_position(drawn, skips) == position
+    for start, stop in skips:
+        assert all(trained_position(index, skips) is None for index in range(start, stop))
