@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_pipeline import shards
+from data_pipeline import shard_writer
 from data_pipeline.verify import problems
 from tests.data_pipeline.test_shards import write, write_with_megatron
 
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shards, "BLOCK_BYTES", 10)
+    monkeypatch.setattr(shard_writer, "BLOCK_BYTES", 10)
 
 
 def flip(path: Path, offset: int) -> None:
