@@ -58,8 +58,13 @@ class Mixture:
         assert stages, "a mixture needs a stage"
         assert stages[0].first_sample == 0, "the first stage begins at sample 0"
         self.ramp_samples = ramp_samples
-        self.stages = [(stage.first_sample, _shares(stage.weights)) for stage in stages]
-        """(first sample, share of each source as it is kept)."""
+        kept = [(stage.first_sample, _shares(stage.weights)) for stage in stages]
+        self.stages = [
+            stage
+            for number, stage in enumerate(kept)
+            if not number or ramp_samples or stage[1] != kept[number - 1][1]
+        ]
+        """(first sample, share of each source as it is kept); without those at which nothing changes."""
         self._num_sources = len(stages[0].weights)
         self._starts, self._plans = _plan(self.stages, ramp_samples)
         self._pieces: dict[int, Piece] = {}

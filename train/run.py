@@ -130,8 +130,7 @@ class _Life:
         checkpoint = start.choose_checkpoint(folder, config, session, say)
         changes = start.describe_changes(stored, config)
         if checkpoint is not None:
-            accepted = start.check_data(checkpoint[1], self._training, config)
-            changes += [f"data accepted: {accepted}"] if accepted else []
+            changes += start.check_data(checkpoint[1], self._training, config)
         engine = Engine(config, session)
         progress = Progress()
         if checkpoint is not None:

@@ -11,8 +11,10 @@ from configs import derive
 from configs.errors import CheckpointError, DataChangedError, RunFolderError
 from configs.load import diff, from_yaml
 from configs.schema import Config, Precision
+from data_pipeline.continuity import Continuity, compare
 from data_pipeline.dataset import GLMDataset
 from data_pipeline.sampler import check_skip_samples
+from data_pipeline.tokenizer import spec_in
 from glm.checkpoint.folder import committed
 from glm.checkpoint.manifest import Manifest
 from glm.checkpoint.reader import read_manifest
@@ -95,35 +97,40 @@ def choose_checkpoint(
     return path, manifest
 
 
-def check_data(manifest: Manifest, dataset: GLMDataset, config: Config) -> str | None:
+def check_data(manifest: Manifest, dataset: GLMDataset, config: Config) -> list[str]:
     """Compare the data with those that a checkpoint was trained on.
 
     Returns:
-        What changed, if the user accepted it.
+        What changed: ahead of the position of the data stream, or before it if the user accepted that.
 
     Raises:
-        DataChangedError: they differ and the user has not accepted it.
+        DataChangedError: samples already drawn would be others, and the user has not accepted it.
         DataError: skip ranges reach into what is already trained.
     """
-    stored = manifest.data_state
-    check_skip_samples(
-        config.data.skip_samples,
-        stored.get("skip_samples", []),
-        int(manifest.progress["samples_drawn"]),
-    )
-    before, now = stored["dataset"], dataset.describe()
-    changed = [key for key in now if now[key] != before.get(key)]
-    if not changed:
-        return None
-    details = "; ".join(
-        f"{key}: {_short(before.get(key))} -> {_short(now[key])}" for key in changed
-    )
-    if not config.data.accept_changed:
+    stored, drawn = manifest.data_state, int(manifest.progress["samples_drawn"])
+    check_skip_samples(config.data.skip_samples, stored.get("skip_samples", []), drawn)
+    found = compare(stored["dataset"], dataset.describe(), drawn)
+    if found.breaks and not config.data.accept_changed:
+        advice = [found.advice, _tokenizer_advice(found, config)]
         raise DataChangedError(
-            f"The data are not those of the checkpoint ({details}). The samples to come would be others. Restore them, "
-            "or continue all the same with data.accept_changed=true."
+            f"The data are not those of the checkpoint ({'; '.join(found.breaks)}). The samples to come would be "
+            f"others. {''.join(f'{each}. ' for each in advice if each)}Restore them, or continue all the same with "
+            "data.accept_changed=true."
         )
-    return details
+    accepted = [f"data accepted: {'; '.join(found.breaks)}"] if found.breaks else []
+    return [*accepted, *found.ahead]
+
+
+def _tokenizer_advice(found: Continuity, config: Config) -> str:
+    """What keeps the shards as they were where only the tokenizer was trained anew, on other paths."""
+    kept = Path(derive.run_dir(config)) / "tokenizer"
+    spec = kept / "spec.txt"
+    if config.data.tokenizer is not None or not found.has_new_tokens or not spec.is_file():
+        return ""
+    return (
+        "A tokenizer that data.tokenizer does not name is trained on data.paths: if these changed, name the run's, "
+        f"data.tokenizer={spec_in(spec.read_text().strip(), str(kept))}"
+    )
 
 
 def describe_changes(stored: Config | None, config: Config) -> list[str]:
@@ -132,8 +139,3 @@ def describe_changes(stored: Config | None, config: Config) -> list[str]:
         return []
     ignored = ("run.dir", "run.stop_after_samples", "checkpoint.resume", "data.accept_changed")
     return [change for change in diff(stored, config) if not change.startswith(ignored)]
-
-
-def _short(value: object) -> str:
-    text = str(value)
-    return text if len(text) <= 300 else text[:300] + "..."

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -110,9 +111,35 @@ def test_changed_data_is_refused_until_accepted(finished: Path) -> None:
     other.write_text((finished / "corpus.txt").read_text().replace("times", "over"))
     overrides = command(finished, f"run.dir={finished / 'run'}", "optim.total_samples=400")
     overrides = (*overrides, f"data.paths={other}")
-    refused(train(*overrides), "not those of the checkpoint", "data.accept_changed=true")
+    refused(
+        train(*overrides),
+        "not those of the checkpoint",
+        "source corpus.txt (",
+        "is missing",
+        "data.accept_changed=true",
+    )
     limit = ("data.accept_changed=true", "run.stop_after_samples=150")
     assert live(1, (*overrides, *limit)) == [75]
+
+
+def test_a_source_added_without_stages_is_refused_with_the_line_that_adds_it_from_here(
+    finished: Path, tmp_path: Path
+) -> None:
+    overrides = command(finished, f"run.dir={tmp_path / 'run'}")
+    assert live(1, (*overrides, "run.stop_after_samples=40")) == [75]
+    added = tmp_path / "added.txt"
+    added.write_text("A second corpus.\n" * 2000)
+    paths = f"data.paths=[{finished / 'corpus.txt'},{added}]"
+    outcome = train(*overrides, paths)
+    refused(outcome, "the weights before sample 40", "data.accept_changed=true")
+    line = re.search(r"data\.stages=\S+ data\.weights=null", outcome.stderr)
+    assert line
+    assert live(1, (*overrides, paths, *line[0].split())) == [0]
+    events = [json.loads(event) for event in (tmp_path / "run" / "events.jsonl").open()]
+    changes = [change for event in events for change in event.get("changes", [])]
+    assert any(change.startswith("new source added.txt of ") for change in changes)
+    assert any(change.startswith("weights ahead: from 40 ") for change in changes)
+    assert compared(tmp_path / "run")[:5] == compared(finished / "run")[:5]
 
 
 def test_a_skip_range_in_the_past_is_refused_and_one_ahead_moves_only_the_data(

@@ -1,0 +1,153 @@
+"""Whether a data set goes on where another one stopped: what was drawn must stay, what is ahead may change.
+
+Both are told by their descriptions (`GLMDataset.describe`), of which a checkpoint keeps the one that it was trained on.
+A stage, source or weight that begins to matter only at or after the position of the data stream changes no sample that
+was drawn: a source's own order depends on its name, its tokens and the settings, never on the other sources.
+"""
+
+from dataclasses import dataclass
+from fractions import Fraction
+from math import lcm
+from typing import Any
+
+# Told apart source by source and stage by stage; every other entry of a description must be as it was.
+_COMPARED_HERE = {"sources", "mixture", "fingerprint"}
+
+# First sample, and the share of each source that has one.
+_Stage = tuple[int, dict[str, Fraction]]
+
+
+@dataclass(frozen=True)
+class Continuity:
+    """How one description differs from another, each difference in words."""
+
+    breaks: list[str]
+    """Differences that change samples already drawn."""
+    advice: str
+    """What to type instead where the weights are at fault; empty if nothing helps but accepting."""
+    ahead: list[str]
+    """Differences that concern only samples to come."""
+    has_new_tokens: bool
+    """A source that was drawn from has other tokens now."""
+
+
+def compare(before: dict[str, Any], now: dict[str, Any], drawn: int) -> Continuity:
+    """Compare two descriptions.
+
+    Args:
+        before: of the data that the samples so far were drawn from.
+        now: of those to go on with.
+        drawn: position of the data stream.
+    """
+    breaks = [
+        f"{key}: {_short(before.get(key))} -> {_short(now.get(key))}"
+        for key in sorted({*before, *now} - _COMPARED_HERE)
+        if before.get(key) != now.get(key)
+    ]
+    old, new = _stages(before), _stages(now)
+    begun = [stage for stage in old if stage[0] < drawn]
+    used = [
+        source
+        for source in before["sources"]
+        if any(source["name"] in shares for _, shares in begun)
+    ]
+    changed = _source_breaks(used, now["sources"])
+    breaks += changed
+    order = [source["name"] for source in used]
+    is_present = {source["name"] for source in now["sources"]} >= set(order)
+    advice = ""
+    if is_present and not _same_past(before, now, order, drawn):
+        breaks.append(
+            f"the weights before sample {drawn:,} were {_in_words(begun)}, and are now "
+            f"{_in_words([stage for stage in new if stage[0] < drawn])}"
+        )
+        advice = _advice(begun, new, before, now, drawn)
+    known = {source["name"] for source in before["sources"]}
+    ahead = [
+        f"new source {source['name']} of {source['tokens']:,} tokens"
+        for source in now["sources"]
+        if source["name"] not in known
+    ]
+    coming = [stage for stage in new if stage[0] >= drawn]
+    if coming != [stage for stage in old if stage[0] >= drawn]:
+        ahead.append(f"weights ahead: {_in_words(coming) or 'as they are'}")
+    return Continuity(breaks, advice, ahead, bool(changed))
+
+
+def _source_breaks(used: list[dict[str, Any]], now: list[dict[str, Any]]) -> list[str]:
+    """What became of the sources that samples were drawn from."""
+    found = {source["name"]: source for source in now}
+    breaks: list[str] = []
+    for source in used:
+        name, same = source["name"], found.get(source["name"])
+        if same is None:
+            breaks.append(
+                f"source {name} ({source['tokens']:,} tokens) is missing from data.paths; to draw no more of it keep it "
+                "there with the weight 0 in a new row of data.stages"
+            )
+        elif same["fingerprint"] != source["fingerprint"] or same["tokens"] != source["tokens"]:
+            breaks.append(
+                f"source {name} had {source['tokens']:,} tokens with fingerprint {source['fingerprint']}, and has "
+                f"{same['tokens']:,} with {same['fingerprint']}"
+            )
+    return breaks
+
+
+def _same_past(before: dict[str, Any], now: dict[str, Any], order: list[str], drawn: int) -> bool:
+    """True if the stages that have begun are equal, and so is the order of sources that decides between equals."""
+    begun = [[stage for stage in _stages(each) if stage[0] < drawn] for each in (before, now)]
+    ramps = [each["mixture"]["ramp_samples"] for each in (before, now)]
+    same_order = [source["name"] for source in now["sources"] if source["name"] in order] == order
+    return begun[0] == begun[1] and same_order and (ramps[0] == ramps[1] or len(begun[0]) == 1)
+
+
+def _advice(
+    begun: list[_Stage], new: list[_Stage], before: dict[str, Any], now: dict[str, Any], drawn: int
+) -> str:
+    """The words that keep the weights so far and take those of now from here on."""
+    names = [source["name"] for source in now["sources"]]
+    target = [shares for first, shares in new if first <= drawn][-1]
+    rows = [*begun, *([(drawn, target)] if target != begun[-1][1] else [])]
+    rows += [stage for stage in new if stage[0] > drawn]
+    typed = ",".join(_row(stage, names) for stage in rows)
+    ramp = before["mixture"]["ramp_samples"]
+    words = [f"data.stages=[{typed}]", "data.weights=null"]
+    if ramp != now["mixture"]["ramp_samples"]:
+        words.append(f"data.stage_ramp_samples={ramp}")
+    return f"To go on with the new weights from here, type {' '.join(words)}"
+
+
+def _row(stage: _Stage, names: list[str]) -> str:
+    """A row of `data.stages` whose whole weights are exactly these shares."""
+    first, shares = stage
+    common = lcm(*(share.denominator for share in shares.values()))
+    weights = [str(int(shares.get(name, Fraction(0)) * common)) for name in names]
+    return f"[{','.join([str(first), *weights])}]"
+
+
+def _stages(description: dict[str, Any]) -> list[_Stage]:
+    names = [source["name"] for source in description["sources"]]
+    return [
+        (
+            int(first),
+            {
+                name: Fraction(share)
+                for name, share in zip(names, shares, strict=True)
+                if Fraction(share)
+            },
+        )
+        for first, shares in description["mixture"]["stages"]
+    ]
+
+
+def _in_words(stages: list[_Stage]) -> str:
+    return "; ".join(
+        f"from {first:,} "
+        + ", ".join(f"{name} {float(share):.4g}" for name, share in shares.items())
+        for first, shares in stages
+    )
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 300 else text[:300] + "..."
