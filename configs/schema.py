@@ -57,6 +57,13 @@ class SliceRule(str, Enum):
     glm_130b = "glm_130b"
 
 
+class Documents(str, Enum):
+    """Documents that share a slice: one text, as in the original run, or kept apart."""
+
+    crossed = "crossed"
+    isolated = "isolated"
+
+
 class LossWeighting(str, Enum):
     """What weighs the same in the loss: every row (as GLM-130B) or every target token of the global batch."""
 
@@ -267,6 +274,9 @@ class ObjectiveConfig:
     """Share of rows with the [gMASK] objective; the others are [MASK] rows."""
     slice_rule: SliceRule = SliceRule.fit
     """fit: every stored token used exactly once an epoch, nothing truncated; glm_130b: 2000-token rows as the original."""
+    documents: Documents = Documents.crossed
+    """crossed: a slice is one text although it may hold several documents, as the original; isolated: the same slices and
+    spans, attention and positions cut where a document ends."""
     windows_per_row: int = 4
     """Independent segments packed into a [MASK] row."""
     mask_fraction: float = 0.15
@@ -279,6 +289,9 @@ class ObjectiveConfig:
     """Probability that a [MASK] slice is shortened (glm_130b) or split in two (fit) at a random length."""
     single_span_probability: float = 0.02
     """Probability that a [MASK] segment hides one span only."""
+    smask_share: float = 0.0
+    """Share of the [MASK] windows that hide whole sentences behind [sMASK] instead of short spans: at least mask_fraction
+    of the slice. A slice of one sentence hides spans all the same. GLM-130B had none."""
     gmask_min_fraction: float = 0.2
     """The [gMASK] target's length is uniform between this share of the row and the whole row."""
     loss_weighting: LossWeighting = LossWeighting.row

@@ -113,6 +113,27 @@ def gmask_segment(tokens: np.ndarray, context_length: int, special: SpecialToken
     return _join(context, inputs, hidden, positions, np.arange(1, len(hidden) + 1), special)
 
 
+def context_segment(tokens: np.ndarray, special: SpecialTokens) -> Segment:
+    """A text of which nothing is hidden: it is read, and teaches nothing."""
+    nothing = tokens[:0]
+    return _join(tokens, nothing, nothing, np.arange(len(tokens)), nothing, special)
+
+
+def target_segment(tokens: np.ndarray, special: SpecialTokens) -> Segment:
+    """A text of which everything is hidden, predicted left to right from `<sop>` without a context.
+
+    Args:
+        tokens: (n,) stored token ids, at least one.
+        special: ids of the special tokens.
+
+    Returns:
+        A segment of n tokens and n targets at positions 0 to n - 1.
+    """
+    inputs = np.concatenate(([special.sop], tokens[:-1]))
+    places = np.arange(len(tokens))
+    return _join(tokens[:0], inputs, tokens, places, places + 1, special)
+
+
 def _join(
     context: np.ndarray,
     inputs: np.ndarray,

@@ -19,6 +19,7 @@ from data_pipeline.objective import Objective
 from data_pipeline.packing import Sample, pack_row
 from data_pipeline.rng import rng_for
 from data_pipeline.rows import Row, RowMap
+from data_pipeline.sentences import SentenceBlanks
 from data_pipeline.special_tokens import SpecialTokens
 from data_pipeline.windows import check_objective, gmask_windows, mask_windows
 
@@ -61,6 +62,7 @@ class GLMDataset:
         seed: of every random choice.
         stages: weights that change along the stream, one per source; None: the sources' own, all the time.
         ramp_samples: over how many samples the weights move from a stage's start on.
+        sentences: needed where the objective hides some.
         is_validation: a fixed set of rows, the same in every pass, with the objectives evenly interleaved; see
             `GLMDataset.validation`.
 
@@ -79,6 +81,7 @@ class GLMDataset:
         *,
         stages: Sequence[Stage] | None = None,
         ramp_samples: int = 0,
+        sentences: SentenceBlanks | None = None,
         is_validation: bool = False,
     ) -> None:
         names = [source.name for source in sources]
@@ -88,6 +91,7 @@ class GLMDataset:
         self._sources = list(sources)
         self._special = special
         self._objective = objective
+        self._sentences = sentences
         self._seq_length = seq_length
         self._seed = seed
         self._purpose = "validation sample" if is_validation else "sample"
@@ -127,7 +131,7 @@ class GLMDataset:
         else:
             window_length = self._seq_length // self._objective.windows_per_row
             windows, redraws = mask_windows(
-                rng, tokens, window_length, self._objective, self._special
+                rng, tokens, window_length, self._objective, self._special, self._sentences
             )
         pad = self._special.pad
         return pack_row(windows, self._seq_length, pad, row.objective, index, redraws)

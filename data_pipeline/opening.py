@@ -1,9 +1,13 @@
 """From a configuration to the data set that a run trains or is measured on: the same one for every program that asks."""
 
+from dataclasses import replace
+
+from configs.errors import ConfigError
 from configs.schema import Config
 from data_pipeline.corpus import Corpora, Shard
 from data_pipeline.dataset import GLMDataset, Source
 from data_pipeline.mixture import stages_of
+from data_pipeline.sentences import SentenceBlanks, sentence_ends
 from data_pipeline.shard_part import ShardPart
 from data_pipeline.shards import open_stream
 from data_pipeline.tokenizer import Tokenizer
@@ -22,6 +26,7 @@ def open_dataset(
 
     Raises:
         DataError: a shard cannot be read or is too short.
+        ConfigError: the embedding has no row for [sMASK], which the objective asks for.
     """
     shards = corpora.valid if is_validation else corpora.train
     # Held-out loss is measured on a fixed mixture: stages are of training.
@@ -34,6 +39,7 @@ def open_dataset(
         config.seed,
         stages=None if rows is None else stages_of(rows, len(shards)),
         ramp_samples=0 if rows is None else config.data.stage_ramp_samples,
+        sentences=_sentences(config, tokenizer),
         is_validation=is_validation,
     )
 
@@ -45,3 +51,23 @@ def open_shard(shard: Shard, tokenizer: Tokenizer) -> ShardPart:
         DataError: a file is missing, damaged, or does not belong to the others.
     """
     return ShardPart(open_stream(shard.prefix), tokenizer.vocab_size, shard.documents)
+
+
+def _sentences(config: Config, tokenizer: Tokenizer) -> SentenceBlanks | None:
+    """What hiding sentences needs; None where the objective hides none."""
+    if config.objective.smask_share == 0:
+        return None
+    if tokenizer.smask >= config.model.vocab_size:
+        raise ConfigError(
+            [
+                f"model.vocab_size ({config.model.vocab_size:,}) must be above the id of [sMASK] ({tokenizer.smask:,}), "
+                f"which objective.smask_share ({config.objective.smask_share}) needs. Try "
+                f"model.vocab_size={tokenizer.smask + 1}; a tokenizer that is trained for the run takes up all of "
+                "model.vocab_size: train one first (python -m data_pipeline train-tokenizer) and name it with "
+                "data.tokenizer."
+            ]
+        )
+    special = replace(tokenizer.special, mask=tokenizer.smask)
+    return SentenceBlanks(
+        special, sentence_ends(tokenizer.decode, tokenizer.vocab_size, tokenizer.special)
+    )

@@ -34,3 +34,6 @@ SPECIAL_TEXTS = {
     "eos": "<eos>",
     "pad": "<pad>",
 }
+
+# The seventh, of runs that hide whole sentences: it is no part of SpecialTokens, whose ids shards and checkpoints keep.
+SMASK_TEXT = "[sMASK]"

@@ -16,7 +16,7 @@ import tokenizers
 
 from configs.errors import DataError
 from data_pipeline import icetk
-from data_pipeline.special_tokens import SPECIAL_TEXTS, SpecialTokens
+from data_pipeline.special_tokens import SMASK_TEXT, SPECIAL_TEXTS, SpecialTokens
 
 SPECS = "hf:FILE, sp:FILE, icetk:FILE or bytes"
 
@@ -29,6 +29,8 @@ class Tokenizer(Protocol):
 
     spec: str
     special: SpecialTokens
+    smask: int
+    """[sMASK], for runs that hide sentences: the vocabulary's own, or the first id after it, `vocab_size`."""
     vocab_size: int
     """One more than the largest id, special tokens included."""
     fingerprint: str
@@ -104,6 +106,7 @@ class HuggingFaceTokenizer:
         # The largest id, not the count: published vocabularies have gaps.
         size = max(self._tokenizer.get_vocab().values(), default=-1) + 1
         self.special, self.vocab_size = _with_specials(self._tokenizer.token_to_id, size)
+        self.smask = _smask(self._tokenizer.token_to_id, self.vocab_size)
         self.fingerprint = _fingerprint("hf", content)
         self._cut = _cut_inside(self._encode, self.special)
 
@@ -123,6 +126,7 @@ class HuggingFaceTokenizer:
         return _decode(
             ids,
             self.special,
+            self.smask,
             lambda plain: self._tokenizer.decode(plain, skip_special_tokens=False),
         )
 
@@ -141,6 +145,7 @@ class SentencePieceTokenizer:
         size = self._model.get_piece_size()
         pieces = {self._model.id_to_piece(token): token for token in range(size)}
         self.special, self.vocab_size = _with_specials(pieces.get, size)
+        self.smask = _smask(pieces.get, self.vocab_size)
         self.fingerprint = _fingerprint("sp", content)
         self._cut = _cut_inside(self._model.encode, self.special)
 
@@ -156,13 +161,14 @@ class SentencePieceTokenizer:
 
     def decode(self, ids: Sequence[int]) -> str:
         """See Tokenizer."""
-        return _decode(ids, self.special, self._model.decode)
+        return _decode(ids, self.special, self.smask, self._model.decode)
 
 
 class IceTokenizer:
     """GLM-130B's tokenizer, from a local `ice_text.model`, with the ids of the released weights."""
 
     special = icetk.SPECIAL
+    smask = icetk.SMASK
     vocab_size = icetk.VOCAB_SIZE
 
     def __init__(self, path: Path, num_threads: int = -1) -> None:
@@ -190,7 +196,7 @@ class IceTokenizer:
 
     def decode(self, ids: Sequence[int]) -> str:
         """See Tokenizer; image tokens have no text."""
-        return icetk.unmark_whitespace(_decode(ids, self.special, self._decode_plain))
+        return icetk.unmark_whitespace(_decode(ids, self.special, self.smask, self._decode_plain))
 
     def _decode_plain(self, ids: Sequence[int]) -> str:
         text_ids = range(icetk.OFFSET, icetk.VOCAB_SIZE)
@@ -205,6 +211,7 @@ class ByteTokenizer:
 
     def __init__(self) -> None:
         self.special, self.vocab_size = _with_specials(lambda text: None, 256)
+        self.smask = self.vocab_size
 
     def encode(self, text: str) -> list[int]:
         """See Tokenizer."""
@@ -216,7 +223,9 @@ class ByteTokenizer:
 
     def decode(self, ids: Sequence[int]) -> str:
         """See Tokenizer."""
-        return _decode(ids, self.special, lambda part: bytes(part).decode(errors="replace"))
+        return _decode(
+            ids, self.special, self.smask, lambda part: bytes(part).decode(errors="replace")
+        )
 
 
 def _with_specials(find: Callable[[str], int | None], size: int) -> tuple[SpecialTokens, int]:
@@ -227,6 +236,11 @@ def _with_specials(find: Callable[[str], int | None], size: int) -> tuple[Specia
         ids[name] = next((token for token in found if token is not None), size)
         size = max(size, ids[name] + 1)
     return SpecialTokens(**ids), size
+
+
+def _smask(find: Callable[[str], int | None], vocab_size: int) -> int:
+    own = find(SMASK_TEXT)
+    return vocab_size if own is None else own
 
 
 def _cut_inside(
@@ -255,9 +269,12 @@ def _encode_apart(
     return [token for part in cut.split(text) for token in encode(part)]
 
 
-def _decode(ids: Sequence[int], special: SpecialTokens, plain: Callable[[list[int]], str]) -> str:
+def _decode(
+    ids: Sequence[int], special: SpecialTokens, smask: int, plain: Callable[[list[int]], str]
+) -> str:
     """Decode runs of ordinary tokens, and write special ones by name."""
     names = {token: SPECIAL_TEXTS[name] for name, token in special.to_dict().items()}
+    names[smask] = SMASK_TEXT
     parts: list[str] = []
     run: list[int] = []
     for token in ids:

@@ -3,14 +3,19 @@
 `fit` hides so little that everything fits its window: a plan that would not is drawn again, and no target is lost.
 `glm_130b` does what the original did: slices of 500 tokens, most of whose segments are longer than the window of 512
 and lose the end of their last targets (96 % of them, and 36 % of all targets).
+
+What is drawn does not depend on where documents end: with `objective.documents=isolated` the same slices and spans are
+cut at their borders (data_pipeline/isolation.py).
 """
 
 import numpy as np
 
 from configs.derive import GLM_130B_ROW, slice_length
-from configs.schema import ObjectiveConfig, SliceRule
+from configs.schema import Documents, ObjectiveConfig, SliceRule
 from data_pipeline.blanks import Segment, gmask_segment, mask_segment
-from data_pipeline.spans import check_plans_fit, draw_plan, place_spans
+from data_pipeline.isolation import isolated_gmask_segments, isolated_mask_segments
+from data_pipeline.sentences import SentenceBlanks, choose_sentences
+from data_pipeline.spans import check_plans_fit, draw_plan, hidden_budget, place_spans
 from data_pipeline.special_tokens import SpecialTokens
 
 # The original never shortens a slice below this many tokens.
@@ -23,9 +28,11 @@ def gmask_windows(
     objective: ObjectiveConfig,
     special: SpecialTokens,
 ) -> list[list[Segment]]:
-    """One window of one segment, whose target's length is uniform on [0.2 n, n]: the context may be empty."""
+    """One window, of one segment or one per document, whose target is uniform on [0.2 n, n]: the context may be empty."""
     shortest = max(int(objective.gmask_min_fraction * len(tokens)), 1)
     length = int(rng.integers(shortest, len(tokens) + 1))
+    if objective.documents is Documents.isolated:
+        return [isolated_gmask_segments(tokens, len(tokens) - length, special)]
     return [[gmask_segment(tokens, len(tokens) - length, special)]]
 
 
@@ -35,6 +42,7 @@ def mask_windows(
     window_length: int,
     objective: ObjectiveConfig,
     special: SpecialTokens,
+    sentences: SentenceBlanks | None = None,
 ) -> tuple[list[list[Segment]], int]:
     """Spread a row over its windows.
 
@@ -44,17 +52,23 @@ def mask_windows(
         window_length: tokens of a window.
         objective: number of windows, slice rule, how spans are drawn.
         special: ids of the special tokens.
+        sentences: needed where the objective hides sentences in a share of the windows.
 
     Returns:
         objective.windows_per_row lists of segments, and how many span plans were rejected.
     """
     num_windows = objective.windows_per_row
-    is_original = objective.slice_rule is SliceRule.glm_130b
-    build = _original_window if is_original else _fit_window
+    build = _original_window if objective.slice_rule is SliceRule.glm_130b else _fit_window
     windows: list[list[Segment]] = []
     redraws = 0
     for start, stop in row_slices(len(tokens), window_length, objective):
-        segments, rejected = build(rng, tokens[start:stop], window_length, objective, special)
+        stored = tokens[start:stop]
+        segments, rejected = None, 0
+        if objective.smask_share > 0 and rng.random() < objective.smask_share:
+            assert sentences is not None, "hiding sentences needs to know where they end"
+            segments = _sentence_window(rng, stored, window_length, objective, sentences)
+        if segments is None:
+            segments, rejected = build(rng, stored, window_length, objective, special)
         windows.append(segments)
         redraws += rejected
     empty: list[list[Segment]] = [[] for _ in range(num_windows - len(windows))]
@@ -110,7 +124,9 @@ def _fit_window(
         slices = [tokens[:cut], tokens[cut:]]
     plan, redraws = draw_plan(rng, [len(part) for part in slices], window_length, objective)
     segments = [
-        _hide(rng, part, lengths, special) for part, lengths in zip(slices, plan, strict=True)
+        segment
+        for part, lengths in zip(slices, plan, strict=True)
+        for segment in _hide(rng, part, lengths, objective, special)
     ]
     return segments, redraws
 
@@ -127,11 +143,58 @@ def _original_window(
     if is_short and len(tokens) > SHORTEST_SLICE:
         tokens = tokens[: int(rng.integers(SHORTEST_SLICE, len(tokens)))]
     (lengths,), redraws = draw_plan(rng, [len(tokens)], None, objective)
-    return [_hide(rng, tokens, lengths, special).cut(window_length)], redraws
+    return _cut(_hide(rng, tokens, lengths, objective, special), window_length), redraws
+
+
+def _sentence_window(
+    rng: np.random.Generator,
+    tokens: np.ndarray,
+    window_length: int,
+    objective: ObjectiveConfig,
+    sentences: SentenceBlanks,
+) -> list[Segment] | None:
+    """The whole slice with some of its sentences hidden; None if it has only one, or no room for a blank."""
+    is_original = objective.slice_rule is SliceRule.glm_130b
+    most = len(tokens) if is_original else (window_length - len(tokens)) // 2
+    budget = hidden_budget(objective, len(tokens))
+    chosen = choose_sentences(rng, tokens, sentences.is_end, budget, most)
+    if chosen is None:
+        return None
+    order = rng.permutation(len(chosen[0]))
+    segments = _segments(tokens, *chosen, order, objective, sentences.special)
+    return _cut(segments, window_length)
 
 
 def _hide(
-    rng: np.random.Generator, tokens: np.ndarray, lengths: np.ndarray, special: SpecialTokens
-) -> Segment:
+    rng: np.random.Generator,
+    tokens: np.ndarray,
+    lengths: np.ndarray,
+    objective: ObjectiveConfig,
+    special: SpecialTokens,
+) -> list[Segment]:
     starts, ends = place_spans(rng, len(tokens), lengths)
-    return mask_segment(tokens, starts, ends, rng.permutation(len(lengths)), special)
+    return _segments(tokens, starts, ends, rng.permutation(len(lengths)), objective, special)
+
+
+def _segments(
+    tokens: np.ndarray,
+    starts: np.ndarray,
+    ends: np.ndarray,
+    order: np.ndarray,
+    objective: ObjectiveConfig,
+    special: SpecialTokens,
+) -> list[Segment]:
+    if objective.documents is Documents.isolated:
+        return isolated_mask_segments(tokens, starts, ends, order, special)
+    return [mask_segment(tokens, starts, ends, order, special)]
+
+
+def _cut(segments: list[Segment], length: int) -> list[Segment]:
+    """Keep the first `length` tokens of segments that lie one after another."""
+    kept: list[Segment] = []
+    for segment in segments:
+        if length <= 0:
+            break
+        kept.append(segment.cut(length))
+        length -= len(segment)
+    return kept

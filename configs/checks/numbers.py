@@ -109,6 +109,7 @@ def _shares(config: Config) -> list[str]:
         "objective.short_segment_probability": objective.short_segment_probability,
         "objective.single_span_probability": objective.single_span_probability,
         "objective.gmask_min_fraction": objective.gmask_min_fraction,
+        "objective.smask_share": objective.smask_share,
     }
     below_one = {
         "model.hidden_dropout": model.hidden_dropout,

@@ -32,6 +32,22 @@ ROWS = {
     "four equal windows": [Piece(90, 30, 8), Piece(96, 32), Piece(50, 10, 68), Piece(100, 20, 8)],
     "four unequal segments": [Piece(5, 9), Piece(70, 33), Piece(1, 50, 3), Piece(60, 12, 13)],
     "two segments in a window": [Piece(20, 8), Piece(20, 8, 8), Piece(50, 14)],
+    # [MASK] windows of two and three documents, one of them without a span; and a long [gMASK] row: two documents of
+    # context, the one that is cut, two that are all target.
+    "isolated documents in windows": [
+        Piece(20, 9),
+        Piece(15, 6, 14),
+        Piece(30, 0),
+        Piece(8, 4),
+        Piece(10, 5, 7),
+    ],
+    "isolated documents of a long row": [
+        Piece(130, 0),
+        Piece(1, 0),
+        Piece(97, 300),
+        Piece(0, 80),
+        Piece(0, 1, 3),
+    ],
     "nothing but padding": [Piece(0, 0, 32)],
     "four unequal segments of a long row": [
         Piece(50, 90),

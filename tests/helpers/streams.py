@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from data_pipeline.objective import Objective
 from data_pipeline.packing import Sample
 from data_pipeline.special_tokens import SpecialTokens
 
@@ -31,6 +32,29 @@ class CountingStream:
         return f"{zlib.crc32(str(self.size).encode()):08x}"
 
 
+@dataclass(frozen=True)
+class DocumentStream:
+    """As CountingStream, but every `length`-th token is <eos>: documents of `length` tokens."""
+
+    size: int
+    length: int
+
+    def __len__(self) -> int:
+        return self.size
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        places = np.arange(start, stop)
+        return np.where((places + 1) % self.length == 0, SPECIAL.eos, FIRST_TOKEN + places)
+
+    def document_of(self, tokens: np.ndarray) -> np.ndarray:
+        """Number of the document of ordinary tokens."""
+        return (tokens - FIRST_TOKEN) // self.length
+
+    @property
+    def fingerprint(self) -> str:
+        return f"{self.size} {self.length}"
+
+
 class ReadSegment(NamedTuple):
     """A [MASK] segment as a reader understands it."""
 
@@ -54,7 +78,7 @@ def read_mask_segments(sample: Sample) -> list[ReadSegment]:
         hidden = inside & sample.loss_mask
         places = np.flatnonzero(hidden)
         starts = np.flatnonzero(sample.tokens[places] == SPECIAL.sop)
-        targets = np.split(places, starts[1:])
+        targets = np.split(places, starts[1:]) if len(places) else []
         answers = {
             int(sample.position_ids[target[0]]): sample.targets[target].tolist()
             for target in targets
@@ -78,3 +102,18 @@ def read_gmask_segment(sample: Sample) -> list[int]:
     context = sample.tokens[sample.is_context]
     assert context[-1] == SPECIAL.gmask
     return context[:-1].tolist() + sample.targets[sample.loss_mask].tolist()
+
+
+def read_isolated(sample: Sample) -> list[list[int]]:
+    """Stored tokens of every segment of a sample with isolated documents."""
+    if sample.objective is Objective.MASK:
+        return [segment.stored for segment in read_mask_segments(sample)]
+    stored: list[list[int]] = []
+    for number in range(1, int(sample.segment_ids.max()) + 1):
+        inside = sample.segment_ids == number
+        context = sample.tokens[inside & sample.is_context].tolist()
+        stored.append(
+            [token for token in context if token != SPECIAL.gmask]
+            + sample.targets[inside & sample.loss_mask].tolist()
+        )
+    return stored
