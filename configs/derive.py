@@ -60,6 +60,13 @@ def eval_every_samples(config: Config) -> int:
     return config.eval.every_samples or max(config.optim.total_samples // 4, 1)
 
 
+def time_limit_seconds(time: str) -> int:
+    """Seconds of a time limit written [D-]HH:MM:SS."""
+    days, _, clock = time.rpartition("-")
+    hours, minutes, seconds = map(int, clock.split(":"))
+    return ((int(days or 0) * 24 + hours) * 60 + minutes) * 60 + seconds
+
+
 # --- parallelism
 
 

@@ -6,6 +6,7 @@ used: it reports one error at a time, advises `+key`, and makes folders.
 """
 
 import difflib
+import re
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from enum import Enum
 from importlib import resources
@@ -23,6 +24,9 @@ from configs.document import documented_keys, without_none
 from configs.errors import ConfigError
 from configs.schema import Config
 from configs.validate import problems
+
+# Words that the grammar wants in quotes although nothing about them is unclear, such as [NCCL_DEBUG=INFO,--exclusive].
+_PLAIN_LIST = re.compile(r"\[[^\[\]{}'\"\\\n]*\]")
 
 GROUPS = ("model", "optim", "parallel", "experiment")
 
@@ -199,6 +203,8 @@ def _parse(key: str, raw: str, hint: Any) -> Any:
     try:
         override = OverridesParser.create().parse_override(f"{key}={raw}")
     except HydraException:
+        if hint == list[str] and _PLAIN_LIST.fullmatch(raw):
+            return [item.strip() for item in raw[1:-1].split(",")]
         if raw.startswith(("[", "{")):
             raise ValueError(raw) from None
         return raw  # a path with characters that the grammar reserves

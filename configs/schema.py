@@ -340,12 +340,42 @@ class ClusterConfig:
     """Number of nodes."""
     gpus_per_node: int = 1
     """Ranks per node (GPUs, or processes on a CPU node)."""
+    min_nodes: int | None = None
+    """Start, and go on, with as few nodes as this when others are missing: the batches stay the same, the replicas are
+    fewer. null: all of them or none."""
+    tp_across_nodes: bool = False
+    """Allow tensor parallelism over the network between nodes, which is slow: each layer waits for it four times."""
     partition: str | None = None
     """SLURM partition."""
     account: str | None = None
     """SLURM account."""
+    qos: str | None = None
+    """SLURM quality of service."""
     time: str = "24:00:00"
     """SLURM time limit, [D-]HH:MM:SS."""
+    signal_seconds: int = 300
+    """How long before the time limit the run is asked to save and stop, in seconds: a step, a save and up to a minute
+    by which SLURM may be late."""
+    requeue: bool = True
+    """Let the job go back to the queue by itself after a stop for the scheduler or a failure of a node."""
+    max_restarts: int = 3
+    """Restarts in a row without a new checkpoint, after which a job gives up."""
+    exclude: list[str] = field(default_factory=list[str])
+    """Nodes that SLURM must not use."""
+    cpus_per_rank: int | None = None
+    """CPU cores of each rank; also OMP_NUM_THREADS, unless `environment` sets it. null: the partition's default."""
+    setup: list[str] = field(default_factory=list[str])
+    """Shell lines before the ranks start, such as [module load cuda/12.1,source .venv/bin/activate]."""
+    environment: list[str] = field(default_factory=list[str])
+    """Variables of all ranks, such as [NCCL_SOCKET_IFNAME=ib0,XDG_CACHE_HOME=/shared/cache]."""
+    container: str | None = None
+    """Command that runs the words after it in a container, such as `apptainer exec --nv glm.sif`."""
+    srun_options: list[str] = field(default_factory=list[str])
+    """Further options of srun, such as [--container-image=glm.sqsh]."""
+    sbatch_options: list[str] = field(default_factory=list[str])
+    """Further #SBATCH lines, such as [--exclusive,--reservation=glm]."""
+    hostfile: str | None = None
+    """Clusters without a scheduler: file with a line `HOST` or `HOST slots=N` for each node."""
     peak_tflops: float | None = None
     """Dense peak of one device in TFLOP/s, for MFU and HFU; null: known for common GPUs, else MFU is null."""
 

@@ -3,7 +3,7 @@
 A problem reads "key (value) relation key (value). What to type."
 """
 
-from configs.checks import mixture, model, numbers, training
+from configs.checks import cluster, mixture, model, numbers, training
 from configs.checks.batches import batch_problems, layout_problems
 from configs.schema import Config
 
@@ -17,7 +17,13 @@ def problems(config: Config, world_size: int | None = None) -> list[str]:
     """
     found = numbers.finite_problems(config)
     if not found:
-        checks = (*numbers.CHECKS, *model.CHECKS, *training.CHECKS, *mixture.CHECKS)
+        checks = (
+            *numbers.CHECKS,
+            *model.CHECKS,
+            *training.CHECKS,
+            *mixture.CHECKS,
+            *cluster.CHECKS,
+        )
         found = [problem for check in checks for problem in check(config)]
     # These calculate with the positive numbers that the checks above ask for.
     return found or layout_problems(config, world_size) or batch_problems(config, world_size)

@@ -2,6 +2,9 @@
 
     python -m launch estimate [overrides]    what follows from a configuration, by arithmetic
     python -m launch torchrun [overrides]    the command that starts it
+    python -m launch slurm [overrides] [--submit] [--chain N]
+                                             the sbatch script, kept in the run folder; --submit sends it, --chain sends
+                                             N jobs of which each continues the one before
 
 Nothing here imports PyTorch: it answers on a login node.
 """
@@ -11,9 +14,14 @@ from collections.abc import Callable
 
 from configs.errors import EXIT_DONE, EXIT_USER_INPUT, UserError
 from launch.estimate import estimate
+from launch.slurm import slurm
 from launch.torchrun import torchrun
 
-COMMANDS: dict[str, Callable[[list[str]], str]] = {"estimate": estimate, "torchrun": torchrun}
+COMMANDS: dict[str, Callable[[list[str]], str]] = {
+    "estimate": estimate,
+    "torchrun": torchrun,
+    "slurm": slurm,
+}
 
 
 def cli(arguments: list[str] | None = None) -> int:

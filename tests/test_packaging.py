@@ -43,6 +43,12 @@ def test_every_preset_is_installed(arguments: dict[str, Any]) -> None:
     assert len(installed) > 10
 
 
+def test_every_template_is_installed(arguments: dict[str, Any]) -> None:
+    patterns = arguments["package_data"]["launch"]
+    installed = {path for pattern in patterns for path in (ROOT / "launch").glob(pattern)}
+    assert installed == {path for path in (ROOT / "launch" / "templates").iterdir()}
+
+
 def test_every_command_exists(arguments: dict[str, Any]) -> None:
     for script in arguments["entry_points"]["console_scripts"]:
         name, _, target = script.partition(" = ")

@@ -58,6 +58,9 @@ def _positive(config: Config) -> list[str]:
         "log.every_steps": config.log.every_steps,
         "cluster.nodes": config.cluster.nodes,
         "cluster.gpus_per_node": config.cluster.gpus_per_node,
+        "cluster.min_nodes": config.cluster.min_nodes,
+        "cluster.signal_seconds": config.cluster.signal_seconds,
+        "cluster.cpus_per_rank": config.cluster.cpus_per_rank,
     }
     if optim.batch_ramp is not None:
         values["optim.batch_ramp.start"] = optim.batch_ramp.start

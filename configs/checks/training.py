@@ -1,13 +1,10 @@
-"""Checks of precision, schedules, data and cluster."""
+"""Checks of precision, schedules and data."""
 
 import math
-import re
 from collections.abc import Callable
 
 from configs import derive
 from configs.schema import Config, DeviceKind, Precision, Schedule
-
-_TIME = re.compile(r"(\d+-)?\d{1,2}:\d{2}:\d{2}")
 
 
 def _precision(config: Config) -> list[str]:
@@ -133,19 +130,10 @@ def _joined(ranges: list[list[int]]) -> str:
     return str(joined).replace(" ", "")
 
 
-def _cluster(config: Config) -> list[str]:
-    if _TIME.fullmatch(config.cluster.time):
-        return []
-    return [
-        f"cluster.time ({config.cluster.time}) must be [D-]HH:MM:SS. Try cluster.time=24:00:00."
-    ]
-
-
 CHECKS: tuple[Callable[[Config], list[str]], ...] = (
     _precision,
     _loss_scale,
     _schedules,
     _shrink,
     _data,
-    _cluster,
 )

@@ -300,3 +300,12 @@ def test_one_key_one_section_and_one_group_can_be_looked_up() -> None:
     assert describe_key("model").startswith("model: group, one of chatglm_6b, ")
     with pytest.raises(ConfigError, match='There is no key "optim.clap". Did you mean optim.clip'):
         describe_key("optim.clap")
+
+
+def test_options_and_variables_in_a_list_need_no_quotes() -> None:
+    config = load_config(["cluster.environment=[NCCL_DEBUG=INFO, X=a b]"])
+    assert config.cluster.environment == ["NCCL_DEBUG=INFO", "X=a b"]
+    assert load_config(["cluster.srun_options=[--mpi=none,-v]"]).cluster.srun_options == [
+        "--mpi=none",
+        "-v",
+    ]

@@ -205,6 +205,51 @@ CASES = [
         "Try data.skip_samples=[[1,9]].",
     ),
     ("cluster.time=24h", "cluster.time (24h) must be [D-]HH:MM:SS. Try cluster.time=24:00:00."),
+    (
+        "cluster.time=00:00:00",
+        "cluster.time (00:00:00) must be [D-]HH:MM:SS. Try cluster.time=24:00:00.",
+    ),
+    ("cluster.nodes=0", "cluster.nodes (0) must be at least 1. Try cluster.nodes=1."),
+    (
+        "cluster.time=00:05:00",
+        "cluster.signal_seconds (300) must be below cluster.time (00:05:00 = 300 s), or the run is asked to stop "
+        "before it starts. Try cluster.signal_seconds=75.",
+    ),
+    (
+        "cluster.nodes=4 cluster.min_nodes=5",
+        "cluster.min_nodes (5) must not exceed cluster.nodes (4). Try cluster.min_nodes=3.",
+    ),
+    (
+        "cluster.max_restarts=-1",
+        "cluster.max_restarts (-1) must not be negative. Try cluster.max_restarts=3.",
+    ),
+    (
+        "cluster.nodes=4 cluster.gpus_per_node=1 parallel.tp=2",
+        "parallel.tp (2) does not divide cluster.gpus_per_node (1): tensor parallelism would go over the network. "
+        "Try parallel.tp=1, or cluster.tp_across_nodes=true if that is meant.",
+    ),
+    (
+        "cluster.nodes=2 cluster.gpus_per_node=2 parallel.tp=4",
+        "parallel.tp (4) does not divide cluster.gpus_per_node (2): tensor parallelism would go over the network. "
+        "Try parallel.tp=2, or cluster.tp_across_nodes=true if that is meant.",
+    ),
+    (
+        "cluster.environment=NCCL_DEBUG",
+        "cluster.environment (NCCL_DEBUG) must be NAME=VALUE. Try cluster.environment=NCCL_DEBUG=INFO.",
+    ),
+    (
+        "cluster.exclude=node[1-3]",
+        "cluster.exclude (node[1-3]) must be the name of a node. Try cluster.exclude=node042.",
+    ),
+    (
+        "cluster.srun_options=exclusive",
+        "cluster.srun_options (exclusive) must begin with - and stand on one line. "
+        "Try cluster.srun_options=--exclusive.",
+    ),
+    (
+        "cluster.account=my;account",
+        "cluster.account (my;account) must be one word. Try cluster.account=null for the cluster's default.",
+    ),
 ]
 
 
@@ -220,6 +265,18 @@ def test_what_a_message_says_to_type_mends_the_mistake(words: str, expected: str
     advice = re.search(r"Try (\S+?=\S+?)[.,]?( |$)", expected)
     assert advice, "every message ends with what to type"
     load_config([*words.split(), advice[1]])
+
+
+def test_tensor_parallelism_over_the_network_is_allowed_when_it_is_said() -> None:
+    words = ["cluster.nodes=2", "cluster.gpus_per_node=1", "parallel.tp=2"]
+    load_config([*words, "cluster.tp_across_nodes=true"])
+
+
+def test_every_problem_of_a_cluster_is_listed_at_once() -> None:
+    words = "cluster.nodes=2 parallel.tp=2 cluster.time=1h cluster.exclude=[a;b,c] cluster.qos=x;y"
+    with pytest.raises(ConfigError) as caught:
+        load_config(words.split())
+    assert len(caught.value.problems) == 4
 
 
 def test_every_problem_is_listed_at_once() -> None:

@@ -1,0 +1,86 @@
+"""Checks of what is said of the cluster: they keep a job from being refused, or from failing after a night in the queue."""
+
+import re
+from collections.abc import Callable
+
+from configs import derive
+from configs.schema import Config
+
+_TIME = re.compile(r"(?:\d+-)?\d{1,2}:[0-5]\d:[0-5]\d")
+_VARIABLE = re.compile(r"[A-Za-z_]\w*=.*")
+_NODE = re.compile(r"[\w.-]+")
+
+
+def _time(config: Config) -> list[str]:
+    cluster = config.cluster
+    if not _TIME.fullmatch(cluster.time) or derive.time_limit_seconds(cluster.time) == 0:
+        return [f"cluster.time ({cluster.time}) must be [D-]HH:MM:SS. Try cluster.time=24:00:00."]
+    limit = derive.time_limit_seconds(cluster.time)
+    if cluster.signal_seconds < limit:
+        return []
+    return [
+        f"cluster.signal_seconds ({cluster.signal_seconds}) must be below cluster.time ({cluster.time} = {limit:,} s), "
+        f"or the run is asked to stop before it starts. Try cluster.signal_seconds={max(limit // 4, 1)}."
+    ]
+
+
+def _nodes(config: Config) -> list[str]:
+    cluster = config.cluster
+    found: list[str] = []
+    if cluster.min_nodes is not None and cluster.min_nodes > cluster.nodes:
+        found.append(
+            f"cluster.min_nodes ({cluster.min_nodes}) must not exceed cluster.nodes ({cluster.nodes}). "
+            f"Try cluster.min_nodes={max(cluster.nodes - 1, 1)}."
+        )
+    if cluster.max_restarts < 0:
+        found.append(
+            f"cluster.max_restarts ({cluster.max_restarts}) must not be negative. Try cluster.max_restarts=3."
+        )
+    return found
+
+
+def _tensor_parallel(config: Config) -> list[str]:
+    cluster, tp = config.cluster, config.parallel.tp
+    fits = tp < 1 or cluster.gpus_per_node < 1 or cluster.gpus_per_node % tp == 0
+    if cluster.nodes <= 1 or fits or cluster.tp_across_nodes:
+        return []
+    near = next(
+        size
+        for size in range(min(tp, cluster.gpus_per_node), 0, -1)
+        if cluster.gpus_per_node % size == 0 and tp % size == 0
+    )
+    return [
+        f"parallel.tp ({tp}) does not divide cluster.gpus_per_node ({cluster.gpus_per_node}): tensor parallelism would "
+        f"go over the network. Try parallel.tp={near}, or cluster.tp_across_nodes=true if that is meant."
+    ]
+
+
+def _words(config: Config) -> list[str]:
+    cluster = config.cluster
+    found = [
+        f"cluster.environment ({entry}) must be NAME=VALUE. Try cluster.environment=NCCL_DEBUG=INFO."
+        for entry in cluster.environment
+        if not _VARIABLE.fullmatch(entry)
+    ]
+    found += [
+        f"cluster.exclude ({node}) must be the name of a node. Try cluster.exclude=node042."
+        for node in cluster.exclude
+        if not _NODE.fullmatch(node)
+    ]
+    options = {"srun_options": cluster.srun_options, "sbatch_options": cluster.sbatch_options}
+    found += [
+        f"cluster.{name} ({option}) must begin with - and stand on one line. Try cluster.{name}=--exclusive."
+        for name, given in options.items()
+        for option in given
+        if not option.startswith("-") or "\n" in option
+    ]
+    names = {"partition": cluster.partition, "account": cluster.account, "qos": cluster.qos}
+    found += [
+        f"cluster.{name} ({value}) must be one word. Try cluster.{name}=null for the cluster's default."
+        for name, value in names.items()
+        if value is not None and not re.fullmatch(r"[\w.,@+-]+", value)
+    ]
+    return found
+
+
+CHECKS: tuple[Callable[[Config], list[str]], ...] = (_time, _nodes, _tensor_parallel, _words)

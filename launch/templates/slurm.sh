@@ -1,0 +1,195 @@
+
+# --- what follows is the same for every run: launch/templates/slurm.sh
+
+set -uo pipefail
+logs=$run/slurm
+excluded=$logs/excluded_nodes # one a line: nodes that failed; delete a line when its node is mended
+mkdir -p "$logs" || exit 2
+touch "$excluded"
+complaints=$logs/job_${SLURM_JOB_ID}_srun.txt # what srun itself says: which rank ended how, which node failed
+life=${SLURM_RESTART_COUNT:-0}
+asked_to_stop=
+ending=
+
+say() { printf '%s job %s life %s: %s\n' "$(date '+%F %T')" "$SLURM_JOB_ID" "$life" "$*"; }
+
+# One value of the run's status.json, which the run replaces as a whole.
+status() { sed -n "s/^ *\"$1\": *\"\{0,1\}\([^\",]*\).*/\1/p" "$run/status.json" 2> /dev/null; }
+
+stop_reason() {
+  tail -n 20 "$run/events.jsonl" | sed -n 's/.*"event": "stop", "reason": "\([^"]*\)".*/\1/p' | tail -n 1
+}
+
+# The scheduler warns this script, never the ranks: the run saves after the step and stops.
+on_warning() {
+  [ -z "$asked_to_stop" ] || return
+  asked_to_stop=yes
+  say "asked to stop; the run saves after this step"
+  touch "$run/stop"
+  # A run that is only starting removes the file as left over: repeat it.
+  while sleep 5; do touch "$run/stop"; done &
+  trap "kill $!" EXIT
+}
+
+# SLURM is ending the job; if it does so to start it again, the new life must not get a node that failed.
+on_ending() {
+  ending=yes
+  touch "$run/stop"
+  exclude_failed_nodes
+}
+
+trap on_warning USR1
+trap on_ending TERM
+
+healthy_nodes() {
+  scontrol show hostnames "$(squeue -h -j "$SLURM_JOB_ID" -o %N)" | grep -vxF -f "$excluded"
+}
+
+# Nodes to start on: all, or the largest number at which every batch still to come divides among the replicas.
+# `layouts` has a line for each stretch of the run: its first sample, then the numbers of nodes that work, largest first.
+usable() {
+  local available=$1 seen first counts count best=0
+  seen=$(status samples_seen)
+  while read -r first counts; do
+    [ "$first" -le "${seen:-0}" ] || break
+    best=0
+    for count in $counts; do
+      if [ "$count" -le "$available" ]; then
+        best=$count
+        break
+      fi
+    done
+  done <<< "$layouts"
+  echo "$best"
+}
+
+exclude_failed_nodes() {
+  local node others
+  while read -r node; do
+    grep -qxF "$node" "$excluded" && continue
+    others=$(sinfo -h -N -p "$SLURM_JOB_PARTITION" -o '%N %t' |
+      awk -v failed="$node" '$1 != failed && $2 ~ /^(idle|mix|alloc|comp|resv|plnd)$/ { print $1 }' |
+      sort -u | grep -cvxF -f "$excluded")
+    if [ "$others" -ge "$min_nodes" ]; then
+      say "$node failed: excluded from now on ($excluded)"
+      echo "$node" >> "$excluded"
+    else
+      say "$node failed, but only $others others are there: SLURM gives it again once it answers"
+    fi
+  done < <(sed -n 's/.*Node failure on \([^ ,]*\).*/\1/p' "$complaints" 2> /dev/null | sort -u)
+  if [ -s "$excluded" ]; then
+    scontrol update JobId="$SLURM_JOB_ID" ExcNodeList="$(paste -sd, "$excluded")${exclude:+,$exclude}" 2> /dev/null
+  fi
+}
+
+start_again() {
+  say "$*: back to the queue"
+  if [ "$requeue" != yes ]; then
+    say "cluster.requeue=false: send it again with: sbatch $script"
+    exit 75
+  fi
+  # A job that SLURM or its owner is ending must not come back.
+  [ "$(squeue -h -j "$SLURM_JOB_ID" -o %T)" = RUNNING ] || exit 75
+  scontrol requeue "$SLURM_JOB_ID" # SLURM now ends this script, and perhaps the next line: then on_ending repeats it
+  exclude_failed_nodes
+  exit 75
+}
+
+give_up() {
+  local code=$1 links
+  shift
+  say "$*"
+  links=$(squeue -h -u "$(id -un)" -n "$SLURM_JOB_NAME" -t PENDING -o '%i %Z' |
+    awk -v here="$PWD" '$2 == here { print $1 }')
+  # The rest of a chain would only repeat it. SC2086: one word each.
+  # shellcheck disable=SC2086
+  [ -z "$links" ] || [ -n "${SLURM_ARRAY_JOB_ID:-}" ] || scancel $links
+  exit "$code"
+}
+
+# Lives of this job since the last checkpoint, this one included, are counted in a file: SLURM may end them at any moment.
+count_lives() {
+  local seen job lives
+  seen=$(status samples_seen)
+  read -r job lives last_seen 2> /dev/null < "$logs/lives" || job=
+  [ "${job:-}" = "$SLURM_JOB_ID" ] && [ "${last_seen:-0}" = "${seen:-0}" ] || lives=0
+  lives=$((lives + 1))
+  echo "$SLURM_JOB_ID $lives ${seen:-0}" > "$logs/lives"
+  if [ "$lives" -gt "$((max_restarts + 1))" ]; then
+    give_up 3 "$max_restarts restarts in a row brought no new checkpoint: see $logs and $run/log.txt"
+  fi
+}
+
+# Start the ranks on the nodes named, and wait for their end: `code` is then srun's.
+train() {
+  local ranks=$(($# * ranks_per_node)) signalled
+  export MASTER_ADDR=$1
+  # Below the ports that Linux gives out by itself; another one for each life.
+  export MASTER_PORT=$((10000 + (SLURM_JOB_ID * 16 + life + lives_here) % 20000))
+  : > "$complaints"
+  srun --nodes=$# --nodelist="$(IFS=, && echo "$*")" --ntasks=$ranks --ntasks-per-node="$ranks_per_node" \
+    --export=ALL --kill-on-bad-exit=1 --wait=60 --open-mode=append --output="$logs/job_${SLURM_JOB_ID}_%N.txt" \
+    "${srun_options[@]}" "${container[@]}" "${command[@]}" 2>> "$complaints" &
+  local step=$!
+  while :; do
+    signalled="$asked_to_stop$ending"
+    wait $step
+    code=$?
+    [ "$signalled" != "$asked_to_stop$ending" ] || break # a trap ended the wait, not the step
+  done
+  cat "$complaints"
+}
+
+# After a failure: until the nodes answer, or SLURM has taken those that do not.
+wait_for_nodes() {
+  local tries=0 nodes
+  mapfile -t nodes < <(healthy_nodes)
+  until timeout 60 srun --nodes=${#nodes[@]} --nodelist="$(IFS=, && echo "${nodes[*]}")" --ntasks-per-node=1 \
+    --ntasks=${#nodes[@]} true 2> /dev/null; do
+    tries=$((tries + 1))
+    [ -z "$ending" ] || exit 3
+    [ $tries -lt 40 ] || start_again "not all of ${nodes[*]} answer"
+    sleep 15
+    mapfile -t nodes < <(healthy_nodes)
+  done
+}
+
+lives_here=0
+while :; do
+  count_lives
+  mapfile -t nodes < <(healthy_nodes)
+  count=$(usable ${#nodes[@]})
+  [ "$count" -gt 0 ] || start_again "${#nodes[@]} healthy nodes are too few"
+  say "$count of ${#nodes[@]} healthy nodes: ${nodes[*]:0:count}"
+  before=$(status time)
+  train "${nodes[@]:0:count}"
+  lives_here=$((lives_here + 1))
+  state=$(status state)
+  [ "$(status time)" != "$before" ] || state= # not this life's
+  say "ended with $code, status ${state:-not written}"
+  case $state in
+    "done") exit 0 ;;
+    stopped)
+      if [ -n "$ending" ] || [ "$when_stopped" = end ]; then exit 75; fi
+      case $(stop_reason) in
+        run.stop_after_samples) exit 75 ;;
+        "the file "*) [ -n "$asked_to_stop" ] || exit 75 ;; # a person asked, who starts it again when it suits
+      esac
+      start_again "stopped for the scheduler"
+      ;;
+  esac
+  [ "$code" -ne 0 ] || exit 0 # there was nothing left to do
+  [ -z "$ending" ] || exit "$code"
+  if grep -q 'Node failure on' "$complaints"; then
+    exclude_failed_nodes
+    [ "$keeps_nodes" = yes ] || start_again "a node failed"
+  elif grep -q 'xited with exit code 2$' "$complaints"; then
+    give_up 2 "the input is wrong: read $logs/job_${SLURM_JOB_ID}_${nodes[0]}.txt, mend it, and send the job again"
+  elif grep -q 'xited with exit code 1$' "$complaints"; then
+    give_up 1 "a rank stopped with a bug: its message is in $logs"
+  elif [ -n "$asked_to_stop" ]; then
+    start_again "ended before it could save"
+  fi
+  wait_for_nodes
+  say "starting again on the nodes that are left"
+done

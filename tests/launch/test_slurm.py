@@ -1,0 +1,420 @@
+"""The sbatch script: what it asks for, and what it does with the end of a life, on stand-ins for SLURM's commands.
+
+tests/slurm runs the same scripts on a real cluster.
+"""
+
+import json
+import os
+import shlex
+import stat
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from configs.errors import ConfigError, UserError
+from configs.load import load_config
+from launch.slurm import render, slurm
+
+FOUR_NODES = ("cluster.nodes=4", "cluster.gpus_per_node=2", "optim.global_batch_size=96")
+
+
+def directives(*words: str) -> set[str]:
+    """The #SBATCH lines, without the mark."""
+    script = render(load_config(list(words)), list(words))
+    return {line.removeprefix("#SBATCH ") for line in script.splitlines() if "#SBATCH" in line[:8]}
+
+
+def test_the_published_run_asks_for_its_nodes_and_gpus() -> None:
+    lines = directives("experiment=glm_130b", "cluster.account=glm", "cluster.partition=a100")
+    assert lines == {
+        "--job-name=glm_130b",
+        "--partition=a100",
+        "--account=glm",
+        "--nodes=96",
+        "--ntasks-per-node=8",
+        "--gpus-per-node=8",
+        "--time=24:00:00",
+        "--signal=B:USR1@300",
+        "--output=runs/glm_130b/slurm/job_%j.txt",
+        "--open-mode=append",
+        "--requeue",
+    }
+
+
+def test_every_key_of_the_cluster_reaches_the_script() -> None:
+    words = [
+        *FOUR_NODES,
+        "device=cpu",
+        "cluster.min_nodes=2",
+        "cluster.qos=long",
+        "cluster.time=2-00:00:00",
+        "cluster.signal_seconds=900",
+        "cluster.requeue=false",
+        "cluster.exclude=[node7,node9]",
+        "cluster.cpus_per_rank=6",
+        "cluster.setup=['module load cuda/12.1']",
+        "cluster.environment=['NCCL_DEBUG=a b','XDG_CACHE_HOME=/x']",
+        "cluster.container=apptainer exec --nv glm.sif",
+        "cluster.srun_options=['--mpi=none']",
+        "cluster.sbatch_options=['--exclusive']",
+        "cluster.max_restarts=5",
+    ]
+    lines = directives(*words)
+    assert {
+        "--nodes=2-4",
+        "--no-kill",
+        "--qos=long",
+        "--time=2-00:00:00",
+        "--signal=B:USR1@900",
+        "--no-requeue",
+        "--exclude=node7,node9",
+        "--cpus-per-task=6",
+        "--exclusive",
+    } <= lines
+    assert not [line for line in lines if "gpu" in line]
+    script = render(load_config(words), words)
+    for line in (
+        "module load cuda/12.1",
+        "export OMP_NUM_THREADS=6",
+        "export NCCL_DEBUG='a b'",
+        "container=(apptainer exec --nv glm.sif)",
+        "srun_options=(--cpus-per-task=6 --mpi=none)",
+        "max_restarts=5",
+    ):
+        assert f"\n{line}\n" in script
+    chosen = [*FOUR_NODES, "cluster.cpus_per_rank=6", "cluster.environment=['OMP_NUM_THREADS=2']"]
+    assert "OMP_NUM_THREADS=6" not in render(load_config(chosen), chosen)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["experiment=glm_130b", "cluster.min_nodes=48"],
+        ["experiment=glm_10b_1node", "run.name=a b"],
+        ["data.paths=['it is $HOME/`x`.txt']", "data.text_key=it's"],
+    ],
+)
+def test_every_script_is_bash_and_hands_over_the_words(words: list[str], tmp_path: Path) -> None:
+    script = tmp_path / "script.sh"
+    script.write_text(render(load_config(words), words))
+    subprocess.run(["bash", "-n", str(script)], check=True)
+    line = next(line for line in script.read_text().splitlines() if line.startswith("command=("))
+    assert shlex.split(line.removeprefix("command=(").removesuffix(")"))[3:] == words
+
+
+def test_a_folder_that_slurm_would_read_as_a_pattern_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"must not contain '%'.*run\.name=NAME"):
+        render(load_config(["run.name=50%"]), ["run.name=50%"])
+
+
+def test_without_slurm_here_the_message_says_where_to_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UserError, match="sbatch is not on this machine"):
+        slurm(["--submit"])
+    assert (tmp_path / "runs/default/submit.sbatch").is_file()
+
+
+@pytest.mark.parametrize(
+    ("said", "advice"),
+    [
+        ("sbatch: error: Invalid account or account/partition combination", "cluster.account=NAME"),
+        ("sbatch: error: invalid partition specified: fast", "cluster.partition=NAME"),
+        ("allocation failure: Requested node configuration is not available", "cluster.nodes=N"),
+    ],
+)
+def test_a_refused_job_is_one_message_that_says_what_to_type(
+    said: str, advice: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    command(tmp_path / "bin" / "sbatch", f"echo {shlex.quote(said)} >&2; exit 1")
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    with pytest.raises(UserError) as caught:
+        slurm(["--submit"])
+    assert advice in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_each_job_of_a_chain_waits_for_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    body = 'echo "$*" >> calls; case "$*" in *--test-only*) ;; *) wc -l < calls ;; esac'
+    command(tmp_path / "bin" / "sbatch", body)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    answer = slurm(["--submit", "--chain", "3"])
+    script = "runs/default/submit.sbatch"
+    assert (tmp_path / "calls").read_text().splitlines() == [
+        f"--test-only {script}",
+        f"--parsable {script}",
+        f"--parsable --dependency=afterany:2 {script}",
+        f"--parsable --dependency=afterany:3 {script}",
+    ]
+    assert "job 2, then 3, then 4" in answer
+    assert "when_stopped=end\n" in Path(script).read_text()
+
+
+def test_wrong_options_are_named_all_at_once() -> None:
+    with pytest.raises(ConfigError) as caught:
+        slurm(["--sumbit", "--chain"])
+    assert caught.value.problems[0].startswith('There is no option "--sumbit" here.')
+    assert caught.value.problems[1].startswith("--chain wants a value.")
+    with pytest.raises(ConfigError, match=r"--chain \(0\) must be a whole number of at least 1"):
+        slurm(["--chain=0"])
+
+
+# --- what the script does when the ranks have ended
+
+
+@dataclass
+class Life:
+    """One execution of a script against stand-ins.
+
+    Attributes:
+        srun: shell lines that stand for the ranks.
+        nodes: of the allocation.
+        others: nodes of the partition, each `NAME STATE`.
+        job: state of the job, as squeue says.
+        words: overrides.
+        restarts: lives of the job before this one.
+        chain: rendered for a chain of jobs.
+    """
+
+    folder: Path
+    srun: str
+    nodes: str = "node1\nnode2\nnode3\nnode4"
+    others: str = "node1 mix\nnode2 down*\nnode3 mix\nnode4 mix\nnode5 idle\nnode6 idle"
+    job: str = "RUNNING"
+    words: tuple[str, ...] = ()
+    restarts: int = 0
+    chain: bool = False
+    code: int = field(default=-1, init=False)
+    said: str = field(default="", init=False)
+
+    def live(self) -> "Life":
+        words = [*FOUR_NODES, *self.words]
+        run = self.folder / "runs" / "default"
+        run.mkdir(parents=True, exist_ok=True)
+        script = run / "submit.sbatch"
+        script.write_text(render(load_config(words), words, self.chain))
+        bin_ = self.folder / "bin"
+        log = f'echo "$(basename "$0") $*" >> {self.folder}/calls\n'
+        ranks = f"{log}case \"$*\" in *' true') exit 0 ;; esac\nexport run={run}\n{self.srun}"
+        command(bin_ / "srun", ranks)
+        command(bin_ / "sinfo", f"printf '%s\\n' {shlex.quote(self.others)}")
+        command(
+            bin_ / "squeue",
+            f'case "$*" in *%T*) echo {self.job} ;; *%N*) echo LIST ;; *%Z*) echo 78 $PWD; echo 79 /x ;; esac',
+        )
+        command(
+            bin_ / "scontrol",
+            f"[ $1 = show ] || {log}[ $1 != show ] || cat {self.folder}/nodes",
+        )
+        command(bin_ / "scancel", log)
+        (self.folder / "nodes").write_text(self.nodes + "\n")
+        environment = {
+            **os.environ,
+            "PATH": f"{bin_}:{os.environ['PATH']}",
+            "SLURM_JOB_ID": "77",
+            "SLURM_JOB_NAME": "default",
+            "SLURM_JOB_PARTITION": "main",
+            "SLURM_RESTART_COUNT": str(self.restarts),
+        }
+        done = subprocess.run(
+            ["bash", str(script)],
+            cwd=self.folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        self.code, self.said = done.returncode, done.stdout + done.stderr
+        return self
+
+    @property
+    def calls(self) -> list[str]:
+        """Stand-ins that acted, in order, without the probes."""
+        lines = (self.folder / "calls").read_text().splitlines()
+        return [line for line in lines if not line.endswith(" true")]
+
+    @property
+    def starts(self) -> int:
+        """How often the ranks were started."""
+        return len([line for line in self.calls if line.startswith("srun")])
+
+
+def command(path: Path, body: str) -> None:
+    """Make a stand-in for a program."""
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f"#!/bin/bash\n{body}\n")
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+
+
+def status(state: str, samples: int = 0) -> str:
+    """Shell line with which the ranks leave a status."""
+    text = {"format_version": 1, "state": state, "samples_seen": samples, "message": "state: done"}
+    rendered = json.dumps(text, indent=1)[:-2]
+    return f"printf '%s,\\n \"time\": %s\\n}}\\n' {shlex.quote(rendered)} $(date +%s.%N) > $run/status.json"
+
+
+def stop(reason: str) -> str:
+    """Shell line with which the ranks record why they stopped."""
+    event = json.dumps({"time": 1.0, "event": "stop", "reason": reason})
+    return f"echo {shlex.quote(event)} >> $run/events.jsonl"
+
+
+ONCE = "[ $(grep -c '^srun.*train' calls) -gt 1 ] && { " + status("done", 96) + "; exit 0; }\n"
+
+
+def test_a_finished_run_ends_the_job(tmp_path: Path) -> None:
+    life = Life(tmp_path, status("done", 96)).live()
+    assert life.code == 0
+    assert len(life.calls) == 1
+    words = life.calls[0].split()
+    for option in (
+        "--nodes=4",
+        "--nodelist=node1,node2,node3,node4",
+        "--ntasks=8",
+        "--ntasks-per-node=2",
+        "--kill-on-bad-exit=1",
+        "--wait=60",
+    ):
+        assert option in words
+    assert words[-len(FOUR_NODES) - 3 :] == ["python", "-m", "train", *FOUR_NODES]
+
+
+def test_a_run_that_was_finished_before_ends_the_job_too(tmp_path: Path) -> None:
+    assert Life(tmp_path, "exit 0").live().code == 0
+
+
+def test_a_run_stopped_for_the_scheduler_goes_back_to_the_queue(tmp_path: Path) -> None:
+    warned = f"kill -USR1 $PPID; sleep 1; [ -e $run/stop ] || exit 1; {stop('the file runs/default/stop')}; {status('stopped', 8)}; exit 75"
+    life = Life(tmp_path, warned).live()
+    assert life.calls[-1] == "scontrol requeue 77"
+    assert life.starts == 1
+
+
+def test_ranks_that_slurm_stopped_itself_go_back_to_the_queue(tmp_path: Path) -> None:
+    life = Life(tmp_path, f"{stop('SIGTERM')}; {status('stopped', 8)}; exit 75").live()
+    assert life.calls[-1] == "scontrol requeue 77"
+
+
+@pytest.mark.parametrize("reason", ["the file runs/default/stop", "run.stop_after_samples"])
+def test_a_run_stopped_by_its_owner_stays_stopped(tmp_path: Path, reason: str) -> None:
+    life = Life(tmp_path, f"{stop(reason)}; {status('stopped', 8)}; exit 75").live()
+    assert (life.code, len(life.calls)) == (75, 1)
+
+
+def test_a_job_that_is_being_cancelled_does_not_come_back(tmp_path: Path) -> None:
+    life = Life(
+        tmp_path, f"{stop('SIGTERM')}; {status('stopped', 8)}; exit 75", job="CANCELLED"
+    ).live()
+    assert (life.code, len(life.calls)) == (75, 1)
+
+
+def test_without_requeue_the_message_says_how_to_send_it_again(tmp_path: Path) -> None:
+    ended = f"{stop('SIGTERM')}; {status('stopped', 8)}; exit 75"
+    life = Life(tmp_path, ended, words=("cluster.requeue=false",)).live()
+    assert (life.code, len(life.calls)) == (75, 1)
+    assert "sbatch runs/default/submit.sbatch" in life.said
+
+
+def test_in_a_chain_the_next_job_continues(tmp_path: Path) -> None:
+    life = Life(tmp_path, f"{stop('SIGUSR1')}; {status('stopped', 8)}; exit 75", chain=True).live()
+    assert (life.code, len(life.calls)) == (75, 1)
+
+
+@pytest.mark.parametrize("code", [2, 1])
+def test_wrong_input_and_bugs_are_not_tried_again_and_end_the_chain(
+    tmp_path: Path, code: int
+) -> None:
+    ended = f"echo 'srun: error: node1: tasks 0-1: Exited with exit code {code}' >&2\n"
+    ended += "echo 'srun: error: node2: task 2: Terminated' >&2; exit 143"
+    life = Life(tmp_path, ended).live()
+    assert life.code == code
+    assert life.calls[1:] == ["scancel 78"]
+
+
+def test_a_status_of_a_former_life_decides_nothing(tmp_path: Path) -> None:
+    (tmp_path / "runs" / "default").mkdir(parents=True)
+    script = f"run={tmp_path}/runs/default; {status('done', 96)}"
+    subprocess.run(["bash", "-c", script], check=True)
+    ended = "echo 'srun: error: node1: task 0: Exited with exit code 2' >&2; exit 2"
+    assert Life(tmp_path, ended).live().code == 2
+
+
+def test_a_failed_rank_is_started_again_where_it_was(tmp_path: Path) -> None:
+    failed = f"{status('failed', 8)}; echo 'srun: error: node3: task 5: Killed' >&2; exit 137"
+    life = Life(tmp_path, ONCE + failed).live()
+    assert (life.code, life.starts) == (0, 2)
+    assert "requeue" not in "".join(life.calls)
+
+
+def test_a_run_that_never_gets_anywhere_gives_up(tmp_path: Path) -> None:
+    failed = f"{status('failed', 8)}; echo 'srun: error: node3: task 5: Killed' >&2; exit 137"
+    life = Life(tmp_path, failed, words=("cluster.max_restarts=2",)).live()
+    # The first life still brought a checkpoint: from nothing to 8 samples.
+    assert (life.code, life.starts) == (3, 4)
+    assert "2 restarts in a row brought no new checkpoint" in life.said
+
+
+def test_lives_that_slurm_ended_are_counted_too(tmp_path: Path) -> None:
+    for restarts in range(4):
+        life = Life(tmp_path, "kill -9 $PPID", restarts=restarts).live()
+        assert life.code == -9
+    assert Life(tmp_path, "exit 0", restarts=4).live().code == 3
+    # Sent again by hand, after whatever it was is mended, it is another job.
+    (tmp_path / "runs/default/slurm/lives").write_text("76 9 0\n")
+    assert Life(tmp_path, "exit 0").live().code == 0
+
+
+NODE_FAILURE = "echo 'srun: error: Node failure on node2' >&2; exit 143"
+
+
+def test_a_failed_node_is_excluded_and_the_job_goes_back_to_the_queue(tmp_path: Path) -> None:
+    life = Life(tmp_path, NODE_FAILURE, words=("cluster.exclude=[node9]",)).live()
+    assert (
+        life.calls[-2:]
+        == [
+            "scontrol requeue 77",
+            "scontrol update JobId=77 ExcNodeList=node2,node9",
+        ]
+        or life.calls[-1] == "scontrol update JobId=77 ExcNodeList=node2,node9"
+    )
+    excluded = tmp_path / "runs/default/slurm/excluded_nodes"
+    assert excluded.read_text() == "node2\n"
+
+
+def test_a_failed_node_stays_when_there_are_too_few_others(tmp_path: Path) -> None:
+    life = Life(tmp_path, NODE_FAILURE, others="node1 mix\nnode2 down*\nnode3 mix").live()
+    assert life.calls[-1] == "scontrol requeue 77"
+    assert (tmp_path / "runs/default/slurm/excluded_nodes").read_text() == ""
+
+
+def test_with_fewer_nodes_allowed_it_goes_on_with_those_that_are_left(tmp_path: Path) -> None:
+    loses = f"printf 'node1\\nnode3\\nnode4\\n' > nodes; {NODE_FAILURE}"
+    life = Life(tmp_path, ONCE + loses, words=("cluster.min_nodes=2",)).live()
+    assert (life.code, life.starts) == (0, 2)
+    # 96 rows in micro-batches of 4 on 3 nodes: 6 replicas of 4 accumulated.
+    assert "--nodelist=node1,node3,node4" in life.calls[-1].split()
+    assert "requeue" not in "".join(life.calls)
+
+
+def test_a_batch_that_does_not_divide_leaves_a_node_idle(tmp_path: Path) -> None:
+    words = ("cluster.min_nodes=2", "optim.global_batch_size=64")
+    life = Life(tmp_path, status("done", 64), nodes="node1\nnode3\nnode4", words=words).live()
+    assert "--nodelist=node1,node3" in life.calls[0].split()
+
+
+def test_when_slurm_ends_the_job_nothing_is_started_and_failed_nodes_are_excluded(
+    tmp_path: Path,
+) -> None:
+    ended = "echo 'srun: error: Node failure on node2' >&2; kill -TERM $PPID; sleep 1; exit 143"
+    life = Life(tmp_path, ended, job="PENDING").live()
+    assert (life.code, life.starts) == (143, 1)
+    assert "scontrol update JobId=77 ExcNodeList=node2" in life.calls
