@@ -156,7 +156,7 @@ class Node:
         children = _children(self._machine.pid)
         self._machine.kill()
         for child in children:
-            wait_until(lambda pid=child: not Path(f"/proc/{pid}").exists(), 20, f"{self.name} dead")
+            wait_until(lambda pid=child: _has_ended(pid), 20, f"{self.name} dead")
         self._machine = None
         self._network.remove(self.name, self._host)
 
@@ -187,6 +187,15 @@ class Node:
 
 def _ip(*words: str) -> None:
     subprocess.run(["ip", *words], check=True, capture_output=True)
+
+
+def _has_ended(pid: int) -> bool:
+    """True for a zombie too, which the first process of this machine may leave for seconds."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return True
+    return state == "Z"
 
 
 def _children(pid: int) -> list[int]:

@@ -1,0 +1,109 @@
+"""Training as jobs of a real cluster: on two and four nodes as on one, and in a chain of jobs across a time limit."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.whole_runs import compared
+from tests.slurm.cluster import Cluster
+from tests.slurm.jobs import environment, events, logs, nodes, run_words, send, steps_done, torchrun
+
+TIMEOUT_SECONDS = 400
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that all jobs of this file start in; they share corpus and cache."""
+    return tmp_path_factory.mktemp("jobs")
+
+
+@pytest.fixture(scope="module")
+def one_node(four_nodes: Cluster, workplace: Path) -> Path:
+    """The run on one machine. (The cluster comes first, so that nothing is trained where there is none.)"""
+    torchrun(workplace, run_words(workplace, "run.name=one_node"))
+    return workplace / "runs" / "one_node"
+
+
+@pytest.mark.parametrize("num_nodes", [2, 4])
+def test_a_run_on_several_nodes_has_the_losses_of_one_on_one_node(
+    num_nodes: int, four_nodes: Cluster, workplace: Path, one_node: Path
+) -> None:
+    name = f"on_{num_nodes}"
+    words = run_words(workplace, f"run.name={name}", *nodes(num_nodes))
+    (job,) = send(four_nodes, workplace, words)
+    run = workplace / "runs" / name
+    assert four_nodes.wait_for_job(job, TIMEOUT_SECONDS) == "COMPLETED", logs(run)
+    assert compared(run) == compared(one_node)
+    assert len(compared(run)) == 6
+    written = {path.name for path in (run / "slurm").glob(f"job_{job}_node*.txt")}
+    assert len(written) == num_nodes, "each node has a log of its own"
+
+
+def test_a_chain_of_jobs_goes_on_across_a_time_limit(four_nodes: Cluster, workplace: Path) -> None:
+    layout = ("parallel.tp=1", "optim.total_samples=2400", *nodes(2, ranks=2))
+    words = run_words(workplace, *layout, "run.name=chain", "cluster.signal_seconds=50")
+    first, second = send(four_nodes, workplace, words, "--chain", "2")
+    run = workplace / "runs" / "chain"
+    four_nodes.wait_for(lambda: steps_done(run) >= 3, TIMEOUT_SECONDS, "step 3")
+    # From here on it is as if the job had asked for one minute: SLURM warns it, and would end it.
+    four_nodes.run("scontrol", "update", f"JobId={first}", "TimeLimit=1")
+    four_nodes.wait_for_job(first, TIMEOUT_SECONDS)
+    stopped_after = steps_done(run)
+    assert events(run, "stop"), logs(run)
+    assert 3 <= stopped_after < 300, "the time limit came before the end"
+    assert four_nodes.wait_for_job(second, TIMEOUT_SECONDS) == "COMPLETED", logs(run)
+    assert [event["samples_seen"] for event in events(run, "resume")] == [8 * stopped_after]
+    assert [line["step"] for line in compared(run)] == list(range(1, 301))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["experiment=glm_130b", "cluster.nodes=4", "cluster.min_nodes=4"],
+        ["experiment=glm_10b_1node"],
+        [
+            "cluster.nodes=3",
+            "cluster.gpus_per_node=2",
+            "cluster.min_nodes=2",
+            "optim.global_batch_size=48",
+        ],
+        [
+            "device=cpu",
+            "cluster.cpus_per_rank=4",
+            "cluster.exclude=[node2]",
+            "cluster.partition=main",
+        ],
+        ["cluster.setup=[module load x]", "cluster.environment=[A=b c]", "run.name=a b"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_slurm_and_bash_accept_every_script(
+    words: list[str], four_nodes: Cluster, tmp_path: Path
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "launch", "slurm", *words],
+        cwd=tmp_path,
+        env=environment(four_nodes),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    (script,) = tmp_path.rglob("submit.sbatch")
+    assert script.read_text() == done.stdout.removesuffix("\n")
+    subprocess.run(["bash", "-n", str(script)], check=True)
+    four_nodes.run("sbatch", "--test-only", str(script))
+
+
+def test_a_job_that_slurm_refuses_is_one_message(four_nodes: Cluster, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "launch", "slurm", "cluster.partition=fast", "--submit"],
+        cwd=tmp_path,
+        env=environment(four_nodes),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert "Choose one with cluster.partition=NAME" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
