@@ -17,6 +17,7 @@ from train.device import peak_memory_gib, peak_tflops, synchronize
 from train.distributed import Session
 from train.engine import Engine, StepOutcome
 from train.evaluation import evaluate, share_of
+from train.generations import Generation
 from train.metrics import Metrics, loss_metrics, metrics_line, speed_metrics
 from train.plan import StepPlan, TrainingPlan
 from train.progress import Progress
@@ -58,6 +59,8 @@ class Trainer:
     trackers: Trackers
     saver: Saver
     stop: StopSignal
+    generation: Generation | None
+    """Of this life; on rank 0 only."""
 
     def run(self, progress: Progress) -> tuple[Progress, bool]:
         """Train from `progress` to the end.
@@ -67,12 +70,14 @@ class Trainer:
 
         Raises:
             CheckpointError: the last checkpoint could not be written.
-            DistributedError: ranks disagree, or too many steps in a row were skipped.
+            DistributedError: ranks disagree, too many steps in a row were skipped, or a later life has begun.
         """
         skipped_in_a_row = 0
         while not self.plan.is_finished(progress.samples_seen):
             step = self.plan.step_at(progress.samples_seen)
             agreed = self._train(step)
+            if self.generation is not None and self.generation.is_superseded:
+                self.generation.fence()
             before, progress = progress, self._advance(progress, step, agreed)
             skipped_in_a_row = skipped_in_a_row + 1 if agreed.was_skipped else 0
             self._check_skips(skipped_in_a_row)

@@ -17,11 +17,12 @@ from data_pipeline.tokenizer import load_tokenizer
 from glm.checkpoint.manifest import Manifest
 from train import start
 from train.batches import BatchStream
-from train.checkpoint import Origin, Saver, initialise_from, restore
+from train.checkpoint import Origin, Saver, initialise_from, no_fence, restore
 from train.device import idle_devices_hint, make_deterministic, resolve_precision
 from train.distributed import Session, distributed_session
 from train.ending import show_what_was_learnt
 from train.engine import Engine
+from train.generations import Generation
 from train.loop import Trainer
 from train.plan import TrainingPlan
 from train.progress import Progress
@@ -57,30 +58,26 @@ def run(config: Config, overrides: list[str], world: World, device: torch.device
     config.precision, precision_reason = resolve_precision(config.precision, device)
     if config.deterministic:
         make_deterministic(device)
-    with _held(folder, world):
+    with _held(folder, world) as generation:
         corpora = ensure_prepared(config.data, config.model.vocab_size, _speaker(world))
-        life = _Life(config, overrides, world, folder, device, corpora)
+        life = _Life(config, overrides, world, folder, device, corpora, generation)
         life.hint = idle_devices_hint(device, world)
         life.precision_reason = precision_reason
         return life.live(found.stored)
 
 
 @contextlib.contextmanager
-def _held(folder: RunFolder, world: World) -> Iterator[None]:
+def _held(folder: RunFolder, world: World) -> Iterator[Generation | None]:
     """Rank 0 holds the folder, and says in status.json how it left it."""
     if not world.is_main:
-        yield
+        yield None
         return
     folder.create()
-    with folder.lock():
-        folder.stop_file.unlink(missing_ok=True)
+    with folder.held(world.launch, _speaker(world)) as generation:
         try:
-            yield
+            yield generation
         except BaseException as error:
-            status = folder.read_status() or {}
-            message = f"{type(error).__name__}: {error}"
-            folder.write_status("failed", int(status.get("samples_seen", 0)), message)
-            folder.event("error", message=message)
+            folder.fail(f"{type(error).__name__}: {error}")
             raise
 
 
@@ -98,7 +95,9 @@ class _Life:
         folder: RunFolder,
         device: torch.device,
         corpora: Corpora,
+        generation: Generation | None,
     ) -> None:
+        self._generation = generation
         self._config = config
         self._overrides = overrides
         self._world = world
@@ -137,6 +136,9 @@ class _Life:
             progress = restore(engine, *checkpoint)
         elif config.checkpoint.init_from is not None:
             initialise_from(engine, Path(config.checkpoint.init_from), config)
+        if self._generation is not None:
+            self._generation.fence()
+            self._generation.continue_after(progress.step)
         wandb_id = self._record(progress, changes, checkpoint) if world.is_main else None
         trackers = self._trackers(progress, wandb_id, say) if world.is_main else Trackers([])
         trackers.say(
@@ -177,8 +179,11 @@ class _Life:
                 engine=engine,
                 extra={"wandb_run_id": wandb_id},
                 origin=Origin.of(checkpoint[1] if checkpoint else None),
+                generation=0 if self._generation is None else self._generation.number,
+                fence=no_fence if self._generation is None else self._generation.fence,
             ),
             stop=StopSignal(folder.stop_file).install(),
+            generation=self._generation,
         )
         try:
             progress, was_stopped = trainer.run(progress)

@@ -1,11 +1,12 @@
 """The run folder: what was run, what happened, and whether somebody is running it now.
 
-runs/NAME holds config.yaml, overrides.txt, source.txt, status.json, metrics.jsonl, events.jsonl, log.txt, tokenizer/
-and checkpoints/. It contains no absolute path of its own: it can be copied elsewhere and continued. Only rank 0 writes.
+runs/NAME holds config.yaml, overrides.txt, source.txt, status.json, metrics.jsonl, events.jsonl, log.txt, tokenizer/,
+generations/ and checkpoints/. It contains no absolute path of its own: it can be copied elsewhere and continued. Only
+rank 0 writes, and only while its life is the latest (train/generations.py): each start puts new files in the place of
+those that grow, so that a former life which has them open writes into files that nobody reads.
 """
 
 import contextlib
-import fcntl
 import importlib.metadata
 import json
 import os
@@ -13,12 +14,14 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-from configs.errors import RunFolderError
-from train.world import host
+from configs.errors import DistributedError, RunFolderError
+from train import generations
+from train.generations import Generation
+from train.world import Launch
 
 FORMAT_VERSION = 1
 _PACKAGES = ("torch", "deepspeed", "megatron-core", "numpy", "tokenizers", "hydra-core")
@@ -35,6 +38,9 @@ class RunFolder:
         self.config = path / "config.yaml"
         self.stop_file = path / "stop"
         self.tokenizer = path / "tokenizer"
+        self.events = path / "events.jsonl"
+        self._event_file: TextIO | None = None
+        self._generation: Generation | None = None
 
     def create(self) -> None:
         """Make the folder.
@@ -50,31 +56,43 @@ class RunFolder:
             ) from error
 
     @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
+    def held(
+        self, launch: Launch, say: Callable[[str], None] = lambda _: None
+    ) -> Iterator[Generation]:
         """Hold the run for this process; the kernel lets go of it however the process ends.
+
+        Args:
+            launch: who started this process.
+            say: told if it has to wait for the former life.
 
         Raises:
             RunFolderError: a live process holds it; the message names host and pid.
         """
-        with (self.path / "lock").open("a+") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                file.seek(0)
-                holder = file.read().strip() or "another process"
-                raise RunFolderError(
-                    f"The run {self.path} is in use by {holder}. Wait for it, stop it with: touch {self.stop_file}, "
-                    "or start another run with run.name=NAME."
-                ) from None
-            file.truncate(0)
-            file.write(f"host {host()}, pid {os.getpid()}\n")
-            file.flush()
-            yield
+        generation = self._generation = generations.begin(self.path, launch, say)
+        ending = "failed"
+        try:
+            if generation.former is None or not launch.shares_launcher(generation.former.launch):
+                # An old request; but one that was made while a launcher starts the run again holds.
+                self.stop_file.unlink(missing_ok=True)
+            self._event_file = renewed(self.events)
+            renewed(self.log).close()
+            yield generation
+            ending = str((self.read_status() or {}).get("state"))
+        finally:
+            generation.end(ending)
+            self._generation = None
 
     def write_status(self, state: str, samples_seen: int, message: str) -> None:
-        """Replace status.json: state is running, done, stopped or failed."""
+        """Replace status.json: state is running, done, stopped or failed.
+
+        Raises:
+            DistributedError: a later life has begun.
+        """
+        if self._generation is not None:
+            self._generation.fence()
         status = {
             "format_version": FORMAT_VERSION,
+            "generation": 0 if self._generation is None else self._generation.number,
             "state": state,
             "samples_seen": samples_seen,
             "message": message,
@@ -92,8 +110,17 @@ class RunFolder:
     def event(self, kind: str, **details: Any) -> None:
         """Append to events.jsonl: start, resume, checkpoint, signal, config_change, error, ..."""
         line = json.dumps({"time": time.time(), "event": kind, **details})
-        with (self.path / "events.jsonl").open("a") as file:
-            file.write(line + "\n")
+        if self._event_file is None:
+            self._event_file = self.events.open("a")
+        self._event_file.write(line + "\n")
+        self._event_file.flush()
+
+    def fail(self, message: str) -> None:
+        """Leave the reason of an error behind, unless a later life owns the folder by now."""
+        seen = int((self.read_status() or {}).get("samples_seen", 0))
+        with contextlib.suppress(DistributedError):
+            self.write_status("failed", seen, message)
+        self.event("error", message=message)
 
     def write_source(self, overrides: list[str], config_yaml: str, threads: int) -> None:
         """Record what is being run."""
@@ -110,6 +137,28 @@ def replace_file(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)
+
+
+def renewed(path: Path, content: bytes | None = None) -> TextIO:
+    """Put a new file in a file's place, and keep it open to write on.
+
+    Whoever had the old one open writes into a file that has no name any more.
+
+    Args:
+        path: the file; need not exist.
+        content: of the new one; default: the old one's, without a last line that was torn.
+    """
+    if content is None:
+        old = path.read_bytes() if path.exists() else b""
+        content = old[: old.rfind(b"\n") + 1]
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    renewed_file = temporary.open("a")
+    os.replace(temporary, path)
+    return renewed_file
 
 
 def _source(threads: int) -> str:

@@ -15,7 +15,7 @@ from data_pipeline.continuity import Continuity, compare
 from data_pipeline.dataset import GLMDataset
 from data_pipeline.sampler import check_skip_samples
 from data_pipeline.tokenizer import spec_in
-from glm.checkpoint.folder import committed
+from glm.checkpoint.folder import committed, step_of
 from glm.checkpoint.manifest import Manifest
 from glm.checkpoint.reader import read_manifest
 from train.checkpoint import (
@@ -25,6 +25,7 @@ from train.checkpoint import (
     verify_together,
 )
 from train.distributed import Session
+from train.generations import History
 from train.run_folder import RunFolder
 from train.trackers import Trackers
 
@@ -84,7 +85,15 @@ def choose_checkpoint(
     asked = config.checkpoint.resume
     if asked in ("auto", "never"):
         places = [place.checkpoints for place in places_of(config, folder.checkpoints)]
-        path = newest_good_together(places, session, trackers.say)
+        history = History.read(folder.path)
+
+        def admits(path: Path, generation: int) -> bool:
+            if history.admits(generation, step_of(path)):
+                return True
+            trackers.say(f"{path} belongs to a history that the run has left: it is passed over.")
+            return False
+
+        path = newest_good_together(places, session, trackers.say, admits)
         return None if path is None else (path, read_manifest(path))
     path = Path(asked)
     if not path.is_dir():

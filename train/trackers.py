@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import sys
 from pathlib import Path
 from typing import Any, Protocol, TextIO
@@ -11,6 +10,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from configs.errors import RunFolderError
 from train.metrics import OBJECTIVE_NAMES, Metrics, to_json_value
+from train.run_folder import renewed
 
 
 class Tracker(Protocol):
@@ -65,13 +65,7 @@ class JsonlTracker:
 
     def __init__(self, path: Path, step: int) -> None:
         self._last_step = step
-        kept = lines_up_to(path, step)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-        self._file: TextIO = temporary.open("w")
-        self._file.writelines(kept)
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        os.replace(temporary, path)
+        self._file: TextIO = renewed(path, "".join(lines_up_to(path, step)).encode())
 
     def log(self, line: Metrics) -> None:
         """Append a line."""

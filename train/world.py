@@ -4,16 +4,70 @@ Understands torchrun (RANK, LOCAL_RANK, WORLD_SIZE), srun (SLURM_PROCID, ...) an
 heavy, so that a mistake in the command line is reported before PyTorch is loaded.
 """
 
+import contextlib
 import ctypes
 import os
 import signal
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from configs.errors import ConfigError
 
 _PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where a process runs."""
+
+    host: str
+    """Its name."""
+    boot: str
+    """Changes with every start of its kernel; "" if unknown. Containers may share a name, but not a kernel as well."""
+
+
+@dataclass(frozen=True)
+class Launch:
+    """Who started this process: of two lives of a run that one launcher started, it is known which one is over."""
+
+    job: str = ""
+    """SLURM's cluster and job; "" outside."""
+    restarts: int = 0
+    """How often SLURM has requeued the job."""
+    step: int = 0
+    """Of the job, since the last requeue."""
+    elastic_run: str = ""
+    """torchrun's run; "" outside."""
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None) -> "Launch":
+        """Read the launcher's variables."""
+        variables = os.environ if environment is None else environment
+        job = variables.get("SLURM_JOB_ID", "")
+        return cls(
+            f"{variables.get('SLURM_CLUSTER_NAME', '')}:{job}" if job else "",
+            _number(variables.get("SLURM_RESTART_COUNT", "")),
+            _number(variables.get("SLURM_STEP_ID", "")),
+            variables.get("TORCHELASTIC_RUN_ID", ""),
+        )
+
+    def follows(self, former: "Launch", is_same_host: bool) -> bool:
+        """True if the scheduler has ended `former`, wherever its processes may still live.
+
+        It requeues a job only when it is over. A batch script starts the next step when the last one has ended; on the
+        same host the lock knows better, for two steps can be started at once.
+        """
+        if not self.job or self.job != former.job:
+            return False
+        is_later_step = self.restarts == former.restarts and self.step > former.step
+        return self.restarts > former.restarts or (is_later_step and not is_same_host)
+
+    def shares_launcher(self, former: "Launch") -> bool:
+        """True if one job, or one torchrun, has started both."""
+        is_same_job = bool(self.job) and self.job == former.job
+        return is_same_job or (bool(self.elastic_run) and self.elastic_run == former.elastic_run)
 
 
 @dataclass(frozen=True)
@@ -28,6 +82,8 @@ class World:
     """Number of processes."""
     launcher: str = "none"
     """torchrun, slurm or none."""
+    launch: Launch = Launch()
+    """Who started it."""
 
     @property
     def is_main(self) -> bool:
@@ -49,7 +105,7 @@ class World:
             return cls._from_names(
                 variables, "SLURM_PROCID", "SLURM_LOCALID", "SLURM_NTASKS", "slurm"
             )
-        return cls()
+        return cls(launch=Launch.from_environment(variables))
 
     @classmethod
     def _from_names(
@@ -63,7 +119,13 @@ class World:
                     "processes with: torchrun --standalone --nproc-per-node N -m train"
                 ]
             )
-        return cls(int(variables[rank]), int(variables[local_rank]), int(variables[size]), launcher)
+        return cls(
+            int(variables[rank]),
+            int(variables[local_rank]),
+            int(variables[size]),
+            launcher,
+            Launch.from_environment(variables),
+        )
 
 
 def prepare_environment(world: World, device: str) -> None:
@@ -112,6 +174,13 @@ def die_with_parent(world: World) -> None:
         os.kill(os.getpid(), signal.SIGKILL)  # it died before the request was made
 
 
-def host() -> str:
-    """Name of this machine."""
-    return socket.gethostname()
+def this_machine() -> Machine:
+    """The machine that this process runs on."""
+    boot = ""
+    with contextlib.suppress(OSError):  # not Linux
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return Machine(socket.gethostname(), boot)
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isdecimal() else 0

@@ -45,17 +45,26 @@ def unfinished(checkpoints: Path) -> list[Path]:
     return [folder for folder in _step_folders(checkpoints) if not (folder / MANIFEST).is_file()]
 
 
-def candidates(places: Iterable[Path]) -> list[Path]:
+def candidates(
+    places: Iterable[Path],
+    admits: Callable[[Path, int], bool] = lambda folder, generation: True,
+) -> list[Path]:
     """Committed checkpoints in all places, the one to try first first.
 
     A later life of the run counts for more than a later step: what a life that was cut off wrote after the next one had
     begun belongs to no history. Of equals the first place's stands first.
+
+    Args:
+        places: folders that hold checkpoints.
+        admits: asked whether a checkpoint of a generation belongs to the run's history.
     """
     generations: dict[Path, int | None] = {}
     for place in places:
         for folder in committed(place):
             try:
-                generations[folder] = read_manifest(folder).generation
+                generation = read_manifest(folder).generation
+                if admits(folder, generation):
+                    generations[folder] = generation
             except CheckpointError:
                 generations[folder] = None  # it will be named when it is tried
     highest = max((known for known in generations.values() if known is not None), default=0)

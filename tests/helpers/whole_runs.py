@@ -43,9 +43,15 @@ def command(folder: Path, *overrides: str) -> tuple[str, ...]:
     return (*TINY, f"data.paths={corpus}", f"data.cache_dir={folder / 'cache'}", *overrides)
 
 
-def start(world_size: int, overrides: tuple[str, ...]) -> Ranks:
-    """Start a life; the ranks' results are their exit codes."""
-    return Ranks(_live, world_size, overrides)
+def start(world_size: int, overrides: tuple[str, ...], **environment: str) -> Ranks:
+    """Start a life; the ranks' results are their exit codes.
+
+    Args:
+        world_size: number of ranks.
+        overrides: words of the command line.
+        environment: variables as a launcher would set them.
+    """
+    return Ranks(_live, world_size, overrides, environment)
 
 
 def live(world_size: int, overrides: tuple[str, ...], timeout_seconds: float = 120) -> list[int]:
@@ -76,9 +82,12 @@ def compared(folder: Path) -> list[dict[str, Any]]:
     ]
 
 
-def _live(rank: int, world_size: int, overrides: tuple[str, ...]) -> None:
+def _live(
+    rank: int, world_size: int, overrides: tuple[str, ...], environment: dict[str, str]
+) -> None:
     from train.main import cli
 
+    os.environ.update(environment)
     with open(os.devnull, "w") as quiet:
         os.dup2(quiet.fileno(), 1)
     os._exit(cli(list(overrides)))

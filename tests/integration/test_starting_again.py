@@ -100,9 +100,10 @@ def test_never_resuming_is_refused_and_deletes_nothing(finished: Path) -> None:
 
 def test_a_run_in_use_is_refused_with_host_and_pid(finished: Path) -> None:
     from train.run_folder import RunFolder
+    from train.world import Launch
 
     overrides = command(finished, f"run.dir={finished / 'run'}", "optim.total_samples=400")
-    with RunFolder(finished / "run").lock():
+    with RunFolder(finished / "run").held(Launch()):
         refused(train(*overrides), "in use by host", f"pid {os.getpid()}")
 
 

@@ -1,7 +1,6 @@
 """The run folder: who holds it, what it says, and what a start does to its metrics."""
 
 import json
-import multiprocessing
 import os
 import signal
 from pathlib import Path
@@ -17,30 +16,6 @@ from train.trackers import JsonlTracker, lines_up_to
 
 def line(step: int) -> dict[str, object]:
     return metrics_line({"step": step, "train/loss": 1.0 / 3, "optim/grad_norm": float("inf")})
-
-
-def hold(path: Path, ready: multiprocessing.Queue) -> None:
-    with RunFolder(path).lock():
-        ready.put(os.getpid())
-        signal.pause()
-
-
-def test_a_second_process_is_told_who_holds_the_run_and_a_killed_one_lets_go(
-    tmp_path: Path,
-) -> None:
-    folder = RunFolder(tmp_path)
-    folder.create()
-    context = multiprocessing.get_context("spawn")
-    ready = context.Queue()
-    holder = context.Process(target=hold, args=(tmp_path, ready), daemon=True)
-    holder.start()
-    pid = ready.get(timeout=60)
-    with pytest.raises(RunFolderError, match=f"in use by host .*, pid {pid}"), folder.lock():
-        pass
-    holder.kill()
-    holder.join()
-    with folder.lock():
-        assert str(os.getpid()) in (tmp_path / "lock").read_text()
 
 
 def test_the_status_is_never_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

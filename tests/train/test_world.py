@@ -3,7 +3,7 @@
 import pytest
 
 from configs.errors import ConfigError
-from train.world import World
+from train.world import Launch, World
 
 
 def test_without_a_launcher_it_is_one_process() -> None:
@@ -17,14 +17,34 @@ def test_torchrun_is_recognised() -> None:
         "WORLD_SIZE": "8",
         "TORCHELASTIC_RUN_ID": "x",
     }
-    assert World.from_environment(variables) == World(5, 1, 8, "torchrun")
+    assert World.from_environment(variables) == World(5, 1, 8, "torchrun", Launch(elastic_run="x"))
 
 
 def test_srun_is_recognised_only_inside_a_step_of_several_tasks() -> None:
     variables = {"SLURM_PROCID": "3", "SLURM_LOCALID": "1", "SLURM_NTASKS": "4"}
     assert World.from_environment(variables).size == 1  # the batch script itself
-    variables["SLURM_STEP_ID"] = "0"
-    assert World.from_environment(variables) == World(3, 1, 4, "slurm")
+    variables |= {"SLURM_STEP_ID": "2", "SLURM_JOB_ID": "17", "SLURM_RESTART_COUNT": "1"}
+    launch = Launch(":17", restarts=1, step=2)
+    assert World.from_environment(variables) == World(3, 1, 4, "slurm", launch)
+
+
+@pytest.mark.parametrize(
+    "former, is_same_host, is_over",
+    [
+        (Launch("a:1", restarts=0, step=5), True, True),  # requeued since, wherever it ran
+        (Launch("a:1", restarts=1, step=0), False, True),  # an earlier step, on a node that is lost
+        (Launch("a:1", restarts=1, step=0), True, False),  # two steps at once, on one node
+        (Launch("a:1", restarts=1, step=2), False, False),
+        (Launch("a:1", restarts=2, step=0), False, False),
+        (Launch("a:2", restarts=0, step=0), False, False),
+        (Launch("b:1", restarts=0, step=0), False, False),
+    ],
+)
+def test_the_scheduler_s_word_on_a_former_life(
+    former: Launch, is_same_host: bool, is_over: bool
+) -> None:
+    assert Launch("a:1", restarts=1, step=2).follows(former, is_same_host) is is_over
+    assert not Launch().follows(Launch(), is_same_host)
 
 
 def test_half_an_environment_is_an_error_that_says_what_to_type() -> None:

@@ -1,6 +1,6 @@
 """When and what to save: what every rank writes, the agreement of all, what is kept, and the way back."""
 
-from train.checkpoint.place import places_of
+from train.checkpoint.place import no_fence, places_of
 from train.checkpoint.restore import (
     check_same_model,
     initialise_from,
@@ -17,6 +17,7 @@ __all__ = [
     "check_same_model",
     "initialise_from",
     "newest_good_together",
+    "no_fence",
     "places_of",
     "restore",
     "verify_together",

@@ -25,7 +25,10 @@ _FREE_MODEL_KEYS = {"model.hidden_dropout", "model.attention_dropout", "model.at
 
 
 def newest_good_together(
-    places: Sequence[Path], session: Session, report: Callable[[str], None]
+    places: Sequence[Path],
+    session: Session,
+    report: Callable[[str], None],
+    admits: Callable[[Path, int], bool] = lambda folder, generation: True,
 ) -> Path | None:
     """The newest checkpoint that is whole, verified by all ranks together; the same on every rank.
 
@@ -33,12 +36,13 @@ def newest_good_together(
         places: folders that hold checkpoints: the run's own, then that of second copies.
         session: process groups.
         report: told, on rank 0, of each that cannot be used.
+        admits: asked, on rank 0, whether a checkpoint of a generation belongs to the run's history.
 
     Raises:
         CheckpointError: there are checkpoints, but none of them is whole; or the newest is of a newer version.
     """
     is_main = session.topology.rank == 0
-    found = [candidates(places) if is_main else []]
+    found = [candidates(places, admits) if is_main else []]
     dist.broadcast_object_list(found, src=0, group=session.control_group)
     return newest_good(
         places,

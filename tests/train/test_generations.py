@@ -1,0 +1,201 @@
+"""Lives of a run: who is refused, who may take over, and what a former life may still do."""
+
+import json
+import multiprocessing
+import os
+import signal
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from configs.errors import DistributedError, RunFolderError
+from train import generations
+from train.generations import FOLDER, History, begin
+from train.run_folder import RunFolder
+from train.world import Launch, Machine, this_machine
+
+
+def hold(path: Path, ready: multiprocessing.Queue) -> None:
+    with RunFolder(path).held(Launch()):
+        ready.put(os.getpid())
+        signal.pause()
+
+
+@pytest.fixture
+def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on this process runs on another machine, and patience is short."""
+    here = this_machine()
+    monkeypatch.setattr(generations, "this_machine", lambda: replace(here, host="elsewhere"))
+    monkeypatch.setattr(generations, "LEASE_SECONDS", 0.5)
+
+
+def test_a_second_process_is_told_who_holds_the_run_and_a_killed_one_lets_go(
+    tmp_path: Path,
+) -> None:
+    context = multiprocessing.get_context("spawn")
+    ready = context.Queue()
+    holder = context.Process(target=hold, args=(tmp_path, ready), daemon=True)
+    holder.start()
+    pid = ready.get(timeout=60)
+    with pytest.raises(RunFolderError, match=f"in use by host .*, pid {pid}"):
+        begin(tmp_path, Launch())
+    holder.kill()
+    holder.join()
+    life = begin(tmp_path, Launch())
+    assert life.number == 2 and life.former is not None and life.former.pid == pid
+    life.end("done")
+    assert [path.name for path in sorted((tmp_path / FOLDER).iterdir())] == ["000001", "000002"]
+
+
+def test_of_many_starts_at_once_one_wins(tmp_path: Path) -> None:
+    lives, refused = [], []
+    ready = threading.Barrier(8)
+
+    def start() -> None:
+        ready.wait()
+        try:
+            lives.append(begin(tmp_path, Launch()))
+        except RunFolderError as error:
+            refused.append(error)
+
+    threads = [threading.Thread(target=start) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (len(lives), len(refused)) == (1, 7)
+    assert lives[0].number == 1
+    lives[0].end("done")
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_another_host_is_refused_while_the_heart_beats_and_let_in_when_it_stops(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(generations, "BEAT_SECONDS", 0.05)
+    former = begin(tmp_path, Launch())
+    here = this_machine()
+    monkeypatch.setattr(generations, "this_machine", lambda: here)
+    with pytest.raises(RunFolderError, match="in use by host elsewhere"):
+        begin(tmp_path, Launch())
+    former._has_ended.set()  # the process dies
+    life = begin(tmp_path, Launch())
+    assert life.number == 2
+    life.end("done")
+
+
+def test_a_life_that_said_how_it_ended_is_not_waited_for(tmp_path: Path) -> None:
+    begin(tmp_path, Launch()).end("stopped")
+    life = begin(tmp_path, Launch())
+    assert life.former is not None and life.former.ending == "stopped"
+    life.end("done")
+
+
+def test_a_requeued_job_takes_over_from_its_former_life_which_changes_nothing_any_more(
+    tmp_path: Path,
+) -> None:
+    job = Launch("cluster:7")
+    cut_off, folder = RunFolder(tmp_path), RunFolder(tmp_path)
+    with cut_off.held(job) as former:
+        cut_off.write_status("running", 10, "training")
+        cut_off.event("start")
+        with folder.held(replace(job, restarts=1)) as life:
+            folder.write_status("running", 20, "training")
+            folder.event("resume")
+            with pytest.raises(DistributedError, match="later life of the run .* has begun"):
+                cut_off.write_status("failed", 10, "lost a peer")
+            cut_off.fail("lost a peer")
+            cut_off.event("error")
+            assert former.is_superseded and not life.is_superseded
+            status = folder.read_status()
+            assert status is not None
+            assert (status["state"], status["samples_seen"], status["generation"]) == (
+                "running",
+                20,
+                2,
+            )
+            kinds = [json.loads(line)["event"] for line in folder.events.read_text().splitlines()]
+            assert kinds == ["start", "resume"]
+            life.fence()
+
+
+def test_the_heart_finds_a_later_life(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generations, "BEAT_SECONDS", 0.02)
+    life = begin(tmp_path, Launch())
+    (tmp_path / FOLDER / "000002").touch()
+    for _ in range(500):
+        if life.is_superseded:
+            break
+        threading.Event().wait(0.02)
+    assert life.is_superseded
+    life.end("failed")
+
+
+def test_the_same_launcher_waits_for_the_life_that_it_is_ending(tmp_path: Path) -> None:
+    launch = Launch(elastic_run="x")
+    former = begin(tmp_path, launch)
+    said: list[str] = []
+
+    def say(text: str) -> None:
+        said.append(text)
+        former.end("failed")
+
+    life = begin(tmp_path, launch, say)
+    assert life.number == 2 and f"pid {os.getpid()}" in said[0]
+    life.end("done")
+
+
+def test_a_request_to_stop_outlives_a_restart_by_the_launcher_but_no_start_by_hand(
+    tmp_path: Path,
+) -> None:
+    folder, launch = RunFolder(tmp_path), Launch(elastic_run="x")
+    with folder.held(launch):
+        folder.stop_file.touch()
+    with folder.held(launch):
+        assert folder.stop_file.exists()
+    with folder.held(Launch()):
+        assert not folder.stop_file.exists()
+
+
+def test_what_a_former_life_saves_after_a_later_one_began_belongs_to_no_history(
+    tmp_path: Path,
+) -> None:
+    for number, step in ((1, 0), (2, 10), (3, 6)):
+        life = begin(tmp_path, Launch())
+        life.continue_after(step)
+        life.end("failed")
+        assert life.number == number
+    begin(tmp_path, Launch()).end("failed")  # it never came to a checkpoint
+    history = History.read(tmp_path)
+    assert [history.admits(1, step) for step in (4, 6, 8, 10, 12)] == [True, True] + 3 * [False]
+    assert [history.admits(2, step) for step in (6, 8, 20)] == [True, False, False]
+    assert history.admits(3, 100) and history.admits(4, 1)
+    assert History.read(tmp_path / "an older run").admits(0, 5)
+
+
+def test_a_life_that_died_while_it_was_born_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(generations, "_BIRTH_SECONDS", 0.1)
+    (tmp_path / FOLDER).mkdir()
+    (tmp_path / FOLDER / "000001").write_text('{"machine": {"ho')
+    life = begin(tmp_path, Launch())
+    assert life.number == 2
+    life.end("done")
+
+
+def test_a_full_disk_is_refused_with_a_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(RunFolderError, match="cannot be written: No space left on device"):
+        begin(tmp_path, Launch())
+
+
+def test_machines_of_one_name_are_told_apart_by_their_kernel() -> None:
+    assert Machine("worker-0", "a") != Machine("worker-0", "b")
