@@ -102,6 +102,12 @@ def stage_bounds(num_layers: int, pp: int) -> list[int]:
     return [*bounds, num_layers + 3]
 
 
+def layers_of_stage(num_layers: int, pp: int, stage: int) -> int:
+    """Transformer layers on one stage: the rest of its entries are embedding, final norm and head."""
+    bounds = stage_bounds(num_layers, pp)
+    return max(min(bounds[stage + 1], num_layers + 1) - max(bounds[stage], 1), 0)
+
+
 def pipeline_bubble(pp: int, num_micro_batches: int) -> float:
     """Idle share of a 1F1B step: (p - 1) / (m + p - 1). GLM-130B, appendix B.4."""
     return (pp - 1) / (num_micro_batches + pp - 1)
@@ -155,6 +161,21 @@ def stage_parameters(model: ModelConfig, pp: int, tp: int = 1) -> list[int]:
     return counts
 
 
+def parameter_sizes(model: ModelConfig, tp: int = 1) -> tuple[int, int]:
+    """Elements of the largest matrices of one rank: the embedding's and the feed-forward's."""
+    hidden = model.hidden_size
+    return padded_vocab_size(model) * hidden // tp, hidden * model.ffn_size // tp
+
+
+def reduce_bucket_size(config: Config) -> int:
+    """Elements of the buffer in which ZeRO-1 reduces gradients: DeepSpeed's 5e8, or all that a rank has.
+
+    DeepSpeed allocates it whole, and twice on the last stage: 4 GB in fp32, however small the model.
+    """
+    largest = max(stage_parameters(config.model, config.parallel.pp, config.parallel.tp))
+    return min(500_000_000, largest)
+
+
 def parameters(model: ModelConfig) -> int:
     """Exact parameter count, the tied head counted once."""
     embedding = padded_vocab_size(model) * model.hidden_size
@@ -164,15 +185,44 @@ def parameters(model: ModelConfig) -> int:
 def flops_per_sample(model: ModelConfig, recompute: bool = False) -> float:
     """Floating-point operations to train one row, forward and backward.
 
-    A forward pass is 2 operations per weight and token and 4 s h more per token for the scores and their use; the
-    backward pass costs two of them, recompute of the layers another one. At an inner width of 8/3 h that is, per row
-    with recompute, 96 s L h^2 (1 + s / 6h + V / 16Lh). Narayanan et al. 2021; GLM-130B's log counts the same way.
+    At an inner width of 8/3 h that is, per row with recompute, 96 s L h^2 (1 + s / 6h + V / 16Lh); GLM-130B's log
+    counts the same way.
     """
-    hidden, seq = model.hidden_size, model.seq_length
-    weights = 4 * hidden**2 + 3 * hidden * model.ffn_size
-    layer = 2 * seq * weights + 4 * seq**2 * hidden
-    head = 2 * seq * hidden * padded_vocab_size(model)
-    return float((4 if recompute else 3) * model.num_layers * layer + 3 * head)
+    weights = 4 * model.hidden_size**2 + 3 * model.hidden_size * model.ffn_size
+    return transformer_flops(
+        model.num_layers,
+        model.hidden_size,
+        weights,
+        padded_vocab_size(model),
+        model.seq_length,
+        recompute,
+    )
+
+
+def transformer_flops(
+    num_layers: int,
+    hidden_size: int,
+    weights_per_layer: float,
+    vocab_size: int,
+    seq_length: int,
+    recompute: bool = False,
+) -> float:
+    """Operations to train one row of any Transformer. Narayanan et al. 2021, appendix.
+
+    A forward pass is 2 operations per weight of a matrix and token, and 4 s h more per token and layer for the scores
+    and their use, masked ones included; the backward pass costs two of them, recompute of the layers another one.
+
+    Args:
+        num_layers: of the model.
+        hidden_size: width h.
+        weights_per_layer: of the layer's matrices: 4 h^2 of attention and 8 h^2 of a feed-forward, gated or not.
+        vocab_size: rows V of the output matrix.
+        seq_length: tokens s of the row.
+        recompute: every layer's forward pass is done twice.
+    """
+    layer = 2 * seq_length * weights_per_layer + 4 * seq_length**2 * hidden_size
+    head = 2 * seq_length * hidden_size * vocab_size
+    return float((4 if recompute else 3) * num_layers * layer + 3 * head)
 
 
 # --- schedules

@@ -7,6 +7,7 @@ used: it reports one error at a time, advises `+key`, and makes folders.
 
 import difflib
 import re
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from enum import Enum
 from importlib import resources
@@ -23,7 +24,7 @@ from yaml import YAMLError
 from configs.document import documented_keys, without_none
 from configs.errors import ConfigError
 from configs.schema import Config
-from configs.validate import problems
+from configs.validate import are_sizes_sound, problems
 
 # Words that the grammar wants in quotes although nothing about them is unclear, such as [NCCL_DEBUG=INFO,--exclusive].
 _PLAIN_LIST = re.compile(r"\[[^\[\]{}'\"\\\n]*\]")
@@ -33,12 +34,17 @@ GROUPS = ("model", "optim", "parallel", "experiment")
 ConfigStore.instance().store(name="schema", node=Config)
 
 
-def load_config(overrides: list[str], world_size: int | None = None) -> Config:
+def load_config(
+    overrides: list[str],
+    world_size: int | None = None,
+    also: Callable[[Config], list[str]] | None = None,
+) -> Config:
     """Compose and check the configuration of a run.
 
     Args:
         overrides: words of the command line, `key=value` or `group=choice`; of two for the same, the last one holds.
         world_size: number of processes; None: unknown, checks that need it use `cluster.*`.
+        also: a further check, of sizes that can be calculated with; its problems are reported with the others.
 
     Raises:
         ConfigError: every problem of the line and of the resulting configuration.
@@ -51,6 +57,8 @@ def load_config(overrides: list[str], world_size: int | None = None) -> Config:
         composed = _with_value(composed, key, raw, line.found)
     config = _to_config(composed)
     found = line.found + problems(config, world_size)
+    if also is not None and are_sizes_sound(config):
+        found += also(config)
     if found:
         raise ConfigError(found)
     return config

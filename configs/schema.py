@@ -376,8 +376,32 @@ class ClusterConfig:
     """Further #SBATCH lines, such as [--exclusive,--reservation=glm]."""
     hostfile: str | None = None
     """Clusters without a scheduler: file with a line `HOST` or `HOST slots=N` for each node."""
+    gpu: str | None = None
+    """GPU of the cluster, for estimates: A100-40G, A100-80G, H100, H200, B200, or custom with all the numbers below."""
+    gpu_memory_gib: float | None = None
+    """Memory of one GPU; null: the preset's."""
     peak_tflops: float | None = None
     """Dense peak of one device in TFLOP/s, for MFU and HFU; null: known for common GPUs, else MFU is null."""
+    gpu_memory_gb_per_second: float | None = None
+    """Memory bandwidth of one GPU; null: the preset's."""
+    node_gb_per_second: float | None = None
+    """Bandwidth between GPUs of a node, per GPU and direction; null: the preset's."""
+    network_gb_per_second: float | None = None
+    """Bandwidth between nodes, per GPU and direction; null: the preset's."""
+    gpu_watts: float | None = None
+    """Power of one GPU at full load; null: the preset's."""
+    gpu_price_per_hour: float | None = None
+    """Price of a GPU hour in dollars; null: a round figure of the preset."""
+    gpu_mtbf_hours: float | None = None
+    """Mean time between failures per GPU, in hours; null: the preset's, from published logs."""
+    storage_gb_per_second: float | None = None
+    """Write speed of the shared storage, all nodes together; null: 1 per node, at most 50."""
+    restart_minutes: float = 15.0
+    """From a failure to the next step: notice, requeue, load."""
+    host_memory_gib: float | None = None
+    """Memory of a node, to check that a checkpoint's copy fits; null: not checked."""
+    measured_seconds_per_step: float | None = None
+    """Seconds per step of the full batch, where they are known: the estimate derives MFU, days and cost from them."""
 
 
 @dataclass

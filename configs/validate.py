@@ -3,7 +3,7 @@
 A problem reads "key (value) relation key (value). What to type."
 """
 
-from configs.checks import cluster, mixture, model, numbers, training
+from configs.checks import cluster, gpu, mixture, model, numbers, training
 from configs.checks.batches import batch_problems, layout_problems
 from configs.schema import Config
 
@@ -23,7 +23,17 @@ def problems(config: Config, world_size: int | None = None) -> list[str]:
             *training.CHECKS,
             *mixture.CHECKS,
             *cluster.CHECKS,
+            *gpu.CHECKS,
         )
         found = [problem for check in checks for problem in check(config)]
     # These calculate with the positive numbers that the checks above ask for.
     return found or layout_problems(config, world_size) or batch_problems(config, world_size)
+
+
+def are_sizes_sound(config: Config) -> bool:
+    """True if the model can be cut over the cluster, whatever else is wrong: what memory and time are made of."""
+    sizes = (*numbers.CHECKS, *model.CHECKS, *gpu.CHECKS)
+    found = numbers.finite_problems(config) or [
+        problem for check in sizes for problem in check(config)
+    ]
+    return not (found or layout_problems(config, None) or batch_problems(config, None))

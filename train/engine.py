@@ -190,7 +190,10 @@ def deepspeed_config(config: Config, dp: int) -> dict[str, object]:
         "train_micro_batch_size_per_gpu": micro_batch_size,
         "gradient_clipping": config.optim.clip,
         "steps_per_print": None,
-        "zero_optimization": {"stage": config.parallel.zero_stage},
+        "zero_optimization": {
+            "stage": config.parallel.zero_stage,
+            "reduce_bucket_size": derive.reduce_bucket_size(config),
+        },
         "zero_allow_untested_optimizer": True,
         "pipeline": {
             "activation_checkpoint_interval": int(config.parallel.recompute),

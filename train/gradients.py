@@ -10,6 +10,8 @@ import torch
 
 from train.topology import Topology
 
+SQUARED_AT_ONCE = 1 << 22
+
 
 def embedding_sum_of_squares(
     optimizer: Any, weight: torch.nn.Parameter, topology: Topology, loss_scale: float
@@ -55,4 +57,6 @@ def _sharded(optimizer: Any, weight: torch.nn.Parameter) -> float:
 
 
 def _squares(gradient: torch.Tensor) -> float:
-    return float(gradient.detach().double().pow(2).sum())
+    # In parts: two float64 copies of GLM-130B's embedding shard would be 7 GB.
+    parts = gradient.detach().reshape(-1).split(SQUARED_AT_ONCE)
+    return float(sum(part.double().pow(2).sum() for part in parts))

@@ -1,12 +1,7 @@
-"""The table, against the published run and against counts by hand."""
-
-import pytest
+"""The rows that are arithmetic, against the published run and against counts by hand."""
 
 from configs.load import load_config
-from configs.schema import Config, Precision
-from launch.estimate import estimate, state_bytes_per_parameter
-
-GIB = 2**30
+from launch.estimate.command import estimate
 
 
 def table(*words: str) -> dict[str, str]:
@@ -40,8 +35,6 @@ def test_the_published_run_is_told_in_its_own_numbers() -> None:
     assert rows["learning rate"] == (
         "0 to 8e-05 in 1,098,632 samples, then cosine to 8e-06 at 197,753,905"
     )
-    # 4 bytes of fp16 weights and gradients and 12 / 24 of masters and moments, for each of 4,087,119,872.
-    assert rows["memory per rank"].startswith(f"{4_087_119_872 * 4.5 / GIB:.2f} GiB of weights")
     assert rows["computation"].endswith("FLOP the run; with recompute 1.33 times that")
 
 
@@ -73,24 +66,6 @@ def test_every_schedule_is_put_in_words() -> None:
     assert table("optim.schedule=wsd")["learning rate"] == (
         "0 to 0.001 in 409 samples, then constant, over the last 409 samples linear to 0.0001 at 4,096"
     )
-
-
-@pytest.mark.parametrize(
-    ("precision", "zero_stage", "dp", "expected"),
-    [
-        (Precision.fp32, 0, 4, 4 + 4 + 8),
-        (Precision.fp32, 1, 4, 4 + 4 + 3),
-        (Precision.bf16, 1, 4, 2 + 2 + 4 + 3),
-        (Precision.auto, 1, 1, 2 + 2 + 4 + 12),
-        (Precision.fp16, 1, 24, 2 + 2 + 0.5),
-    ],
-)
-def test_bytes_per_parameter(
-    precision: Precision, zero_stage: int, dp: int, expected: float
-) -> None:
-    config = Config()
-    config.precision, config.parallel.zero_stage = precision, zero_stage
-    assert state_bytes_per_parameter(config, dp) == expected
 
 
 def test_the_estimate_of_every_experiment_can_be_made() -> None:

@@ -1,46 +1,14 @@
-"""What a configuration means, before anything runs: sizes, batches, steps, memory and computation, by arithmetic.
-
-GLM-130B's published figures come out of the same formulas: 128,697,794,560 parameters, 9 x 8 - 2 layers on 8 stages,
-176 micro-batches, a bubble of 3.8 %.
-"""
+"""What follows from a configuration by arithmetic alone: sizes, stages, batches, steps, schedules, computation."""
 
 from configs import derive
-from configs.load import load_config
-from configs.schema import Config, Precision, Schedule
+from configs.schema import Config, Schedule
 
 Row = tuple[str, str]
 
-_GIB = 2**30
-# Adam's fp32 master copy and two moments, in bytes per parameter.
-_OPTIMIZER_BYTES = 12
 
-
-def estimate(overrides: list[str]) -> str:
-    """Render the table of derived facts.
-
-    Args:
-        overrides: words of the command line; `cluster.nodes` and `cluster.gpus_per_node` give the number of ranks.
-
-    Raises:
-        ConfigError: the configuration cannot run.
-    """
-    config = load_config(overrides)
-    rows = [*_model(config), *_layout(config), *_batch(config), *_run(config), *_cost(config)]
-    width = max(len(name) for name, _ in rows)
-    return "\n".join(f"{name:<{width}}  {text}" for name, text in rows)
-
-
-def state_bytes_per_parameter(config: Config, dp: int) -> float:
-    """Bytes of weights, gradients and optimizer states that one rank holds per parameter of its stage.
-
-    DeepSpeed 0.19.8: fp16 keeps gradients in fp16; bf16 keeps them in bf16 and sums them in an fp32 copy that is not
-    sharded; ZeRO-1 shards masters and moments over the replicas. `auto` is counted as bf16.
-    """
-    if config.precision is Precision.fp32:
-        # Without ZeRO the weights are their own masters.
-        return 4 + 4 + (8 if config.parallel.zero_stage == 0 else _OPTIMIZER_BYTES / dp)
-    weights_and_gradients = 2 + 2 + (0 if config.precision is Precision.fp16 else 4)
-    return weights_and_gradients + _OPTIMIZER_BYTES / dp
+def fact_rows(config: Config) -> list[Row]:
+    """Derive them."""
+    return [*_model(config), *_layout(config), *_batch(config), *_run(config), _computation(config)]
 
 
 def _model(config: Config) -> list[Row]:
@@ -109,17 +77,14 @@ def _run(config: Config) -> list[Row]:
         ),
         (
             "checkpoints",
-            f"every {derive.save_every_samples(config):,} samples, {_gigabytes(_checkpoint_bytes(config))} each",
+            f"every {derive.save_every_samples(config):,} samples",
         ),
         ("evaluation", f"every {derive.eval_every_samples(config):,} samples"),
     ]
 
 
-def _cost(config: Config) -> list[Row]:
-    model, pp = config.model, config.parallel.pp
-    held = max(derive.stage_parameters(model, pp, config.parallel.tp))
-    state = held * state_bytes_per_parameter(config, _dp(config))
-    kind = "bf16 (auto)" if config.precision is Precision.auto else config.precision.value
+def _computation(config: Config) -> Row:
+    model = config.model
     per_sample = derive.flops_per_sample(model)
     with_recompute = derive.flops_per_sample(model, config.parallel.recompute)
     recompute = (
@@ -127,17 +92,11 @@ def _cost(config: Config) -> list[Row]:
         if config.parallel.recompute
         else ""
     )
-    return [
-        (
-            "memory per rank",
-            f"{state / _GIB:,.2f} GiB of weights, gradients and optimizer states in {kind}, activations not counted",
-        ),
-        (
-            "computation",
-            f"{per_sample / model.seq_length:.3g} FLOP per token, "
-            f"{per_sample * config.optim.total_samples:.3g} FLOP the run{recompute}",
-        ),
-    ]
+    return (
+        "computation",
+        f"{per_sample / model.seq_length:.3g} FLOP per token, "
+        f"{per_sample * config.optim.total_samples:.3g} FLOP the run{recompute}",
+    )
 
 
 def _dp(config: Config) -> int:
@@ -174,13 +133,3 @@ def _decay(config: Config) -> str:
     if optim.schedule is Schedule.wsd:
         return f"then constant, over the last {derive.wsd_decay_samples(optim):,} samples linear to {end}"
     return f"then {optim.schedule.value} to {end}"
-
-
-def _checkpoint_bytes(config: Config) -> int:
-    # Masters and moments, and the weights where they are not the masters.
-    weights = 0 if config.precision is Precision.fp32 else 2
-    return derive.parameters(config.model) * (_OPTIMIZER_BYTES + weights)
-
-
-def _gigabytes(size: int) -> str:
-    return f"{size / 1e9:,.3g} GB" if size < 1e12 else f"{size / 1e12:,.3g} TB"

@@ -1,0 +1,64 @@
+"""The command: read the words, check that the plan fits, render the table or search."""
+
+from configs.load import load_config
+from configs.schema import Config
+from launch.estimate.facts import fact_rows
+from launch.estimate.forecast import forecast_rows
+from launch.estimate.memory_table import memory_table
+from launch.estimate.plan import GIB, Plan, usable_gib
+from launch.estimate.search import fastest_that_fits, search_table
+
+SEARCH = "--search"
+
+
+def estimate(words: list[str]) -> str:
+    """Render the estimate, or with `--search` the best layouts.
+
+    Args:
+        words: overrides of the command line, and `--search`.
+
+    Raises:
+        ConfigError: the configuration cannot run, or does not fit its GPUs.
+    """
+    overrides = [word for word in words if word != SEARCH]
+    if SEARCH in words:
+        config = load_config(overrides, also=_needs_gpu)
+        return search_table(config)
+    config = load_config(overrides, also=_does_not_fit)
+    plan = Plan.of(config)
+    rows = [*fact_rows(config), *forecast_rows(plan)]
+    width = max(len(name) for name, _ in rows)
+    lines = [f"{name:<{width}}  {text}".rstrip() for name, text in rows]
+    return "\n".join([*lines, "", *memory_table(plan)])
+
+
+def _needs_gpu(config: Config) -> list[str]:
+    if config.cluster.gpu is not None:
+        return []
+    return ["cluster.gpu (null): a search needs to know the GPU. Try cluster.gpu=A100-80G."]
+
+
+def _does_not_fit(config: Config) -> list[str]:
+    """Say how much memory is missing, of what, and which layout of the same cluster has enough."""
+    plan = Plan.of(config)
+    if plan.missing_gib == 0 or plan.gpu is None:
+        return []
+    stage = plan.fullest
+    parts = {
+        "weights": stage.weights,
+        "gradients": stage.gradients,
+        "masters and moments": stage.masters + stage.moments,
+        "activations": stage.activations,
+        "logits and buffers": stage.peak - stage.state - stage.activations,
+    }
+    named = ", ".join(f"{name} {size / GIB:.1f}" for name, size in parts.items() if size > 0)
+    better = fastest_that_fits(config)
+    what_to_type = (
+        f"Try {better.words}"
+        if better is not None
+        else "No layout of this cluster fits. Try more nodes (cluster.nodes), or a larger GPU (cluster.gpu)"
+    )
+    return [
+        f"Stage {stage.stage} needs {stage.peak / GIB:.1f} GiB on each GPU ({named}), but of cluster.gpu "
+        f"({config.cluster.gpu})'s {plan.gpu.memory_gib:g} GiB {usable_gib(plan.gpu):.1f} can be used. {what_to_type}."
+    ]

@@ -1,0 +1,188 @@
+"""Memory of one rank, by part and by moment of the step: what the trainer holds, counted buffer by buffer.
+
+A step has three moments that can be the fullest: a micro-batch's backward pass, the reduction of the gradients, and
+the update. The sizes of weights, gradients, masters and moments are arithmetic, those of DeepSpeed's buffers are what
+its source allocates (0.19.8), those of activations are counted from glm/layer.py. `python -m benchmarks memory`
+compares the sum with the allocator's live bytes.
+"""
+
+from dataclasses import dataclass
+
+from configs import derive
+from configs.schema import Config, Precision
+from launch.estimate.activations import LayerSizes
+
+# DeepSpeed's reduce bucket, in elements.
+BUCKET = 500_000_000
+# train/gradients.py squares the embedding's gradient in float64, so many elements at a time; two copies.
+_SQUARES_BYTES = 2 * 8 * (1 << 22)
+
+
+@dataclass(frozen=True)
+class StageMemory:
+    """Bytes on a rank of one stage; which of them are there at once depends on the moment."""
+
+    stage: int
+    weights: int
+    gradients: int
+    masters: int
+    """fp32 copies of the weights: this replica's share."""
+    moments: int
+    activations: int
+    """Kept for the backward passes of the micro-batches in flight, and what the layer at work needs."""
+    logits: int
+    """Logits of the targets, their fp32 copy and gradient."""
+    pipe_buffers: int
+    """Received and sent hidden states, layouts and gradients."""
+    in_backward: int
+    """Reduce bucket that is there while a micro-batch runs."""
+    in_reduction: int
+    """Buckets and copies while gradients are reduced."""
+    in_update: int
+    """Copies while the optimizer steps."""
+
+    @property
+    def state(self) -> int:
+        """Weights, gradients, masters and moments."""
+        return self.weights + self.gradients + self.masters + self.moments
+
+    @property
+    def moments_of_the_step(self) -> dict[str, int]:
+        """Bytes alive at each moment."""
+        running = self.activations + self.logits + self.pipe_buffers + self.in_backward
+        return {
+            "backward": self.state + running,
+            "reduction": self.state + self.in_reduction,
+            "update": self.state + self.in_update,
+        }
+
+    @property
+    def peak(self) -> int:
+        """Most bytes alive at once."""
+        return max(self.moments_of_the_step.values())
+
+
+def memory_of_stages(config: Config, on_gpu: bool = True) -> list[StageMemory]:
+    """Count every stage.
+
+    Args:
+        config: checked; `precision` auto counts as bf16, the number of replicas is `cluster.*`'s.
+        on_gpu: False: the CPU's attention path and unfused AdamW.
+    """
+    return [_stage(config, stage, on_gpu) for stage in range(config.parallel.pp)]
+
+
+def bytes_per_element(config: Config) -> int:
+    """Of weights and activations."""
+    return 4 if config.precision is Precision.fp32 else 2
+
+
+def checkpoint_bytes(config: Config) -> int:
+    """Masters and moments, and the weights where they are not the masters."""
+    weights = 0 if config.precision is Precision.fp32 else 2
+    return derive.parameters(config.model) * (12 + weights)
+
+
+def _stage(config: Config, stage: int, on_gpu: bool) -> StageMemory:
+    parallel, size = config.parallel, bytes_per_element(config)
+    dp = derive.data_parallel_size(config, derive.planned_world_size(config))
+    count = derive.stage_parameters(config.model, parallel.pp, parallel.tp)[stage]
+    is_bf16 = size == 2 and config.precision is not Precision.fp16
+    # bf16: the sum over micro-batches is fp32 and whole on every replica, beside the last micro-batch's own gradients.
+    gradients = count * (size + 4) if is_bf16 else count * size
+    masters = 0 if parallel.zero_stage == 0 else 4 * count // dp
+    moments = 8 * count if parallel.zero_stage == 0 else 8 * count // dp
+    activations, logits, buffers = _running(config, stage, on_gpu)
+    is_last = stage == parallel.pp - 1
+    in_backward, in_reduction, in_update = _buffers(config, count, dp, is_last, on_gpu)
+    return StageMemory(
+        stage=stage,
+        weights=count * size,
+        gradients=gradients,
+        masters=masters,
+        moments=moments,
+        activations=activations,
+        logits=logits,
+        pipe_buffers=buffers,
+        in_backward=in_backward,
+        in_reduction=in_reduction,
+        in_update=in_update,
+    )
+
+
+def _buffers(
+    config: Config, count: int, dp: int, is_last: bool, on_gpu: bool
+) -> tuple[int, int, int]:
+    """DeepSpeed's buffers of the backward pass, the reduction and the update."""
+    size, zero = bytes_per_element(config), config.parallel.zero_stage
+    share = count // dp
+    # torch's AdamW on CPU takes the square root and its quotient into new tensors; the fused kernel has none.
+    adam = 0 if on_gpu else 8 * share
+    if size == 2 and config.precision is not Precision.fp16:
+        # allreduce_no_retain: groups that fit a bucket are copied together in fp32, and a bf16 copy is what travels.
+        copies = 6 * count if count <= BUCKET else 2 * count
+        return 0, copies, max(adam, _SQUARES_BYTES)
+    if zero == 0:
+        # Gradients travel in copies of at least a bucket; AdamW works parameter by parameter.
+        largest = max(derive.parameter_sizes(config.model, config.parallel.tp))
+        travelling = min(count, BUCKET + largest)
+        return 0, 4 * travelling, max(_SQUARES_BYTES, 0 if on_gpu else 8 * largest)
+    # DeepSpeedZeroOptimizer: the last stage makes a bucket at its first backward pass, every stage one more to reduce.
+    bucket = size * derive.reduce_bucket_size(config)
+    kept = bucket if is_last else 0
+    # The update turns this replica's share into fp32 beside the averaged one; the gradients are gone by then.
+    update = size * share + 4 * share + adam - size * count
+    return kept, kept + bucket, max(update, _SQUARES_BYTES - size * count)
+
+
+def _running(config: Config, stage: int, on_gpu: bool) -> tuple[int, int, int]:
+    """Activations, logits and pipe buffers of the fullest moment of the backward passes."""
+    model, pp, size = config.model, config.parallel.pp, bytes_per_element(config)
+    layer = LayerSizes.of(config, size, on_gpu)
+    micro_batches = derive.grad_accum(
+        config.optim,
+        derive.data_parallel_size(config, derive.planned_world_size(config)),
+        config.optim.global_batch_size,
+    )
+    in_flight = min(pp - stage, micro_batches)
+    num_layers = derive.layers_of_stage(model.num_layers, pp, stage)
+    kept = layer.hidden if config.parallel.recompute else layer.kept
+    # Each micro-batch keeps its input, which every stage clones, and every layer's.
+    activations = in_flight * (layer.hidden + num_layers * kept)
+    if config.parallel.recompute and num_layers:
+        activations += layer.kept - layer.hidden
+    working = layer.working if num_layers else 0
+    is_first, is_last = stage == 0, stage == pp - 1
+    logits = 0
+    if is_last:
+        logits, head_working = _logits(config, size, micro_batches)
+        activations += layer.hidden  # the final norm's output, cut to the targets
+        working = max(working, head_working)
+    if is_first and model.hidden_dropout > 0:
+        activations += in_flight * layer.tokens * model.hidden_size
+    buffers = 0
+    if not is_first:
+        # Per buffer the received tensors, whose clones are counted above; the receiving pair; the gradient to send.
+        layouts = (in_flight + 1) * layer.tokens * 6 * 8
+        buffers += (in_flight + 2) * layer.hidden + layouts
+    if not is_last:
+        buffers += layer.hidden  # the received gradient
+    return activations + working, logits, buffers
+
+
+def _logits(config: Config, size: int, micro_batches: int) -> tuple[int, int]:
+    """Logits held through the backward pass, and what the head needs beside them at its own.
+
+    Counted for rows that are all targets: a long [gMASK] blank may hide the whole row.
+    """
+    model, tp = config.model, config.parallel.tp
+    vocab = derive.padded_vocab_size(model) // tp
+    elements = config.optim.micro_batch_size * model.seq_length * vocab
+    # The pipeline keeps the outputs of two buffers until they are overwritten.
+    outputs = min(2, micro_batches) * size * elements
+    fp32_copy = 0 if size == 4 else 4 * elements
+    gradient = 0 if size == 4 else size * elements
+    matrix = (
+        2 * size * vocab * model.hidden_size
+    )  # the tied matrix's gradient, before and after its scaling
+    return outputs, max(fp32_copy + gradient, matrix)

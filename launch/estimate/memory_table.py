@@ -1,0 +1,73 @@
+"""Memory per GPU as a table: a row for each part, a column for each kind of stage."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from launch.estimate.memory import StageMemory, memory_of_stages
+from launch.estimate.plan import GIB, Plan, is_on_gpu, usable_gib
+
+_PARTS: dict[str, Callable[[StageMemory], int]] = {
+    "weights": lambda stage: stage.weights,
+    "gradients": lambda stage: stage.gradients,
+    "masters (fp32)": lambda stage: stage.masters,
+    "moments (fp32)": lambda stage: stage.moments,
+    "activations": lambda stage: stage.activations,
+    "logits": lambda stage: stage.logits,
+    "pipe buffers": lambda stage: stage.pipe_buffers,
+    "reduce bucket while a micro-batch runs": lambda stage: stage.in_backward,
+    "copies of the reduction": lambda stage: stage.in_reduction,
+    "copies of the update": lambda stage: max(stage.in_update, 0),
+    "peak: backward pass": lambda stage: stage.moments_of_the_step["backward"],
+    "peak: reduction": lambda stage: stage.moments_of_the_step["reduction"],
+    "peak: update": lambda stage: stage.moments_of_the_step["update"],
+}
+
+
+def memory_table(plan: Plan) -> list[str]:
+    """Render it, and what recompute would change."""
+    groups = _groups(plan.stages)
+    names = [
+        f"stage {first}" if first == last else f"stages {first}-{last}"
+        for first, last in ((group[0].stage, group[-1].stage) for group in groups)
+    ]
+    unit, name_of_unit = (GIB, "GiB") if plan.fullest.peak >= GIB else (2**20, "MiB")
+    title = f"memory per {'GPU' if plan.gpu is not None else 'rank'}, {name_of_unit}"
+    width = max(len(name) for name in _PARTS)
+    lines = [f"{title:<{width}}" + "".join(f"  {name:>12}" for name in names)]
+    for name, part in _PARTS.items():
+        values = [part(group[0]) / unit for group in groups]
+        if any(values):
+            lines.append(f"{name:<{width}}" + "".join(f"  {value:12,.2f}" for value in values))
+    if plan.gpu is not None:
+        share = plan.fullest.peak / GIB
+        lines.append(
+            f"It fits: {share:,.1f} GiB of {usable_gib(plan.gpu):,.1f} usable "
+            f"({plan.gpu.memory_gib:g} less 1.5 for CUDA and NCCL and 5 % fragmentation)."
+        )
+    return [*lines, _other_recompute(plan)]
+
+
+def _other_recompute(plan: Plan) -> str:
+    config = plan.config
+    other = replace(
+        config, parallel=replace(config.parallel, recompute=not config.parallel.recompute)
+    )
+    changed = max(memory_of_stages(other, is_on_gpu(config)), key=lambda stage: stage.peak)
+    kept = max(stage.activations for stage in plan.stages)
+    then = max(stage.activations for stage in memory_of_stages(other, is_on_gpu(config)))
+    word = "Without" if config.parallel.recompute else "With"
+    return (
+        f"{word} recompute the activations would be {then / GIB:,.2f} instead of {kept / GIB:,.2f} GiB, "
+        f"the peak {changed.peak / GIB:,.2f} GiB."
+    )
+
+
+def _groups(stages: list[StageMemory]) -> list[list[StageMemory]]:
+    """Neighbouring stages that need the same."""
+    groups: list[list[StageMemory]] = []
+    for stage in stages:
+        if groups and replace(groups[-1][0], stage=stage.stage) == stage:
+            groups[-1].append(stage)
+        else:
+            groups.append([stage])
+    return groups

@@ -1,0 +1,149 @@
+"""One configuration on its GPUs: memory, step time, run time, cost. The table and the search both read this."""
+
+from dataclasses import dataclass
+
+from configs import derive
+from configs.hardware import Gpu, gpu_of
+from configs.schema import Config, DeviceKind
+from launch.estimate.memory import (
+    StageMemory,
+    bytes_per_element,
+    checkpoint_bytes,
+    memory_of_stages,
+)
+from launch.estimate.reliability import best_interval, goodput
+from launch.estimate.speed import Layout, StepTime, Transformer, flops_share, step_time
+
+GIB = 2**30
+# The CUDA context, NCCL's buffers, and what the caching allocator cannot hand out again.
+RESERVED_GIB = 1.5
+FRAGMENTED = 0.05
+# A checkpoint blocks training while it is copied to pinned host memory (PCIe 4 x16 reaches 20 to 25).
+HOST_COPY_GB_PER_SECOND = 10.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a configuration means on its cluster."""
+
+    config: Config
+    stages: list[StageMemory]
+    gpu: Gpu | None
+    step: StepTime | None
+    """None without a GPU to model."""
+
+    @classmethod
+    def of(cls, config: Config) -> "Plan":
+        """Work it out."""
+        gpu = gpu_of(config.cluster)
+        stages = memory_of_stages(config, is_on_gpu(config))
+        step = None
+        if gpu is not None:
+            step = step_time(
+                Transformer.of(config), Layout.of(config), gpu, config.optim.global_batch_size
+            )
+        return cls(config, stages, gpu, step)
+
+    @property
+    def gpus(self) -> int:
+        """Number of ranks."""
+        return derive.planned_world_size(self.config)
+
+    @property
+    def fullest(self) -> StageMemory:
+        """The stage that needs most memory."""
+        return max(self.stages, key=lambda stage: stage.peak)
+
+    @property
+    def missing_gib(self) -> float:
+        """What the fullest stage lacks; 0 if it fits, or if the GPU is not known."""
+        if self.gpu is None:
+            return 0.0
+        return max(self.fullest.peak / GIB - usable_gib(self.gpu), 0.0)
+
+    @property
+    def seconds_per_step(self) -> float | None:
+        """Of the full batch: as measured, else as modelled."""
+        measured = self.config.cluster.measured_seconds_per_step
+        if measured is not None:
+            return measured
+        return None if self.step is None else self.step.total
+
+    @property
+    def mfu(self) -> float | None:
+        """Model FLOPs of the full batch per second, as a share of the peak."""
+        seconds = self.seconds_per_step
+        if seconds is None or self.gpu is None:
+            return None
+        rate = self.config.optim.global_batch_size / seconds
+        return flops_share(Transformer.of(self.config), rate, self.gpus, self.gpu)
+
+    @property
+    def run_seconds(self) -> float | None:
+        """Seconds of all steps, the ramp's smaller ones included; no failures."""
+        full = self.seconds_per_step
+        if full is None:
+            return None
+        levels = derive.ramp_levels(self.config.optim)
+        return sum(level.num_steps * full * self._share(level.batch_size) for level in levels)
+
+    @property
+    def mtbf_seconds(self) -> float | None:
+        """Mean time between failures of the whole cluster."""
+        return None if self.gpu is None else self.gpu.mtbf_hours * 3600 / self.gpus
+
+    @property
+    def save_block_seconds(self) -> float:
+        """How long a save blocks training: the copy of a rank's share to the host."""
+        return self.staging_bytes_per_rank / (HOST_COPY_GB_PER_SECOND * 1e9)
+
+    @property
+    def save_write_seconds(self) -> float:
+        """How long the copy is written beside training."""
+        cluster = self.config.cluster
+        speed = cluster.storage_gb_per_second or min(cluster.nodes, 50)
+        return checkpoint_bytes(self.config) / (speed * 1e9)
+
+    @property
+    def staging_bytes_per_rank(self) -> int:
+        """Host memory of one rank's share of a checkpoint."""
+        config = self.config
+        dp = derive.data_parallel_size(config, self.gpus)
+        held = max(derive.stage_parameters(config.model, config.parallel.pp, config.parallel.tp))
+        size = bytes_per_element(config)
+        return held * (12 + (size if size == 2 else 0)) // dp
+
+    @property
+    def best_interval_seconds(self) -> float | None:
+        """Seconds between saves that waste least, and that leave time to write one."""
+        if self.mtbf_seconds is None:
+            return None
+        best = best_interval(self.save_block_seconds, self.mtbf_seconds)
+        return max(best, self.save_write_seconds)
+
+    def goodput(self, interval_seconds: float) -> float | None:
+        """Share of the wall time that is progress, saving at this interval."""
+        if self.mtbf_seconds is None:
+            return None
+        restart = self.config.cluster.restart_minutes * 60
+        return goodput(interval_seconds, self.save_block_seconds, restart, self.mtbf_seconds)
+
+    def _share(self, batch_size: int) -> float:
+        """Time of a step of `batch_size`, relative to the full batch's."""
+        optim, pp = self.config.optim, self.config.parallel.pp
+        if self.step is not None and self.gpu is not None:
+            network, layout = Transformer.of(self.config), Layout.of(self.config)
+            return step_time(network, layout, self.gpu, batch_size).total / self.step.total
+        dp = derive.data_parallel_size(self.config, self.gpus)
+        slots = derive.grad_accum(optim, dp, batch_size) + pp - 1
+        return slots / (derive.grad_accum(optim, dp, optim.global_batch_size) + pp - 1)
+
+
+def usable_gib(gpu: Gpu) -> float:
+    """Memory that tensors can have."""
+    return (gpu.memory_gib - RESERVED_GIB) * (1 - FRAGMENTED)
+
+
+def is_on_gpu(config: Config) -> bool:
+    """True if the configuration means GPUs."""
+    return config.cluster.gpu is not None or config.device is DeviceKind.cuda

@@ -1,0 +1,192 @@
+"""Seconds per step on given GPUs: a model, not arithmetic; every assumption is a constant with its source.
+
+A stage's time for one micro-batch is its matrix products at an efficiency, its memory traffic at the data sheet's
+bandwidth, and its tensor-parallel sums over NVLink; the step is 1F1B of the slowest stage, then the gradients'
+reduction and the update, which DeepSpeed does not overlap. The computed FLOPs, MFU and HFU of a known time are
+arithmetic (configs/derive.py); docs/estimates.md compares both with published runs.
+"""
+
+from dataclasses import dataclass
+
+from configs import derive
+from configs.hardware import Gpu
+from configs.schema import AttentionPath, Config, Precision
+from launch.estimate.activations import attention_path
+from launch.estimate.memory import bytes_per_element
+
+# Share of the peak that a layer's matrix products reach, and the share of the nominal bandwidths: chosen so that the
+# model's time of GLM-130B (88.5 s, A100-40G, 2022) comes out, and kept for everything else.
+MATMUL_EFFICIENCY = 0.63
+BANDWIDTH_EFFICIENCY = 0.8
+# Reads and writes of whole hidden states, of cut ones and of inner tensors in a layer's forward pass, counted from
+# glm/layer.py (two norms, two sums with scaling, rotary positions, GeGLU); fused kernels would need fewer.
+_HIDDEN_TRIPS, _CUT_TRIPS, _INNER_TRIPS = 12, 16, 6
+# The same for materialised scores: product, mask, softmax in fp32, cast, product; bytes per score.
+_SCORE_BYTES = 26
+
+
+@dataclass(frozen=True)
+class StepTime:
+    """Seconds of one step, by what they are spent on."""
+
+    micro_batch: float
+    """Forward and backward pass of one micro-batch on the slowest stage, without what follows."""
+    tensor_parallel: float
+    """Sums over the tensor-parallel ranks of one micro-batch."""
+    pipeline_traffic: float
+    """Sending hidden states and gradients of one micro-batch."""
+    num_micro_batches: int
+    pp: int
+    gradients: float
+    """Reduction over the replicas and gathering of the weights."""
+    update: float
+    """Optimizer."""
+
+    @property
+    def bubble(self) -> float:
+        """Seconds in which a stage waits for the pipeline to fill and drain."""
+        return (self.pp - 1) * self._slot
+
+    @property
+    def total(self) -> float:
+        """The step."""
+        slots = (self.num_micro_batches + self.pp - 1) * self._slot
+        return slots + self.gradients + self.update
+
+    @property
+    def _slot(self) -> float:
+        return self.micro_batch + self.tensor_parallel + self.pipeline_traffic
+
+
+@dataclass(frozen=True)
+class Transformer:
+    """What the speed model needs of a network, GLM or not."""
+
+    num_layers: int
+    hidden_size: int
+    inner_size: int
+    """Width between the feed-forward's matrices: 4 h of a GPT; a gated one has two tensors of it."""
+    weights_per_layer: float
+    num_heads: int
+    vocab_size: int
+    seq_length: int
+    parameters: float
+    materialises_scores: bool
+
+    @classmethod
+    def of(cls, config: Config, on_gpu: bool = True) -> "Transformer":
+        """The GLM of a configuration."""
+        model = config.model
+        return cls(
+            num_layers=model.num_layers,
+            hidden_size=model.hidden_size,
+            inner_size=model.ffn_size,
+            weights_per_layer=4 * model.hidden_size**2 + 3 * model.hidden_size * model.ffn_size,
+            num_heads=model.num_heads,
+            vocab_size=derive.padded_vocab_size(model),
+            seq_length=model.seq_length,
+            parameters=float(derive.parameters(model)),
+            materialises_scores=attention_path(config, on_gpu) is AttentionPath.reference,
+        )
+
+    def flops_per_sample(self, recompute: bool = False) -> float:
+        """To train one row."""
+        return derive.transformer_flops(
+            self.num_layers,
+            self.hidden_size,
+            self.weights_per_layer,
+            self.vocab_size,
+            self.seq_length,
+            recompute,
+        )
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the network is spread."""
+
+    tp: int
+    pp: int
+    dp: int
+    gpus_per_node: int
+    micro_batch_size: int
+    recompute: bool
+    size: int
+    """Bytes of an activation's element."""
+    gradient_bytes: int
+    """Bytes per gradient element that travel."""
+
+    @classmethod
+    def of(cls, config: Config) -> "Layout":
+        """The layout of a configuration on its cluster."""
+        dp = derive.data_parallel_size(config, derive.planned_world_size(config))
+        return cls(
+            tp=config.parallel.tp,
+            pp=config.parallel.pp,
+            dp=dp,
+            gpus_per_node=config.cluster.gpus_per_node,
+            micro_batch_size=config.optim.micro_batch_size,
+            recompute=config.parallel.recompute,
+            size=bytes_per_element(config),
+            # DeepSpeed 0.19.8 reduces gradients in the weights' format, summed in fp32 or not.
+            gradient_bytes=4 if config.precision is Precision.fp32 else 2,
+        )
+
+
+def step_time(network: Transformer, layout: Layout, gpu: Gpu, global_batch_size: int) -> StepTime:
+    """Model the seconds of a step."""
+    micro_batches = max(global_batch_size // (layout.micro_batch_size * layout.dp), 1)
+    layers = -(-(network.num_layers + 2) // layout.pp) if layout.pp > 1 else network.num_layers
+    passes = 4 if layout.recompute else 3
+    tokens = layout.micro_batch_size * network.seq_length
+    hidden_bytes = tokens * network.hidden_size * layout.size
+    within_node = layout.tp <= layout.gpus_per_node
+    bandwidth = gpu.node_gb_per_second if within_node else gpu.network_gb_per_second
+    # A ring sums in 2 (n - 1) / n passes of the data; forward and backward pass sum twice each, recompute twice more.
+    ring = 2 * (layout.tp - 1) / layout.tp
+    sums = layers * (6 if layout.recompute else 4) * ring * hidden_bytes
+    spans_nodes = layout.tp * layout.pp * layout.dp > layout.gpus_per_node
+    far = gpu.network_gb_per_second if spans_nodes else gpu.node_gb_per_second
+    parameters = network.parameters / (layout.tp * layout.pp)
+    replicas = (layout.dp - 1) / layout.dp
+    reduced = replicas * parameters * (2 * layout.gradient_bytes + layout.size)
+    # Masters and moments are read and written, weights written.
+    updated = parameters / layout.dp * 28
+    return StepTime(
+        micro_batch=passes * layers * _layer_seconds(network, layout, gpu, tokens)
+        + (_head_seconds(network, layout, gpu, tokens) if layout.pp == 1 else 0.0),
+        tensor_parallel=_seconds(sums, bandwidth),
+        pipeline_traffic=_seconds(2 * hidden_bytes, far) if layout.pp > 1 else 0.0,
+        num_micro_batches=micro_batches,
+        pp=layout.pp,
+        gradients=_seconds(reduced, far),
+        update=_seconds(updated, gpu.memory_gb_per_second),
+    )
+
+
+def flops_share(network: Transformer, samples_per_second: float, gpus: int, gpu: Gpu) -> float:
+    """MFU: the model's operations without recompute, over the peak of all GPUs. Chowdhery et al. 2022."""
+    return network.flops_per_sample() * samples_per_second / (gpus * gpu.peak_tflops * 1e12)
+
+
+def _layer_seconds(network: Transformer, layout: Layout, gpu: Gpu, tokens: int) -> float:
+    """Forward pass of one layer on one rank."""
+    flops = 2 * tokens * network.weights_per_layer
+    flops += 4 * tokens * network.seq_length * network.hidden_size
+    hidden = tokens * network.hidden_size * layout.size
+    inner = tokens * network.inner_size * layout.size
+    moved = _HIDDEN_TRIPS * hidden + (_CUT_TRIPS * hidden + _INNER_TRIPS * inner) / layout.tp
+    if network.materialises_scores:
+        moved += _SCORE_BYTES * tokens * network.seq_length * network.num_heads / layout.tp
+    products = flops / layout.tp / (gpu.peak_tflops * 1e12 * MATMUL_EFFICIENCY)
+    return products + _seconds(moved, gpu.memory_gb_per_second)
+
+
+def _head_seconds(network: Transformer, layout: Layout, gpu: Gpu, tokens: int) -> float:
+    """Forward and backward pass of the output matrix on one rank; with stages it counts as a layer."""
+    flops = 6 * tokens * network.hidden_size * network.vocab_size / layout.tp
+    return flops / (gpu.peak_tflops * 1e12 * MATMUL_EFFICIENCY)
+
+
+def _seconds(moved_bytes: float, gb_per_second: float) -> float:
+    return moved_bytes / (gb_per_second * 1e9 * BANDWIDTH_EFFICIENCY)
