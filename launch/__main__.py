@@ -1,6 +1,6 @@
 """Before a run:  python -m launch estimate experiment=glm_130b
 
-    python -m launch estimate [overrides]    what follows from a configuration, by arithmetic
+    python -m launch estimate [overrides]    sizes, memory, time and cost of a run; --search: the best layout that fits
     python -m launch torchrun [overrides]    the command that starts it
     python -m launch slurm [overrides] [--submit] [--chain N]
                                              the sbatch script, kept in the run folder; --submit sends it, --chain sends
