@@ -260,6 +260,11 @@ class DataConfig:
     """Field of a .jsonl record, .parquet row or data set that holds the text."""
     skip_samples: list[list[int]] = field(default_factory=list)
     """Ranges [a, b) of drawn sample indices that are never trained on."""
+    locality_rows: int = 0
+    """Rows of one source's text that are read, in shuffled order, before others, so that reads stay near each other on
+    disks that seek slowly; 0: any row may follow any other."""
+    local_copy: str | None = None
+    """Folder on a disk of each node, to which its first rank copies the shards, once, and from where they are read."""
     accept_changed: bool = False
     """Resume although the shards differ from those that the checkpoint was trained on."""
     cache_dir: str | None = None

@@ -33,16 +33,22 @@ def cache_folder(configured: str | None) -> Path:
     return Path(base) / "glm-pretraining"
 
 
-def make_once(folder: Path, make: Callable[[Path], None], report: Report) -> Path:
+def make_once(
+    folder: Path,
+    make: Callable[[Path], None],
+    report: Report,
+    setting: str = "data.cache_dir",
+) -> Path:
     """Make `folder` by calling `make` on an empty one, unless it is there already.
 
     Args:
         folder: appears complete or not at all.
         make: fills the folder that it is given.
         report: told if another process is making it.
+        setting: key that moves the folder elsewhere, for the message.
 
     Raises:
-        DataError: the cache is not writable.
+        DataError: the folder's parent is not writable.
     """
     if folder.is_dir():
         return folder
@@ -64,7 +70,7 @@ def make_once(folder: Path, make: Callable[[Path], None], report: Report) -> Pat
     except OSError as error:
         reason = error.strerror or str(error)
         raise DataError(
-            f"The cache {folder.parent} cannot be written ({reason}). Choose another with data.cache_dir=PATH."
+            f"The cache {folder.parent} cannot be written ({reason}). Choose another with {setting}=PATH."
         ) from error
     return folder
 

@@ -63,6 +63,7 @@ class GLMDataset:
         stages: weights that change along the stream, one per source; None: the sources' own, all the time.
         ramp_samples: over how many samples the weights move from a stage's start on.
         sentences: needed where the objective hides some.
+        locality_rows: rows of a source's text that are read before others; 0: of all of it.
         is_validation: a fixed set of rows, the same in every pass, with the objectives evenly interleaved; see
             `GLMDataset.validation`.
 
@@ -82,6 +83,7 @@ class GLMDataset:
         stages: Sequence[Stage] | None = None,
         ramp_samples: int = 0,
         sentences: SentenceBlanks | None = None,
+        locality_rows: int = 0,
         is_validation: bool = False,
     ) -> None:
         names = [source.name for source in sources]
@@ -94,9 +96,18 @@ class GLMDataset:
         self._sentences = sentences
         self._seq_length = seq_length
         self._seed = seed
+        self._locality_rows = locality_rows
         self._purpose = "validation sample" if is_validation else "sample"
         self._rows = [
-            RowMap(source.name, len(source.stream), seq_length, objective, seed, is_validation)
+            RowMap(
+                source.name,
+                len(source.stream),
+                seq_length,
+                objective,
+                seed,
+                is_validation,
+                locality_rows=locality_rows,
+            )
             for source in self._sources
         ]
         own_weights = [
@@ -168,6 +179,7 @@ class GLMDataset:
         return {
             "seed": self._seed,
             "seq_length": self._seq_length,
+            "locality_rows": self._locality_rows,
             "objective": objective,
             "special_tokens": self._special.to_dict(),
             "fingerprint": self.fingerprint,

@@ -44,6 +44,54 @@ class Permutation:
         return left << half_bits | right
 
 
+@dataclass(frozen=True)
+class LocalPermutation:
+    """A bijection of range(size) that stays in one window of neighbours until all of it was visited.
+
+    The windows follow each other in a shuffled order, and so do the places inside each. They begin at a keyed place, so
+    that their borders are elsewhere in another epoch; the one that is left over when `window` does not divide `size` is
+    the last.
+    """
+
+    size: int
+    window: int
+    shift: int
+    windows: Permutation
+    """Order of the whole windows."""
+    inside: Permutation
+    """Order inside a whole window, the same for each up to a keyed rotation."""
+    rest: Permutation
+    """Order inside the last window."""
+    key: int
+
+    @classmethod
+    def of(cls, size: int, window: int, seed: int, *path: str | int) -> "LocalPermutation":
+        """Choose the permutation of range(size) that belongs to a purpose; `window` must lie below `size`."""
+        assert 0 < window < size, "a window of everything is a Permutation"
+        rest = size % window
+        return cls(
+            size,
+            window,
+            key_for(seed, *path, "shift") % size,
+            Permutation.of(size // window, seed, *path, "windows"),
+            Permutation.of(window, seed, *path, "inside"),
+            Permutation.of(max(rest, 1), seed, *path, "rest"),
+            key_for(seed, *path, "rotation") & _MASK_32,
+        )
+
+    def __call__(self, index: int) -> int:
+        """Map `index` in range(size) to its place."""
+        assert 0 <= index < self.size, f"index {index} is outside range({self.size})"
+        number, within = divmod(index, self.window)
+        if number == self.windows.size:
+            place = number * self.window + self.rest(within)
+        else:
+            chosen = self.windows(number)
+            rotated = (within + _mix(chosen, self.key)) % self.window
+            place = chosen * self.window + self.inside(rotated)
+        return (place + self.shift) % self.size
+
+
 def _mix(value: int, key: int) -> int:
     """Hash (value, key) to 32 bits: two rounds of multiply and xor-shift."""
     value = (value ^ (value >> 32) ^ key) & _MASK_32

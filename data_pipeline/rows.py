@@ -22,7 +22,7 @@ from configs.derive import slice_length
 from configs.errors import DataError
 from configs.schema import ObjectiveConfig, SliceRule
 from data_pipeline.objective import Objective
-from data_pipeline.permutation import Permutation
+from data_pipeline.permutation import LocalPermutation, Permutation
 from data_pipeline.rng import rng_for
 from data_pipeline.windows import original_row_length
 
@@ -91,6 +91,7 @@ class RowMap:
         seq_length: tokens of a row.
         objective: slice rule and share.
         seed: of the order.
+        locality_rows: rows of the text that are read before others, for disks that seek slowly; 0: of all the text.
         is_validation: the rows of one epoch again and again, the objectives interleaved so that any first k rows hold
             each at its share, to the nearest row.
 
@@ -106,6 +107,8 @@ class RowMap:
         objective: ObjectiveConfig,
         seed: int,
         is_validation: bool = False,
+        *,
+        locality_rows: int = 0,
     ) -> None:
         if num_tokens < MIN_TOKENS:
             raise DataError(
@@ -115,6 +118,7 @@ class RowMap:
         self._num_tokens = num_tokens
         self._seed = seed
         self._is_validation = is_validation
+        self._locality_rows = 0 if is_validation else locality_rows
         self._is_original = objective.slice_rule is SliceRule.glm_130b
         self._gmask_share = objective.gmask_share
         self._original_length = min(original_row_length(seq_length), num_tokens)
@@ -171,8 +175,8 @@ class RowMap:
         length = self._original_length
         return Row(objective, number * length, length, epoch, number)
 
-    def _permutation(self, size: int, purpose: str, epoch: int) -> Permutation:
-        return _permutation_of(size, self._seed, purpose, self._name, epoch)
+    def _permutation(self, size: int, purpose: str, epoch: int) -> Permutation | LocalPermutation:
+        return _permutation_of(size, self._locality_rows, self._seed, purpose, self._name, epoch)
 
 
 def divide(num_tokens: int, seq_length: int, objective: ObjectiveConfig) -> Division:
@@ -206,7 +210,11 @@ def _shares(total: int, gmask_share: float) -> tuple[int, int]:
 
 # Rows of an epoch are asked one after another, and neighbouring epochs of several sources at the same time.
 @lru_cache(maxsize=1024)
-def _permutation_of(size: int, seed: int, purpose: str, name: str, epoch: int) -> Permutation:
+def _permutation_of(
+    size: int, window: int, seed: int, purpose: str, name: str, epoch: int
+) -> Permutation | LocalPermutation:
+    if 0 < window < size:
+        return LocalPermutation.of(size, window, seed, purpose, name, epoch)
     return Permutation.of(size, seed, purpose, name, epoch)
 
 

@@ -12,6 +12,7 @@ from configs.errors import EXIT_DONE, EXIT_STOPPED, UserError
 from configs.load import flatten, to_stored_yaml
 from configs.schema import Config, ProgressBar, Wandb
 from data_pipeline.corpus import Corpora, ensure_prepared, keep_tokenizer
+from data_pipeline.local_copy import copied
 from data_pipeline.opening import open_dataset
 from data_pipeline.tokenizer import load_tokenizer
 from glm.checkpoint.manifest import Manifest
@@ -60,6 +61,8 @@ def run(config: Config, overrides: list[str], world: World, device: torch.device
         make_deterministic(device)
     with _held(folder, world) as generation:
         corpora = ensure_prepared(config.data, config.model.vocab_size, _speaker(world))
+        if config.data.local_copy is not None:
+            corpora = copied(corpora, config.data.local_copy, _speaker(world))
         life = _Life(config, overrides, world, folder, device, corpora, generation)
         life.hint = idle_devices_hint(device, world)
         life.precision_reason = precision_reason

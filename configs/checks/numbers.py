@@ -105,6 +105,7 @@ def _not_negative(config: Config) -> list[str]:
         "optim.clip": config.optim.clip,
         "optim.weight_decay": config.optim.weight_decay,
         "optim.eps": config.optim.eps,
+        "data.locality_rows": config.data.locality_rows,
     }
     found = [
         f"{key} ({value}) must not be negative. Try {key}=0."

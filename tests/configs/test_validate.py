@@ -35,6 +35,10 @@ CASES = [
         "model.embedding_init_std (0.0) must be above 0. Try model.embedding_init_std=0.0052.",
     ),
     ("optim.clip=-1", "optim.clip (-1.0) must not be negative. Try optim.clip=0."),
+    (
+        "data.locality_rows=-1",
+        "data.locality_rows (-1) must not be negative. Try data.locality_rows=0.",
+    ),
     ("seed=-1", "seed (-1) must lie between 0 and 2^63 - 1. Try seed=1234."),
     (
         "objective.gmask_share=1.5",

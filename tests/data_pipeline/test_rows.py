@@ -20,13 +20,19 @@ def epoch_of(rows: RowMap, epoch: int) -> list[Row]:
     return [rows.row(epoch * rows.num_rows + place) for place in range(rows.num_rows)]
 
 
-@given(st.integers(8, 60_000), st.sampled_from([32, 64, 512, 2048]), SHARES, st.integers(0, 2**32))
+@given(
+    st.integers(8, 60_000),
+    st.sampled_from([32, 64, 512, 2048]),
+    SHARES,
+    st.integers(0, 2**32),
+    st.sampled_from([0, 1, 5, 64]),
+)
 @settings(max_examples=60)
 def test_an_epoch_reads_every_token_exactly_once(
-    num_tokens: int, seq_length: int, share: float, seed: int
+    num_tokens: int, seq_length: int, share: float, seed: int, locality_rows: int
 ):
     objective = ObjectiveConfig(gmask_share=share)
-    rows = RowMap("text", num_tokens, seq_length, objective, seed)
+    rows = RowMap("text", num_tokens, seq_length, objective, seed, locality_rows=locality_rows)
     for epoch in range(2):
         reads = np.zeros(num_tokens, dtype=np.int64)
         for row in epoch_of(rows, epoch):
@@ -78,6 +84,16 @@ def test_epochs_cut_the_text_elsewhere_and_in_another_order():
     first, second = epoch_of(rows, 0), epoch_of(rows, 1)
     assert [row.number for row in first] != [row.number for row in second]
     assert {row.start for row in first}.isdisjoint(row.start for row in second)
+
+
+def test_locality_keeps_reads_near_each_other_for_a_while():
+    rows = RowMap("text", 10**7, 512, ObjectiveConfig(), seed=1, locality_rows=100)
+    starts = np.array([rows.row(place).start for place in range(1000)])
+    for window in starts.reshape(10, 100):
+        spread = (window - window[0] + 5 * 10**6) % 10**7
+        assert np.ptp(spread) <= 100 * 511
+        assert (np.diff(window) < 0).any() and (np.diff(window) > 0).any()
+    assert np.ptp(starts) > 10**6
 
 
 def test_order_depends_on_seed_and_name():
