@@ -17,8 +17,11 @@ from data_pipeline.objective import Objective
 from data_pipeline.packing import Sample
 from data_pipeline.rows import Row
 from data_pipeline.shard_part import ShardPart
-from data_pipeline.special_tokens import SpecialTokens
+from data_pipeline.tokenizer import Tokenizer
 from data_pipeline.windows import row_slices
+
+# The blank of a target that has no context to have one in.
+_NO_CONTEXT = -1
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,7 @@ class Span:
     """One hidden stretch: what is predicted from one `<sop>` on."""
 
     blank: int
-    """Which blank of its segment it fills, from 1, in the order of the text."""
+    """Which blank of its segment it fills, from 1, in the order of the text; 0: it has no context."""
     places: range
     """Places in the row."""
     positions: tuple[int, int]
@@ -73,7 +76,7 @@ class Explanation:
 
 
 def explain(
-    dataset: GLMDataset, index: int, objective: ObjectiveConfig, special: SpecialTokens
+    dataset: GLMDataset, index: int, objective: ObjectiveConfig, tokenizer: Tokenizer
 ) -> Explanation:
     """Build the sample at `index` and trace it back to the stored tokens.
 
@@ -81,7 +84,7 @@ def explain(
         dataset: that the sample is of.
         index: of the sample.
         objective: that the data set was opened with.
-        special: special tokens of its tokenizer.
+        tokenizer: that it was opened with.
 
     Raises:
         DataError: a shard cannot be read.
@@ -99,11 +102,16 @@ def explain(
         if int(places[0]) // window_length != window:
             window = int(places[0]) // window_length
             cursor = slices[window][0]
-        view = _segment(sample, number, places, window, cursor, stored, special, source, row)
+        view = _segment(sample, number, places, window, cursor, stored, tokenizer, source, row)
         cursor = view.stored[1] if view.stored else cursor
         segments.append(view)
     pieces = _pieces(source, row, 0, row.length)
     return Explanation(sample, source, row, window_length, segments, pieces)
+
+
+def blank_ids(tokenizer: Tokenizer) -> tuple[int, int, int]:
+    """Ids of the tokens that stand for what is hidden."""
+    return tokenizer.special.mask, tokenizer.special.gmask, tokenizer.smask
 
 
 def _segment(
@@ -113,24 +121,25 @@ def _segment(
     window: int,
     start: int,
     stored: np.ndarray,
-    special: SpecialTokens,
+    tokenizer: Tokenizer,
     source: Source,
     row: Row,
 ) -> SegmentView:
     num_context = int(sample.is_context[places].sum())
     context, hidden = sample.tokens[places[:num_context]], places[num_context:]
+    is_mask = sample.objective is Objective.MASK
     is_gmask = sample.objective is Objective.GMASK
-    blanks = np.flatnonzero(context == (special.gmask if is_gmask else special.mask))
+    blanks = np.flatnonzero(np.isin(context, blank_ids(tokenizer)))
     firsts = np.flatnonzero(sample.block_position_ids[hidden] == 1)
     targets = np.split(hidden, firsts[1:]) if len(hidden) else []
-    # Blank of each target: the one at its position; a [gMASK]'s only one is the last token of the context.
+    # Blank of each target: the one at its position; of a single target the last of the context, -1 if that is empty.
     numbers = [
-        len(blanks) - 1
-        if is_gmask
-        else int(np.searchsorted(blanks, sample.position_ids[target[0]]))
+        int(np.searchsorted(blanks, sample.position_ids[target[0]])) if is_mask else len(blanks) - 1
         for target in targets
     ]
-    is_whole = [is_gmask or int(sample.targets[target[-1]]) == special.eop for target in targets]
+    is_whole = [
+        is_gmask or int(sample.targets[target[-1]]) == tokenizer.special.eop for target in targets
+    ]
     answers = {
         blank: sample.targets[target][: None if is_gmask or not whole else -1]
         for blank, target, whole in zip(numbers, targets, is_whole, strict=True)
@@ -175,6 +184,8 @@ def _fill(
     parts: list[np.ndarray] = []
     offsets: dict[int, int] = {}
     length = last = 0
+    if _NO_CONTEXT in answers:
+        return answers[_NO_CONTEXT], {_NO_CONTEXT: 0}
     for number, blank in enumerate(blanks.tolist()):
         parts.append(context[last:blank])
         length += blank - last

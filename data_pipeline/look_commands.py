@@ -32,7 +32,7 @@ def show(options: argparse.Namespace) -> None:
     index = options.index
     if options.objective is not None:
         index = _next_of(target, _OBJECTIVES[options.objective], index, options.objective)
-    found = explain(target.dataset, index, target.config.objective, target.tokenizer.special)
+    found = explain(target.dataset, index, target.config.objective, target.tokenizer)
     facts = target.facts(index)
     if options.html is None:
         sys.stdout.write(render(found, target.tokenizer, facts) + "\n")

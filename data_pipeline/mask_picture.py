@@ -35,11 +35,14 @@ def areas(segment: SegmentView) -> list[Area]:
     name = f"segment {segment.number}"
     seen = f"its {len(context):,} context tokens"
     found = [Area(SEES_CONTEXT, context, context, False, f"{name}: the context sees {seen}")]
+    if not context:
+        found = []
     if not spans:
         return found
     hidden = range(spans[0].places.start, spans[-1].places.stop)
     title = f"{name}: {len(hidden):,} target tokens see {seen}"
-    found.append(Area(ASKS_CONTEXT, hidden, context, False, title))
+    if context:
+        found.append(Area(ASKS_CONTEXT, hidden, context, False, title))
     title = f"{name}: each target sees the targets before it"
     found.append(Area(SEES_TARGETS, hidden, hidden, True, title))
     if len(spans) > 1:

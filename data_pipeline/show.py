@@ -82,6 +82,8 @@ def segment_title(segment: SegmentView) -> str:
 def span_title(span: Span, segment: SegmentView, sample: Sample) -> str:
     """Name the blank that a target fills, its positions and where its text lies."""
     first, last = span.positions
+    if not segment.context:
+        return f"without a context (positions {first} to {last})"
     if sample.objective is not Objective.MASK:
         return f"after the context (positions {first} to {last})"
     where = (

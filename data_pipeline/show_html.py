@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from data_pipeline.document_index import Piece
-from data_pipeline.explain import Explanation, SegmentView, Span
+from data_pipeline.explain import Explanation, SegmentView, Span, blank_ids
 from data_pipeline.mask_picture import ASKS_CONTEXT, OWN_SPAN, SEES_CONTEXT, SEES_TARGETS, draw
 from data_pipeline.show import (
     OBJECTIVE_NAMES,
@@ -119,14 +119,14 @@ def _context(segment: SegmentView, explanation: Explanation, tokenizer: Tokenize
         if place_of_text in borders:
             flush()
             parts.append(f"<b>document {borders[place_of_text].document:,}</b>")
-        if token in (special.mask, special.gmask):
+        if token in blank_ids(tokenizer):
             flush()
             blank += 1
             label = "[gMASK]" if token == special.gmask else f"{blank}"
             span = segment.spans[0] if is_one else spans.get(blank)
             at = span.blank if span else blank
             parts.append(f'<a class="blank" href="#s{segment.number}b{at}">{label}</a>')
-            place_of_text += len(span.places) - int(token == special.mask) if span else 0
+            place_of_text += span.stored[1] - span.stored[0] if span and span.stored else 0
         else:
             run.append(place)
             place_of_text += 1

@@ -2,20 +2,25 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
 
-from configs.schema import ObjectiveConfig, SliceRule
+from configs.schema import Documents, ObjectiveConfig, SliceRule
 from data_pipeline.dataset import GLMDataset, Source
 from data_pipeline.explain import Explanation, explain
 from data_pipeline.objective import Objective
+from data_pipeline.sentences import SentenceBlanks
 from data_pipeline.shard_part import ShardPart
 from data_pipeline.shards import open_stream
+from data_pipeline.tokenizer import Tokenizer
 from tests.data_pipeline.test_shards import write_with_megatron
 from tests.helpers.streams import FIRST_TOKEN, SPECIAL, CountingStream
 
 SIZE = 30_000
+TOKENIZER = cast(Tokenizer, SimpleNamespace(special=SPECIAL, smask=9))
 FIT = ObjectiveConfig(short_segment_probability=0.3, single_span_probability=0.2)
 ORIGINAL = replace(FIT, slice_rule=SliceRule.glm_130b)
 
@@ -23,7 +28,16 @@ ORIGINAL = replace(FIT, slice_rule=SliceRule.glm_130b)
 def explained(objective: ObjectiveConfig, seq_length: int, count: int) -> list[Explanation]:
     source = Source("text", CountingStream(SIZE))
     dataset = GLMDataset([source], SPECIAL, objective, seq_length, 7)
-    return [explain(dataset, index, objective, SPECIAL) for index in range(count)]
+    return [explain(dataset, index, objective, TOKENIZER) for index in range(count)]
+
+
+class DocumentStream(CountingStream):
+    """Every 23rd token ends a document; all others tell their place."""
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        tokens = super().read(start, stop)
+        tokens[np.arange(start, stop) % 23 == 22] = SPECIAL.eos
+        return tokens
 
 
 def place_of(found: Explanation, offset: int) -> int:
@@ -69,6 +83,53 @@ def test_segments_of_a_row_use_its_stored_tokens_in_order():
         assert windows == sorted(windows)
 
 
+@pytest.mark.parametrize("slice_rule", list(SliceRule))
+def test_isolated_documents_are_traced_segment_by_segment(slice_rule: SliceRule):
+    objective = replace(FIT, documents=Documents.isolated, slice_rule=slice_rule)
+    stream = DocumentStream(SIZE)
+    dataset = GLMDataset([Source("text", stream)], SPECIAL, objective, 128, 7)
+    num_segments = 0
+    for index in range(100):
+        found = explain(dataset, index, objective, TOKENIZER)
+        row = [
+            int(stream.read(place, place + 1)[0])
+            for place in (place_of(found, offset) for offset in range(found.row.length))
+        ]
+        used: list[int] = []
+        for segment in found.segments:
+            num_segments += 1
+            assert segment.stored is not None
+            used += range(*segment.stored)
+            for span in segment.spans:
+                predicted = found.sample.targets[span.places.start : span.places.stop]
+                if span.stored is not None:
+                    ids = predicted[predicted != SPECIAL.eop].tolist()
+                    assert ids == row[slice(*span.stored)]
+        if slice_rule is SliceRule.fit:
+            assert used == list(range(found.row.length))
+        else:
+            assert used == sorted(set(used))
+    assert num_segments > 500
+
+
+def test_sentence_blanks_are_traced():
+    objective = replace(FIT, smask_share=1.0)
+    is_end = np.zeros(FIRST_TOKEN + SIZE, dtype=bool)
+    is_end[::11] = True
+    sentences = SentenceBlanks(replace(SPECIAL, mask=TOKENIZER.smask), is_end)
+    source = Source("text", CountingStream(SIZE))
+    dataset = GLMDataset([source], SPECIAL, objective, 256, 7, sentences=sentences)
+    num_spans = 0
+    for index in range(60):
+        found = explain(dataset, index, objective, TOKENIZER)
+        used = [place for segment in found.segments for place in range(*segment.stored)]
+        assert used == list(range(found.row.length))
+        num_spans += sum(
+            len(s.spans) for s in found.segments if TOKENIZER.smask in found.sample.tokens
+        )
+    assert num_spans > 50
+
+
 def test_gmask_target_follows_the_context():
     rows = [found for found in explained(FIT, 64, 60) if found.sample.objective is Objective.GMASK]
     for found in rows:
@@ -100,7 +161,7 @@ def test_documents_of_rows_segments_and_spans_are_named(tmp_path: Path):
         ]
 
     for index in range(120):
-        found = explain(dataset, index, FIT, SPECIAL)
+        found = explain(dataset, index, FIT, TOKENIZER)
         row = found.row
         stored = [
             part.read(i % len(part), i % len(part) + 1)[0]
@@ -134,5 +195,5 @@ def test_a_sample_that_is_not_what_is_stored_is_not_explained_away():
         def __getitem__(self, index: int):
             return built
 
-    found = explain(Frozen(), 0, FIT, SPECIAL)  # type: ignore[arg-type]
+    found = explain(Frozen(), 0, FIT, TOKENIZER)  # type: ignore[arg-type]
     assert [segment.stored for segment in found.segments] == [None] * len(found.segments)

@@ -1,30 +1,39 @@
 """The drawn areas are the attention mask, token by token; a long row stays a small picture."""
 
 import re
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
 
-from configs.schema import ObjectiveConfig
+from configs.schema import Documents, ObjectiveConfig
 from data_pipeline.dataset import GLMDataset, Source
 from data_pipeline.explain import explain
 from data_pipeline.mask_picture import OWN_SPAN, areas, draw
 from data_pipeline.packing import attention_mask
-from tests.helpers.streams import SPECIAL, CountingStream
+from data_pipeline.tokenizer import Tokenizer
+from tests.data_pipeline.test_explain import DocumentStream
+from tests.helpers.streams import SPECIAL
 
+TOKENIZER = cast(Tokenizer, SimpleNamespace(special=SPECIAL, smask=9))
 OBJECTIVE = ObjectiveConfig(short_segment_probability=0.3)
 
 
-def explained(seq_length: int, index: int):
-    dataset = GLMDataset(
-        [Source("text", CountingStream(50_000))], SPECIAL, OBJECTIVE, seq_length, 7
-    )
-    return explain(dataset, index, OBJECTIVE, SPECIAL)
+ISOLATED = replace(OBJECTIVE, documents=Documents.isolated)
 
 
+def explained(seq_length: int, index: int, objective: ObjectiveConfig = OBJECTIVE):
+    source = Source("text", DocumentStream(50_000))
+    dataset = GLMDataset([source], SPECIAL, objective, seq_length, 7)
+    return explain(dataset, index, objective, TOKENIZER)
+
+
+@pytest.mark.parametrize("objective", [OBJECTIVE, ISOLATED])
 @pytest.mark.parametrize("index", range(20))
-def test_areas_are_the_attention_mask(index: int):
-    found = explained(128, index)
+def test_areas_are_the_attention_mask(index: int, objective: ObjectiveConfig):
+    found = explained(128, index, objective)
     seen = np.zeros((128, 128), dtype=int)
     for segment in found.segments:
         for area in areas(segment):

@@ -28,6 +28,7 @@ class Words:
     """A tokenizer of nine words."""
 
     special = SPECIAL
+    smask = 9
 
     def decode(self, ids: list[int]) -> str:
         return " ".join(NAMES.get(number) or WORDS[number - 100] for number in ids)
@@ -56,13 +57,13 @@ def mask_sample() -> Explanation:
     )
     sample = pack_row([[first, second]], 32, 0, Objective.MASK, index=17, redraws=1)
     objective = ObjectiveConfig(windows_per_row=1)
-    return explain(OneSample(sample, 9), 17, objective, SPECIAL)  # type: ignore[arg-type]
+    return explain(OneSample(sample, 9), 17, objective, Words())  # type: ignore[arg-type]
 
 
 def gmask_sample() -> Explanation:
     segment = gmask_segment(np.arange(100, 109), 3, SPECIAL)
     sample = pack_row([[segment]], 12, 0, Objective.GMASK, index=2)
-    return explain(OneSample(sample, 9), 2, ObjectiveConfig(), SPECIAL)  # type: ignore[arg-type]
+    return explain(OneSample(sample, 9), 2, ObjectiveConfig(), Words())  # type: ignore[arg-type]
 
 
 def test_mask_sample_shows_each_target_beside_its_blank():
