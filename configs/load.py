@@ -19,7 +19,14 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
+from yaml import (
+    AliasEvent,
+    CollectionEndEvent,
+    CollectionStartEvent,
+    SafeLoader,
+    ScalarEvent,
+    YAMLError,
+)
 
 from configs.document import documented_keys, without_none
 from configs.errors import ConfigError
@@ -30,6 +37,9 @@ from configs.validate import are_sizes_sound, problems
 _PLAIN_LIST = re.compile(r"\[[^\[\]{}'\"\\\n]*\]")
 
 GROUPS = ("model", "optim", "parallel", "experiment")
+
+_LARGEST_STORED_TEXT = 2**20
+_DEEPEST_STORED_NESTING = 16
 
 ConfigStore.instance().store(name="schema", node=Config)
 
@@ -101,14 +111,40 @@ def from_yaml(text: str) -> Config:
     """Read a stored configuration; keys that it lacks get their defaults.
 
     Raises:
-        ConfigError: it is no YAML mapping, or has keys that this version does not know, or values of a wrong type.
+        ConfigError: it is no YAML mapping, or has keys that this version does not know, or values of a wrong type; or it
+            is not as `to_yaml` writes: a file that somebody else made could otherwise read the environment through an
+            interpolation, or grow without end through aliases.
     """
     try:
+        _refuse_what_grows(text)
         merged = OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.create(text))
         return _to_config(merged)
-    except (OmegaConfBaseException, YAMLError, ValueError, TypeError, AttributeError) as error:
+    except (
+        OmegaConfBaseException,
+        YAMLError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+    ) as error:
         reason = str(error).partition("\n")[0]
         raise ConfigError([f"The stored configuration cannot be read: {reason}"]) from error
+
+
+def _refuse_what_grows(text: str) -> None:
+    if len(text) > _LARGEST_STORED_TEXT:
+        raise ValueError(f"it has {len(text):,} characters")
+    if "${" in text:
+        raise ValueError("it holds an interpolation")
+    loader: Any = SafeLoader(text)
+    depth = 0
+    while loader.check_event():
+        event: object = loader.get_event()
+        depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
+        if isinstance(event, AliasEvent) or depth > _DEEPEST_STORED_NESTING:
+            raise ValueError("it holds an alias or is nested without end")
+        if isinstance(event, ScalarEvent) and depth == 0 and event.value:
+            raise ValueError("it is no mapping")
 
 
 def flatten(config: Config) -> dict[str, Any]:

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import torch
 
+from configs import derive
 from configs.errors import CheckpointError
-from configs.load import from_yaml
+from configs.load import apply_overrides, from_yaml
+from configs.schema import Config
 from glm.checkpoint.folder import committed, newest_good
 from glm.checkpoint.manifest import MANIFEST, MASTER
 from glm.checkpoint.reader import load_full_tensors, read_manifest
@@ -23,7 +25,7 @@ def load_model(path: Path) -> GLMModel:
         CheckpointError: there is no checkpoint, or it is damaged.
     """
     folder = find_checkpoint(path)
-    config = from_yaml(read_manifest(folder).config)
+    config = stored_config(folder)
     tensors = load_full_tensors(folder, MASTER)
     ensure_initialised()
     with torch.device("meta"):
@@ -34,8 +36,32 @@ def load_model(path: Path) -> GLMModel:
             raise CheckpointError(
                 f"{folder} has no tensor {name}: it was written by another program."
             )
+        if tensors[name].shape != parameter.shape:
+            raise CheckpointError(
+                f"{folder} holds {name} of shape {list(tensors[name].shape)}, its configuration speaks of "
+                f"{list(parameter.shape)}: it was written by another program."
+            )
         parameter.data.copy_(tensors[name])
     return model.eval()
+
+
+def stored_config(folder: Path) -> Config:
+    """The configuration that a checkpoint was trained with.
+
+    Raises:
+        CheckpointError: the checkpoint is damaged, or the configuration is not that of its tensors: building a model
+            from it could take any amount of memory.
+        ConfigError: the configuration cannot be read.
+    """
+    manifest = read_manifest(folder)
+    config = apply_overrides(from_yaml(manifest.config), [])
+    expected = derive.parameters(config.model)
+    if expected != manifest.num_parameters:
+        raise CheckpointError(
+            f"{folder} has {manifest.num_parameters:,} parameters, its configuration speaks of {expected:,}: it was "
+            "written by another program."
+        )
+    return config
 
 
 def find_checkpoint(path: Path) -> Path:

@@ -9,14 +9,13 @@ from pathlib import Path
 import torch
 
 from configs.errors import EXIT_DONE, EXIT_USER_INPUT, UserError
-from configs.load import apply_overrides, from_yaml
+from configs.load import apply_overrides
 from configs.schema import LossWeighting
 from data_pipeline.batch import collate
 from data_pipeline.corpus import ensure_prepared
 from data_pipeline.opening import open_dataset
 from data_pipeline.tokenizer import load_tokenizer
-from glm.checkpoint.reader import read_manifest
-from glm.load import find_checkpoint, load_model
+from glm.load import find_checkpoint, load_model, stored_config
 from glm.loss import GLMLoss, ObjectiveSums
 from train.batches import row_weights, to_micro_batch
 from train.metrics import loss_metrics
@@ -35,7 +34,10 @@ def evaluate(path: Path, overrides: list[str]) -> dict[str, float | None]:
         UserError: the checkpoint, an override or the data cannot be used.
     """
     checkpoint = find_checkpoint(path)
-    config = apply_overrides(from_yaml(read_manifest(checkpoint).config), overrides)
+    stored = stored_config(checkpoint)
+    # Where this machine prepares corpora is not the checkpoint's business.
+    stored.data.cache_dir = None
+    config = apply_overrides(stored, overrides)
     corpora = ensure_prepared(config.data, config.model.vocab_size, _say)
     tokenizer = load_tokenizer(corpora.tokenizer)
     dataset = open_dataset(config, corpora, tokenizer, is_validation=True)

@@ -113,12 +113,20 @@ def check_data(manifest: Manifest, dataset: GLMDataset, config: Config) -> list[
         What changed: ahead of the position of the data stream, or before it if the user accepted that.
 
     Raises:
+        CheckpointError: the checkpoint does not describe its data.
         DataChangedError: samples already drawn would be others, and the user has not accepted it.
         DataError: skip ranges reach into what is already trained.
     """
-    stored, drawn = manifest.data_state, int(manifest.progress["samples_drawn"])
-    check_skip_samples(config.data.skip_samples, stored.get("skip_samples", []), drawn)
-    found = compare(stored["dataset"], dataset.describe(), drawn)
+    try:
+        stored, drawn = manifest.data_state, manifest.progress["samples_drawn"]
+        skipped = [[int(start), int(stop)] for start, stop in stored.get("skip_samples", [])]
+        found = compare(stored["dataset"], dataset.describe(), drawn)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(
+            f"The checkpoint of step {manifest.step:,} was written by another program: it does not say what data it was "
+            f"trained on ({error!r})."
+        ) from error
+    check_skip_samples(config.data.skip_samples, skipped, drawn)
     if found.breaks and not config.data.accept_changed:
         advice = [found.advice, _tokenizer_advice(found, config)]
         raise DataChangedError(

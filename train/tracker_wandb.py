@@ -6,6 +6,7 @@ them in order. Whatever goes wrong in wandb is said once and never stops trainin
 """
 
 import os
+import re
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -23,15 +24,17 @@ for life in offline-run-*; do
   wandb sync --append "$life"
 done
 """
+_RUN_ID = re.compile(r"[A-Za-z0-9_\-]{1,64}")
 
 
-def run_id(folder: Path, stored: str | None) -> str:
-    """The run's wandb id: from the checkpoint, from the run folder, or a new one."""
+def run_id(folder: Path, stored: object) -> str:
+    """The run's wandb id: from the checkpoint if there is a sensible one, from the run folder, or a new one."""
     path = folder / "wandb" / "run_id.txt"
     if path.is_file():
         return path.read_text().strip()
     path.parent.mkdir(parents=True, exist_ok=True)
-    chosen = stored or uuid.uuid4().hex[:12]
+    is_sensible = isinstance(stored, str) and _RUN_ID.fullmatch(stored)
+    chosen = str(stored) if is_sensible else uuid.uuid4().hex[:12]
     path.write_text(chosen + "\n")
     return chosen
 

@@ -112,7 +112,7 @@ class OptimizerState:
                     self._fill(owned, kind, values, reader)
         try:
             self._set_numbers(reader.manifest.optimizer)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
             raise CheckpointError(
                 f"The checkpoint's optimizer numbers are damaged: {error!r}."
             ) from error

@@ -5,9 +5,12 @@ whole rows, a part of a row), each contiguous in memory; shifted by the shard's 
 matrix. Any layout can then be read from any other by intersecting boxes.
 """
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+
+_MOST_COMPARED = 1024
 
 
 @dataclass(frozen=True)
@@ -118,18 +121,26 @@ def _in_row(shape: Sequence[int], row: int, start: int, stop: int) -> Iterator[B
 
 def covers(full_shape: Sequence[int], boxes: Sequence[Box]) -> bool:
     """True if non-empty boxes inside a tensor fill it without overlap: equal volumes, and no two intersect."""
-    if sum(box.volume for box in boxes) != math.prod(full_shape):
+    return sum(box.volume for box in boxes) == math.prod(full_shape) and _are_disjoint(boxes, 0)
+
+
+def _are_disjoint(boxes: Sequence[Box], axis: int) -> bool:
+    """True if no two of the boxes, which agree on all axes before `axis`, have an element in common.
+
+    Shards of all ranks are cut at the same rows, so the boxes fall into groups with the same extent along an axis,
+    which are compared along the next ones. Boxes of an arbitrary cut are compared in pairs.
+    """
+    if len(boxes) < 2:
+        return True
+    if axis == len(boxes[0].shape):
         return False
-    ordered = sorted(boxes, key=lambda box: box.offset)
-    # Sorted by their first axis, a box can only meet the ones that begin before it ends.
-    active: list[Box] = []
-    for box in ordered:
-        active = [other for other in active if _last(other) > box.offset[0]]
-        if any(other.intersection(box) for other in active):
-            return False
-        active.append(box)
-    return True
-
-
-def _last(box: Box) -> int:
-    return box.offset[0] + box.shape[0]
+    groups: dict[tuple[int, int], list[Box]] = {}
+    for box in boxes:
+        groups.setdefault((box.offset[axis], box.shape[axis]), []).append(box)
+    extents = sorted(groups)
+    if all(start + size <= next_ for (start, size), (next_, _) in itertools.pairwise(extents)):
+        return all(_are_disjoint(group, axis + 1) for group in groups.values())
+    # Nothing that we write comes here with many boxes, and what others made must not keep us busy for days.
+    return len(boxes) <= _MOST_COMPARED and not any(
+        one.intersection(other) for one, other in itertools.combinations(boxes, 2)
+    )

@@ -13,16 +13,13 @@ invisible, and cleaned away by the next save.
 
 import contextlib
 import os
-import re
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from configs.errors import CheckpointError
 from glm.checkpoint.manifest import MANIFEST, DamagedCheckpointError, Manifest
-from glm.checkpoint.reader import read_manifest, verify
-
-_STEP_FOLDER = re.compile(r"step_(\d{8,})")
+from glm.checkpoint.reader import STEP_FOLDER, read_manifest, verify
 
 
 def step_folder(checkpoints: Path, step: int) -> Path:
@@ -118,6 +115,7 @@ def write_hint(folder: Path) -> None:
     """Point `latest` at a checkpoint; nothing depends on it, so nothing fails with it."""
     with contextlib.suppress(OSError):
         partial = folder.parent / ".latest.part"
+        partial.unlink(missing_ok=True)  # it may be a link
         partial.write_text(folder.name + "\n")
         os.replace(partial, folder.parent / "latest")
 
@@ -145,5 +143,7 @@ def remove_strays(folder: Path, named: Iterable[str]) -> None:
 def _step_folders(checkpoints: Path) -> list[Path]:
     if not checkpoints.is_dir():
         return []
-    found = [path for path in checkpoints.iterdir() if _STEP_FOLDER.fullmatch(path.name)]
-    return sorted((path for path in found if path.is_dir()), key=step_of, reverse=True)
+    found = [path for path in checkpoints.iterdir() if STEP_FOLDER.fullmatch(path.name)]
+    # A link could lead out of the run, and what lies there would be cleaned away.
+    folders = [path for path in found if path.is_dir() and not path.is_symlink()]
+    return sorted(folders, key=step_of, reverse=True)

@@ -150,7 +150,7 @@ class Manifest:
         }
         # As a reader will see it: tuples are lists, keys are strings.
         body = json.loads(json.dumps(body, allow_nan=False))
-        return json.dumps({"crc32": _checksum(body), **body}) + "\n"
+        return _render({"crc32": _checksum(body), **body})
 
     @classmethod
     def from_json(cls, text: str, where: str) -> "Manifest":
@@ -166,7 +166,8 @@ class Manifest:
         """
         try:
             body = json.loads(text)
-            is_intact = body.pop("crc32") == _checksum(body)
+            # Not a letter may differ from what `to_json` writes: a key that stands twice would have two meanings.
+            is_intact = _render(body) == text and body.pop("crc32") == _checksum(body)
             version = _number(body["format_version"])
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise DamagedCheckpointError(f"{where} is damaged: {error!r}.") from error
@@ -262,6 +263,10 @@ class Manifest:
         for name, file in self.files.items():
             if ends[name] != file.num_bytes:
                 yield f"says that {name} has {file.num_bytes:,} bytes, but uses {ends[name]:,}"
+
+
+def _render(body: dict[str, Any]) -> str:
+    return json.dumps(body) + "\n"
 
 
 def _checksum(body: dict[str, Any]) -> str:

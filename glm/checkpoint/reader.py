@@ -3,6 +3,8 @@
 Only numpy, torch and json touch the bytes; nothing in a checkpoint can execute.
 """
 
+import re
+import stat
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
@@ -24,7 +26,9 @@ from glm.checkpoint.manifest import (
     StoredFile,
 )
 
-_LARGEST_MANIFEST = 2**30
+STEP_FOLDER = re.compile(r"step_(\d{8,18})")
+"""Name of a checkpoint's folder in a run."""
+_LARGEST_MANIFEST = 2**28
 _BLOCK = 16 * 2**20
 
 
@@ -37,12 +41,24 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / MANIFEST
     try:
-        if path.stat().st_size > _LARGEST_MANIFEST:
-            raise DamagedCheckpointError(f"{path} is absurdly large.")
-        text = path.read_text()
+        size = _regular_size(path)
+        if size is None:
+            raise DamagedCheckpointError(
+                f"{folder} is no complete checkpoint: {MANIFEST} is missing, or no ordinary file."
+            )
+        if size > _LARGEST_MANIFEST:
+            raise DamagedCheckpointError(f"{path} is absurdly large: {size:,} bytes.")
+        with path.open("rb") as file:
+            text = file.read(size).decode()
     except (OSError, UnicodeDecodeError) as error:
-        raise DamagedCheckpointError(f"{folder} is no complete checkpoint ({error}).") from error
-    return Manifest.from_json(text, str(path))
+        raise DamagedCheckpointError(
+            f"{folder} is no complete checkpoint: {MANIFEST} cannot be read ({error})."
+        ) from error
+    manifest = Manifest.from_json(text, str(path))
+    named = STEP_FOLDER.fullmatch(folder.name)
+    if named is not None and int(named[1]) != manifest.step:
+        raise DamagedCheckpointError(f"{path} is damaged: it is that of step {manifest.step:,}.")
+    return manifest
 
 
 def verify(folder: Path) -> Manifest:
@@ -71,7 +87,12 @@ def verify_files(folder: Path, manifest: Manifest, names: Iterable[str]) -> None
         _check_size(path, stored)
         try:
             with path.open("rb") as file:
-                if _checksum(file, stored.header_bytes) != stored.header_crc32:
+                header = file.read(stored.header_bytes)
+                # The length in front is what other readers of the file believe.
+                if (
+                    zlib.crc32(header) != stored.header_crc32
+                    or int.from_bytes(header[:8], "little") != stored.header_bytes - 8
+                ):
                     raise DamagedCheckpointError(f"{path} is damaged: its header has changed.")
                 for part in fragments.get(name, []):
                     if _checksum(file, part.num_bytes) != part.crc32:
@@ -163,14 +184,23 @@ class Reader:
         return torch.from_numpy(stored).view(DTYPES[part.dtype]).reshape(part.box.shape)
 
 
+def _regular_size(path: Path) -> int | None:
+    """Size of an ordinary file, which is really here: a link could lead anywhere, a pipe never ends; None if it is none."""
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        return None
+    return status.st_size if stat.S_ISREG(status.st_mode) else None
+
+
 def _stand_in(kind: str) -> str:
     return {PARAMETER: MASTER, MASTER: PARAMETER}.get(kind, kind)
 
 
 def _check_size(path: Path, stored: StoredFile) -> None:
-    size = path.stat().st_size if path.is_file() else None
+    size = _regular_size(path)
     if size != stored.num_bytes:
-        found = "missing" if size is None else f"{size:,} bytes"
+        found = "missing, or no ordinary file," if size is None else f"{size:,} bytes"
         raise DamagedCheckpointError(
             f"{path} is damaged: {found} instead of {stored.num_bytes:,} bytes."
         )

@@ -137,8 +137,9 @@ def write_small_file(path: Path, text: str) -> None:
 
 
 def _write(path: Path, blocks: Sequence[bytes | memoryview]) -> None:
-    """Bring blocks to the disk."""
-    with path.open("wb") as file:
+    """Bring blocks to the disk, in a new file: one of that name may be a killed attempt's, or a link to elsewhere."""
+    path.unlink(missing_ok=True)
+    with path.open("xb") as file:
         for block in blocks:
             file.write(block)
         file.flush()

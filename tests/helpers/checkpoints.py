@@ -1,10 +1,13 @@
 """Small checkpoints made by hand, as several ranks would write them."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from glm.checkpoint import manifest as format_
 from glm.checkpoint.boxes import Shard
 from glm.checkpoint.folder import step_folder
 from glm.checkpoint.manifest import Fragment, Manifest, StoredFile
@@ -82,4 +85,17 @@ def save(
     files, fragments = write_files(checkpoints, step, seed, attempt)
     folder = step_folder(checkpoints, step)
     commit(folder, small_manifest(step, files, fragments), superseded)
+    return folder
+
+
+def with_checksum(body: dict[str, Any]) -> str:
+    """The text of a manifest as somebody writes it who knows the format: with a fitting checksum."""
+    body = {key: value for key, value in body.items() if key != "crc32"}
+    return format_._render({"crc32": format_._checksum(body), **body})
+
+
+def forge(folder: Path, **changes: Any) -> Path:
+    """Change fields of a checkpoint's manifest, with a fitting checksum; returns the folder."""
+    path = folder / "manifest.json"
+    path.write_text(with_checksum({**json.loads(path.read_text()), **changes}))
     return folder

@@ -112,6 +112,8 @@ class Attempt:
         self.finished.wait(max(_SHORTEST_GRACE_SECONDS, 2 * self._seconds))
 
     def _write(self) -> None:
+        if self.folder.is_symlink():
+            raise CheckpointError(f"{self.folder} is a link: a checkpoint is written into its run")
         self.folder.mkdir(parents=True, exist_ok=True)
         name, pieces, shapes = self._part.name, self._part.pieces, self._part.shapes
         file, fragments = write_rank_file(self.folder, name, pieces)

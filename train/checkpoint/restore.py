@@ -85,15 +85,19 @@ def restore(engine: Engine, folder: Path, manifest: Manifest) -> Progress:
         manifest: its table of contents.
 
     Raises:
-        CheckpointError: it holds weights only.
+        CheckpointError: it holds weights only, or was written by another program.
     """
     if not manifest.optimizer:
         raise CheckpointError(
             f"{folder} holds weights without an optimizer's state, so a run cannot be resumed from it. Start a new run "
             f"from the weights: checkpoint.init_from={folder}"
         )
+    try:
+        progress = Progress.from_dict(manifest.progress)
+    except TypeError as error:
+        raise CheckpointError(f"{folder} was written by another program: {error}.") from error
     engine.optimizer_state.load(Reader(folder, manifest))
-    return Progress.from_dict(manifest.progress)
+    return progress
 
 
 def initialise_from(engine: Engine, folder: Path, config: Config) -> None:

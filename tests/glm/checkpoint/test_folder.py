@@ -6,19 +6,20 @@ from pathlib import Path
 import pytest
 
 from configs.errors import CheckpointError
-from glm.checkpoint import manifest as format_
 from glm.checkpoint.folder import (
+    candidates,
     committed,
     newest_good,
     remove,
     remove_strays,
     step_folder,
+    step_of,
     unfinished,
     write_hint,
 )
 from glm.checkpoint.manifest import DamagedCheckpointError
 from glm.checkpoint.reader import read_manifest, verify
-from tests.helpers.checkpoints import save, write_files
+from tests.helpers.checkpoints import forge, save, with_checksum, write_files
 
 
 def test_folders_are_named_after_their_step() -> None:
@@ -74,8 +75,7 @@ def test_a_checkpoint_of_a_newer_program_is_not_passed_over(tmp_path: Path) -> N
     save(tmp_path, 1, seed=1)
     path = save(tmp_path, 2, seed=2) / "manifest.json"
     body = {**json.loads(path.read_text()), "format_version": 2}
-    del body["crc32"]
-    path.write_text(json.dumps({"crc32": format_._checksum(body), **body}))
+    path.write_text(with_checksum(body))
     with pytest.raises(CheckpointError, match="format version 2"):
         newest_good([tmp_path], lambda _: None)
 
@@ -96,3 +96,35 @@ def test_what_is_removed_is_gone(tmp_path: Path) -> None:
 def test_the_hint_names_the_newest(tmp_path: Path) -> None:
     write_hint(save(tmp_path, 12, seed=1))
     assert (tmp_path / "latest").read_text() == "step_00000012\n"
+
+
+def test_a_later_life_counts_for_more_than_a_later_step(tmp_path: Path) -> None:
+    # The second life went on from step 2; what the first one, cut off, still wrote is no history.
+    for step, generation in ((1, 1), (2, 1), (3, 2), (9, 1)):
+        forge(save(tmp_path, step, seed=step), generation=generation)
+    found = candidates([tmp_path])
+    assert [step_of(folder) for folder in found] == [3, 9, 2, 1]
+    assert newest_good([tmp_path], pytest.fail) == step_folder(tmp_path, 3)
+
+
+def test_a_damaged_manifest_is_tried_in_its_place_and_named(tmp_path: Path) -> None:
+    good = forge(save(tmp_path, 2, seed=2), generation=4)
+    (save(tmp_path, 3, seed=3) / "manifest.json").write_text("{}")
+    (save(tmp_path, 1, seed=1) / "manifest.json").write_text("{}")
+    reports: list[str] = []
+    assert newest_good([tmp_path], reports.append) == good
+    assert len(reports) == 1 and "step_00000003" in reports[0]
+
+
+def test_the_newest_of_two_places_is_taken_and_of_equals_the_first(tmp_path: Path) -> None:
+    own, copies = tmp_path / "own", tmp_path / "copies"
+    for step in (1, 3):
+        save(own, step, seed=step)
+    for step in (3, 4):
+        save(copies, step, seed=step)
+    places = [own, copies, tmp_path / "absent"]
+    assert newest_good(places, pytest.fail) == step_folder(copies, 4)
+    next(step_folder(copies, 4).glob("*.safetensors")).unlink()
+    assert newest_good(places, lambda _: None) == step_folder(own, 3)
+    next(step_folder(own, 3).glob("*.safetensors")).unlink()
+    assert newest_good(places, lambda _: None) == step_folder(copies, 3)

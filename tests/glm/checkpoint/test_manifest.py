@@ -9,9 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from configs.errors import CheckpointError
-from glm.checkpoint import manifest as format_
 from glm.checkpoint.manifest import DamagedCheckpointError, Manifest
-from tests.helpers.checkpoints import save, small_manifest, write_files
+from tests.helpers.checkpoints import save, small_manifest, with_checksum, write_files
 
 
 @pytest.fixture
@@ -21,8 +20,7 @@ def text(tmp_path: Path) -> str:
 
 def parse(body: dict[str, Any]) -> Manifest:
     """Parse a body as an attacker would send it: with a fitting checksum."""
-    body.pop("crc32", None)
-    return Manifest.from_json(json.dumps({"crc32": format_._checksum(body), **body}), "here")
+    return Manifest.from_json(with_checksum(body), "here")
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
@@ -38,24 +36,17 @@ def module_text(tmp_path_factory: pytest.TempPathFactory) -> str:
 @settings(deadline=None, max_examples=200)
 @given(st.data())
 def test_one_flipped_bit_is_noticed(module_text: str, data: st.DataObject) -> None:
-    content = bytearray(module_text.rstrip().encode())
+    content = bytearray(module_text.encode())
     place = data.draw(st.integers(0, len(content) - 1))
     content[place] ^= 1 << data.draw(st.integers(0, 7))
-    changed = content.decode("latin-1")
-    try:
-        is_same = json.loads(changed) == json.loads(module_text)
-    except ValueError:
-        is_same = False
-    if is_same:  # a space between two tokens became another kind of space
-        return
     with pytest.raises(DamagedCheckpointError):
-        Manifest.from_json(changed, "here")
+        Manifest.from_json(content.decode("latin-1"), "here")
 
 
 @settings(deadline=None, max_examples=50)
 @given(st.data())
 def test_a_truncated_manifest_is_noticed(module_text: str, data: st.DataObject) -> None:
-    length = data.draw(st.integers(0, len(module_text) - 2))
+    length = data.draw(st.integers(0, len(module_text) - 1))
     with pytest.raises(DamagedCheckpointError):
         Manifest.from_json(module_text[:length], "here")
 
