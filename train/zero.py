@@ -23,6 +23,7 @@ from glm.tensor_parallel import partition_dim
 from train.topology import Topology
 
 _COUNTERS = ("global_steps", "global_samples", "skipped_steps")
+_LARGEST_COUNT = 2**48
 _SCALER = ("cur_scale", "cur_iter", "last_overflow_iter", "cur_hysteresis")
 
 
@@ -140,9 +141,13 @@ class OptimizerState:
                 )
 
     def _set_numbers(self, stored: dict[str, Any]) -> None:
-        self._set_step(float(stored["step"]))
-        for name in _COUNTERS:
-            setattr(self._engine, name, int(stored["counters"][name]))
+        step = float(stored["step"])
+        counters = {name: int(stored["counters"][name]) for name in _COUNTERS}
+        if not all(0 <= number < _LARGEST_COUNT for number in (step, *counters.values())):
+            raise ValueError(f"step {step} and counters {counters} cannot be")
+        self._set_step(step)
+        for name, number in counters.items():
+            setattr(self._engine, name, number)
         scaler = self._loss_scaler()
         if (
             scaler is not None and "loss_scaler" in stored

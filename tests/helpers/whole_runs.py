@@ -43,20 +43,31 @@ def command(folder: Path, *overrides: str) -> tuple[str, ...]:
     return (*TINY, f"data.paths={corpus}", f"data.cache_dir={folder / 'cache'}", *overrides)
 
 
-def start(world_size: int, overrides: tuple[str, ...], **environment: str) -> Ranks:
+def start(
+    world_size: int,
+    overrides: tuple[str, ...],
+    errors: Path | None = None,
+    **environment: str,
+) -> Ranks:
     """Start a life; the ranks' results are their exit codes.
 
     Args:
         world_size: number of ranks.
         overrides: words of the command line.
+        errors: takes what is written to stderr.
         environment: variables as a launcher would set them.
     """
-    return Ranks(_live, world_size, overrides, environment)
+    return Ranks(_live, world_size, overrides, errors, environment)
 
 
-def live(world_size: int, overrides: tuple[str, ...], timeout_seconds: float = 120) -> list[int]:
-    """Start a life and wait for its end; returns the exit codes."""
-    ranks = start(world_size, overrides)
+def live(
+    world_size: int,
+    overrides: tuple[str, ...],
+    timeout_seconds: float = 120,
+    errors: Path | None = None,
+) -> list[int]:
+    """Start a life and wait for its end; returns the exit codes. `errors` takes what is written to stderr."""
+    ranks = start(world_size, overrides, errors)
     try:
         codes = ranks.wait(timeout_seconds)
     finally:
@@ -83,11 +94,18 @@ def compared(folder: Path) -> list[dict[str, Any]]:
 
 
 def _live(
-    rank: int, world_size: int, overrides: tuple[str, ...], environment: dict[str, str]
+    rank: int,
+    world_size: int,
+    overrides: tuple[str, ...],
+    errors: Path | None,
+    environment: dict[str, str],
 ) -> None:
     from train.main import cli
 
     os.environ.update(environment)
+    if errors is not None:
+        with errors.open("a") as file:
+            os.dup2(file.fileno(), 2)
     with open(os.devnull, "w") as quiet:
         os.dup2(quiet.fileno(), 1)
     os._exit(cli(list(overrides)))

@@ -1,5 +1,6 @@
 """The optimizer's state in one process, with and without what torch's AdamW is used to."""
 
+import math
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +16,8 @@ from glm.checkpoint.reader import Reader
 from glm.checkpoint.writer import commit, write_rank_file
 from train.topology import Topology
 from train.zero import OptimizerState
+
+COUNTERS = ("global_steps", "global_samples", "skipped_steps")
 
 
 class GroupCountingAdam(torch.optim.Optimizer):
@@ -147,7 +150,18 @@ def test_a_tensor_of_another_shape_is_refused_by_name(tmp_path: Path) -> None:
         toy.state.load(Toy(adamw, seed=1).save(tmp_path))
 
 
-@pytest.mark.parametrize("numbers", [{}, {"step": "many"}, {"step": 1.0}, {"step": []}])
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        {},
+        {"step": "many"},
+        {"step": 1.0},
+        {"step": []},
+        {"step": 1e308, "counters": dict.fromkeys(COUNTERS, 1)},
+        {"step": math.nan, "counters": dict.fromkeys(COUNTERS, 1)},
+        {"step": 1.0, "counters": dict.fromkeys(COUNTERS, -1)},
+    ],
+)
 def test_nonsense_numbers_are_refused(tmp_path: Path, numbers: dict[str, Any]) -> None:
     toy = Toy(adamw, seed=1)
     reader = toy.save(tmp_path)
