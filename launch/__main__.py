@@ -5,6 +5,8 @@
     python -m launch slurm [overrides] [--submit] [--chain N]
                                              the sbatch script, kept in the run folder; --submit sends it, --chain sends
                                              N jobs of which each continues the one before
+    ... slurm [overrides] --sweep optim.lr=1e-4,2e-4 --sweep seed=1,2 [--submit | --table]
+                                             one job array, a run folder for each combination; --table shows the results
 
 Nothing here imports PyTorch: it answers on a login node.
 """

@@ -18,58 +18,89 @@ from configs.schema import ClusterConfig, Config, DeviceKind
 from launch.node_counts import node_counts, ranks_per_node
 from launch.options import parse
 from launch.submit import store, submit
+from launch.sweep import Variant, table, variants
 
 SCRIPT = "submit.sbatch"
 
 
 def slurm(words: list[str]) -> str:
-    """Render the script of a run; with --submit, send it.
+    """Render the script of a run or a sweep; with --submit, send it.
 
     Args:
-        words: overrides, and `--submit`, `--chain N`.
+        words: overrides, and `--submit`, `--chain N`, `--sweep key=value,value`, `--table`.
 
     Returns:
-        The script, or after --submit what was sent.
+        The script, after --submit what was sent, with --table what the runs of a sweep have come to.
 
     Raises:
         UserError: the configuration cannot run, or SLURM refuses the job.
     """
-    request = parse(words, ("--submit",), ("--chain",))
+    request = parse(words, ("--submit", "--table"), ("--chain", "--sweep"))
     links = request.number("--chain", 1)
-    config = load_config(request.overrides)
-    script = render(config, request.overrides, ends_when_stopped=links > 1)
-    folder = Path(derive.run_dir(config))
+    axes = request.values.get("--sweep", [])
+    if "--table" in request.switches:
+        if not axes:
+            raise ConfigError(
+                ["--table shows a sweep. Add the --sweep options that it was sent with."]
+            )
+        return table(variants(request.overrides, axes))
+    if axes:
+        runs = variants(request.overrides, axes)
+        name = derive.run_name(load_config(request.overrides))
+        folder = Path("runs") / f"{name}-sweep"
+    else:
+        config = load_config(request.overrides)
+        runs = [Variant(request.overrides, {}, config)]
+        name, folder = derive.run_name(config), Path(derive.run_dir(config))
+    script = render(runs, words, name, str(folder), ends_when_stopped=links > 1)
     path = store(folder, SCRIPT, script)
     if "--submit" not in request.switches:
         return script
+    for run in runs:
+        store(Path(run.folder), SCRIPT, script)
     jobs = submit(path, links)
-    return f"Sent {path} as job {', then '.join(jobs)}. Logs: {folder / 'slurm'}; stop it with: touch {folder / 'stop'}"
+    what = f" ({len(runs)} runs)" if axes else f"; stop it with: touch {folder / 'stop'}"
+    return f"Sent {path} as job {', then '.join(jobs)}. Logs: {folder / 'slurm'}{what}"
 
 
-def render(config: Config, overrides: Sequence[str], ends_when_stopped: bool = False) -> str:
-    """Render the script of one run.
+def render(
+    runs: Sequence[Variant],
+    words: Sequence[str],
+    name: str,
+    folder: str,
+    ends_when_stopped: bool = False,
+) -> str:
+    """Render the script of one run, or of a job array with one task per run.
 
     Args:
-        config: checked.
-        overrides: the words that made it; the ranks get the same.
+        runs: alike in all but what their ranks are told.
+        words: of the command line, for the record.
+        name: of the job.
+        folder: where the script is kept, and what it says goes.
         ends_when_stopped: a chain's next job continues; otherwise a stopped job goes back to the queue.
 
     Raises:
-        ConfigError: the run folder's name cannot stand in a script.
+        ConfigError: a folder's name cannot stand in a script, or the runs want different clusters.
     """
-    folder = derive.run_dir(config)
-    if problem := folder_problem(folder):
-        raise ConfigError([problem])
-    typed = " ".join(["python -m launch slurm", *map(shlex.quote, overrides)])
+    folders = dict.fromkeys([folder, *(run.folder for run in runs)])
+    found = [problem for path in folders if (problem := folder_problem(path))]
+    if any(run.config.cluster != runs[0].config.cluster for run in runs):
+        found.append(
+            "A job array gives each run the same nodes and time: --sweep cannot vary cluster.*. Send one sweep for each."
+        )
+    if found:
+        raise ConfigError(found)
+    config = runs[0].config
+    is_array = len(runs) > 1
     lines = [
         "#!/bin/bash",
-        f"# {typed}",
+        f"# {' '.join(['python -m launch slurm', *map(shlex.quote, words)])}",
         f"# Kept as {folder}/{SCRIPT}; send it from the same folder with: sbatch {folder}/{SCRIPT}",
-        *directives(config, derive.run_name(config), f"{folder}/slurm/job_%j.txt"),
+        *directives(config, name, f"{folder}/slurm/job_{'%A_%a' if is_array else '%j'}.txt"),
+        *([f"#SBATCH --array=0-{len(runs) - 1}"] if is_array else []),
         "",
         *environment(config.cluster),
-        f"run={shlex.quote(folder)}",
-        f"command=({train_command(overrides)})",
+        *_choice(runs),
         *settings(config, f"{folder}/{SCRIPT}", ends_when_stopped),
     ]
     return "\n".join(lines) + "\n" + body()
@@ -121,6 +152,30 @@ def environment(cluster: ClusterConfig) -> list[str]:
     return lines
 
 
+def _choice(runs: Sequence[Variant]) -> list[str]:
+    """The variables that set one run apart from the others of its array."""
+    rendered = [
+        [
+            f"run={shlex.quote(run.folder)}",
+            f"command=({' '.join(['python -m train', *map(shlex.quote, run.overrides)])})",
+            f"layouts='{_layouts(run.config)}'",
+        ]
+        for run in runs
+    ]
+    if len(runs) == 1:
+        return rendered[0]
+    lines = ["case $SLURM_ARRAY_TASK_ID in"]
+    for number, assignments in enumerate(rendered):
+        lines += [f"{number})", *assignments, ";;"]
+    return [*lines, "esac"]
+
+
+def _layouts(config: Config) -> str:
+    return "\n".join(
+        " ".join(map(str, (first_sample, *counts))) for first_sample, counts in node_counts(config)
+    )
+
+
 def settings(config: Config, script: str, ends_when_stopped: bool) -> list[str]:
     """The variables that the fixed part of the script reads."""
     cluster = config.cluster
@@ -129,27 +184,18 @@ def settings(config: Config, script: str, ends_when_stopped: bool) -> list[str]:
         cluster.cpus_per_rank is not None
     ):  # since SLURM 22.05 srun does not take it over from sbatch
         options.insert(0, f"--cpus-per-task={cluster.cpus_per_rank}")
-    layouts = "\n".join(
-        " ".join(map(str, (first_sample, *counts))) for first_sample, counts in node_counts(config)
-    )
     return [
         f"script={shlex.quote(script)}",
         f"container=({cluster.container or ''})",
         f"srun_options=({' '.join(map(shlex.quote, options))})",
         f"ranks_per_node={ranks_per_node(config)}",
         f"min_nodes={cluster.min_nodes or cluster.nodes}",
-        f"layouts='{layouts}'",
         f"keeps_nodes={'yes' if _keeps_nodes(cluster) else 'no'}",
         f"exclude={shlex.quote(','.join(cluster.exclude))}",
         f"requeue={'yes' if cluster.requeue else 'no'}",
         f"when_stopped={'end' if ends_when_stopped else 'requeue'}",
         f"max_restarts={cluster.max_restarts}",
     ]
-
-
-def train_command(overrides: Sequence[str]) -> str:
-    """The words that each rank runs."""
-    return " ".join(["python -m train", *map(shlex.quote, overrides)])
 
 
 def body() -> str:

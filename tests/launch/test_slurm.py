@@ -13,16 +13,25 @@ from pathlib import Path
 
 import pytest
 
+from configs import derive
 from configs.errors import ConfigError, UserError
 from configs.load import load_config
-from launch.slurm import render, slurm
+from launch import slurm as module
+from launch.slurm import slurm
+from launch.sweep import Variant
 
 FOUR_NODES = ("cluster.nodes=4", "cluster.gpus_per_node=2", "optim.global_batch_size=96")
 
 
+def render(words: list[str], is_chain: bool = False) -> str:
+    """The script of one run."""
+    run = Variant(words, {}, load_config(words))
+    return module.render([run], words, derive.run_name(run.config), run.folder, is_chain)
+
+
 def directives(*words: str) -> set[str]:
     """The #SBATCH lines, without the mark."""
-    script = render(load_config(list(words)), list(words))
+    script = render(list(words))
     return {line.removeprefix("#SBATCH ") for line in script.splitlines() if "#SBATCH" in line[:8]}
 
 
@@ -74,7 +83,7 @@ def test_every_key_of_the_cluster_reaches_the_script() -> None:
         "--exclusive",
     } <= lines
     assert not [line for line in lines if "gpu" in line]
-    script = render(load_config(words), words)
+    script = render(words)
     for line in (
         "module load cuda/12.1",
         "export OMP_NUM_THREADS=6",
@@ -85,7 +94,7 @@ def test_every_key_of_the_cluster_reaches_the_script() -> None:
     ):
         assert f"\n{line}\n" in script
     chosen = [*FOUR_NODES, "cluster.cpus_per_rank=6", "cluster.environment=['OMP_NUM_THREADS=2']"]
-    assert "OMP_NUM_THREADS=6" not in render(load_config(chosen), chosen)
+    assert "OMP_NUM_THREADS=6" not in render(chosen)
 
 
 @pytest.mark.parametrize(
@@ -99,7 +108,7 @@ def test_every_key_of_the_cluster_reaches_the_script() -> None:
 )
 def test_every_script_is_bash_and_hands_over_the_words(words: list[str], tmp_path: Path) -> None:
     script = tmp_path / "script.sh"
-    script.write_text(render(load_config(words), words))
+    script.write_text(render(words))
     subprocess.run(["bash", "-n", str(script)], check=True)
     line = next(line for line in script.read_text().splitlines() if line.startswith("command=("))
     assert shlex.split(line.removeprefix("command=(").removesuffix(")"))[3:] == words
@@ -107,7 +116,7 @@ def test_every_script_is_bash_and_hands_over_the_words(words: list[str], tmp_pat
 
 def test_a_folder_that_slurm_would_read_as_a_pattern_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"must not contain '%'.*run\.name=NAME"):
-        render(load_config(["run.name=50%"]), ["run.name=50%"])
+        render(["run.name=50%"])
 
 
 def test_without_slurm_here_the_message_says_where_to_go(
@@ -201,7 +210,7 @@ class Life:
         run = self.folder / "runs" / "default"
         run.mkdir(parents=True, exist_ok=True)
         script = run / "submit.sbatch"
-        script.write_text(render(load_config(words), words, self.chain))
+        script.write_text(render(words, self.chain))
         bin_ = self.folder / "bin"
         log = f'echo "$(basename "$0") $*" >> {self.folder}/calls\n'
         ranks = f"{log}case \"$*\" in *' true') exit 0 ;; esac\nexport run={run}\n{self.srun}"

@@ -1,0 +1,140 @@
+"""Sweeps: the same run with every combination of some values, one job array, one run folder per combination.
+
+python -m launch slurm experiment=default --sweep optim.lr=1e-4,2e-4 --sweep seed=1,2 --submit
+python -m launch slurm experiment=default --sweep optim.lr=1e-4,2e-4 --sweep seed=1,2 --table
+"""
+
+import itertools
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from configs import derive
+from configs.errors import ConfigError
+from configs.load import load_config
+from configs.schema import Config
+
+_AXIS = re.compile(r"[\w.]+=.+")
+_ITEM = re.compile(r"(?:\[[^\]]*\]|\{[^}]*\}|[^,\[{])+")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One combination.
+
+    Attributes:
+        overrides: the words of its run, `run.name` included.
+        values: what sets it apart, by key.
+        config: checked.
+    """
+
+    overrides: list[str]
+    values: dict[str, str]
+    config: Config
+
+    @property
+    def folder(self) -> str:
+        """Its run folder."""
+        return derive.run_dir(self.config)
+
+
+def variants(overrides: Sequence[str], axes: Sequence[str]) -> list[Variant]:
+    """Every combination of the axes' values, the last axis varying fastest.
+
+    Args:
+        overrides: of all runs.
+        axes: `key=value,value,...`; a list in brackets is one value.
+
+    Raises:
+        ConfigError: every problem of every combination.
+    """
+    found = [
+        f"--sweep {axis} is not of the form key=value,value. Try --sweep optim.lr=1e-4,2e-4."
+        for axis in axes
+        if not _AXIS.fullmatch(axis)
+    ]
+    if any(word.startswith("run.dir=") for word in overrides):
+        found.append(
+            "run.dir would be the folder of every run of the sweep. Try run.name=NAME: the combination is added to it."
+        )
+    if found:
+        raise ConfigError(found)
+    split = [_values(axis) for axis in axes]
+    base = derive.run_name(load_config(list(overrides)))
+    made = list[Variant]()
+    for combination in itertools.product(*split):
+        words = [f"{key}={value}" for key, value in combination]
+        name = "-".join([base, *(re.sub(r"[^\w.+=-]", "_", word) for word in words)])
+        run = [*overrides, *words, f"run.name={name}"]
+        try:
+            made.append(Variant(run, dict(combination), load_config(run)))
+        except ConfigError as error:
+            found += [f"{' '.join(words)}: {problem}" for problem in error.problems]
+    found += _same_twice(made)
+    if found:
+        raise ConfigError(found)
+    return made
+
+
+def table(made: Sequence[Variant]) -> str:
+    """What each run of a sweep has come to, read from its folder.
+
+    Returns:
+        A line a run: its values, state, samples seen, last training loss and last held-out loss; then the best one.
+    """
+    rows = [["run", *made[0].values, "state", "samples", "train/loss", "valid/loss"]]
+    held_out: dict[str, float] = {}
+    for number, variant in enumerate(made):
+        status, last, valid = _outcome(Path(variant.folder))
+        rows.append(
+            [
+                str(number),
+                *variant.values.values(),
+                str(status.get("state", "not started")),
+                f"{status.get('samples_seen', 0):,}",
+                _loss(last.get("train/loss")),
+                _loss(valid),
+            ]
+        )
+        if isinstance(valid, float):
+            held_out[variant.folder] = valid
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    if held_out:
+        best = min(held_out, key=held_out.__getitem__)
+        lines.append(f"\nLowest held-out loss: {held_out[best]:.4f} in {best}")
+    return "\n".join(lines)
+
+
+def _values(axis: str) -> list[tuple[str, str]]:
+    key, _, values = axis.partition("=")
+    return [(key, value.strip()) for value in _ITEM.findall(values)]
+
+
+def _same_twice(made: Sequence[Variant]) -> list[str]:
+    folders = [variant.folder for variant in made]
+    twice = sorted({folder for folder in folders if folders.count(folder) > 1})
+    return [
+        f"Two runs of the sweep would share the folder {folder}. Name each value once."
+        for folder in twice
+    ]
+
+
+def _outcome(folder: Path) -> tuple[dict[str, Any], dict[str, Any], float | str | None]:
+    """Status, last line of the metrics, and the last held-out loss; empty for what is not there."""
+    status: dict[str, Any] = {}
+    lines = list[dict[str, Any]]()
+    if (folder / "status.json").exists():
+        status = json.loads((folder / "status.json").read_text("utf-8"))
+    if (folder / "metrics.jsonl").exists():
+        whole = (folder / "metrics.jsonl").read_text("utf-8").rpartition("\n")[0]
+        lines = [json.loads(line) for line in whole.splitlines()]
+    valid = [line["valid/loss"] for line in lines if line["valid/loss"] is not None]
+    return status, lines[-1] if lines else {}, valid[-1] if valid else None
+
+
+def _loss(value: float | str | None) -> str:
+    return "-" if value is None else f"{float(value):.4f}"
