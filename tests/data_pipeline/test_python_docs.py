@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from data_pipeline import python_docs
-from data_pipeline.prepare import place
+from data_pipeline.make_part import place
 
 LONG = (
     "This paragraph is about {} and says nothing that any other paragraph of this library says, {}."
@@ -136,8 +136,8 @@ def test_held_out_text_of_this_python_is_not_in_the_rest():
         words = re.findall(r"\w+", text.lower())
         return {tuple(words[i : i + 13]) for i in range(len(words) - 12)}
 
-    held_out = [runs(text) for text in documents if place(text) < 0.05]
-    training = set().union(*(runs(text) for text in documents if place(text) >= 0.05))
+    held_out = [runs(text) for text in documents if place(text) < 0.05 * 2**64]
+    training = set().union(*(runs(text) for text in documents if place(text) >= 0.05 * 2**64))
     assert len(held_out) > 50
     known = sum(len(found & training) for found in held_out) / sum(map(len, held_out))
     assert known < 0.01
