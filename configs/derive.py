@@ -6,10 +6,11 @@ The sentence to remember:  global_batch_size == micro_batch_size * grad_accum * 
 import math
 from dataclasses import dataclass
 
-from configs.schema import Config, LossWeighting, ModelConfig, OptimConfig
+from configs.schema import Config, DataConfig, LossWeighting, ModelConfig, OptimConfig
 
 # The original cuts 2000 stored tokens for a row of 2048, so that most inserted tokens fit.
 GLM_130B_ROW = (125, 128)
+GLM_130B_INSTRUCTION_SHARE = 0.05
 # The slice of a [MASK] segment in the `fit` rule: 456 of 512 tokens leave room for the markers of 28 spans, more than
 # all but 0.5 % of the span plans need.
 FIT_SLICE_OF_512 = 456
@@ -311,6 +312,16 @@ def step_of(optim: OptimConfig, samples_seen: int) -> int:
 
 
 # --- rows
+
+
+def instruction_shares(data: DataConfig) -> list[tuple[int, float]]:
+    """Share of instruction rows as (from_sample, share) points: GLM-130B's 5 % unless set."""
+    points = (
+        [[0, GLM_130B_INSTRUCTION_SHARE]]
+        if data.instruction_share is None
+        else data.instruction_share
+    )
+    return [(int(start), share) for start, share in points]
 
 
 def window_length(config: Config) -> int:

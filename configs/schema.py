@@ -64,6 +64,27 @@ class Documents(str, Enum):
     isolated = "isolated"
 
 
+class MipPositions(str, Enum):
+    """Positions of an instruction's answer: they go on behind [MASK], or are all that of [MASK]."""
+
+    consecutive = "consecutive"
+    blank = "blank"
+
+
+class MipTruncate(str, Enum):
+    """Which end of an over-long prompt is cut off."""
+
+    end = "end"
+    start = "start"
+
+
+class MipPacking(str, Enum):
+    """Instruction records of a window: one, or as many as fit on average."""
+
+    slots = "slots"
+    filled = "filled"
+
+
 class LossWeighting(str, Enum):
     """What weighs the same in the loss: every row (as GLM-130B) or every target token of the global batch."""
 
@@ -258,6 +279,18 @@ class DataConfig:
     """hf:FILE, sp:FILE, icetk:FILE or bytes; default: a BPE of model.vocab_size trained on the corpus."""
     text_key: str = "text"
     """Field of a .jsonl record, .parquet row or data set that holds the text."""
+    instructions: list[str] = field(default_factory=list)
+    """Instruction data sets (MIP), each a .jsonl or .parquet file (also .gz, .zst) or a data set with a prompt and a target
+    in each record, or a prefix of token shards prepared with --prompt-key and --target-key."""
+    instruction_share: list[list[float]] | None = None
+    """Share of the rows that are instructions, as points [from_sample, share] in drawn samples, the first from 0; default
+    [[0, 0.05]]."""
+    instruction_cap: int = 100_000
+    """Records of an instruction data set that count at most, where data sets are drawn from by size."""
+    prompt_key: str = "prompt"
+    """Field of an instruction record that holds the prompt."""
+    target_key: str = "target"
+    """Field of an instruction record that holds the target."""
     skip_samples: list[list[int]] = field(default_factory=list)
     """Ranges [a, b) of drawn sample indices that are never trained on."""
     locality_rows: int = 0
@@ -299,6 +332,14 @@ class ObjectiveConfig:
     of the slice. A slice of one sentence hides spans all the same. GLM-130B had none."""
     gmask_min_fraction: float = 0.2
     """The [gMASK] target's length is uniform between this share of the row and the whole row."""
+    mip_positions: MipPositions = MipPositions.consecutive
+    """consecutive: an answer's positions go on behind [MASK], as the original was trained; blank: they are all that of
+    [MASK], as for short blanks, and as the original was evaluated."""
+    mip_truncate: MipTruncate = MipTruncate.end
+    """Which end of a prompt is cut where a record is too long: end (its head is kept, as the original) or start."""
+    mip_packing: MipPacking = MipPacking.slots
+    """slots: each of the windows_per_row windows holds one instruction record, as the original; filled: as many as fit
+    on average."""
     loss_weighting: LossWeighting = LossWeighting.row
     """row: each row counts the mean over its own targets; token: each target token of the global batch counts the same."""
 

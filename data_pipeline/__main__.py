@@ -16,6 +16,7 @@ from data_pipeline.look_commands import add_commands
 from data_pipeline.make_part import Settings
 from data_pipeline.prepare import merge, prepare, prepare_share
 from data_pipeline.progress import console_meter
+from data_pipeline.shards import read_index
 from data_pipeline.tokenizer import SPECS, load_tokenizer
 from data_pipeline.train_tokenizer import train_tokenizer
 from data_pipeline.workers import num_cores
@@ -31,7 +32,7 @@ def _prepare(options: argparse.Namespace) -> None:
             f"--workers ({options.workers}) must be at least 1. Leave it out for all cores."
         )
     settings = Settings(
-        text_keys=(options.text_key,),
+        text_keys=_text_keys(options),
         filters=Filters(
             options.min_characters,
             options.max_characters,
@@ -56,6 +57,17 @@ def _prepare(options: argparse.Namespace) -> None:
     )
 
 
+def _text_keys(options: argparse.Namespace) -> tuple[str, ...]:
+    """One field, or the two of instruction records."""
+    given = [options.prompt_key, options.target_key]
+    if None in given and given != [None, None]:
+        raise DataError(
+            "--prompt-key and --target-key go together: an instruction record has both. Try --prompt-key prompt "
+            "--target-key target."
+        )
+    return (options.text_key,) if None in given else tuple(given)
+
+
 def _merge(options: argparse.Namespace) -> None:
     prefix = Path(options.prefix)
     _report_prepared(prefix, merge(prefix))
@@ -73,9 +85,13 @@ def _report_prepared(output: Path, done: Prepared) -> None:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in done.left_out.items())
         sys.stdout.write(f"Left out: {sum(done.left_out.values()):,} documents ({reasons})\n")
     _report_skipped(done.num_bad_records, done.first_bad_record)
-    paths = f"data.paths=[{output}] model.vocab_size={done.train.vocab_size}"
-    valid = "" if done.valid is not None else " data.valid_paths=[PREFIX_OR_FILE]"
-    sys.stdout.write(f"Train on it: python -m train {paths}{valid}\n")
+    index = read_index(str(output))
+    if index.num_sequences == index.num_documents:
+        words = f"data.paths=[{output}] model.vocab_size={done.train.vocab_size}"
+        words += "" if done.valid is not None else " data.valid_paths=[PREFIX_OR_FILE]"
+    else:
+        words = f"data.paths=CORPUS data.tokenizer=SPEC data.instructions=[{output}]"
+    sys.stdout.write(f"Train on it: python -m train {words}\n")
 
 
 def _train_tokenizer(options: argparse.Namespace) -> None:
@@ -139,6 +155,10 @@ def _parser() -> argparse.ArgumentParser:
 
     made = command("prepare", _prepare, "corpus files to token shards")
     add_inputs(made)
+    made.add_argument(
+        "--prompt-key", metavar="NAME", help="of instruction records: field that holds the prompt"
+    )
+    made.add_argument("--target-key", metavar="NAME", help="field that holds the target")
     made.add_argument("--output", required=True, metavar="PREFIX")
     made.add_argument("--tokenizer", required=True, metavar="SPEC", help=SPECS)
     made.add_argument(

@@ -5,7 +5,8 @@ are the hidden spans, each predicted left to right from `<sop>`. GLM (Du et al. 
 2.2 and appendix B.3 for the positions, which are built here and nowhere else:
 
 - `[MASK]`: a target token has the position of its blank, `<sop>` included;
-- `[gMASK]`: positions simply continue.
+- `[gMASK]`: positions simply continue;
+- an instruction's answer: either, see `mip_segment`.
 
 `block_position_ids` is GLM's second coordinate: 0 in the context, 1, 2, ... inside a target (used by 2-D rotary only).
 """
@@ -111,6 +112,29 @@ def gmask_segment(tokens: np.ndarray, context_length: int, special: SpecialToken
     inputs = np.concatenate(([special.sop], hidden[:-1]))
     positions = np.arange(len(context) + len(hidden))
     return _join(context, inputs, hidden, positions, np.arange(1, len(hidden) + 1), special)
+
+
+def mip_segment(
+    prompt: np.ndarray, target: np.ndarray, special: SpecialTokens, *, is_consecutive: bool
+) -> Segment:
+    """Ask for a target behind a prompt and a `[MASK]`.
+
+    Args:
+        prompt: (p,) token ids, all visible.
+        target: (t,) token ids, predicted, and `<eop>` behind them.
+        special: ids of the special tokens.
+        is_consecutive: positions go on behind `[MASK]`, as in the original run's training; otherwise the target has
+            the position of `[MASK]`, as a short blank and as in its evaluation.
+
+    Returns:
+        A segment of p + t + 2 tokens with t + 1 targets.
+    """
+    context = np.append(prompt, special.mask)
+    inputs = np.concatenate(([special.sop], target))
+    places = np.arange(len(context) + len(inputs))
+    positions = places if is_consecutive else np.minimum(places, len(prompt))
+    predicted = np.append(target, special.eop)
+    return _join(context, inputs, predicted, positions, np.arange(1, len(inputs) + 1), special)
 
 
 def context_segment(tokens: np.ndarray, special: SpecialTokens) -> Segment:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 
@@ -46,6 +46,8 @@ class Corpora:
     valid: list[Shard]
     tokenizer: str
     """Spec of the tokenizer of all of them."""
+    instructions: list[Shard] = field(default_factory=list[Shard])
+    valid_instructions: list[Shard] = field(default_factory=list[Shard])
 
 
 def ensure_prepared(config: DataConfig, vocab_size: int, report: Report) -> Corpora:
@@ -79,7 +81,7 @@ def ensure_prepared(config: DataConfig, vocab_size: int, report: Report) -> Corp
     train: list[Shard] = []
     valid: list[Shard] = []
     for path, name, weight in zip(config.paths, names, weights, strict=True):
-        prefix = _shard(path, config, tokenizer, held_out, report)
+        prefix = _shard(path, config, (config.text_key,), tokenizer, held_out, report)
         kept = None
         if config.valid_paths is None and _is_plain(path):
             kept, held = hold_out_tail(open_stream(path), held_out)
@@ -90,8 +92,10 @@ def ensure_prepared(config: DataConfig, vocab_size: int, report: Report) -> Corp
         train.append(Shard(name, prefix, weight, kept))
     valid_paths = config.valid_paths or []
     for path, name in zip(valid_paths, _names(valid_paths), strict=True):
-        valid.append(Shard(name, _shard(path, config, tokenizer, 0.0, report), None))
-    return Corpora(train, valid, spec)
+        valid.append(
+            Shard(name, _shard(path, config, (config.text_key,), tokenizer, 0.0, report), None)
+        )
+    return Corpora(train, valid, spec, *_instruction_shards(config, tokenizer, report))
 
 
 def tokenizer_of(prefix: str) -> str:
@@ -111,7 +115,7 @@ def tokenizer_of(prefix: str) -> str:
 
 def _check(config: DataConfig) -> None:
     """Find what is wrong with any path before work on the first one begins."""
-    for path in [*config.paths, *(config.valid_paths or [])]:
+    for path in [*config.paths, *(config.valid_paths or []), *config.instructions]:
         if not is_shard(path):
             identity(path)
     if config.valid_paths is not None:
@@ -157,8 +161,33 @@ def _trained_tokenizer(config: DataConfig, vocab_size: int, report: Report) -> s
     return f"hf:{make_once(folder, make, report) / 'tokenizer.json'}"
 
 
+def _instruction_shards(
+    config: DataConfig, tokenizer: Tokenizer, report: Report
+) -> tuple[list[Shard], list[Shard]]:
+    """Training and held-out records: the same share is held out whatever measures the text."""
+    train: list[Shard] = []
+    valid: list[Shard] = []
+    keys = (config.prompt_key, config.target_key)
+    for path, name in zip(config.instructions, _names(config.instructions), strict=True):
+        prefix = _shard(path, config, keys, tokenizer, config.valid_fraction, report)
+        train.append(Shard(name, prefix, None))
+        if is_shard(f"{prefix}.valid"):
+            valid.append(Shard(name, f"{prefix}.valid", None))
+        elif config.valid_fraction > 0:
+            raise DataError(
+                f"{path} has no held-out shard ({path}.valid.idx). Prepare it with --valid-fraction 0.05, or measure no "
+                "held-out loss of instructions: data.valid_fraction=0 and data.valid_paths=[PREFIX_OR_FILE]."
+            )
+    return train, valid
+
+
 def _shard(
-    path: str, config: DataConfig, tokenizer: Tokenizer, valid_fraction: float, report: Report
+    path: str,
+    config: DataConfig,
+    text_keys: tuple[str, ...],
+    tokenizer: Tokenizer,
+    valid_fraction: float,
+    report: Report,
 ) -> str:
     """Prefix of a corpus's shards."""
     if is_shard(path):
@@ -170,7 +199,8 @@ def _shard(
             )
         return path
     fingerprint = tokenizer.fingerprint
-    key = _key("corpus", identity(path), config.text_key, fingerprint, valid_fraction)
+    keys = text_keys[0] if len(text_keys) == 1 else text_keys
+    key = _key("corpus", identity(path), keys, fingerprint, valid_fraction)
     folder = cache_folder(config.cache_dir) / f"corpus-{key}"
 
     def make(making: Path) -> None:
@@ -180,7 +210,7 @@ def _shard(
             making / "tokens",
             tokenizer,
             valid_fraction,
-            Settings(text_keys=(config.text_key,)),
+            Settings(text_keys=text_keys),
             workers=num_cores(),
             meter=console_meter(),
             parts_folder=folder.with_suffix(".parts"),  # found again if this start is killed

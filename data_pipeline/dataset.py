@@ -14,7 +14,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from configs.schema import ObjectiveConfig
-from data_pipeline.mixture import Mixture, Stage
+from data_pipeline import instructions as instruction_data
+from data_pipeline.instructions import InstructionRow, Instructions
+from data_pipeline.mip_windows import mip_windows
+from data_pipeline.mixture import Mixture, Stage, with_share
 from data_pipeline.objective import Objective
 from data_pipeline.packing import Sample, pack_row
 from data_pipeline.rng import rng_for
@@ -64,6 +67,8 @@ class GLMDataset:
         ramp_samples: over how many samples the weights move from a stage's start on.
         sentences: needed where the objective hides some.
         locality_rows: rows of a source's text that are read before others; 0: of all of it.
+        instructions: one more source, of prompts and targets.
+        instruction_shares: share of its rows from a drawn index on, the first from 0; the others keep the rest.
         is_validation: a fixed set of rows, the same in every pass, with the objectives evenly interleaved; see
             `GLMDataset.validation`.
 
@@ -84,6 +89,8 @@ class GLMDataset:
         ramp_samples: int = 0,
         sentences: SentenceBlanks | None = None,
         locality_rows: int = 0,
+        instructions: Instructions | None = None,
+        instruction_shares: Sequence[tuple[int, float]] = (),
         is_validation: bool = False,
     ) -> None:
         names = [source.name for source in sources]
@@ -98,7 +105,7 @@ class GLMDataset:
         self._seed = seed
         self._locality_rows = locality_rows
         self._purpose = "validation sample" if is_validation else "sample"
-        self._rows = [
+        self._rows: list[RowMap | Instructions] = [
             RowMap(
                 source.name,
                 len(source.stream),
@@ -114,7 +121,13 @@ class GLMDataset:
             rows.num_rows if source.weight is None else source.weight
             for source, rows in zip(self._sources, self._rows, strict=True)
         ]
-        self._mixture = Mixture(stages or [Stage(0, tuple(own_weights))], ramp_samples)
+        stages = stages or [Stage(0, tuple(own_weights))]
+        self._instructions = instructions
+        if instructions is not None:
+            self._sources.append(Source(instruction_data.NAME, instructions.stream))
+            self._rows.append(instructions)
+            stages = with_share(stages, instruction_shares)
+        self._mixture = Mixture(stages, ramp_samples)
 
     @classmethod
     def validation(
@@ -135,16 +148,21 @@ class GLMDataset:
     def __getitem__(self, index: int) -> Sample:
         """Build the sample at `index` >= 0."""
         source, row = self.locate(index)
+        window_length = self._seq_length // self._objective.windows_per_row
+        pad = self._special.pad
+        if isinstance(row, InstructionRow):
+            assert self._instructions is not None, "only instructions have such rows"
+            records = self._instructions.read(row)
+            windows = mip_windows(records, window_length, self._objective, self._special)
+            return pack_row(windows, self._seq_length, pad, row.objective, index)
         tokens = _read(source.stream, row)
         rng = rng_for(self._seed, self._purpose, source.name, row.epoch, row.number)
         if row.objective is Objective.GMASK:
             windows, redraws = gmask_windows(rng, tokens, self._objective, self._special), 0
         else:
-            window_length = self._seq_length // self._objective.windows_per_row
             windows, redraws = mask_windows(
                 rng, tokens, window_length, self._objective, self._special, self._sentences
             )
-        pad = self._special.pad
         return pack_row(windows, self._seq_length, pad, row.objective, index, redraws)
 
     def locate(self, index: int) -> tuple[Source, Row]:

@@ -52,7 +52,11 @@ class DocumentIndex:
         index = self._index
         if document >= index.num_documents:
             return index.data_bytes // index.dtype.itemsize
-        sequence = self._number_at(self._borders + 8 * document)
+        return self.start_of_sequence(self._number_at(self._borders + 8 * document))
+
+    def start_of_sequence(self, sequence: int) -> int:
+        """First token of a sequence, of which a document may have several; as `start_of`."""
+        index = self._index
         if sequence >= index.num_sequences:
             return index.data_bytes // index.dtype.itemsize
         return self._number_at(self._pointers + 8 * sequence) // index.dtype.itemsize

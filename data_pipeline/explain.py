@@ -13,6 +13,7 @@ import numpy as np
 from configs.schema import ObjectiveConfig
 from data_pipeline.dataset import GLMDataset, Source
 from data_pipeline.document_index import Piece
+from data_pipeline.instructions import InstructionRow
 from data_pipeline.objective import Objective
 from data_pipeline.packing import Sample
 from data_pipeline.rows import Row
@@ -91,6 +92,8 @@ def explain(
     """
     sample = dataset[index]
     source, row = dataset.locate(index)
+    if isinstance(row, InstructionRow):
+        return _explain_records(sample, source, row, objective, tokenizer.special.eop)
     is_mask = row.objective is Objective.MASK
     window_length = len(sample.tokens) // (objective.windows_per_row if is_mask else 1)
     slices = row_slices(row.length, window_length, objective) if is_mask else [(0, row.length)]
@@ -112,6 +115,31 @@ def explain(
 def blank_ids(tokenizer: Tokenizer) -> tuple[int, int, int]:
     """Ids of the tokens that stand for what is hidden."""
     return tokenizer.special.mask, tokenizer.special.gmask, tokenizer.smask
+
+
+def _explain_records(
+    sample: Sample, source: Source, row: InstructionRow, objective: ObjectiveConfig, eop: int
+) -> Explanation:
+    """One segment a record; its pieces are numbered in its own data set."""
+    window_length = len(sample.tokens) // objective.windows_per_row
+    segments: list[SegmentView] = []
+    for number, record in enumerate(row.places, start=1):
+        places = np.flatnonzero(sample.segment_ids == number)
+        first, stop = int(places[0]), int(places[-1]) + 1
+        split = first + int(sample.is_context[places].sum())
+        positions = sample.position_ids[split], sample.position_ids[stop - 1]
+        pieces = [Piece(record.number, 0, record.num_tokens, record.num_tokens)]
+        span = Span(
+            blank=1,
+            places=range(split, stop),
+            positions=(int(positions[0]), int(positions[1])),
+            is_whole=int(sample.targets[stop - 1]) == eop,
+            stored=None,
+            pieces=[],
+        )
+        context, window = range(first, split), first // window_length + 1
+        segments.append(SegmentView(number, window, context, 1, [span], None, pieces))
+    return Explanation(sample, source, row, window_length, segments, [])
 
 
 def _segment(

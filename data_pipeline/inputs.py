@@ -119,6 +119,11 @@ def parts_of(path: str, text_keys: Sequence[str]) -> Iterator[Part]:
         yield from _parts_of_rows(path, rows, text_keys)
         return
     check_input(path)
+    if len(text_keys) > 1 and is_file_name(path) and ".txt" in Path(path).name:
+        raise DataError(
+            f"{path} is plain text, without the fields {', '.join(text_keys)} of an instruction record. Write the records "
+            "as .jsonl, or name the file in data.paths."
+        )
     if not is_file_name(path):
         yield from _parts_of_rows(path, _data_set(path), text_keys)
     elif path.endswith(".parquet"):

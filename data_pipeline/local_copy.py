@@ -36,7 +36,13 @@ def copied(corpora: Corpora, folder: str, report: Report) -> Corpora:
             replace(shard, prefix=_copy(shard.prefix, Path(folder), report)) for shard in shards
         ]
 
-    return replace(corpora, train=copy_all(corpora.train), valid=copy_all(corpora.valid))
+    return replace(
+        corpora,
+        train=copy_all(corpora.train),
+        valid=copy_all(corpora.valid),
+        instructions=copy_all(corpora.instructions),
+        valid_instructions=copy_all(corpora.valid_instructions),
+    )
 
 
 def _copy(prefix: str, folder: Path, report: Report) -> str:

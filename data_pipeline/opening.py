@@ -2,10 +2,13 @@
 
 from dataclasses import replace
 
+from configs import derive
 from configs.errors import ConfigError
 from configs.schema import Config
 from data_pipeline.corpus import Corpora, Shard
 from data_pipeline.dataset import GLMDataset, Source
+from data_pipeline.instructions import Instructions, InstructionSet, mean_tokens
+from data_pipeline.mip_windows import records_per_window
 from data_pipeline.mixture import stages_of
 from data_pipeline.sentences import SentenceBlanks, sentence_ends
 from data_pipeline.shard_part import ShardPart
@@ -41,6 +44,8 @@ def open_dataset(
         ramp_samples=0 if rows is None else config.data.stage_ramp_samples,
         sentences=_sentences(config, tokenizer),
         locality_rows=0 if is_validation else config.data.locality_rows,
+        instructions=_instructions(config, corpora, tokenizer, is_validation=is_validation),
+        instruction_shares=_instruction_shares(config, is_validation=is_validation),
         is_validation=is_validation,
     )
 
@@ -52,6 +57,27 @@ def open_shard(shard: Shard, tokenizer: Tokenizer) -> ShardPart:
         DataError: a file is missing, damaged, or does not belong to the others.
     """
     return ShardPart(open_stream(shard.prefix), tokenizer.vocab_size, shard.documents)
+
+
+def _instructions(
+    config: Config, corpora: Corpora, tokenizer: Tokenizer, *, is_validation: bool
+) -> Instructions | None:
+    """Open the instruction records; None where there are none."""
+    shards = corpora.valid_instructions if is_validation else corpora.instructions
+    if not shards:
+        return None
+    eos, cap = tokenizer.special.eos, config.data.instruction_cap
+    sets = [InstructionSet(shard.name, open_shard(shard, tokenizer), eos) for shard in shards]
+    mean = mean_tokens(sets, cap)
+    per_window = records_per_window(derive.window_length(config), mean, config.objective)
+    per_row = per_window * config.objective.windows_per_row
+    return Instructions(sets, cap, per_row, config.seed, "valid" if is_validation else "train")
+
+
+def _instruction_shares(config: Config, *, is_validation: bool) -> list[tuple[int, float]]:
+    shares = derive.instruction_shares(config.data)
+    # Held-out loss is measured on a fixed mixture: one with as many instructions as the run ever has.
+    return [(0, max(share for _, share in shares))] if is_validation else shares
 
 
 def _sentences(config: Config, tokenizer: Tokenizer) -> SentenceBlanks | None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from data_pipeline.document_index import Piece
 from data_pipeline.explain import Explanation, SegmentView, Span
+from data_pipeline.instructions import InstructionRow
 from data_pipeline.objective import Objective
 from data_pipeline.packing import Sample
 from data_pipeline.tokenizer import Tokenizer
@@ -57,6 +58,9 @@ def headline(explanation: Explanation) -> str:
 def origin(explanation: Explanation) -> list[tuple[str, str]]:
     """Where the sample is read: (name, text) rows."""
     source, row = explanation.source, explanation.row
+    if isinstance(row, InstructionRow):
+        records = ", ".join(f"{place.data_set} {place.number:,}" for place in row.places)
+        return [("source", f"{source.name}, epoch {row.epoch}"), ("records", records)]
     size = len(source.stream)
     stop = row.start + row.length
     wrapped = "" if stop <= size else f", going on at its front to {stop - size:,}"

@@ -51,8 +51,35 @@ def _ramp(config: Config) -> list[str]:
     return []
 
 
+def _instructions(config: Config) -> list[str]:
+    data = config.data
+    points = data.instruction_share
+    if points is None:
+        return []
+    example = "Try data.instruction_share=[[0,0.05]]."
+    if not data.instructions:
+        return [
+            f"data.instruction_share ({points}) needs data.instructions ([]) to draw from. Name them: "
+            "data.instructions=[FILE.jsonl]"
+        ]
+    if not points or any(len(point) != 2 for point in points):
+        return [f"data.instruction_share ({points}) must be points [from_sample, share]. {example}"]
+    found: list[str] = []
+    starts = [point[0] for point in points]
+    is_whole = all(start == int(start) for start in starts)
+    if not is_whole or starts[0] != 0 or starts != sorted(set(starts)):
+        found.append(
+            f"data.instruction_share ({points}) must begin at sample 0 and go forward in whole samples. {example}"
+        )
+    if any(not 0 <= share < 1 for _, share in points):
+        found.append(
+            f"data.instruction_share ({points}) must have shares of at least 0 and below 1. {example}"
+        )
+    return found
+
+
 def _ones(number: int) -> str:
     return ",".join(["1"] * number)
 
 
-CHECKS: tuple[Callable[[Config], list[str]], ...] = (_stages, _ramp)
+CHECKS: tuple[Callable[[Config], list[str]], ...] = (_stages, _ramp, _instructions)

@@ -50,6 +50,7 @@ def _positive(config: Config) -> list[str]:
         "checkpoint.keep_every_samples": config.checkpoint.keep_every_samples,
         "eval.every_samples": config.eval.every_samples,
         "eval.num_samples": config.eval.num_samples,
+        "data.instruction_cap": config.data.instruction_cap,
         "objective.windows_per_row": config.objective.windows_per_row,
         "objective.max_span_length": config.objective.max_span_length,
         "stability.loss_scale_window": stability.loss_scale_window,
