@@ -7,8 +7,10 @@
                                              N jobs of which each continues the one before
     ... slurm [overrides] --sweep optim.lr=1e-4,2e-4 --sweep seed=1,2 [--submit | --table]
                                              one job array, a run folder for each combination; --table shows the results
+    srun python -m launch preflight [overrides] [--exclude-file FILE]
+                                             what each node must show before it may join; also under torchrun
 
-Nothing here imports PyTorch: it answers on a login node.
+Nothing here imports PyTorch: it answers on a login node. The last one becomes a process that does.
 """
 
 import sys
@@ -16,6 +18,7 @@ from collections.abc import Callable
 
 from configs.errors import EXIT_DONE, EXIT_USER_INPUT, UserError
 from launch.estimate import estimate
+from launch.handover import preflight
 from launch.slurm import slurm
 from launch.torchrun import torchrun
 
@@ -23,6 +26,7 @@ COMMANDS: dict[str, Callable[[list[str]], str]] = {
     "estimate": estimate,
     "torchrun": torchrun,
     "slurm": slurm,
+    "preflight": preflight,
 }
 
 

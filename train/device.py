@@ -86,6 +86,18 @@ def device_name(device: torch.device) -> str:
     return f"CPU, {torch.get_num_threads()} threads"
 
 
+def device_count() -> int:
+    """GPUs that this process sees."""
+    return torch.cuda.device_count()
+
+
+def total_memory_gib(device: torch.device) -> float | None:
+    """Memory of the GPU; None on CPU."""
+    if device.type != "cuda":
+        return None
+    return torch.cuda.get_device_properties(device).total_memory / 2**30
+
+
 def peak_tflops(device: torch.device) -> float | None:
     """Dense peak of this device; None if it is not in the table."""
     if device.type != "cuda":

@@ -12,6 +12,7 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from configs.errors import ConfigError
 
@@ -146,6 +147,23 @@ def prepare_environment(world: World, device: str) -> None:
     if device == "cuda":
         # Lets deterministic matrix products run where the run asks for them; must be set before CUDA starts.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
+
+class StoreAddress(NamedTuple):
+    """Where the launcher's key-value store is."""
+
+    host: str
+    port: int
+    is_served: bool
+    """True if the launcher serves it (torchrun); otherwise rank 0 does."""
+
+
+def store_address() -> StoreAddress | None:
+    """Where the ranks meet; None for a process on its own."""
+    if not has_rendezvous():
+        return None
+    is_served = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    return StoreAddress(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_served)
 
 
 def has_rendezvous() -> bool:

@@ -41,16 +41,15 @@ def test_estimate_answers_without_pytorch_or_any_training_library(tmp_path: Path
     assert "128,697,794,560" in done.stdout
 
 
-@pytest.mark.parametrize("command", ["preflight", "estimat"])
+@pytest.mark.parametrize("command", ["fly", "estimat"])
 def test_an_unknown_command_is_one_message_and_code_2(
     command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli([command]) == 2
     out, err = capsys.readouterr()
     assert out == ""
-    assert err == (
-        f'There is no command "{command}" in this version. Try python -m launch estimate or torchrun or slurm.\n'
-    )
+    assert err.startswith(f'There is no command "{command}" in this version. Try python -m launch ')
+    assert "estimate" in err
 
 
 @pytest.mark.parametrize(("words", "code"), [([], 2), (["--help"], 0)])

@@ -1,0 +1,133 @@
+"""The whole check over gloo: four nodes of one rank each, one of them bad in a different way each time."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.helpers.distributed import run_distributed
+from train.preflight.meeting import pairs_of
+from train.preflight.table import add_excluded
+
+NODES = 4
+CODE_BAD = 3
+
+
+def check(
+    rank: int, world_size: int, folder: str, fault: str, patience_seconds: float = 30.0
+) -> tuple[int, str]:
+    """One rank; node 2 has the fault. Returns the exit code and what rank 0 printed."""
+    import contextlib
+    import io
+    import time
+
+    import torch
+
+    from configs.load import load_config
+    from train.preflight.check import check_nodes
+    from train.preflight.meeting import Meeting
+    from train.preflight.probes import Probes
+    from train.world import World
+
+    is_bad = rank == 2
+    if is_bad and fault == "silent":
+        time.sleep(2 * patience_seconds)
+        return CODE_BAD, ""
+    own: dict[str, Any] = {
+        "host": lambda: f"node{rank}",
+        "matmul_tflops": lambda device: 1.0 if is_bad and fault == "slow" else 10.0,
+        "memory_gb_per_second": lambda device: 100.0,
+        "versions": lambda: {"torch": "1.0" if is_bad and fault == "version" else "2.0"},
+    }
+    if is_bad and fault == "clock":
+        own["now"] = lambda: time.time() + 3600
+    shards = Path(folder) / f"node{rank}" / "corpus.txt"
+    if not (is_bad and fault == "data"):
+        shards.parent.mkdir(parents=True, exist_ok=True)
+        shards.write_text("text")
+    config = load_config([f"run.dir={folder}/run", f"data.paths=[{folder}/corpus.txt]"])
+    if fault == "data":
+        # Nodes of a test share a disk: each looks at its own copy under the common name.
+        from train.preflight import probes
+
+        common = probes.data_state
+        probes.data_state = lambda path: common(str(shards))
+    world = World(rank, 0, world_size)
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        meeting = Meeting.open(world, patience_seconds)
+        code = check_nodes(
+            config,
+            meeting,
+            torch.device("cpu"),
+            Path(folder) / "bad_nodes.txt",
+            patience_seconds,
+            Probes(**own),
+        )
+    return code, printed.getvalue()
+
+
+def outcome(folder: Path, fault: str, *more: float) -> tuple[set[int], str, list[str]]:
+    """Exit codes, the table, and the excluded hosts."""
+    results = run_distributed(check, NODES, str(folder), fault, *more)
+    file = folder / "bad_nodes.txt"
+    excluded = file.read_text().splitlines() if file.exists() else []
+    return {code for code, _ in results}, results[0][1], excluded
+
+
+def test_good_nodes_may_join(tmp_path: Path) -> None:
+    codes, table, excluded = outcome(tmp_path, "none")
+    assert codes == {0}
+    assert "All 4 nodes may join." in table
+    assert excluded == []
+    # Both neighbours in the ring were summed with: every node has a network speed.
+    assert table.count("good") == NODES
+    assert " - " in table  # one rank per node: no speed within it
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ("slow", "1 TFLOP/s of matrix products, the median is 10"),
+        ("version", "torch is 1.0, elsewhere 2.0"),
+        ("clock", "its clock is +3600.0 s off"),
+        ("data", "corpus.txt is not there"),
+    ],
+)
+def test_a_bad_node_is_named_and_excluded(tmp_path: Path, fault: str, words: str) -> None:
+    codes, table, excluded = outcome(tmp_path, fault)
+    assert codes == {CODE_BAD}
+    assert excluded == ["node2"]
+    (line,) = (line for line in table.splitlines() if line.startswith("node2"))
+    assert words in line
+    assert "1 of 4 nodes must not join: node2" in table
+
+
+def test_a_silent_rank_is_named_and_the_others_do_not_wait_for_ever(tmp_path: Path) -> None:
+    codes, table, excluded = outcome(tmp_path, "silent", 6.0)
+    assert codes == {CODE_BAD}
+    assert "did not answer" in table and "ranks 2" in table
+    assert excluded == []  # its host is not known
+
+
+@pytest.mark.parametrize("count", range(1, 9))
+def test_every_node_meets_both_neighbours_and_never_two_at_once(count: int) -> None:
+    names = [f"node{number}" for number in range(count)]
+    rounds = pairs_of(names)
+    for pairs in rounds:
+        members = [name for pair in pairs for name in pair]
+        assert len(set(members)) == len(members)
+    met = [pair for pairs in rounds for pair in pairs]
+    assert len(met) == len(set(met)) == (count if count > 2 else count - 1)
+    for name in names:
+        others = {other for pair in met if name in pair for other in pair} - {name}
+        assert len(others) == min(count - 1, 2)
+
+
+def test_the_file_of_excluded_nodes_names_each_once(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "excluded"
+    add_excluded(path, [])
+    assert not path.exists()
+    add_excluded(path, ["node2"])
+    add_excluded(path, ["node1", "node2"])
+    assert path.read_text() == "node2\nnode1\n"

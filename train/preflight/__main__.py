@@ -1,0 +1,82 @@
+"""Check the nodes:  srun python -m launch preflight experiment=glm_130b --exclude-file bad_nodes.txt
+
+Options: --exclude-file FILE   rank 0 adds the hosts that must not join, one a line
+         --patience SECONDS    how long to wait for a node that says nothing (120)
+"""
+
+import os
+import sys
+from pathlib import Path
+
+from configs.errors import (
+    EXIT_PEER_FAILED,
+    EXIT_USER_INPUT,
+    ConfigError,
+    DistributedError,
+    UserError,
+)
+from configs.load import load_config
+from train.world import World, prepare_environment
+
+_OPTIONS = {"--exclude-file", "--patience"}
+
+
+def cli(arguments: list[str] | None = None) -> int:
+    """Run the check in this rank; returns the exit code."""
+    words = sys.argv[1:] if arguments is None else arguments
+    if words and words[0] in ("--help", "-h"):
+        sys.stdout.write(str(__doc__))
+        return 0
+    world = World()
+    try:
+        world = World.from_environment()
+        return _check(words, world)
+    except UserError as error:
+        if world.is_main:
+            sys.stderr.write(f"{error}\n")
+        return EXIT_USER_INPUT
+    except DistributedError as error:
+        sys.stderr.write(f"{error}\n")
+        return EXIT_PEER_FAILED
+
+
+def _check(words: list[str], world: World) -> int:
+    options, overrides = _sorted(words)
+    patience = options.get("--patience", "120")
+    if not patience.isdecimal() or int(patience) < 1:
+        raise ConfigError([f"--patience ({patience}) must be whole seconds. Try --patience 120."])
+    config = load_config(overrides, world.size if world.size > 1 else None)
+    # PyTorch takes seconds to import: only after the words are known to be right.
+    from train.device import resolve_device
+    from train.preflight.check import check_nodes
+    from train.preflight.meeting import Meeting
+    from train.preflight.probes import Probes
+
+    device = resolve_device(config.device, world)
+    prepare_environment(world, device.type)
+    meeting = Meeting.open(world, float(patience))
+    path = options.get("--exclude-file")
+    return check_nodes(
+        config, meeting, device, Path(path) if path else None, float(patience), Probes()
+    )
+
+
+def _sorted(words: list[str]) -> tuple[dict[str, str], list[str]]:
+    """Options with their values, and the overrides."""
+    options: dict[str, str] = {}
+    overrides: list[str] = []
+    rest = iter(words)
+    for word in rest:
+        name, _, value = word.partition("=")
+        if name in _OPTIONS:
+            options[name] = value or next(rest, "")
+        else:
+            overrides.append(word)
+    return options, overrides
+
+
+if __name__ == "__main__":
+    exit_code = cli()
+    sys.stdout.flush()
+    # Threads of a group that failed must not keep a bad node waiting.
+    os._exit(exit_code)

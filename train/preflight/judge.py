@@ -1,0 +1,173 @@
+"""From measurements to verdicts: pure, so that every rule has a test.
+
+A node is as good as its worst rank. Speeds are compared with the median of the nodes: the same GPUs differ by a few
+percent, a throttled or badly seated one by far more. (GLM-130B's log: 134 TFLOP/s fell to 127 after a node was
+swapped, and the node was searched for by hand.)
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from train.preflight.measurement import Measurement, Traffic
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much worse than the median a node may be."""
+
+    compute: float = 0.9
+    """Smallest share of the median matmul rate and memory bandwidth."""
+    network: float = 0.7
+    """Smallest share of the median all-reduce bandwidth."""
+    disk: float = 0.3
+    """Smallest share of the median disk speed."""
+    clock_seconds: float = 1.0
+
+
+GPU_LIMITS = Limits()
+# Processes of a CPU node share cores and caches with whatever else runs there.
+CPU_LIMITS = Limits(compute=0.4, network=0.2, disk=0.1)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One node."""
+
+    host: str
+    matmul_tflops: float | None
+    memory_gb_per_second: float | None
+    within_node_gb_per_second: float | None
+    between_nodes_gb_per_second: float | None
+    disk_mb_per_second: float | None
+    problems: list[str]
+    """Empty: the node may join."""
+
+
+def judge(
+    ranks: Mapping[int, Measurement],
+    traffic: Mapping[int, Traffic],
+    silent: Sequence[int],
+    num_devices: int,
+    limits: Limits,
+) -> list[Verdict]:
+    """Compare the nodes.
+
+    Args:
+        ranks: what each rank that answered measured.
+        traffic: bandwidths, of the ranks that measured them; empty if not all ranks answered.
+        silent: ranks that did not answer.
+        num_devices: GPUs that each node must show.
+        limits: how much worse than the median is too much.
+
+    Returns:
+        A verdict per node in the order of the ranks; silent ranks of unknown nodes get one of their own.
+    """
+    nodes: dict[str, list[int]] = {}
+    for rank in sorted(ranks):
+        nodes.setdefault(ranks[rank].host, []).append(rank)
+    speeds = {host: _speeds(members, ranks, traffic) for host, members in nodes.items()}
+    middle = {name: _median([speed[name] for speed in speeds.values()]) for name in _SHARES}
+    versions = Counter(version for rank in ranks.values() for version in rank.versions.items())
+    seen_anywhere = {
+        path for rank in ranks.values() for path, state in rank.data.items() if state == "readable"
+    }
+    verdicts = []
+    for host, members in nodes.items():
+        found = _slow(speeds[host], middle, limits)
+        for rank in members:
+            found += _wrong(ranks[rank], num_devices, versions, seen_anywhere, limits)
+            if rank in traffic and traffic[rank].error:
+                found.append(traffic[rank].error)
+        verdicts.append(_verdict(host, speeds[host], found))
+    if silent:
+        named = ", ".join(map(str, silent))
+        nothing = dict.fromkeys(_SHARES)
+        verdicts.append(_verdict(f"ranks {named}", nothing, ["did not answer"]))
+    return verdicts
+
+
+_SHARES: dict[str, tuple[str, Callable[[Limits], float]]] = {
+    "matmul": ("TFLOP/s of matrix products", lambda limits: limits.compute),
+    "memory": ("GB/s of memory", lambda limits: limits.compute),
+    "within": ("GB/s within the node", lambda limits: limits.network),
+    "between": ("GB/s between nodes", lambda limits: limits.network),
+    "disk": ("MB/s to disk", lambda limits: limits.disk),
+}
+
+
+def _speeds(
+    members: Sequence[int], ranks: Mapping[int, Measurement], traffic: Mapping[int, Traffic]
+) -> dict[str, float | None]:
+    """A node's speeds: its worst rank's, and over the network its better neighbour's."""
+    measured = [ranks[rank] for rank in members]
+    within = [traffic[rank].within_node for rank in members if rank in traffic]
+    between = [
+        max(traffic[rank].between_nodes.values())
+        for rank in members
+        if rank in traffic and traffic[rank].between_nodes
+    ]
+    return {
+        "matmul": min(each.matmul_tflops for each in measured),
+        "memory": min(each.memory_gb_per_second for each in measured),
+        "within": min((speed for speed in within if speed is not None), default=None),
+        "between": min(between, default=None),
+        "disk": _median([each.disk_mb_per_second for each in measured]),
+    }
+
+
+def _slow(
+    speeds: Mapping[str, float | None], middle: Mapping[str, float | None], limits: Limits
+) -> list[str]:
+    found = []
+    for name, (unit, share_of) in _SHARES.items():
+        speed, usual = speeds[name], middle[name]
+        if speed is not None and usual is not None and speed < share_of(limits) * usual:
+            found.append(f"{speed:.4g} {unit}, the median is {usual:.4g}")
+    return found
+
+
+def _wrong(
+    rank: Measurement,
+    num_devices: int,
+    versions: Counter[tuple[str, str]],
+    seen_anywhere: set[str],
+    limits: Limits,
+) -> list[str]:
+    """What is wrong whatever the speeds are."""
+    where = f"local rank {rank.local_rank}: "
+    found = [f"{error}" for error in rank.device_errors]
+    if rank.num_devices is not None and rank.num_devices != num_devices and rank.local_rank == 0:
+        found.append(f"{rank.num_devices} GPUs, cluster.gpus_per_node says {num_devices}")
+    if abs(rank.clock_offset_seconds) > limits.clock_seconds:
+        found.append(f"{where}its clock is {rank.clock_offset_seconds:+.1f} s off")
+    for name, version in rank.versions.items():
+        usual = max(
+            (other for other in versions if other[0] == name), key=lambda other: versions[other]
+        )[1]
+        if version != usual:
+            found.append(f"{where}{name} is {version}, elsewhere {usual}")
+    for path, state in rank.data.items():
+        if state == "absent" and path in seen_anywhere:
+            found.append(f"data.paths: {path} is not there")
+        elif state not in ("readable", "absent"):
+            found.append(f"data.paths: {path}: {state}")
+    return found
+
+
+def _median(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return median(known) if known else None
+
+
+def _verdict(host: str, speeds: Mapping[str, float | None], problems: list[str]) -> Verdict:
+    return Verdict(
+        host,
+        speeds["matmul"],
+        speeds["memory"],
+        speeds["within"],
+        speeds["between"],
+        speeds["disk"],
+        list(dict.fromkeys(problems)),
+    )

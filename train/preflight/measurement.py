@@ -1,0 +1,61 @@
+"""What ranks measure, as plain data that travels as JSON."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One rank, on its own."""
+
+    host: str
+    local_rank: int
+    device: str
+    """Name of the device."""
+    num_devices: int | None
+    """GPUs that the node shows; None on CPU nodes."""
+    memory_gib: float | None
+    """Total memory of the GPU."""
+    matmul_tflops: float
+    memory_gb_per_second: float
+    disk_mb_per_second: float | None
+    """Written to the folder of the runs, on the node's first rank."""
+    clock_offset_seconds: float
+    """This clock less rank 0's."""
+    versions: dict[str, str]
+    device_errors: list[str] = field(default_factory=list[str])
+    """What the driver reports, on the node's first rank."""
+    data: dict[str, str] = field(default_factory=dict[str, str])
+    """State of each of data.paths: "readable", "absent", or what is wrong."""
+
+    def to_json(self) -> str:
+        """Encode."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "Measurement":
+        """Decode."""
+        return cls(**json.loads(text))
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """All-reduce bandwidths of one rank's node, in GB/s of bus traffic."""
+
+    within_node: float | None
+    """None with one rank per node."""
+    between_nodes: dict[str, float]
+    """By the other node of the pair."""
+    error: str = ""
+    """Why a sum failed."""
+
+    def to_json(self) -> str:
+        """Encode."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "Traffic":
+        """Decode."""
+        values: dict[str, Any] = json.loads(text)
+        return cls(**values)

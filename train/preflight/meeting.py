@@ -1,0 +1,146 @@
+"""Meeting through the launcher's key-value store: nobody waits for a rank that hangs."""
+
+import contextlib
+import datetime
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import torch.distributed as dist
+
+from configs.errors import DistributedError
+from train.world import World, store_address
+
+_CLOCK, _CLOCK_PERIOD_SECONDS, _CLOCK_READS = "clock", 0.005, 20
+
+
+class Meeting:
+    """The store, and how long to wait for the others.
+
+    Args:
+        store: shared by all ranks.
+        clock_store: the same through a connection of its own, for the clock's thread: one that waits holds its
+            connection.
+        world: this process.
+        patience_seconds: for each thing that others publish.
+    """
+
+    def __init__(
+        self, store: dist.Store, clock_store: dist.Store, world: World, patience_seconds: float
+    ) -> None:
+        self.store = store
+        self._clock_store = clock_store
+        self.world = world
+        self._patience = patience_seconds
+
+    @classmethod
+    def open(cls, world: World, patience_seconds: float) -> "Meeting":
+        """Reach the store that the launcher named; rank 0 serves it unless torchrun does.
+
+        Raises:
+            DistributedError: there is nobody at that address.
+        """
+        address = store_address()
+        if address is None:
+            alone = dist.HashStore()
+            return cls(alone, alone, world, patience_seconds)
+        serves = world.is_main and not address.is_served
+        try:
+            stores = [
+                dist.TCPStore(
+                    address.host,
+                    address.port,
+                    is_master=is_master,
+                    wait_for_workers=False,
+                    timeout=datetime.timedelta(seconds=patience_seconds),
+                )
+                for is_master in (serves, False)
+            ]
+        except RuntimeError as error:
+            raise DistributedError(
+                f"[rank {world.rank}] nobody answers at {address.host}:{address.port}: {error}"
+            ) from error
+        store, clock_store = (dist.PrefixStore("preflight", each) for each in stores)
+        return cls(store, clock_store, world, patience_seconds)
+
+    def publish(self, name: str, value: str) -> None:
+        """Say something to all."""
+        self.store.set(f"{name}/{self.world.rank}", value)
+
+    def collect(
+        self, name: str, among: Sequence[int] | None = None
+    ) -> tuple[dict[int, str], list[int]]:
+        """Hear every rank, or those of `among`.
+
+        Returns:
+            What they said by rank, and the ranks that said nothing in time.
+        """
+        deadline = time.monotonic() + self._patience
+        said: dict[int, str] = {}
+        asked = range(self.world.size) if among is None else among
+        for rank in asked:
+            key = f"{name}/{rank}"
+            left = max(deadline - time.monotonic(), 0.1)
+            try:
+                self.store.wait([key], datetime.timedelta(seconds=left))
+            except (dist.DistStoreError, RuntimeError):
+                continue
+            said[rank] = self.store.get(key).decode()
+        return said, [rank for rank in asked if rank not in said]
+
+    def hear_main(self, name: str) -> str:
+        """Hear rank 0, which itself may be waiting for a silent rank.
+
+        Raises:
+            DistributedError: it says nothing.
+        """
+        key = f"{name}/0"
+        try:
+            self.store.wait([key], datetime.timedelta(seconds=3 * self._patience))
+            return self.store.get(key).decode()
+        except (dist.DistStoreError, RuntimeError) as error:
+            raise DistributedError(f"[rank {self.world.rank}] rank 0 is silent: {error}") from error
+
+    @contextlib.contextmanager
+    def clock(self, now: Callable[[], float]) -> Iterator[None]:
+        """Rank 0 keeps its time in the store while others compare theirs."""
+        if not self.world.is_main or self.world.size == 1:
+            yield
+            return
+        stopping = threading.Event()
+
+        def tick() -> None:
+            while not stopping.is_set():
+                self._clock_store.set(_CLOCK, repr(now()))
+                stopping.wait(_CLOCK_PERIOD_SECONDS)
+
+        thread = threading.Thread(target=tick, name="clock", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stopping.set()
+            thread.join()
+
+    def clock_offset_seconds(self, now: Callable[[], float]) -> float:
+        """This clock less rank 0's, to the few milliseconds that the store takes."""
+        if self.world.is_main:
+            return 0.0
+        try:
+            offsets = [now() - float(self.store.get(_CLOCK)) for _ in range(_CLOCK_READS)]
+        except (dist.DistStoreError, RuntimeError) as error:
+            raise DistributedError(f"[rank {self.world.rank}] rank 0 is silent: {error}") from error
+        return min(offsets, key=abs)
+
+
+def pairs_of(nodes: Iterable[str]) -> list[list[tuple[str, str]]]:
+    """Rounds of disjoint pairs in which every node meets both its neighbours in a ring (one, with two nodes)."""
+    names = list(nodes)
+    count = len(names)
+    if count < 2:
+        return []
+    ring = [(names[at], names[(at + 1) % count]) for at in range(count if count > 2 else 1)]
+    rounds = [ring[0 : count - 1 if count % 2 else count : 2], ring[1::2]]
+    if count % 2 and count > 2:  # the last pair shares a node with the first of its round
+        rounds.append([ring[-1]])
+    return [pairs for pairs in rounds if pairs]

@@ -1,0 +1,149 @@
+"""What one rank measures on its own: matrix products, memory, disk, versions, data. Seconds, not minutes."""
+
+import hashlib
+import os
+import platform
+import socket
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+import torch
+
+from configs import derive
+from configs.schema import Config
+from data_pipeline.shards import is_shard, open_stream
+from train.device import device_count, device_name, synchronize, total_memory_gib
+from train.preflight.driver import device_errors, driver_version
+from train.preflight.measurement import Measurement
+from train.world import World
+
+_REPEATS = 5
+_PACKAGES = ("torch", "deepspeed", "megatron-core", "numpy")
+_ROOT = Path(__file__).parents[2]
+_DISK_BYTES = 1 << 26
+
+
+@dataclass(frozen=True)
+class Probes:
+    """The measurements of a rank; tests put others in their place."""
+
+    host: Callable[[], str] = socket.gethostname
+    matmul_tflops: Callable[[torch.device], float] = lambda device: matmul_tflops(device)
+    memory_gb_per_second: Callable[[torch.device], float] = lambda device: memory_speed(device)
+    now: Callable[[], float] = time.time
+    versions: Callable[[], dict[str, str]] = lambda: versions()
+    device_errors: Callable[[], list[str]] = device_errors
+
+
+def measure(
+    config: Config, world: World, device: torch.device, clock_offset_seconds: float, probes: Probes
+) -> Measurement:
+    """Measure this rank; disk and driver on the first rank of each node.
+
+    Args:
+        config: the run whose folder and data are looked at.
+        world: this process.
+        device: of this rank.
+        clock_offset_seconds: this clock less rank 0's.
+        probes: how to measure.
+    """
+    is_first = world.local_rank == 0
+    return Measurement(
+        host=probes.host(),
+        local_rank=world.local_rank,
+        device=device_name(device),
+        num_devices=device_count() if device.type == "cuda" else None,
+        memory_gib=total_memory_gib(device),
+        matmul_tflops=probes.matmul_tflops(device),
+        memory_gb_per_second=probes.memory_gb_per_second(device),
+        disk_mb_per_second=disk_speed(Path(derive.run_dir(config))) if is_first else None,
+        clock_offset_seconds=clock_offset_seconds,
+        versions=probes.versions(),
+        device_errors=probes.device_errors() if is_first else [],
+        data={path: data_state(path) for path in config.data.paths},
+    )
+
+
+def matmul_tflops(device: torch.device) -> float:
+    """Rate of a square matrix product, the best of a few."""
+    is_gpu = device.type == "cuda"
+    size, dtype = (8192, torch.bfloat16) if is_gpu else (1024, torch.float32)
+    left, right = (torch.full((size, size), 0.5, dtype=dtype, device=device) for _ in range(2))
+    seconds = _best_seconds(lambda: torch.matmul(left, right), device)
+    return 2 * size**3 / seconds / 1e12
+
+
+def memory_speed(device: torch.device) -> float:
+    """GB/s of a copy, read and written, the best of a few."""
+    source = torch.zeros(
+        1 << (30 if device.type == "cuda" else 26), dtype=torch.uint8, device=device
+    )
+    target = torch.empty_like(source)
+    return 2 * source.numel() / _best_seconds(lambda: target.copy_(source), device) / 1e9
+
+
+def disk_speed(folder: Path) -> float | None:
+    """MB/s written and flushed where the run will be; None if it cannot be written to."""
+    place = next((parent for parent in (folder, *folder.parents) if parent.is_dir()), Path())
+    block = bytes(1 << 20)
+    started = time.perf_counter()
+    try:
+        with tempfile.TemporaryFile(dir=place) as file:
+            for _ in range(_DISK_BYTES // len(block)):
+                file.write(block)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        return None
+    return _DISK_BYTES / (time.perf_counter() - started) / 1e6
+
+
+def versions() -> dict[str, str]:
+    """What must be equal everywhere: Python, the libraries, the driver, and this program itself."""
+    found = {"python": platform.python_version(), "glm-pretraining": _source_digest()}
+    for package in _PACKAGES:
+        found[package] = metadata.version(package)
+    driver = driver_version()
+    if driver is not None:
+        found["driver"] = driver
+    return found
+
+
+def data_state(path: str) -> str:
+    """Read the first and the last token of shards, or a byte of a file."""
+    try:
+        if is_shard(path):
+            stream = open_stream(path)
+            stream.read(0, 1)
+            stream.read(max(len(stream) - 1, 0), len(stream))
+            return "readable"
+        if Path(path).is_file():
+            with Path(path).open("rb") as file:
+                file.read(1)
+            return "readable"
+    except Exception as error:
+        return f"{type(error).__name__}: {str(error).splitlines()[0]}"
+    return "absent"
+
+
+def _best_seconds(work: Callable[[], object], device: torch.device) -> float:
+    best = float("inf")
+    for _ in range(_REPEATS + 1):  # the first one warms up
+        synchronize(device)
+        started = time.perf_counter()
+        work()
+        synchronize(device)
+        best = min(best, time.perf_counter() - started)
+    return best
+
+
+def _source_digest() -> str:
+    digest = hashlib.blake2b(digest_size=6)
+    for package in ("configs", "data_pipeline", "glm", "launch", "train"):
+        for path in sorted((_ROOT / package).rglob("*.py")):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()

@@ -1,0 +1,46 @@
+"""The verdicts as a table, and the file of nodes to leave out."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from train.preflight.judge import Verdict
+
+_HEAD = (
+    f"{'node':<24} {'TFLOP/s':>9} {'mem GB/s':>9} {'in node':>9} {'network':>9} {'disk MB/s':>10}  "
+)
+
+
+def render(verdicts: Sequence[Verdict]) -> str:
+    """One line per node, its problems behind the speeds."""
+    lines = [_HEAD + "verdict"]
+    for verdict in verdicts:
+        speeds = (
+            f"{verdict.host:<24} {_number(verdict.matmul_tflops):>9} "
+            f"{_number(verdict.memory_gb_per_second):>9} "
+            f"{_number(verdict.within_node_gb_per_second):>9} "
+            f"{_number(verdict.between_nodes_gb_per_second):>9} "
+            f"{_number(verdict.disk_mb_per_second):>10}  "
+        )
+        lines.append(speeds + ("; ".join(verdict.problems) or "good"))
+    bad = [verdict.host for verdict in verdicts if verdict.problems]
+    lines.append(
+        f"{len(bad)} of {len(verdicts)} nodes must not join: {', '.join(bad)}"
+        if bad
+        else f"All {len(verdicts)} nodes may join."
+        if len(verdicts) > 1
+        else "The node may join."
+    )
+    return "\n".join(lines)
+
+
+def add_excluded(path: Path, hosts: Sequence[str]) -> None:
+    """Add hosts to a file of excluded nodes, one a line, each once."""
+    known = path.read_text().splitlines() if path.exists() else []
+    new = [host for host in hosts if host not in known]
+    if new:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("\n".join([*known, *new]) + "\n")
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:,.4g}"
