@@ -11,7 +11,6 @@ from configs.schema import Config
 from train.preflight.judge import CPU_LIMITS, GPU_LIMITS, judge
 from train.preflight.measurement import Measurement, Traffic
 from train.preflight.meeting import Meeting
-from train.preflight.network import measure_traffic
 from train.preflight.probes import Probes, measure
 from train.preflight.table import add_excluded, render
 
@@ -42,10 +41,10 @@ def check_nodes(
         own = measure(config, meeting.world, device, offset, probes)
         meeting.publish("measured", own.to_json())
         if meeting.world.is_main:
-            return _lead(config, meeting, device, exclude_file, patience_seconds)
+            return _lead(config, meeting, device, exclude_file, patience_seconds, probes)
         hosts: list[str] = json.loads(meeting.hear_main("hosts"))
         if hosts:
-            traffic = measure_traffic(meeting, device, hosts, patience_seconds)
+            traffic = probes.traffic(meeting, device, hosts, patience_seconds)
             meeting.publish("traffic", traffic.to_json())
         code = int(meeting.hear_main("code"))
         meeting.publish("left", "")
@@ -58,6 +57,7 @@ def _lead(
     device: torch.device,
     exclude_file: Path | None,
     patience_seconds: float,
+    probes: Probes,
 ) -> int:
     said, silent = meeting.collect("measured")
     ranks = {rank: Measurement.from_json(text) for rank, text in said.items()}
@@ -65,9 +65,8 @@ def _lead(
     meeting.publish("hosts", json.dumps(hosts))
     traffic: dict[int, Traffic] = {}
     if hosts:
-        meeting.publish(
-            "traffic", measure_traffic(meeting, device, hosts, patience_seconds).to_json()
-        )
+        own = probes.traffic(meeting, device, hosts, patience_seconds)
+        meeting.publish("traffic", own.to_json())
         heard, silent = meeting.collect("traffic")
         traffic = {rank: Traffic.from_json(text) for rank, text in heard.items()}
     limits = GPU_LIMITS if device.type == "cuda" else CPU_LIMITS

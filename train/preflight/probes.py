@@ -6,7 +6,7 @@ import platform
 import socket
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -18,7 +18,9 @@ from configs.schema import Config
 from data_pipeline.shards import is_shard, open_stream
 from train.device import device_count, device_name, synchronize, total_memory_gib
 from train.preflight.driver import device_errors, driver_version
-from train.preflight.measurement import Measurement
+from train.preflight.measurement import Measurement, Traffic
+from train.preflight.meeting import Meeting
+from train.preflight.network import measure_traffic
 from train.world import World
 
 _REPEATS = 5
@@ -34,6 +36,8 @@ class Probes:
     host: Callable[[], str] = socket.gethostname
     matmul_tflops: Callable[[torch.device], float] = lambda device: matmul_tflops(device)
     memory_gb_per_second: Callable[[torch.device], float] = lambda device: memory_speed(device)
+    disk_mb_per_second: Callable[[Path], float | None] = lambda folder: disk_speed(folder)
+    traffic: Callable[[Meeting, torch.device, Sequence[str], float], Traffic] = measure_traffic
     now: Callable[[], float] = time.time
     versions: Callable[[], dict[str, str]] = lambda: versions()
     device_errors: Callable[[], list[str]] = device_errors
@@ -60,7 +64,9 @@ def measure(
         memory_gib=total_memory_gib(device),
         matmul_tflops=probes.matmul_tflops(device),
         memory_gb_per_second=probes.memory_gb_per_second(device),
-        disk_mb_per_second=disk_speed(Path(derive.run_dir(config))) if is_first else None,
+        disk_mb_per_second=probes.disk_mb_per_second(Path(derive.run_dir(config)))
+        if is_first
+        else None,
         clock_offset_seconds=clock_offset_seconds,
         versions=probes.versions(),
         device_errors=probes.device_errors() if is_first else [],
