@@ -422,6 +422,12 @@ class ClusterConfig:
     """Further #SBATCH lines, such as [--exclusive,--reservation=glm]."""
     hostfile: str | None = None
     """Clusters without a scheduler: file with a line `HOST` or `HOST slots=N` for each node."""
+    image: str | None = None
+    """Kubernetes: image with this program and its libraries."""
+    volume: str | None = None
+    """Kubernetes: `CLAIM:PATH`, a persistent volume claim that all pods mount at PATH; the run starts in that folder."""
+    namespace: str = "default"
+    """Kubernetes namespace."""
     gpu: str | None = None
     """GPU of the cluster, for estimates: A100-40G, A100-80G, H100, H200, B200, or custom with all the numbers below."""
     gpu_memory_gib: float | None = None

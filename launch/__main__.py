@@ -7,6 +7,10 @@
                                              N jobs of which each continues the one before
     ... slurm [overrides] --sweep optim.lr=1e-4,2e-4 --sweep seed=1,2 [--submit | --table]
                                              one job array, a run folder for each combination; --table shows the results
+    python -m launch pdsh [overrides] cluster.hostfile=FILE
+                                             the line that starts it on the hosts of a file
+    python -m launch kubernetes [overrides] cluster.image=IMAGE cluster.volume=CLAIM:PATH
+                                             its manifest, a PyTorchJob
     srun python -m launch preflight [overrides] [--exclude-file FILE]
                                              what each node must show before it may join; also under torchrun
 
@@ -19,6 +23,8 @@ from collections.abc import Callable
 from configs.errors import EXIT_DONE, EXIT_USER_INPUT, UserError
 from launch.estimate import estimate
 from launch.handover import preflight
+from launch.hosts import pdsh
+from launch.kubernetes import kubernetes
 from launch.slurm import slurm
 from launch.torchrun import torchrun
 
@@ -26,6 +32,8 @@ COMMANDS: dict[str, Callable[[list[str]], str]] = {
     "estimate": estimate,
     "torchrun": torchrun,
     "slurm": slurm,
+    "pdsh": pdsh,
+    "kubernetes": kubernetes,
     "preflight": preflight,
 }
 

@@ -1,29 +1,52 @@
 """The torchrun command that starts a run; on several nodes the same line is typed on each of them."""
 
 import shlex
+from collections.abc import Sequence
 
 from configs import derive
 from configs.load import load_config
+from configs.schema import Config
+from launch.node_counts import ranks_per_node
+from launch.options import parse
 
-_PORT = 29400
+PORT = 29400
 
 
-def torchrun(overrides: list[str]) -> str:
+def torchrun(words: list[str]) -> str:
     """Render the command for `cluster.nodes` x `cluster.gpus_per_node` processes (at least one whole model).
 
     Args:
-        overrides: words of the command line.
+        words: of the command line.
 
     Raises:
         ConfigError: the configuration cannot run.
     """
+    overrides = parse(words, (), ()).overrides
     config = load_config(overrides)
-    nodes = config.cluster.nodes
-    words = ["torchrun"]
-    if nodes == 1:
-        words.append("--standalone")
-    else:
-        meeting = f"--rdzv-backend c10d --rdzv-id {shlex.quote(derive.run_name(config))}"
-        words += [f"--nnodes {nodes}", meeting, f'--rdzv-endpoint "$HEAD_NODE:{_PORT}"']
-    words.append(f"--nproc-per-node {derive.planned_world_size(config) // nodes}")
-    return " ".join([*words, "-m train", *map(shlex.quote, overrides)])
+    if config.cluster.nodes > 1:
+        return several_nodes(config, overrides, "$HEAD_NODE")
+    restarts = f"--max-restarts {config.cluster.max_restarts}"
+    ranks = f"--nproc-per-node {derive.planned_world_size(config)}"
+    return " ".join(
+        ["torchrun --standalone", restarts, ranks, "-m train", *map(shlex.quote, overrides)]
+    )
+
+
+def several_nodes(config: Config, overrides: Sequence[str], head: str) -> str:
+    """The command that each of several nodes runs.
+
+    Args:
+        config: checked.
+        overrides: the words that made it.
+        head: name of the node where they meet, or a shell variable that holds it.
+    """
+    words = [
+        "torchrun",
+        f"--nnodes {config.cluster.nodes}",
+        f"--max-restarts {config.cluster.max_restarts}",
+        f"--rdzv-backend c10d --rdzv-id {shlex.quote(derive.run_name(config))}",
+        f'--rdzv-endpoint "{head}:{PORT}"',
+        f"--nproc-per-node {ranks_per_node(config)}",
+        "-m train",
+    ]
+    return " ".join([*words, *map(shlex.quote, overrides)])

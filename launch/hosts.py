@@ -1,0 +1,99 @@
+"""Clusters without a scheduler: one line that starts a run on the hosts of a file, through pdsh.
+
+    python -m launch pdsh experiment=glm_130b cluster.hostfile=hosts
+
+The file has a line `HOST` or `HOST slots=N` for each node, as the DeepSpeed launcher's has; `#` begins a comment.
+"""
+
+import re
+import shlex
+from pathlib import Path
+
+from configs.errors import ConfigError, UserError
+from configs.load import load_config
+from configs.schema import Config
+from launch.node_counts import ranks_per_node
+from launch.options import parse
+from launch.slurm import environment
+from launch.torchrun import several_nodes
+
+_LINE = re.compile(r"([\w.-]+)(?:\s+slots=(\d+))?")
+
+
+def pdsh(words: list[str]) -> str:
+    """Render the line; it is typed in the folder that the run belongs to, which all hosts see at the same path.
+
+    Args:
+        words: overrides; `cluster.hostfile` among them.
+
+    Raises:
+        UserError: the configuration cannot run, or the file does not name hosts that fit it.
+    """
+    overrides = parse(words, (), ()).overrides
+    config = load_config(overrides)
+    if config.cluster.hostfile is None:
+        raise ConfigError(
+            [
+                "cluster.hostfile is not set. Try cluster.hostfile=FILE, with a line HOST for each node."
+            ]
+        )
+    hosts = read_hosts(Path(config.cluster.hostfile))
+    _check(config, hosts)
+    names = list(hosts)[: config.cluster.nodes]
+    remote = [
+        f"cd {shlex.quote(str(Path.cwd()))}",
+        *environment(config.cluster),
+        several_nodes(config, overrides, names[0]),
+    ]
+    # pdsh starts 32 hosts at a time unless told otherwise, and the ranks would wait for the others for ever.
+    line = f"pdsh -R ssh -S -f {len(names)} -w {','.join(names)}"
+    return f"{line} {shlex.quote(' && '.join(remote))}"
+
+
+def read_hosts(path: Path) -> dict[str, int | None]:
+    """Hosts with their numbers of slots (None: not said), in the file's order.
+
+    Raises:
+        UserError: it cannot be read, or has lines of another form.
+    """
+    try:
+        text = path.read_text("utf-8")
+    except OSError as error:
+        raise UserError(f"cluster.hostfile ({path}) cannot be read: {error.strerror}.") from error
+    hosts: dict[str, int | None] = {}
+    found = list[str]()
+    for number, raw in enumerate(text.splitlines(), start=1):
+        line = raw.partition("#")[0].strip()
+        if not line:
+            continue
+        match = _LINE.fullmatch(line)
+        if match is None:
+            found.append(
+                f'{path}, line {number}: "{line}" is not of the form HOST or HOST slots=N. Mend the line.'
+            )
+        elif match[1] in hosts:
+            found.append(f"{path}, line {number}: {match[1]} is named twice. Delete the line.")
+        else:
+            hosts[match[1]] = None if match[2] is None else int(match[2])
+    if not hosts and not found:
+        found.append(f"{path} names no host. Write a line HOST for each node.")
+    if found:
+        raise ConfigError(found)
+    return hosts
+
+
+def _check(config: Config, hosts: dict[str, int | None]) -> None:
+    wanted, ranks = config.cluster.nodes, ranks_per_node(config)
+    found = list[str]()
+    if len(hosts) < wanted:
+        found.append(
+            f"cluster.nodes ({wanted}) must not exceed the hosts of cluster.hostfile ({len(hosts)}). "
+            f"Try cluster.nodes={len(hosts)}."
+        )
+    found += [
+        f"{host} has slots={slots}, but runs {ranks} ranks. Try cluster.gpus_per_node={slots}."
+        for host, slots in list(hosts.items())[:wanted]
+        if slots is not None and slots < ranks
+    ]
+    if found:
+        raise ConfigError(found)
