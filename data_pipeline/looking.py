@@ -40,10 +40,14 @@ class Target:
             "objective.slice_rule": objective.slice_rule.value,
             "objective.windows_per_row": objective.windows_per_row,
         }
-        made = ("made by", " ".join(f"{key}={value}" for key, value in keys.items()))
-        if self.run_folder is None and not config.data.skip_samples:
-            return [made]
-        return [made, ("used", self._use(index))]
+        facts = [("made by", " ".join(f"{key}={value}" for key, value in keys.items()))]
+        shares = self.dataset.shares_at(index)
+        if len(shares) > 1:
+            listed = ", ".join(f"{name} {share:.2%}" for name, share in shares.items())
+            facts.append(("mixture", f"{listed} at this index"))
+        if self.run_folder is not None or config.data.skip_samples:
+            facts.append(("used", self._use(index)))
+        return facts
 
     def _use(self, index: int) -> str:
         """What becomes of a sample in the run."""

@@ -76,6 +76,14 @@ def test_run_tells_what_became_of_a_sample(run_folder: Path, capsys):
     assert used(3, "--valid") == "row 3 of the held-out set, the same at every evaluation"
 
 
+def test_mixture_of_a_stage_is_told(prefix: Path, capsys):
+    words = (f"data.paths=[{prefix},{prefix}]", *SMALL, "data.stages=[[0,1,3],[40,1,0]]")
+    for index, said in ((39, "a 25.00%, a-2 75.00% at this index"), (40, "a 100.00%, a-2 0.00%")):
+        code, out, _ = run(capsys, "show", *words, "--index", index)
+        assert code == 0
+        assert f"mixture    {said}" in out
+
+
 def test_next_sample_of_a_kind(prefix: Path, capsys):
     for kind, name in (("mask", "[MASK]"), ("gmask", "[gMASK]")):
         _, out, _ = run(capsys, "show", prefix, "--objective", kind, "--index", 30)
