@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 import numpy as np
 
@@ -57,16 +57,20 @@ class ShardWriter:
         self._sources = list(sources)
         self._dtype = token_type(tokenizer.vocab_size)
         self._num_documents = self._num_sequences = self._num_tokens = 0
-        self._lock = lock_output(partial_path(prefix, "bin"), prefix)
-        self._lock.truncate(0)
         self._block_crc32: list[int] = []
         self._block_left = 0
-        self._index = partial_path(prefix, "idx").open("wb")
-        self._index.write(index_header(self._dtype, 0, 0))
-        # Without a name: nothing is left of them, whatever happens.
-        self._pointers: BinaryIO = tempfile.TemporaryFile(dir=prefix.parent)  # noqa: SIM115
-        self._borders: BinaryIO = tempfile.TemporaryFile(dir=prefix.parent)  # noqa: SIM115
-        self._borders.write(np.zeros(1, "<i8").tobytes())
+        self._lock = lock_output(partial_path(prefix, "bin"), prefix)
+        self._opened = contextlib.ExitStack()
+        try:
+            self._lock.truncate(0)
+            self._index = self._opened.enter_context(partial_path(prefix, "idx").open("wb"))
+            self._index.write(index_header(self._dtype, 0, 0))
+            self._pointers = self._opened.enter_context(_unnamed_file(prefix.parent))
+            self._borders = self._opened.enter_context(_unnamed_file(prefix.parent))
+            self._borders.write(np.zeros(1, "<i8").tobytes())
+        except OSError:
+            self.discard()
+            raise
 
     def append(self, tokens: np.ndarray, lengths: np.ndarray) -> None:
         """Append documents.
@@ -99,10 +103,9 @@ class ShardWriter:
         for scratch in (self._pointers, self._borders):
             scratch.seek(0)
             shutil.copyfileobj(scratch, self._index, _COPIED_BYTES)
-            scratch.close()
         self._index.seek(0)
         self._index.write(index_header(self._dtype, self._num_sequences, self._num_documents))
-        self._index.close()
+        self._opened.close()
         self._lock.flush()
         info = ShardInfo(
             format_version=FORMAT_VERSION,
@@ -134,9 +137,9 @@ class ShardWriter:
         if not self._lock.closed:
             for ending in ("idx", "json", "bin"):
                 partial_path(self._prefix, ending).unlink(missing_ok=True)
-            for file in (self._pointers, self._borders, self._index, self._lock):
+            for close in (self._opened.close, self._lock.close):
                 with contextlib.suppress(OSError):  # a full disk fails once more
-                    file.close()
+                    close()
 
     def _add_to_checksums(self, data: memoryview) -> None:
         """Go on with the checksum of the block that is being filled."""
@@ -167,6 +170,11 @@ def lock_output(path: Path, prefix: Path) -> BinaryIO:
             f"Another process is writing {prefix} at this moment. Wait for it, or choose another --output PREFIX."
         )
     return file
+
+
+def _unnamed_file(folder: Path) -> IO[bytes]:
+    """A file of which nothing is left, whatever happens."""
+    return tempfile.TemporaryFile(dir=folder)
 
 
 def _flush_to_disk(path: Path) -> None:
