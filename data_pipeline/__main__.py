@@ -3,11 +3,10 @@
 import argparse
 import sys
 from collections.abc import Callable, Iterator
-from itertools import chain
 from pathlib import Path
 
 from configs.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_USER_INPUT, DataError, UserError
-from data_pipeline import documents
+from data_pipeline.documents import OnError, Skipped, stop
 from data_pipeline.filters import SCRIPTS, Filters
 from data_pipeline.inputs import read_documents
 from data_pipeline.job_array import parse_share
@@ -18,7 +17,7 @@ from data_pipeline.prepare import merge, prepare, prepare_share
 from data_pipeline.progress import console_meter
 from data_pipeline.shards import read_index
 from data_pipeline.tokenizer import SPECS, load_tokenizer
-from data_pipeline.train_tokenizer import train_tokenizer
+from data_pipeline.train_tokenizer import KINDS, SAMPLE_CHARACTERS, sampled, train_tokenizer
 from data_pipeline.workers import num_cores
 
 
@@ -95,22 +94,28 @@ def _report_prepared(output: Path, done: Prepared) -> None:
 
 
 def _train_tokenizer(options: argparse.Namespace) -> None:
+    if options.characters < len(options.input):
+        raise DataError(
+            f"--characters ({options.characters:,}) is too little. Try --characters {SAMPLE_CHARACTERS}."
+        )
     output = Path(options.output)
     _make_folder(output.parent)
-    texts, skipped = _read(options)
-    size = train_tokenizer(texts, output, options.vocab_size, ", ".join(options.input))
+    skipped = Skipped()
+    on_error: OnError = skipped if options.on_error == "skip" else stop
+    corpora = [_texts(path, options.text_key, on_error) for path in options.input]
+    texts = sampled(corpora, options.characters)
+    size = train_tokenizer(
+        texts, output, options.vocab_size, ", ".join(options.input), options.kind
+    )
     _report_skipped(skipped.count, skipped.first)
+    spec = f"{'hf' if options.kind == 'bpe' else 'sp'}:{output}"
     sys.stdout.write(
-        f"{output}: {size:,} tokens. Use it: --tokenizer hf:{output}, or data.tokenizer=hf:{output}\n"
+        f"{output}: {size:,} tokens. Use it: --tokenizer {spec}, or data.tokenizer={spec}\n"
     )
 
 
-def _read(options: argparse.Namespace) -> tuple[Iterator[str], documents.Skipped]:
-    """Documents of all inputs, and the count of what --on-error skip passes over."""
-    skipped = documents.Skipped()
-    on_error: documents.OnError = skipped if options.on_error == "skip" else documents.stop
-    read = (read_documents(path, [options.text_key], on_error) for path in options.input)
-    return (text for (text,) in chain.from_iterable(read)), skipped
+def _texts(path: str, text_key: str, on_error: OnError) -> Iterator[str]:
+    return (text for (text,) in read_documents(path, [text_key], on_error))
 
 
 def _report_skipped(count: int, first: str) -> None:
@@ -201,10 +206,23 @@ def _parser() -> argparse.ArgumentParser:
     made = command("merge", _merge, "join what the tasks of a job array have prepared")
     made.add_argument("prefix", metavar="PREFIX")
 
-    made = command("train-tokenizer", _train_tokenizer, "a byte-level BPE of one's own")
+    made = command("train-tokenizer", _train_tokenizer, "a tokenizer of one's own")
     add_inputs(made)
-    made.add_argument("--output", required=True, metavar="FILE", help="tokenizer.json to write")
+    made.add_argument("--output", required=True, metavar="FILE", help="file to write")
     made.add_argument("--vocab-size", type=int, required=True, help="special tokens included")
+    made.add_argument(
+        "--kind",
+        choices=KINDS,
+        default=KINDS[0],
+        help="byte-level BPE (hf:FILE), or a SentencePiece unigram model (sp:FILE)",
+    )
+    made.add_argument(
+        "--characters",
+        type=int,
+        default=SAMPLE_CHARACTERS,
+        metavar="N",
+        help="how much text to train on, from the beginning of each INPUT in equal shares",
+    )
 
     add_commands(command)
     return parser

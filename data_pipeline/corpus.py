@@ -4,7 +4,6 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import chain
 from pathlib import Path
 
 from configs.errors import ConfigError, DataError
@@ -18,13 +17,11 @@ from data_pipeline.shard_part import hold_out_tail
 from data_pipeline.shards import is_shard, open_stream, read_info
 from data_pipeline.tokenizer import Tokenizer, load_tokenizer
 from data_pipeline.tokenizer import keep_tokenizer as keep_tokenizer
-from data_pipeline.train_tokenizer import train_tokenizer
+from data_pipeline.train_tokenizer import SAMPLE_CHARACTERS, sampled, train_tokenizer
 from data_pipeline.workers import num_cores
 
 # Part of every key in the cache: raised when the same corpus would now be prepared otherwise.
 _FORMAT_VERSION = 4
-# Characters that a tokenizer is trained on at most.
-_TOKENIZER_SAMPLE = 50_000_000
 
 
 @dataclass(frozen=True)
@@ -152,10 +149,8 @@ def _trained_tokenizer(config: DataConfig, vocab_size: int, report: Report) -> s
     def make(making: Path) -> None:
         listed = ", ".join(config.paths)
         report(f"Training a tokenizer of {vocab_size:,} tokens on {listed}; it is kept in {folder}")
-        documents = chain.from_iterable(
-            read_documents(path, [config.text_key]) for path in config.paths
-        )
-        sample = _limited((text for (text,) in documents), _TOKENIZER_SAMPLE)
+        read = [_texts(path, config.text_key) for path in config.paths]
+        sample = sampled(read, SAMPLE_CHARACTERS)
         train_tokenizer(sample, making / "tokenizer.json", vocab_size, listed)
 
     return f"hf:{make_once(folder, make, report) / 'tokenizer.json'}"
@@ -236,9 +231,5 @@ def _key(*parts: object) -> str:
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
-def _limited(texts: Iterator[str], characters: int) -> Iterator[str]:
-    for text in texts:
-        yield text
-        characters -= len(text)
-        if characters < 0:
-            return
+def _texts(path: str, text_key: str) -> Iterator[str]:
+    return (text for (text,) in read_documents(path, [text_key]))

@@ -1,31 +1,51 @@
-"""A tokenizer of one's own: byte-level BPE with the special tokens of blank infilling, trained in seconds.
+"""A tokenizer of one's own, for any mixture of languages: byte-level BPE, or a unigram model as GLM-130B's.
 
-The same texts in the same order give the same file.
+Both know the special tokens of blank infilling and every text: what is not in the vocabulary is written as bytes. The
+same texts in the same order give the same file, whatever the number of cores.
 """
 
+import io
 import os
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+import sentencepiece
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from configs.errors import DataError
 from data_pipeline.special_tokens import SPECIAL_TEXTS
 
+KINDS = ("bpe", "unigram")
+# Characters that a tokenizer is trained on at most, if nothing else is asked for: more change little, and both
+# trainers hold the text in memory.
+SAMPLE_CHARACTERS = 50_000_000
+
 _SMALLEST = 256 + len(SPECIAL_TEXTS)
+# Scripts without blanks between words are cut off from what stands beside them: a name in Latin letters within a
+# Chinese sentence is a word of its own.
+_UNSPACED = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}]+"
+# The expected counts are summed by thread: their number is part of the result.
+_UNIGRAM_THREADS = 4
+_LONGEST_LINE = 4000
 
 
 def train_tokenizer(
-    texts: Iterable[str], output: Path, vocab_size: int, corpus: str = "the corpus"
+    texts: Iterable[str],
+    output: Path,
+    vocab_size: int,
+    corpus: str = "the corpus",
+    kind: str = "bpe",
 ) -> int:
-    """Train a byte-level BPE and write it as a tokenizer.json.
+    """Train a tokenizer and write its file.
 
     Args:
         texts: the corpus, or a sample of it.
         output: file to write; its folder exists. It appears when it is complete.
         vocab_size: size wanted, special tokens included; a small corpus may yield less.
         corpus: what it is called in a message.
+        kind: bpe (a tokenizer.json, to be named hf:FILE) or unigram (a SentencePiece model, sp:FILE).
 
     Returns:
         Size of the vocabulary.
@@ -42,8 +62,39 @@ def train_tokenizer(
     first = next(with_text, None)
     if first is None:
         raise DataError(f"There is no text in {corpus} to train a tokenizer on. Check its path.")
+    trainer: Callable[[Iterable[str], int], tuple[bytes, int]]
+    trainer = _train_bpe if kind == "bpe" else _train_unigram
+    content, size = trainer(chain([first], with_text), vocab_size)
+    partial = output.with_name(f"{output.name}.part")
+    try:
+        partial.write_bytes(content)
+        os.replace(partial, output)
+    except OSError as error:
+        raise DataError(
+            f"The tokenizer {output} cannot be written ({error.strerror}). Choose another place."
+        ) from error
+    return size
+
+
+def sampled(corpora: list[Iterator[str]], characters: int) -> Iterator[str]:
+    """The beginning of each corpus, as much of one as of another: a small language is not drowned by a large one."""
+    for texts in corpora:
+        left = characters // len(corpora)
+        for text in texts:
+            yield text[:left]
+            left -= len(text)
+            if left <= 0:
+                break
+
+
+def _train_bpe(texts: Iterable[str], vocab_size: int) -> tuple[bytes, int]:
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(_UNSPACED), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
+    )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
@@ -51,13 +102,52 @@ def train_tokenizer(
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(chain([first], with_text), trainer)
-    partial = output.with_name(f"{output.name}.part")
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer.to_str(pretty=True).encode(), tokenizer.get_vocab_size()
+
+
+def _train_unigram(texts: Iterable[str], vocab_size: int) -> tuple[bytes, int]:
+    written = io.BytesIO()
     try:
-        partial.write_text(tokenizer.to_str(pretty=True), encoding="utf-8")
-        os.replace(partial, output)
-    except OSError as error:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=_lines(texts),
+            model_writer=written,
+            model_type="unigram",
+            vocab_size=vocab_size,
+            hard_vocab_limit=False,
+            byte_fallback=True,
+            # Text comes back as it was: nothing is normalised, no blank is added or dropped.
+            normalization_rule_name="identity",
+            remove_extra_whitespaces=False,
+            add_dummy_prefix=False,
+            allow_whitespace_only_pieces=True,
+            split_digits=True,
+            unk_id=0,
+            bos_id=-1,
+            eos_id=-1,
+            pad_id=-1,
+            control_symbols=list(SPECIAL_TEXTS.values()),
+            user_defined_symbols=["\n", "\t"],
+            max_sentence_length=4 * _LONGEST_LINE,
+            num_threads=_UNIGRAM_THREADS,
+            minloglevel=2,
+        )
+    except RuntimeError as error:
+        needed = re.search(r"(\d+) vs (\d+)", str(error))
+        if needed is None:
+            raise
         raise DataError(
-            f"The tokenizer {output} cannot be written ({error.strerror}). Choose another place."
+            f"A unigram vocabulary of {vocab_size:,} cannot hold the characters of this text. Try --vocab-size "
+            f"{needed[2]} or more."
         ) from error
-    return tokenizer.get_vocab_size()
+    model = sentencepiece.SentencePieceProcessor()
+    model.load_from_serialized_proto(written.getvalue())
+    return written.getvalue(), model.get_piece_size()
+
+
+def _lines(texts: Iterable[str]) -> Iterator[str]:
+    """What the trainer takes as sentences; it would pass over longer ones."""
+    for text in texts:
+        for line in text.split("\n"):
+            for start in range(0, len(line), _LONGEST_LINE):
+                yield line[start : start + _LONGEST_LINE]

@@ -46,7 +46,7 @@ DOORS = {
     "wandb": ["train/tracker_wandb.py"],
     "rich": ["train/trackers.py", "data_pipeline/progress.py"],
     "tokenizers": ["data_pipeline/tokenizer.py", "data_pipeline/train_tokenizer.py"],
-    "sentencepiece": ["data_pipeline/tokenizer.py"],
+    "sentencepiece": ["data_pipeline/tokenizer.py", "data_pipeline/train_tokenizer.py"],
     "datasets": ["data_pipeline/inputs.py"],
     "pyarrow": ["data_pipeline/inputs.py"],
     "zstandard": ["data_pipeline/inputs.py", "data_pipeline/zstd_reader.py"],
