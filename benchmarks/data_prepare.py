@@ -1,4 +1,4 @@
-"""Preparing text:  python -m benchmarks data_prepare
+"""Preparing text:  python -m benchmarks.data_prepare
 
 Throughput of `python -m data_pipeline prepare` beside the bare tokenizers library on the same text with all cores, in
 turns, so that both meet the same machine; and the peak memory of all its processes for an input and for one twenty
@@ -160,3 +160,7 @@ def _memory(pid: int) -> tuple[float, float]:
         return 0.0, 0.0
     values = {line.split()[0]: int(line.split()[1]) for line in lines[1:]}
     return values["Rss:"] / 1024, values["Pss:"] / 1024
+
+
+if __name__ == "__main__":
+    run()
