@@ -64,7 +64,8 @@ def mask_segment(
     """
     lengths = ends - starts
     # A blank takes one place in the context, where its span took `length` in the text.
-    blank_positions = starts - (lengths - 1).cumsum() + (lengths - 1)
+    extra = lengths - 1
+    blank_positions = starts - extra.cumsum() + extra
     counts = (lengths + 1)[order]  # `<sop>` and the span, predicting the span and `<eop>`
     stops = counts.cumsum()
     firsts = stops - counts
@@ -79,7 +80,8 @@ def mask_segment(
     inputs[firsts] = special.sop
     targets[stops - 1] = special.eop
 
-    is_visible = np.ones(len(tokens) + 1, dtype=bool)
+    is_visible = np.empty(len(tokens) + 1, dtype=bool)
+    is_visible.fill(True)
     is_visible[predicted] = False
     is_visible[ends] = True
     is_visible[starts] = True  # becomes the mask token

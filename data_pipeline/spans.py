@@ -96,20 +96,20 @@ def draw_plan(
     Raises:
         ConfigError: the objective hides so much, or in so many spans, that no plan fits.
     """
-    is_single = rng.random(len(slice_lengths)) < objective.single_span_probability
+    is_single = (rng.random(len(slice_lengths)) < objective.single_span_probability).tolist()
+    slices = list(zip(slice_lengths, is_single, strict=True))
+    num_tokens = sum(slice_lengths)
     for redraws in range(_MAX_REDRAWS):
-        plan = [
-            draw_lengths(rng, length, objective, bool(single))
-            for length, single in zip(slice_lengths, is_single, strict=True)
-        ]
-        size = sum(slice_lengths) + 2 * sum(len(lengths) for lengths in plan)
-        is_placeable = all(
-            lengths.sum() + len(lengths) - 1 <= length
-            for lengths, length in zip(plan, slice_lengths, strict=True)
-        )
-        if is_placeable and (room is None or size <= room):
+        plan = [draw_lengths(rng, length, objective, single) for length, single in slices]
+        if room is not None and num_tokens + 2 * sum(map(len, plan)) > room:
+            continue
+        if all(map(_is_placeable, plan, slice_lengths)):
             return plan, redraws
     raise ConfigError([_does_not_fit(sum(slice_lengths), room, objective)])
+
+
+def _is_placeable(lengths: np.ndarray, num_tokens: int) -> bool:
+    return int(lengths.sum()) + len(lengths) - 1 <= num_tokens
 
 
 def check_plans_fit(slice_length: int, room: int | None, objective: ObjectiveConfig) -> None:
@@ -158,6 +158,7 @@ def place_spans(
     count = len(lengths)
     free = num_tokens - int(lengths.sum()) - count + 1
     assert free >= 0, "the spans do not fit the slice"
-    offsets = np.sort(rng.integers(0, free + 1, size=count))
-    ends = offsets + lengths.cumsum() + np.arange(count)
+    offsets = rng.integers(0, free + 1, size=count)
+    offsets.sort()
+    ends = offsets + (lengths + 1).cumsum() - 1
     return ends - lengths, ends
