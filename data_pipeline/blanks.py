@@ -13,6 +13,8 @@ are the hidden spans, each predicted left to right from `<sop>`. GLM (Du et al. 
 
 # pyright: basic
 # NumPy's index arithmetic has no useful types in strict mode.
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -43,29 +45,29 @@ class Segment(NamedTuple):
         return Segment(*(array[:length] for array in self))
 
 
-def mask_segment(
+def mask_segments(
     tokens: np.ndarray,
+    borders: Sequence[int],
     starts: np.ndarray,
     ends: np.ndarray,
     order: np.ndarray,
     special: SpecialTokens,
-) -> Segment:
-    """Hide short spans behind `[MASK]` tokens.
+) -> list[Segment]:
+    """Hide short spans behind `[MASK]` tokens, in all pieces of a row's text at once: most of the cost is per call.
 
     Args:
         tokens: (n,) stored token ids.
-        starts: (num_spans,) first hidden position of each span, in text order, at least one span.
-        ends: (num_spans,) one past its last hidden position.
-        order: (num_spans,) permutation: the order in which the spans are predicted.
+        borders: where each piece begins, and n; ascending, the first 0.
+        starts: (num_spans,) first hidden position of each span, in text order, at least one span in all.
+        ends: (num_spans,) one past its last hidden position, in the same piece.
+        order: (num_spans,) the order in which the spans are predicted: piece after piece, any order within one.
         special: ids of the special tokens.
 
     Returns:
-        A segment of n + 2 num_spans tokens; every span contributes its length + 1 targets (the last is `<eop>`).
+        A segment for each piece: of m + 2 k tokens if it has m tokens and k spans, each of which contributes its
+        length + 1 targets (the last is `<eop>`).
     """
     lengths = ends - starts
-    # A blank takes one place in the context, where its span took `length` in the text.
-    extra = lengths - 1
-    blank_positions = starts - extra.cumsum() + extra
     counts = (lengths + 1)[order]  # `<sop>` and the span, predicting the span and `<eop>`
     stops = counts.cumsum()
     firsts = stops - counts
@@ -88,14 +90,35 @@ def mask_segment(
     text = tokens.copy()
     text[starts] = special.mask
     context = text[is_visible[:-1]]
-    return _join(
-        context,
-        inputs,
-        targets,
-        np.concatenate((np.arange(len(context)), blank_positions[order].repeat(counts))),
-        place - (firsts - 1).repeat(counts),
-        special,
-    )
+
+    # Where the context and the targets of each piece begin among all contexts and all targets. A blank takes one place
+    # in the context, where its span took `length` in the text.
+    edges = np.asarray(borders)
+    spans_before = starts.searchsorted(edges)
+    hidden_before = np.concatenate(([0], lengths.cumsum()))[spans_before]
+    context_borders = edges - hidden_before + spans_before
+    target_borders = hidden_before + spans_before
+    extra = lengths - 1
+    blank_places = starts - extra.cumsum() + extra
+    piece_of = edges.searchsorted(starts, side="right") - 1
+    blank_positions = blank_places - context_borders[piece_of]
+
+    block_positions = place - (firsts - 1).repeat(counts)
+    positions = blank_positions[order].repeat(counts)
+    segments: list[Segment] = []
+    bounds = zip(context_borders.tolist(), target_borders.tolist(), strict=True)
+    for (a, c), (b, d) in pairwise(bounds):
+        segments.append(
+            _join(
+                context[a:b],
+                inputs[c:d],
+                targets[c:d],
+                np.concatenate((np.arange(b - a), positions[c:d])),
+                block_positions[c:d],
+                special,
+            )
+        )
+    return segments
 
 
 def gmask_segment(tokens: np.ndarray, context_length: int, special: SpecialTokens) -> Segment:

@@ -12,49 +12,37 @@ added or left out: a row holds as many tokens as with documents crossed.
 
 # pyright: basic
 # NumPy's index arithmetic has no useful types in strict mode.
+from collections.abc import Sequence
+
 import numpy as np
 
-from data_pipeline.blanks import (
-    Segment,
-    context_segment,
-    gmask_segment,
-    mask_segment,
-    target_segment,
-)
+from data_pipeline.blanks import Segment, context_segment, gmask_segment, target_segment
 from data_pipeline.special_tokens import SpecialTokens
 
 
 def document_borders(tokens: np.ndarray, eos: int) -> list[int]:
-    """Where the stretches of a slice begin, and its length: ascending, the first 0."""
+    """Where the stretches of a text begin, and its length: ascending, the first 0."""
     borders = [0, *(np.flatnonzero(tokens[:-1] == eos) + 1).tolist()]
     return [*borders, len(tokens)]
 
 
-def isolated_mask_segments(
+def isolate(
     tokens: np.ndarray,
+    borders: Sequence[int],
     starts: np.ndarray,
     ends: np.ndarray,
     order: np.ndarray,
-    special: SpecialTokens,
-) -> list[Segment]:
-    """Hide short spans, each inside of its document; arguments as of `data_pipeline.blanks.mask_segment`.
+    eos: int,
+) -> tuple[list[int], np.ndarray, np.ndarray]:
+    """Cut pieces and spans where documents end; arguments as of `data_pipeline.blanks.mask_segments`.
 
     Returns:
-        A segment per document; together they have the tokens of the one that `mask_segment` makes.
+        borders, ends and order for the same function: the spans of one document keep the order that was drawn.
     """
-    segments: list[Segment] = []
-    borders = document_borders(tokens, special.eos)
-    firsts = starts.searchsorted(borders)
-    for number, (start, stop) in enumerate(zip(borders, borders[1:], strict=False)):
-        first, last = firsts[number], firsts[number + 1]
-        piece = tokens[start:stop]
-        if first == last:
-            segments.append(context_segment(piece, special))
-            continue
-        spans = (starts[first:last] - start, np.minimum(ends[first:last], stop) - start)
-        own_order = order[(order >= first) & (order < last)] - first
-        segments.append(mask_segment(piece, *spans, own_order, special))
-    return segments
+    cut = np.union1d(borders, document_borders(tokens, eos))
+    piece_of = cut.searchsorted(starts, side="right")
+    by_piece = piece_of[order].argsort(kind="stable")
+    return cut.tolist(), np.minimum(ends, cut[piece_of]), order[by_piece]
 
 
 def isolated_gmask_segments(

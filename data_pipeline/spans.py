@@ -138,27 +138,40 @@ def _does_not_fit(num_tokens: int, room: int | None, objective: ObjectiveConfig)
 
 
 def place_spans(
-    rng: np.random.Generator, num_tokens: int, lengths: np.ndarray
+    rng: np.random.Generator, slice_lengths: Sequence[int], plan: Sequence[np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Place spans of the given lengths, shuffled, so that no two touch.
+    """Place the spans of all slices of a row, shuffled within each, so that no two touch.
 
-    n tokens leave n - sum + 1 - k free places once every gap has its one visible token. The k offsets are drawn among
-    them with replacement and sorted; each span is then shifted by the spans and gaps before it. A span may begin the
-    slice or end it.
+    The n tokens of a slice leave n - sum + 1 - k free places once every gap has its one visible token. The k offsets are
+    drawn among them with replacement and sorted; each span is then shifted by the spans and gaps before it. A span may
+    begin the slice or end it.
 
     Args:
         rng: source of randomness.
-        num_tokens: length of the slice.
-        lengths: (num_spans,) with sum + num_spans - 1 <= num_tokens.
+        slice_lengths: tokens of each slice; they lie one behind the other.
+        plan: span lengths of each slice, at least one, with sum + number - 1 <= length of the slice.
 
     Returns:
-        starts and ends, each (num_spans,) int64, in text order, half-open.
+        starts and ends, each (num_spans,) int64, in text order, half-open, counted from the first slice's beginning.
     """
-    lengths = rng.permutation(lengths)
-    count = len(lengths)
-    free = num_tokens - int(lengths.sum()) - count + 1
-    assert free >= 0, "the spans do not fit the slice"
-    offsets = rng.integers(0, free + 1, size=count)
+    slices = np.asarray(slice_lengths)
+    counts = np.array([len(lengths) for lengths in plan])
+    slice_of = np.arange(len(slices)).repeat(counts)
+    lengths = np.concatenate(plan)[shuffled_within(rng, slice_of)]
+    firsts = counts.cumsum() - counts
+    free = slices - np.add.reduceat(lengths, firsts) - counts + 1
+    assert free.min() >= 0, "the spans do not fit the slice"
+    offsets = (rng.random(len(lengths)) * (free + 1)[slice_of]).astype(np.int64)
+    # An offset is smaller than its slice, so that those of different slices cannot mix: one sort serves all.
+    offsets += (slices.cumsum() - slices)[slice_of]
     offsets.sort()
-    ends = offsets + (lengths + 1).cumsum() - 1
+    # Spans and gaps before the end of each span, those of earlier slices taken off.
+    taken = (lengths + 1).cumsum()
+    taken -= (taken[firsts] - lengths[firsts] - 1)[slice_of]
+    ends = offsets + taken - 1
     return ends - lengths, ends
+
+
+def shuffled_within(rng: np.random.Generator, group_of: np.ndarray) -> np.ndarray:
+    """Draw a permutation that moves each element only within its group: (n,) places; `group_of` (n,) ascends."""
+    return (group_of + rng.random(len(group_of)) / 2).argsort()

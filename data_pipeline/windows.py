@@ -8,14 +8,23 @@ What is drawn does not depend on where documents end: with `objective.documents=
 cut at their borders (data_pipeline/isolation.py).
 """
 
+from bisect import bisect_left
+from itertools import accumulate, pairwise
+
 import numpy as np
 
 from configs.derive import GLM_130B_ROW, slice_length
 from configs.schema import Documents, ObjectiveConfig, SliceRule
-from data_pipeline.blanks import Segment, gmask_segment, mask_segment
-from data_pipeline.isolation import isolated_gmask_segments, isolated_mask_segments
+from data_pipeline.blanks import Segment, gmask_segment, mask_segments
+from data_pipeline.isolation import isolate, isolated_gmask_segments
 from data_pipeline.sentences import SentenceBlanks, choose_sentences
-from data_pipeline.spans import check_plans_fit, draw_plan, hidden_budget, place_spans
+from data_pipeline.spans import (
+    check_plans_fit,
+    draw_plan,
+    hidden_budget,
+    place_spans,
+    shuffled_within,
+)
 from data_pipeline.special_tokens import SpecialTokens
 
 # The original never shortens a slice below this many tokens.
@@ -57,22 +66,32 @@ def mask_windows(
     Returns:
         objective.windows_per_row lists of segments, and how many span plans were rejected.
     """
-    num_windows = objective.windows_per_row
-    build = _original_window if objective.slice_rule is SliceRule.glm_130b else _fit_window
-    windows: list[list[Segment]] = []
+    is_original = objective.slice_rule is SliceRule.glm_130b
+    draw = _draw_original if is_original else _draw_fit
+    windows: list[list[Segment]] = [[] for _ in range(objective.windows_per_row)]
+    # Slices that hide spans, their plans and windows: the segments of all are made at once.
+    slices: list[np.ndarray] = []
+    plan: list[np.ndarray] = []
+    window_of: list[int] = []
     redraws = 0
-    for start, stop in row_slices(len(tokens), window_length, objective):
+    for number, (start, stop) in enumerate(row_slices(len(tokens), window_length, objective)):
         stored = tokens[start:stop]
-        segments, rejected = None, 0
         if objective.smask_share > 0 and rng.random() < objective.smask_share:
             assert sentences is not None, "hiding sentences needs to know where they end"
-            segments = _sentence_window(rng, stored, window_length, objective, sentences)
-        if segments is None:
-            segments, rejected = build(rng, stored, window_length, objective, special)
-        windows.append(segments)
-        redraws += rejected
-    empty: list[list[Segment]] = [[] for _ in range(num_windows - len(windows))]
-    return windows + empty, redraws
+            windows[number] = _hide_sentences(rng, stored, window_length, objective, sentences)
+        if not windows[number]:
+            parts, lengths, rejected = draw(rng, stored, window_length, objective)
+            slices += parts
+            plan += lengths
+            window_of += [number] * len(parts)
+            redraws += rejected
+    if slices:
+        made = _hide_spans(rng, slices, plan, objective, special)
+        for number, segments in zip(window_of, made, strict=True):
+            windows[number] += segments
+    if is_original:
+        windows = [_cut(segments, window_length) for segments in windows]
+    return windows, redraws
 
 
 def row_slices(
@@ -109,84 +128,84 @@ def split_evenly(length: int, parts: int) -> list[tuple[int, int]]:
     return [(part * length // parts, (part + 1) * length // parts) for part in range(parts)]
 
 
-def _fit_window(
-    rng: np.random.Generator,
-    tokens: np.ndarray,
-    window_length: int,
-    objective: ObjectiveConfig,
-    special: SpecialTokens,
-) -> tuple[list[Segment], int]:
-    """One segment, or rarely two short ones side by side; nothing is dropped."""
+_Drawn = tuple[list[np.ndarray], list[np.ndarray], int]
+"""Slices of a window, span lengths of each, and how many plans were rejected."""
+
+
+def _draw_fit(
+    rng: np.random.Generator, tokens: np.ndarray, window_length: int, objective: ObjectiveConfig
+) -> _Drawn:
+    """One slice, or rarely two short ones side by side; nothing is dropped."""
     slices = [tokens]
     is_short = rng.random() < objective.short_segment_probability
     if is_short and len(tokens) >= 2 * SHORTEST_SLICE:
         cut = int(rng.integers(SHORTEST_SLICE, len(tokens) - SHORTEST_SLICE + 1))
         slices = [tokens[:cut], tokens[cut:]]
     plan, redraws = draw_plan(rng, [len(part) for part in slices], window_length, objective)
-    segments = [
-        segment
-        for part, lengths in zip(slices, plan, strict=True)
-        for segment in _hide(rng, part, lengths, objective, special)
-    ]
-    return segments, redraws
+    return slices, plan, redraws
 
 
-def _original_window(
-    rng: np.random.Generator,
-    tokens: np.ndarray,
-    window_length: int,
-    objective: ObjectiveConfig,
-    special: SpecialTokens,
-) -> tuple[list[Segment], int]:
-    """One segment, cut to its window. A plan is drawn again only where the spans could not be placed at all."""
+def _draw_original(
+    rng: np.random.Generator, tokens: np.ndarray, window_length: int, objective: ObjectiveConfig
+) -> _Drawn:
+    """One slice whatever its window holds. A plan is drawn again only where its spans could not be placed at all."""
     is_short = rng.random() < objective.short_segment_probability
     if is_short and len(tokens) > SHORTEST_SLICE:
         tokens = tokens[: int(rng.integers(SHORTEST_SLICE, len(tokens)))]
-    (lengths,), redraws = draw_plan(rng, [len(tokens)], None, objective)
-    return _cut(_hide(rng, tokens, lengths, objective, special), window_length), redraws
+    plan, redraws = draw_plan(rng, [len(tokens)], None, objective)
+    return [tokens], plan, redraws
 
 
-def _sentence_window(
+def _hide_spans(
+    rng: np.random.Generator,
+    slices: list[np.ndarray],
+    plan: list[np.ndarray],
+    objective: ObjectiveConfig,
+    special: SpecialTokens,
+) -> list[list[Segment]]:
+    """Segments of each slice."""
+    sizes = [len(part) for part in slices]
+    starts, ends = place_spans(rng, sizes, plan)
+    order = shuffled_within(rng, np.arange(len(plan)).repeat([len(lengths) for lengths in plan]))
+    borders = [0, *accumulate(sizes)]
+    return _segments(np.concatenate(slices), borders, starts, ends, order, objective, special)
+
+
+def _hide_sentences(
     rng: np.random.Generator,
     tokens: np.ndarray,
     window_length: int,
     objective: ObjectiveConfig,
     sentences: SentenceBlanks,
-) -> list[Segment] | None:
-    """The whole slice with some of its sentences hidden; None if it has only one, or no room for a blank."""
+) -> list[Segment]:
+    """The whole slice with some of its sentences hidden; empty if it has only one, or no room for a blank."""
     is_original = objective.slice_rule is SliceRule.glm_130b
     most = len(tokens) if is_original else (window_length - len(tokens)) // 2
     budget = hidden_budget(objective, len(tokens))
     chosen = choose_sentences(rng, tokens, sentences.is_end, budget, most)
     if chosen is None:
-        return None
+        return []
     order = rng.permutation(len(chosen[0]))
-    segments = _segments(tokens, *chosen, order, objective, sentences.special)
-    return _cut(segments, window_length)
-
-
-def _hide(
-    rng: np.random.Generator,
-    tokens: np.ndarray,
-    lengths: np.ndarray,
-    objective: ObjectiveConfig,
-    special: SpecialTokens,
-) -> list[Segment]:
-    starts, ends = place_spans(rng, len(tokens), lengths)
-    return _segments(tokens, starts, ends, rng.permutation(len(lengths)), objective, special)
+    (segments,) = _segments(tokens, [0, len(tokens)], *chosen, order, objective, sentences.special)
+    return segments
 
 
 def _segments(
     tokens: np.ndarray,
+    borders: list[int],
     starts: np.ndarray,
     ends: np.ndarray,
     order: np.ndarray,
     objective: ObjectiveConfig,
     special: SpecialTokens,
-) -> list[Segment]:
-    if objective.documents is Documents.isolated:
-        return isolated_mask_segments(tokens, starts, ends, order, special)
-    return [mask_segment(tokens, starts, ends, order, special)]
+) -> list[list[Segment]]:
+    """Segments of each slice: one, or one per document."""
+    if objective.documents is Documents.crossed:
+        return [[each] for each in mask_segments(tokens, borders, starts, ends, order, special)]
+    cut, ends, order = isolate(tokens, borders, starts, ends, order, special.eos)
+    made = mask_segments(tokens, cut, starts, ends, order, special)
+    edges = [bisect_left(cut, border) for border in borders]
+    return [made[first:stop] for first, stop in pairwise(edges)]
 
 
 def _cut(segments: list[Segment], length: int) -> list[Segment]:

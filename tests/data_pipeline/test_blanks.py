@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_pipeline.blanks import gmask_segment, mask_segment
+from data_pipeline.blanks import gmask_segment
 from data_pipeline.objective import Objective
 from data_pipeline.packing import Sample, attention_mask, pack_row
 from data_pipeline.special_tokens import SpecialTokens
+from tests.helpers.segments import mask_segment
 
 SPECIAL = SpecialTokens(mask=1, gmask=2, sop=3, eop=4, eos=5, pad=0)
 M, G, SOP, EOP, PAD = 1, 2, 3, 4, 0

@@ -12,11 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from configs.schema import Documents, ObjectiveConfig, SliceRule
+from data_pipeline.blanks import Segment, mask_segments
 from data_pipeline.dataset import GLMDataset, Source
 from data_pipeline.isolation import (
     document_borders,
+    isolate,
     isolated_gmask_segments,
-    isolated_mask_segments,
 )
 from data_pipeline.objective import Objective
 from data_pipeline.packing import attention_mask, pack_row
@@ -84,9 +85,14 @@ GMASK_ATTENTION = """
 """
 
 
+def isolated(starts: np.ndarray, ends: np.ndarray, order: np.ndarray) -> list[Segment]:
+    borders, ends, order = isolate(SLICE, [0, len(SLICE)], starts, ends, order, EOS)
+    return mask_segments(SLICE, borders, starts, ends, order, SPECIAL)
+
+
 def test_isolated_mask_row_equals_the_hand_written_table():
     starts, ends, order = np.array([1, 5]), np.array([4, 6]), np.array([1, 0])
-    segments = isolated_mask_segments(SLICE, starts, ends, order, SPECIAL)
+    segments = isolated(starts, ends, order)
     assert_row(pack_row([segments], 16, 0, Objective.MASK, 0), MASK_ROW, MASK_ATTENTION)
 
 
@@ -97,7 +103,7 @@ def test_isolated_gmask_row_equals_the_hand_written_table():
 
 def test_spans_of_one_document_keep_the_order_that_was_drawn():
     starts, ends, order = np.array([0, 3, 5, 8]), np.array([1, 4, 6, 9]), np.array([3, 2, 0, 1])
-    segments = isolated_mask_segments(SLICE, starts, ends, order, SPECIAL)
+    segments = isolated(starts, ends, order)
     predicted = [segment.targets[segment.loss_mask].tolist() for segment in segments]
     assert predicted == [[11, EOP], [23, EOP, 21, EOP], [31, EOP]]
 

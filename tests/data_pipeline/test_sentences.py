@@ -14,7 +14,6 @@ from scipy import stats
 from configs.errors import ConfigError
 from configs.load import load_config
 from configs.schema import ObjectiveConfig, SliceRule
-from data_pipeline.blanks import mask_segment
 from data_pipeline.corpus import Corpora
 from data_pipeline.objective import Objective
 from data_pipeline.opening import open_dataset
@@ -24,6 +23,7 @@ from data_pipeline.sentences import SentenceBlanks, choose_sentences, sentence_e
 from data_pipeline.tokenizer import load_tokenizer
 from data_pipeline.windows import mask_windows
 from tests.data_pipeline.test_blanks import assert_row
+from tests.helpers.segments import mask_segment
 from tests.helpers.streams import SPECIAL
 
 SM, SOP, EOP, EOS, STOP = 6, 3, 4, 5, 9

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from configs.schema import ObjectiveConfig
-from data_pipeline.blanks import gmask_segment, mask_segment
+from data_pipeline.blanks import gmask_segment
 from data_pipeline.dataset import Source
 from data_pipeline.document_index import Piece
 from data_pipeline.explain import Explanation, explain
@@ -18,6 +18,7 @@ from data_pipeline.rows import Row
 from data_pipeline.show import describe_pieces, render
 from data_pipeline.show_html import pieces_of_text, render_page
 from data_pipeline.tokenizer import ByteTokenizer
+from tests.helpers.segments import mask_segment
 from tests.helpers.streams import SPECIAL, CountingStream
 
 WORDS = ["the", "cat", "sat", "on", "a", "mat", ".", "dogs", "bark"]

@@ -19,6 +19,7 @@ from data_pipeline.spans import (
     length_distribution,
     longest_span,
     place_spans,
+    shuffled_within,
 )
 
 SEEDS = st.integers(0, 2**32)
@@ -27,17 +28,52 @@ SEEDS = st.integers(0, 2**32)
 @given(SEEDS, st.lists(st.integers(1, 9), min_size=1, max_size=12), st.integers(0, 20))
 def test_placed_spans_keep_their_lengths_and_never_touch(seed: int, lengths: list[int], slack: int):
     num_tokens = sum(lengths) + len(lengths) - 1 + slack
-    starts, ends = place_spans(rng_for(seed), num_tokens, np.array(lengths))
+    starts, ends = place_spans(rng_for(seed), [num_tokens], [np.array(lengths)])
     assert sorted(ends - starts) == sorted(lengths)
     assert starts[0] >= 0
     assert ends[-1] <= num_tokens
     assert (starts[1:] > ends[:-1]).all()
 
 
+@given(
+    SEEDS,
+    st.lists(
+        st.tuples(st.lists(st.integers(1, 9), min_size=1, max_size=6), st.integers(0, 9)),
+        min_size=1,
+        max_size=6,
+    ),
+)
+def test_spans_of_several_slices_stay_in_their_own(seed: int, slices: list[tuple[list[int], int]]):
+    sizes = [sum(lengths) + len(lengths) - 1 + slack for lengths, slack in slices]
+    plan = [np.array(lengths) for lengths, _ in slices]
+    starts, ends = place_spans(rng_for(seed), sizes, plan)
+    first = 0
+    for (lengths, _), stop in zip(slices, np.cumsum(sizes), strict=True):
+        inside = (starts >= first) & (ends <= stop)
+        assert sorted((ends - starts)[inside]) == sorted(lengths)
+        assert (starts[inside][1:] > ends[inside][:-1]).all()
+        first = stop
+
+
+@given(SEEDS, st.lists(st.integers(1, 5), min_size=1, max_size=8))
+def test_shuffling_keeps_to_the_groups(seed: int, sizes: list[int]):
+    groups = np.arange(len(sizes)).repeat(sizes)
+    places = shuffled_within(rng_for(seed), groups)
+    assert sorted(places) == list(range(len(groups)))
+    assert (groups[places] == groups).all()
+
+
+def test_every_order_within_a_group_is_as_frequent():
+    groups = np.array([0, 1, 1, 1, 2])
+    seen = Counter(tuple(shuffled_within(rng_for(seed), groups).tolist()) for seed in range(3000))
+    assert len(seen) == 6
+    assert stats.chisquare(list(seen.values())).pvalue > 0.001
+
+
 def test_spans_without_slack_fill_the_slice_in_every_order():
     seen = set()
     for seed in range(100):
-        starts, ends = place_spans(rng_for(seed), 8, np.array([1, 2, 3]))
+        starts, ends = place_spans(rng_for(seed), [8], [np.array([1, 2, 3])])
         assert starts[0] == 0
         assert ends[-1] == 8
         seen.add(tuple(ends - starts))
@@ -47,7 +83,8 @@ def test_spans_without_slack_fill_the_slice_in_every_order():
 def test_free_places_are_drawn_with_replacement():
     # Two spans of 1 in 4 tokens have one free place: offsets 00, 01, 10, 11 give three arrangements, 1:2:1.
     seen = Counter(
-        tuple(place_spans(rng_for(seed), 4, np.array([1, 1]))[0].tolist()) for seed in range(4000)
+        tuple(place_spans(rng_for(seed), [4], [np.array([1, 1])])[0].tolist())
+        for seed in range(4000)
     )
     observed = [seen[(0, 2)], seen[(0, 3)], seen[(1, 3)]]
     assert sum(observed) == 4000
@@ -55,7 +92,7 @@ def test_free_places_are_drawn_with_replacement():
 
 
 def test_spans_reach_both_ends_of_a_slice():
-    placed = [place_spans(rng_for(seed), 10, np.array([2, 1])) for seed in range(200)]
+    placed = [place_spans(rng_for(seed), [10], [np.array([2, 1])]) for seed in range(200)]
     assert {0, 1} <= {int(starts[0]) for starts, _ in placed}
     assert {9, 10} <= {int(ends[-1]) for _, ends in placed}
 
