@@ -11,10 +11,11 @@
                                              the line that starts it on the hosts of a file
     python -m launch kubernetes [overrides] cluster.image=IMAGE cluster.volume=CLAIM:PATH
                                              its manifest, a PyTorchJob
+    python -m launch dryrun [overrides]      builds every rank's part on this machine and checks that they fit together
     srun python -m launch preflight [overrides] [--exclude-file FILE]
                                              what each node must show before it may join; also under torchrun
 
-Nothing here imports PyTorch: it answers on a login node. The last one becomes a process that does.
+Nothing here imports PyTorch: it answers on a login node. The last two become processes that do.
 """
 
 import sys
@@ -22,7 +23,7 @@ from collections.abc import Callable
 
 from configs.errors import EXIT_DONE, EXIT_USER_INPUT, UserError
 from launch.estimate import estimate
-from launch.handover import preflight
+from launch.handover import dryrun, preflight
 from launch.hosts import pdsh
 from launch.kubernetes import kubernetes
 from launch.slurm import slurm
@@ -34,6 +35,7 @@ COMMANDS: dict[str, Callable[[list[str]], str]] = {
     "slurm": slurm,
     "pdsh": pdsh,
     "kubernetes": kubernetes,
+    "dryrun": dryrun,
     "preflight": preflight,
 }
 

@@ -10,6 +10,11 @@ def preflight(words: list[str]) -> NoReturn:
     _become("train.preflight", words)
 
 
+def dryrun(words: list[str]) -> NoReturn:
+    """Build every rank of a run on this machine and check that they fit together."""
+    _become("train.dryrun", words)
+
+
 def _become(module: str, words: list[str]) -> NoReturn:
     sys.stdout.flush()
     os.execv(sys.executable, [sys.executable, "-m", module, *words])

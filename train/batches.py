@@ -116,18 +116,31 @@ class BatchStream:
     def _build(self, step: StepPlan) -> StepBatches:
         if not self._topology.reads_data:
             return StepBatches([], 0, 0, 0.0)
-        topology = self._topology
-        num_micro_batches = step.num_samples // (self._micro_batch_size * topology.dp)
-        micro_batches = []
-        for number in range(num_micro_batches):
-            trained = micro_batch_indices(
-                step.samples_seen, number, topology.dp, topology.dp_rank, self._micro_batch_size
+        micro_batches = [
+            collate([self._dataset[index] for index in drawn])
+            for drawn in step_indices(
+                step, self._topology, self._micro_batch_size, self._skip_samples
             )
-            drawn = [drawn_index(int(index), self._skip_samples) for index in trained]
-            micro_batches.append(collate([self._dataset[index] for index in drawn]))
+        ]
         return StepBatches(
             micro_batches, checksum(micro_batches), count_targets(micro_batches), 0.0
         )
+
+
+def step_indices(
+    step: StepPlan, topology: Topology, micro_batch_size: int, skip_samples: list[list[int]]
+) -> list[list[int]]:
+    """Drawn indices of one replica's micro-batches in a step, in order."""
+    num_micro_batches = step.num_samples // (micro_batch_size * topology.dp)
+    return [
+        [
+            drawn_index(index, skip_samples)
+            for index in micro_batch_indices(
+                step.samples_seen, number, topology.dp, topology.dp_rank, micro_batch_size
+            )
+        ]
+        for number in range(num_micro_batches)
+    ]
 
 
 def checksum(micro_batches: list[Batch]) -> int:

@@ -18,6 +18,7 @@ import torch
 import torch.distributed as dist
 from deepspeed.runtime.pipe.topology import PipeModelDataParallelTopology
 from megatron.core import parallel_state
+from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from configs.errors import DistributedError
 from train.topology import Topology
@@ -80,15 +81,38 @@ def distributed_session(
         DistributedError: the ranks cannot meet, or a library places them differently.
     """
     _start_torch(world, device)
-    _start_deepspeed(device)
-    parallel_state.initialize_model_parallel(
-        tensor_model_parallel_size=topology.tp, pipeline_model_parallel_size=topology.pp
-    )
-    _check_agreement(topology)
+    _start_libraries(topology, device)
     yield Session(topology, device, _control_group(device), _replica_group(topology, device))
-    parallel_state.destroy_model_parallel()
-    deepspeed.comm.comm.cdb = None
-    dist.destroy_process_group()
+    _stop()
+
+
+@contextlib.contextmanager
+def fake_session(topology: Topology) -> Iterator[Session]:
+    """Open one rank's process groups of any large run in this process alone.
+
+    Groups, grid and modules are built by the same code as in a run; torch's fake backend sends nothing.
+
+    Raises:
+        DistributedError: a library places the rank differently.
+    """
+    store: Any = FakeStore()
+    dist.init_process_group("fake", store=store, rank=topology.rank, world_size=topology.world_size)
+    device = torch.device("meta")
+    # The fake backend takes the place of all others, gloo's extra groups included.
+    _start_libraries(topology, torch.device("cpu"), with_gloo=False)
+    group: Any = parallel_state.get_data_parallel_group()
+    yield Session(topology, device, _control_group(torch.device("cpu")), group)
+    _stop()
+
+
+def group_members() -> dict[str, list[int]]:
+    """Global ranks of this rank's Megatron-core groups."""
+    groups: dict[str, Any] = {
+        "tensor": parallel_state.get_tensor_model_parallel_group(),
+        "data": parallel_state.get_data_parallel_group(),
+        "pipeline": parallel_state.get_pipeline_model_parallel_group(),
+    }
+    return {name: dist.get_process_group_ranks(group) for name, group in groups.items()}
 
 
 def deepspeed_grid(topology: Topology) -> PipeModelDataParallelTopology:
@@ -107,6 +131,22 @@ def _start_torch(world: World, device: torch.device) -> None:
         dist.init_process_group(backend, rank=world.rank, world_size=world.size, timeout=TIMEOUT)
     except (RuntimeError, ValueError) as error:
         raise DistributedError(f"[rank {world.rank}] the ranks could not meet: {error}") from error
+
+
+def _start_libraries(topology: Topology, device: torch.device, with_gloo: bool = True) -> None:
+    _start_deepspeed(device)
+    parallel_state.initialize_model_parallel(
+        tensor_model_parallel_size=topology.tp,
+        pipeline_model_parallel_size=topology.pp,
+        create_gloo_process_groups=with_gloo,
+    )
+    _check_agreement(topology)
+
+
+def _stop() -> None:
+    parallel_state.destroy_model_parallel()
+    deepspeed.comm.comm.cdb = None
+    dist.destroy_process_group()
 
 
 def _start_deepspeed(device: torch.device) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 
 import deepspeed
 from deepspeed.pipe import LayerSpec, PipelineModule, TiedLayerSpec
+from deepspeed.runtime.pipe.schedule import TrainSchedule
 
 from configs import derive
 from configs.schema import Config, Precision
@@ -42,6 +43,12 @@ class StagedModule(PipelineModule):
         self.parts = [int(bound) for bound in method.split(",")]
         stage = self._topo.get_coord(self.global_rank).pipe
         self._set_bounds(start=self.parts[stage], stop=self.parts[stage + 1])
+
+    def to(self, *args: Any, **kwargs: Any) -> "StagedModule":
+        """Move to a device; the shapes of a dry run have nothing that could be moved."""
+        if any(parameter.is_meta for parameter in self.parameters()):
+            return self
+        return super().to(*args, **kwargs)
 
 
 @dataclass(frozen=True)
@@ -177,6 +184,20 @@ def build_pipeline(config: Config, session: Session, loss: GLMLoss | None) -> Pi
             partition_method=",".join(map(str, bounds)),
             checkpointable_layers=["GLMLayer"],
         )
+
+
+def stage_instructions(num_micro_batches: int, pp: int, stage: int) -> list[tuple[str, int]]:
+    """DeepSpeed's training schedule of a stage.
+
+    Returns:
+        The name of each instruction in order, with its pipe buffer (-1: none).
+    """
+    schedule = TrainSchedule(micro_batches=num_micro_batches, stages=pp, stage_id=stage)
+    return [
+        (type(instruction).__name__, getattr(instruction, "buffer_id", -1))
+        for instructions in schedule
+        for instruction in instructions
+    ]
 
 
 def deepspeed_config(config: Config, dp: int) -> dict[str, object]:

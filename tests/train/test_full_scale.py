@@ -13,13 +13,10 @@ STAGES, SHARDS = 8, 4
 def parameters_of_ranks(rank: int, world_size: int, tp: int, pp: int) -> list[tuple[int, int]]:
     """(parameters, of which tied copies) of every rank of one replica, by a fake process group."""
     import torch
-    import torch.distributed as dist
-    from megatron.core import parallel_state
-    from torch.testing._internal.distributed.fake_pg import FakeStore
 
     from glm.tensor_parallel import partition_dim
-    from train.distributed import Session
-    from train.engine import StagedModule, build_pipeline
+    from train.distributed import fake_session
+    from train.engine import build_pipeline
     from train.topology import Topology
     from train.world import World, prepare_environment
 
@@ -31,20 +28,10 @@ def parameters_of_ranks(rank: int, world_size: int, tp: int, pp: int) -> list[tu
         "cluster.gpus_per_node=1",
     )
     config = load_config(["experiment=glm_130b", *layout], tp * pp)
-    StagedModule.to = lambda self, *_: self  # the module moves itself to a device; meta stays
     counts = []
     for place in range(tp * pp):
-        dist.init_process_group("fake", store=FakeStore(), rank=place, world_size=tp * pp)
-        import deepspeed.comm.comm
-        import deepspeed.ops
-
-        vars(deepspeed.ops)["__compatible_ops__"] = {}
-        deepspeed.comm.comm.cdb = None
-        deepspeed.init_distributed("gloo", auto_mpi_discovery=False, verbose=False)
-        parallel_state.initialize_model_parallel(tp, pp, create_gloo_process_groups=False)
         topology = Topology(tp, pp, 1, place)
-        with torch.device("meta"):
-            session = Session(topology, torch.device("meta"), dist.group.WORLD, dist.group.WORLD)
+        with fake_session(topology) as session, torch.device("meta"):
             module = build_pipeline(config, session, None)
         own = copies = 0
         for parameter in module.parameters():
@@ -54,8 +41,6 @@ def parameters_of_ranks(rank: int, world_size: int, tp: int, pp: int) -> list[tu
             else:
                 own += parameter.numel()
         counts.append((own, copies))
-        parallel_state.destroy_model_parallel()
-        dist.destroy_process_group()
     return counts
 
 

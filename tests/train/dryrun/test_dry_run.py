@@ -1,0 +1,180 @@
+"""Ranks built by the real code, with and without a fault planted below the dry run."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.helpers.distributed import run_distributed
+
+ROOT = Path(__file__).parents[3]
+
+SMALL = (
+    "model.num_layers=6",
+    "model.hidden_size=32",
+    "model.num_heads=4",
+    "model.ffn_size=64",
+    "model.vocab_size=128",
+    "model.seq_length=128",
+    "parallel.tp=2",
+    "parallel.pp=4",
+    "cluster.gpus_per_node=16",
+    "optim.micro_batch_size=1",
+    "optim.global_batch_size=8",
+    "optim.total_samples=100",
+    "optim.batch_ramp.start=4",
+    "optim.batch_ramp.increment=2",
+)
+# The published run with two replicas instead of 24.
+PUBLISHED = ("experiment=glm_130b", "cluster.nodes=8")
+
+
+def problems_of(
+    rank: int, world_size: int, overrides: tuple[str, ...], fault: str
+) -> dict[str, list[str]]:
+    """Build every rank in this process and check; returns the problems of each check that has any."""
+    from configs import derive
+    from configs.load import load_config
+    from train.dryrun.build import build_ranks
+    from train.dryrun.checks import CHECKS
+
+    if fault:
+        FAULTS[fault]()
+    config = load_config(list(overrides))
+    facts = build_ranks(config, range(derive.planned_world_size(config)))
+    found = {name: check(config, facts) for name, check in CHECKS.items()}
+    return {name: problems for name, problems in found.items() if problems}
+
+
+def _unbalance() -> None:
+    """Another balancing: the first stage gives a layer to the second."""
+    from configs import derive
+
+    bounds = derive.stage_bounds
+    derive.stage_bounds = lambda num_layers, pp: [
+        bound - (number == 1) for number, bound in enumerate(bounds(num_layers, pp))
+    ]
+
+
+def _tie_other_ranks() -> None:
+    """A library that ties each first stage to the last stage of the other replica."""
+    from deepspeed.runtime.pipe.topology import PipelineParallelGrid
+
+    stage_to_global = PipelineParallelGrid.stage_to_global
+
+    def crossed(self: Any, stage_id: int, **place: int) -> int:
+        if "data" in place and stage_id == 3:
+            place["data"] = 1 - place["data"]
+        return stage_to_global(self, stage_id, **place)
+
+    PipelineParallelGrid.stage_to_global = crossed
+
+
+def _draw_twice() -> None:
+    """A sampler that gives every replica the first micro-batch of replica 0."""
+    from train import batches
+
+    indices = batches.micro_batch_indices
+
+    def same(first: int, number: int, dp: int, dp_rank: int, size: int) -> range:
+        return indices(first, number, dp, 0 if number == 0 else dp_rank, size)
+
+    batches.micro_batch_indices = same
+
+
+def _cut_unlike() -> None:
+    """A rank that cuts its stages elsewhere than the others."""
+    from train.engine import StagedModule
+
+    cut = StagedModule._partition_layers
+
+    def other(self: Any, method: str = "uniform") -> None:
+        if self.global_rank == 5:
+            method = "0,1,4,6,9"
+        cut(self, method)
+
+    StagedModule._partition_layers = other
+
+
+def _forget_a_bias() -> None:
+    """One tensor-parallel rank without the bias of a matrix."""
+    from glm.tensor_parallel import RowLinear, tp_rank
+
+    build = RowLinear.__init__
+
+    def without(self: Any, *arguments: Any) -> None:
+        build(self, *arguments)
+        if tp_rank() == 1:
+            self.bias = None
+
+    RowLinear.__init__ = without
+
+
+FAULTS: dict[str, Callable[[], None]] = {
+    "wrong stage balance": _unbalance,
+    "mismatched tied ranks": _tie_other_ranks,
+    "a sample drawn twice": _draw_twice,
+    "a rank cuts elsewhere": _cut_unlike,
+    "a missing parameter": _forget_a_bias,
+}
+
+
+def found(overrides: tuple[str, ...], fault: str = "") -> dict[str, list[str]]:
+    return run_distributed(problems_of, 1, overrides, fault)[0]
+
+
+def test_the_ranks_of_a_small_run_fit_together() -> None:
+    assert found(SMALL) == {}
+
+
+def test_the_ranks_of_the_published_run_fit_together() -> None:
+    assert found(PUBLISHED) == {}
+
+
+def test_skipped_samples_are_not_drawn_and_not_missed() -> None:
+    assert found((*SMALL, "data.skip_samples=[[2,7],[20,30]]")) == {}
+
+
+def test_layers_that_do_not_divide_over_the_stages_are_found() -> None:
+    problems = found((*SMALL, "model.num_layers=7"))
+    assert list(problems) == ["stages"]
+    assert problems["stages"] == [
+        "model.num_layers (7) + embedding + head = 9 does not divide over parallel.pp (4): the stages hold "
+        "[3, 2, 2, 2], and all wait for the largest. Try model.num_layers=6 or model.num_layers=10."
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fault", "check", "words"),
+    [
+        ("wrong stage balance", "stages", "the stages hold [1, 3, 2, 2] of 8 entries"),
+        ("mismatched tied ranks", "tied weights", "its tied embed is shared with rank 0"),
+        (
+            "a sample drawn twice",
+            "samples",
+            "the step after 0 samples draws sample 0 twice (dp 0, dp 1)",
+        ),
+        ("a rank cuts elsewhere", "stages", "it cuts the stages at [0, 1, 4, 6, 9]"),
+        ("a missing parameter", "parameters", "other parameters than its tensor-parallel group"),
+    ],
+)
+def test_a_planted_fault_is_found(fault: str, check: str, words: str) -> None:
+    problems = found(SMALL, fault)
+    assert check in problems
+    assert any(words in problem for problem in problems[check]), problems[check]
+
+
+def test_the_command_prints_the_checks_and_ends_with_code_2_where_ranks_do_not_fit() -> None:
+    words = [*SMALL, "model.num_layers=7"]
+    done = subprocess.run(
+        [sys.executable, "-m", "launch", "dryrun", *words], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 2, done.stderr
+    lines = done.stdout.splitlines()
+    assert "schedule      good" in lines
+    assert any(line.startswith("stages        1 problems") for line in lines)
+    assert lines[-1].startswith("16 ranks (tp 2 x pp 4 x dp 2) built and compared in ")
+    assert lines[-1].endswith("1 problems")

@@ -1,0 +1,106 @@
+"""Build and check every rank of a run on this machine:  python -m launch dryrun experiment=glm_130b
+
+All 768 ranks of the published run take some minutes on two cores. Exit code 0: they fit together; 2: they do not.
+"""
+
+import multiprocessing
+import os
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from functools import partial
+
+from configs import derive
+from configs.errors import EXIT_DONE, EXIT_USER_INPUT, DistributedError, UserError
+from configs.load import load_config
+from configs.schema import Config
+from train.world import World, prepare_environment
+
+# Ranks that a process builds before it reports.
+_PORTION = 16
+_TOLD = 8
+
+
+def cli(arguments: list[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    words = sys.argv[1:] if arguments is None else arguments
+    if words and words[0] in ("--help", "-h"):
+        sys.stdout.write(str(__doc__))
+        return EXIT_DONE
+    try:
+        config = load_config(words)
+        problems = dry_run(config)
+    except (UserError, DistributedError) as error:
+        sys.stderr.write(f"{error}\n")
+        return EXIT_USER_INPUT
+    return EXIT_USER_INPUT if problems else EXIT_DONE
+
+
+def dry_run(config: Config) -> list[str]:
+    """Build all ranks, check them, and print a line per check; returns the problems."""
+    warnings.filterwarnings("ignore", module="megatron|deepspeed|torch.distributed")
+    prepare_environment(World(), "cpu")
+    # Late on purpose: PyTorch, DeepSpeed and Megatron-core take seconds to import.
+    from train.dryrun.build import build_ranks, checked_steps
+    from train.dryrun.checks import CHECKS
+    from train.dryrun.facts import RankFacts
+    from train.dryrun.schedule import play
+    from train.engine import stage_instructions
+
+    started = time.monotonic()
+    world_size = derive.planned_world_size(config)
+    portions = [
+        range(start, min(start + _PORTION, world_size)) for start in range(0, world_size, _PORTION)
+    ]
+    facts: list[RankFacts] = []
+    # Forked, so that the libraries are imported once; one process per core.
+    with multiprocessing.get_context("fork").Pool(min(os.cpu_count() or 1, len(portions))) as pool:
+        for found in pool.imap(partial(build_ranks, config), portions):
+            facts += found
+            _progress(len(facts), world_size)
+    rows: dict[str, list[str]] = {name: check(config, facts) for name, check in CHECKS.items()}
+    dp = derive.data_parallel_size(config, world_size)
+    counts = {
+        derive.grad_accum(config.optim, dp, derive.batch_size_at(config.optim, seen))
+        for seen in checked_steps(config)
+    }
+    rows["schedule"] = [
+        problem
+        for count in sorted(counts)
+        for problem in play(count, config.parallel.pp, stage_instructions)
+    ]
+    _print(rows, config, len(facts), time.monotonic() - started)
+    return [problem for problems in rows.values() for problem in problems]
+
+
+def _progress(done: int, total: int) -> None:
+    if sys.stderr.isatty():
+        sys.stderr.write(
+            f"\r{done} of {total} ranks built{' ' * 8}" + ("\n" if done == total else "")
+        )
+        sys.stderr.flush()
+
+
+def _print(rows: dict[str, list[str]], config: Config, num_ranks: int, seconds: float) -> None:
+    for line in _lines(rows):
+        sys.stdout.write(line + "\n")
+    count = sum(len(problems) for problems in rows.values())
+    ending = "they fit together" if count == 0 else f"{count} problems"
+    tp, pp = config.parallel.tp, config.parallel.pp
+    sys.stdout.write(
+        f"{num_ranks} ranks (tp {tp} x pp {pp} x dp {num_ranks // (tp * pp)}) built and compared in {seconds:,.0f} s: "
+        f"{ending}\n"
+    )
+
+
+def _lines(rows: dict[str, list[str]]) -> Iterator[str]:
+    for name, problems in rows.items():
+        yield f"{name:<14}{'good' if not problems else f'{len(problems)} problems'}"
+        yield from (f"  {problem}" for problem in problems[:_TOLD])
+        if len(problems) > _TOLD:
+            yield f"  and {len(problems) - _TOLD} more"
+
+
+if __name__ == "__main__":
+    sys.exit(cli())

@@ -1,0 +1,50 @@
+"""What one rank is, as plain data that can be compared with other ranks'."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class ParameterShape:
+    """A parameter as a rank holds it."""
+
+    shape: tuple[int, ...]
+    axis: int | None
+    """Cut over the tensor-parallel ranks; None: whole on each."""
+    is_copy: bool
+    """A tied copy that another stage owns."""
+
+
+@dataclass(frozen=True)
+class StepIndices:
+    """A step's samples on one rank."""
+
+    first_sample: int
+    num_samples: int
+    """Of the global batch."""
+    micro_batches: list[list[int]]
+    """Drawn indices."""
+
+
+@dataclass(frozen=True)
+class RankFacts:
+    """One rank of the run."""
+
+    rank: int
+    tp_rank: int
+    pp_rank: int
+    dp_rank: int
+    groups: dict[str, list[int]]
+    """Members of each of its groups, by library and axis."""
+    neighbours: tuple[int | None, int | None]
+    """Ranks of the stage before and after."""
+    bounds: list[int]
+    """First list entry of each stage, and the end."""
+    parameters: dict[str, ParameterShape]
+    tied: dict[str, list[int]]
+    """Ranks that hold a copy of each tied module, as this rank knows them."""
+    steps: list[StepIndices] = field(default_factory=list[StepIndices])
+    """What the ranks that read data would train in some steps."""
+
+    def __str__(self) -> str:
+        """Name the place as messages do."""
+        return f"rank {self.rank} (pp {self.pp_rank}, dp {self.dp_rank}, tp {self.tp_rank})"
