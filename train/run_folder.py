@@ -20,6 +20,7 @@ from typing import Any, TextIO
 
 from configs.errors import DistributedError, RunFolderError
 from train import generations
+from train.full_disk import LineFile, said_if_full
 from train.generations import Generation
 from train.world import Launch
 
@@ -39,7 +40,7 @@ class RunFolder:
         self.stop_file = path / "stop"
         self.tokenizer = path / "tokenizer"
         self.events = path / "events.jsonl"
-        self._event_file: TextIO | None = None
+        self._event_file: LineFile | None = None
         self._generation: Generation | None = None
 
     def create(self) -> None:
@@ -74,7 +75,7 @@ class RunFolder:
             if generation.former is None or not launch.shares_launcher(generation.former.launch):
                 # An old request; but one that was made while a launcher starts the run again holds.
                 self.stop_file.unlink(missing_ok=True)
-            self._event_file = renewed(self.events)
+            self._event_file = LineFile(renewed(self.events))
             renewed(self.log).close()
             yield generation
             ending = str((self.read_status() or {}).get("state"))
@@ -98,7 +99,9 @@ class RunFolder:
             "message": message,
             "time": time.time(),
         }
-        replace_file(self.path / "status.json", json.dumps(status, indent=1) + "\n")
+        path = self.path / "status.json"
+        with said_if_full(path):
+            replace_file(path, json.dumps(status, indent=1) + "\n")
 
     def read_status(self) -> dict[str, Any] | None:
         """The last status; None if there is none, or it is unreadable."""
@@ -111,9 +114,8 @@ class RunFolder:
         """Append to events.jsonl: start, resume, checkpoint, signal, config_change, error, ..."""
         line = json.dumps({"time": time.time(), "event": kind, **details})
         if self._event_file is None:
-            self._event_file = self.events.open("a")
-        self._event_file.write(line + "\n")
-        self._event_file.flush()
+            self._event_file = LineFile(self.events.open("a"))
+        self._event_file.write(line)
 
     def fail(self, message: str) -> None:
         """Leave the reason of an error behind, unless a later life owns the folder by now."""
@@ -132,11 +134,15 @@ class RunFolder:
 def replace_file(path: Path, text: str) -> None:
     """Write a file so that a reader sees the old one or the new one, never a part."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with temporary.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        with temporary.open("w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def renewed(path: Path, content: bytes | None = None) -> TextIO:

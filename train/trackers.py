@@ -4,11 +4,12 @@ import json
 import math
 import sys
 from pathlib import Path
-from typing import Any, Protocol, TextIO
+from typing import Any, Protocol
 
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from configs.errors import RunFolderError
+from train.full_disk import LineFile
 from train.metrics import OBJECTIVE_NAMES, Metrics, to_json_value
 from train.run_folder import renewed
 
@@ -65,15 +66,14 @@ class JsonlTracker:
 
     def __init__(self, path: Path, step: int) -> None:
         self._last_step = step
-        self._file: TextIO = renewed(path, "".join(lines_up_to(path, step)).encode())
+        self._file = LineFile(renewed(path, "".join(lines_up_to(path, step)).encode()))
 
     def log(self, line: Metrics) -> None:
         """Append a line."""
         assert line["step"] == self._last_step + 1, "metrics.jsonl must have no gaps"
         self._last_step = line["step"]
         values = {key: to_json_value(value) for key, value in line.items()}
-        self._file.write(json.dumps(values) + "\n")
-        self._file.flush()
+        self._file.write(json.dumps(values))
 
     def say(self, text: str) -> None:
         """Nothing: this file holds numbers."""
@@ -114,7 +114,7 @@ class ConsoleTracker:
     """
 
     def __init__(self, log: Path, total_samples: int, every_steps: int, show_bar: bool) -> None:
-        self._file = log.open("a")
+        self._file = LineFile(log.open("a"))
         self._total = total_samples
         self._every = every_steps
         self._bar: Progress | None = None
@@ -125,8 +125,7 @@ class ConsoleTracker:
         is_due = line["step"] % self._every == 0 or line["valid/loss"] is not None
         text = step_text(line)
         if is_due:
-            self._file.write(text + "\n")
-            self._file.flush()
+            self._file.write(text)
         if self._show_bar:
             self._move_bar(line)
         elif is_due:
@@ -135,8 +134,7 @@ class ConsoleTracker:
 
     def say(self, text: str) -> None:
         """Print a sentence and keep it."""
-        self._file.write(text + "\n")
-        self._file.flush()
+        self._file.write(text)
         if self._bar is not None:
             self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
         else:

@@ -1,0 +1,62 @@
+"""A full disk stops saves, not training: what the small files of a run miss meanwhile is kept, or said, never raised."""
+
+import contextlib
+import errno
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TextIO
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class LineFile:
+    """Appends whole lines, at once where there is room; where there is none they wait in memory for the next line.
+
+    Args:
+        file: open to write at its end.
+    """
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+        self._waiting = b""
+        self._has_said = False
+
+    def write(self, line: str) -> None:
+        """Append a line.
+
+        Raises:
+            OSError: the disk refuses for another reason than want of room.
+        """
+        self._waiting += line.encode() + b"\n"
+        try:
+            while self._waiting:
+                self._waiting = self._waiting[os.write(self._file.fileno(), self._waiting) :]
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+            if not self._has_said:
+                _say(Path(self._file.name), error, "Its lines are kept in memory until there is.")
+            self._has_said = True
+            return
+        self._has_said = False
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+@contextlib.contextmanager
+def said_if_full(path: Path) -> Iterator[None]:
+    """Write a file that the next version replaces soon: without room for it, the old one stays and a line says so."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        _say(path, error, "The former version stays.")
+
+
+def _say(path: Path, error: OSError, consequence: str) -> None:
+    sys.stderr.write(f"{path} cannot be written: {error.strerror}. {consequence}\n")
