@@ -59,8 +59,18 @@ def allow_fp16() -> None:
     type(get_accelerator()).is_fp16_supported = lambda self: True
 
 
-def train(engine: Any, session: Any, config: Config, first_step: int, num_steps: int) -> list[Any]:
-    """Train steps `first_step`, ...; (loss, gradient norm) of each, the same on every rank."""
+def train(
+    engine: Any,
+    session: Any,
+    config: Config,
+    first_step: int,
+    num_steps: int,
+    rows: list[list[bytes]] | None = None,
+) -> list[Any]:
+    """Train steps `first_step`, ...; (loss, gradient norm) of each, the same on every rank.
+
+    `rows` takes the tokens of every row that this replica trains, step by step.
+    """
     from configs.schema import LossWeighting
     from train.batches import BatchStream, micro_batches_of
     from train.plan import TrainingPlan
@@ -74,7 +84,10 @@ def train(engine: Any, session: Any, config: Config, first_step: int, num_steps:
     batches = BatchStream(dataset, plan, session.topology, 1, [], start)
     seen, results = start, []
     for _ in range(num_steps):
-        micro_batches = micro_batches_of(batches.next_step(), LossWeighting.row, 0.0)
+        step_batches = batches.next_step()
+        if rows is not None:
+            rows.append([row.tobytes() for b in step_batches.micro_batches for row in b.tokens])
+        micro_batches = micro_batches_of(step_batches, LossWeighting.row, 0.0)
         outcome = engine.train_step(plan.step_at(seen), micro_batches)
         sums = outcome.sums.to_list() if session.topology.tp_rank == 0 else [0.0] * 6
         sums = session.sum(sums)

@@ -10,6 +10,7 @@ import torch
 from glm.checkpoint.reader import load_full_tensors, read_manifest
 from tests.helpers.distributed import run_distributed
 from tests.helpers.lives import (
+    BATCH,
     allow_fp16,
     assemble,
     config_of,
@@ -23,9 +24,24 @@ from tests.helpers.lives import (
 Layout = tuple[int, int, int]
 
 
+LAYOUTS: list[Layout] = [
+    (1, 1, 1),
+    (2, 1, 1),
+    (4, 1, 1),
+    (1, 2, 1),
+    (1, 4, 1),
+    (1, 1, 2),
+    (2, 2, 1),
+    (2, 2, 2),
+]
+SAVED, FOLLOWING = 2, 5
+
+
 def overrides_of(layout: Layout, precision: str, *more: str) -> tuple[str, ...]:
     tp, pp, _ = layout
-    return (f"precision={precision}", f"parallel.tp={tp}", f"parallel.pp={pp}", *more)
+    # Sizes that tp 4 can cut; the borders of dp still fall inside rows.
+    sizes = ("model.num_heads=4", "model.hidden_size=24", "model.vocab_size=384")
+    return (f"precision={precision}", f"parallel.tp={tp}", f"parallel.pp={pp}", *sizes, *more)
 
 
 def world_of(layout: Layout) -> int:
@@ -36,42 +52,133 @@ def world_of(layout: Layout) -> int:
 def train_and_save(
     rank: int, world_size: int, overrides: tuple[str, ...], checkpoints: Path
 ) -> dict[str, Any]:
-    """Two steps, a checkpoint, two more steps."""
+    """Two steps, a checkpoint, five more steps."""
     from train.engine import Engine
 
     allow_fp16()
     config = config_of(overrides, world_size)
     with rank_session(rank, world_size, config) as session:
         engine = Engine(config, session)
-        train(engine, session, config, 0, 2)
+        train(engine, session, config, 0, SAVED)
         saver = saver_of(engine, session, config, checkpoints)
-        saver.save(progress_after(2))
+        saver.save(progress_after(SAVED))
         (outcome,) = saver.finish()
         assert outcome.error is None
         state = held_state(engine, session, config)
         numbers = engine.optimizer_state.numbers()
-        following = train(engine, session, config, 2, 2)
+        rows: list[list[bytes]] = []
+        following = train(engine, session, config, SAVED, FOLLOWING, rows)
         engine.close()
-    return {"folder": outcome.folder, "following": following, "numbers": numbers, **state}
+    return {
+        "folder": outcome.folder,
+        "following": following,
+        "rows": rows,
+        "numbers": numbers,
+        **state,
+    }
 
 
 def load_and_train(
-    rank: int, world_size: int, overrides: tuple[str, ...], folder: Path
-) -> dict[str, Any]:
-    """A fresh engine of another seed continues; looks at its state before any step."""
+    rank: int, world_size: int, overrides: tuple[str, ...], folders: list[Path]
+) -> list[dict[str, Any]]:
+    """Fresh engines of another seed continue from each checkpoint; looks at their state before any step."""
     from train.checkpoint import restore, verify_together
     from train.engine import Engine
 
     allow_fp16()
     config = config_of((*overrides, "seed=99"), world_size)
+    results = []
     with rank_session(rank, world_size, config) as session:
-        engine = Engine(config, session)
-        progress = restore(engine, folder, verify_together(folder, session))
-        state = held_state(engine, session, config)
-        numbers = engine.optimizer_state.numbers()
-        following = train(engine, session, config, progress.step, 2)
-        engine.close()
-    return {"progress": progress, "following": following, "numbers": numbers, **state}
+        for folder in folders:
+            engine = Engine(config, session)
+            progress = restore(engine, folder, verify_together(folder, session))
+            state = held_state(engine, session, config)
+            numbers = engine.optimizer_state.numbers()
+            rows: list[list[bytes]] = []
+            following = train(engine, session, config, progress.step, FOLLOWING, rows)
+            engine.close()
+            results.append(
+                {
+                    "progress": progress,
+                    "following": following,
+                    "rows": rows,
+                    "numbers": numbers,
+                    **state,
+                }
+            )
+    return results
+
+
+def rows_of(results: list[dict[str, Any]]) -> list[list[bytes]]:
+    """The rows of each step, of all replicas, in an order that does not depend on the layout."""
+    readers = [result for result in results if result["place"][:2] == (0, 0)]
+    return [
+        sorted(row for result in readers for row in result["rows"][step])
+        for step in range(FOLLOWING)
+    ]
+
+
+def check_continues(
+    saved: list[dict[str, Any]], loaded: list[dict[str, Any]], tolerance: float
+) -> None:
+    """What was loaded is what was saved, and goes on like it."""
+    expected, found = assemble(saved), assemble(loaded)
+    assert found.keys() == expected.keys()
+    for key, values in expected.items():
+        np.testing.assert_array_equal(found[key], values, err_msg=str(key))
+    moments = [np.abs(values).max() for (_, kind), values in found.items() if kind == "exp_avg_sq"]
+    assert min(moments) > 0
+    assert rows_of(loaded) == rows_of(saved)
+    assert len({row for step in rows_of(saved) for row in step}) == FOLLOWING * BATCH
+    for result in loaded:
+        assert result["progress"] == progress_after(SAVED)
+        assert result["numbers"] == saved[0]["numbers"]
+        assert {group["step"] for group in result["groups"]} == {float(SAVED)}
+        np.testing.assert_allclose(
+            [loss for loss, _ in result["following"]],
+            [loss for loss, _ in saved[0]["following"]],
+            rtol=tolerance,
+        )
+
+
+@pytest.fixture(scope="module")
+def saved_on(tmp_path_factory: pytest.TempPathFactory) -> dict[Layout, list[dict[str, Any]]]:
+    """A run of each layout, saved in fp32."""
+    return {
+        layout: run_distributed(
+            train_and_save,
+            world_of(layout),
+            overrides_of(layout, "fp32"),
+            tmp_path_factory.mktemp("saved"),
+        )
+        for layout in LAYOUTS
+    }
+
+
+def check_target(
+    saved_on: dict[Layout, list[dict[str, Any]]], sources: list[Layout], target: Layout
+) -> None:
+    folders = [saved_on[source][0]["folder"] for source in sources]
+    ranks = run_distributed(load_and_train, world_of(target), overrides_of(target, "fp32"), folders)
+    for number, source in enumerate(sources):
+        check_continues(saved_on[source], [results[number] for results in ranks], 1e-5)
+
+
+@pytest.mark.parametrize("target", LAYOUTS, ids=str)
+def test_every_layout_continues_on_every_other(
+    saved_on: dict[Layout, list[dict[str, Any]]], target: Layout
+) -> None:
+    check_target(saved_on, [source for source in LAYOUTS if source != target], target)
+
+
+def test_a_border_between_replicas_falls_inside_a_row(
+    saved_on: dict[Layout, list[dict[str, Any]]],
+) -> None:
+    widths: dict[str, set[int]] = {}
+    for part in read_manifest(saved_on[1, 1, 2][0]["folder"]).fragments:
+        if len(part.box.shape) == 2:
+            widths.setdefault(part.tensor, set()).add(part.box.shape[1])
+    assert any(len(found) > 1 for found in widths.values())
 
 
 def check_pair(
@@ -81,26 +188,11 @@ def check_pair(
         train_and_save, world_of(source), overrides_of(source, precision), tmp_path
     )
     folder = saved[0]["folder"]
-    assert {result["folder"] for result in saved} == {tmp_path / "step_00000002"}
-    loaded = run_distributed(
-        load_and_train, world_of(target), overrides_of(target, precision), folder
+    ranks = run_distributed(
+        load_and_train, world_of(target), overrides_of(target, precision), [folder]
     )
-    expected, found = assemble(saved), assemble(loaded)
-    assert found.keys() == expected.keys()
-    for key, values in expected.items():
-        np.testing.assert_array_equal(found[key], values, err_msg=str(key))
-    moments = [np.abs(values).max() for (_, kind), values in found.items() if kind == "exp_avg_sq"]
-    assert min(moments) > 0
-    for result in loaded:
-        assert result["progress"] == progress_after(2)
-        assert result["numbers"] == saved[0]["numbers"]
-        assert {group["step"] for group in result["groups"]} == {2.0}
-        np.testing.assert_allclose(
-            [loss for loss, _ in result["following"]],
-            [loss for loss, _ in saved[0]["following"]],
-            rtol=tolerance,
-        )
-    check_files(folder, expected, precision)
+    check_continues(saved, [results[0] for results in ranks], tolerance)
+    check_files(folder, assemble(saved), precision)
 
 
 def check_files(folder: Path, expected: dict[tuple[str, str], np.ndarray], precision: str) -> None:
@@ -114,22 +206,18 @@ def check_files(folder: Path, expected: dict[tuple[str, str], np.ndarray], preci
             np.testing.assert_array_equal(values.float().numpy(), expected[name, held])
 
 
+def test_the_files_hold_what_the_ranks_held(
+    saved_on: dict[Layout, list[dict[str, Any]]],
+) -> None:
+    for saved in saved_on.values():
+        check_files(saved[0]["folder"], assemble(saved), "fp32")
+
+
 @pytest.mark.parametrize(
-    "source, target",
-    [
-        ((1, 1, 1), (2, 2, 1)),
-        ((2, 1, 1), (1, 1, 2)),
-        ((1, 2, 1), (2, 1, 1)),
-        ((1, 1, 2), (1, 2, 1)),
-        ((2, 2, 1), (1, 1, 1)),
-    ],
+    "source, target", [((1, 1, 2), (2, 1, 1)), ((2, 2, 1), (1, 1, 1)), ((1, 2, 1), (2, 1, 2))]
 )
-def test_fp32_continues_on_another_layout(tmp_path: Path, source: Layout, target: Layout) -> None:
-    check_pair(tmp_path, source, target, "fp32", 1e-5)
-
-
-def test_bf16_continues_on_another_layout(tmp_path: Path) -> None:
-    check_pair(tmp_path, (1, 1, 2), (2, 1, 1), "bf16", 5e-3)
+def test_bf16_continues_on_another_layout(tmp_path: Path, source: Layout, target: Layout) -> None:
+    check_pair(tmp_path, source, target, "bf16", 5e-3)
 
 
 def test_fp16_continues_on_another_layout_with_its_loss_scale(tmp_path: Path) -> None:
@@ -139,13 +227,13 @@ def test_fp16_continues_on_another_layout_with_its_loss_scale(tmp_path: Path) ->
 def test_unsharded_and_sharded_optimizers_read_each_other(tmp_path: Path) -> None:
     plain = overrides_of((1, 1, 2), "fp32", "parallel.zero_stage=0")
     saved = run_distributed(train_and_save, 2, plain, tmp_path)
-    loaded = run_distributed(load_and_train, 2, overrides_of((1, 1, 2), "fp32"), saved[0]["folder"])
-    back = run_distributed(
-        load_and_train, 1, overrides_of((1, 1, 1), "fp32", *plain[-1:]), saved[0]["folder"]
-    )
+    folders = [saved[0]["folder"]]
+    loaded = run_distributed(load_and_train, 2, overrides_of((1, 1, 2), "fp32"), folders)
+    unsharded = overrides_of((1, 1, 1), "fp32", *plain[-1:])
+    back = run_distributed(load_and_train, 1, unsharded, folders)
     expected = assemble(saved)
     for results in (loaded, back):
-        found = assemble(results)
+        found = assemble([result for (result,) in results])
         for key, values in expected.items():
             np.testing.assert_array_equal(found[key], values, err_msg=str(key))
 
