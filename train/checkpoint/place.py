@@ -1,6 +1,7 @@
 """A place for checkpoints - the run folder, or the second copy - as the committing rank looks after it."""
 
 import contextlib
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -22,6 +23,8 @@ from glm.checkpoint.reader import read_manifest
 from glm.checkpoint.writer import commit
 from train.checkpoint.retention import kept
 
+_CARRIED = ("config.yaml", "overrides.txt", "source.txt", "metrics.jsonl", "events.jsonl")
+
 Fence = Callable[[], None]
 """Raises DistributedError if a later life of the run has begun: this one may not change a checkpoint any more."""
 
@@ -38,6 +41,8 @@ class Place:
     keep_last: int
     keep_every_samples: int | None
     fence: Fence = no_fence
+    run_folder: Path | None = None
+    """For a second copy: the run whose small files are copied along, so that the copy is a run folder as well."""
     _samples_of: dict[Path, int] = field(default_factory=dict)
     """Positions of the checkpoints in the folder: a large manifest is read once."""
 
@@ -66,6 +71,8 @@ class Place:
             OSError: the disk refused.
             DistributedError: from the fence.
         """
+        if self.run_folder is not None:
+            _carry(self.run_folder, self.checkpoints.parent)
         later = [other for other in committed(self.checkpoints) if step_of(other) > manifest.step]
         commit(folder, manifest, superseded=later, fence=self.fence)
         write_hint(folder)
@@ -99,13 +106,20 @@ def places_of(config: Config, checkpoints: Path, fence: Fence = no_fence) -> lis
     """Where a run's checkpoints go: its own folder, then the second copy if one is asked for."""
     settings = config.checkpoint
     places = [Place(checkpoints, settings.keep_last, settings.keep_every_samples, fence)]
-    copies = copy_folder(config)
-    if copies is not None:
-        places.append(Place(copies, settings.copy_keep_last, None, fence))
+    if settings.copy_to is not None:
+        copies = Path(settings.copy_to) / derive.run_name(config) / "checkpoints"
+        places.append(Place(copies, settings.copy_keep_last, None, fence, checkpoints.parent))
     return places
 
 
-def copy_folder(config: Config) -> Path | None:
-    """Folder of the second copies; None if there are none."""
-    copy_to = config.checkpoint.copy_to
-    return None if copy_to is None else Path(copy_to) / derive.run_name(config)
+def _carry(run_folder: Path, copy: Path) -> None:
+    """Copy what a run needs beside a checkpoint to be continued, reported and used for generation."""
+    for name in _CARRIED:
+        if (run_folder / name).is_file():
+            partial = copy / f".{name}.part"
+            partial.unlink(missing_ok=True)
+            shutil.copyfile(run_folder / name, partial)
+            os.replace(partial, copy / name)
+    tokenizer = run_folder / "tokenizer"
+    if tokenizer.is_dir() and not (copy / "tokenizer").exists():
+        shutil.copytree(tokenizer, copy / "tokenizer")
