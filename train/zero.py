@@ -64,6 +64,8 @@ class OptimizerState:
         self._module = module
         self._num_layers = num_layers
         self._topology = topology
+        self._pieces: list[Piece] = []
+        self._cut_at: list[int] = []
 
     def shapes(self) -> dict[str, list[int]]:
         """Whole shapes of this stage's parameters."""
@@ -72,9 +74,27 @@ class OptimizerState:
         }
 
     def pieces(self) -> list[Piece]:
-        """The boxes that this rank stores: views of live memory on its device, to be copied before the next update."""
+        """The boxes that this rank stores: views of live memory on its device, to be copied before the next update.
+
+        As long as the state lies where it lay, it is the same list: a save need not cut it again.
+        """
         self._ensure_moments()
-        found = []
+        addresses = self._addresses()
+        if addresses != self._cut_at:
+            self._pieces = list(self._cut())
+            self._cut_at = addresses
+        return self._pieces
+
+    def _addresses(self) -> list[int]:
+        """Where everything that `_cut` makes views of lies."""
+        tensors = [parameter.data for parameter in self._module.parameters()]
+        for group in self._adam.param_groups:
+            for parameter in group["params"]:
+                state = self._adam.state[parameter]
+                tensors += [parameter.data, *(state[kind] for kind in MOMENTS)]
+        return [tensor.data_ptr() for tensor in tensors]
+
+    def _cut(self) -> Iterator[Piece]:
         for owned in self._owned():
             if not owned.is_writer:
                 continue
@@ -84,8 +104,7 @@ class OptimizerState:
             for kind, values in kinds.items():
                 for position, box in owned.shard.boxes(owned.start, values.numel()):
                     part = values.detach().narrow(0, position, box.volume)
-                    found.append(Piece(owned.name, kind, box, part))
-        return found
+                    yield Piece(owned.name, kind, box, part)
 
     def numbers(self) -> dict[str, Any]:
         """Adam's step count, the engine's counters and the loss scaler: one set for the whole run."""

@@ -176,3 +176,20 @@ def test_the_copy_of_a_tied_weight_is_not_stored(tmp_path: Path) -> None:
     toy.module["1"].weight.ds_pipe_replicated = True
     assert "layers.0.weight" not in {piece.tensor for piece in toy.state.pieces()}
     assert "layers.0.weight" in toy.state.shapes()
+
+
+def test_the_state_is_cut_again_only_when_it_has_moved() -> None:
+    toy = Toy(adamw, seed=1)
+    toy.step(0)
+    before = toy.state.pieces()
+    toy.step(1)
+    assert toy.state.pieces() is before
+    (weights,) = (p for p in before if (p.tensor, p.kind) == ("layers.0.weight", "master"))
+    assert torch.equal(weights.values, toy.module["1"].weight.reshape(-1))
+    for state in toy.engine.optimizer.state.values():
+        state["exp_avg"] = state["exp_avg"].clone()
+    after = toy.state.pieces()
+    assert after is not before
+    moments = [p for p in after if (p.tensor, p.kind) == ("layers.0.weight", "exp_avg")]
+    expected = toy.engine.optimizer.state[toy.module["1"].weight]["exp_avg"]
+    assert moments[0].values.data_ptr() == expected.data_ptr()

@@ -38,33 +38,45 @@ class HostCopy:
 
     def __init__(self, transfer: HostTransfer) -> None:
         self._transfer = transfer
-        self._buffers: list[Tensor] = []
+        self._source: Sequence[Piece] | None = None
+        self._copied: list[Piece] = []
+        self._pairs: list[tuple[Tensor, Tensor]] = []
 
     def take(self, pieces: Sequence[Piece]) -> list[Piece]:
         """Start copying; the former copy is overwritten.
 
+        Args:
+            pieces: of the state; if it is the list of the former call, its tensors must lie where they lay.
+
         Returns:
             The same boxes with values in host memory, which are there after `wait`.
         """
+        if pieces is not self._source:
+            self._plan(pieces)
+        self._transfer.start(self._pairs)
+        return self._copied
+
+    def _plan(self, pieces: Sequence[Piece]) -> None:
         runs = _runs(pieces)
+        buffers = [buffer for _, buffer in self._pairs]
         sizes = [run.end - run.begin for run in runs]
-        if [len(buffer) for buffer in self._buffers] != sizes:
-            self._buffers = []  # first: the old ones and the new ones need not be there together
-            self._buffers = [self._transfer.buffer(size) for size in sizes]
-        self._transfer.start(
-            [
-                (_bytes(pieces[run.pieces[0]].values, run), buffer)
-                for run, buffer in zip(runs, self._buffers, strict=True)
-            ]
-        )
+        if [len(buffer) for buffer in buffers] != sizes:
+            # First let go: the old ones and the new ones need not be there together.
+            buffers, self._pairs, self._copied = [], [], []
+            buffers = [self._transfer.buffer(size) for size in sizes]
+        self._pairs = [
+            (_bytes(pieces[run.pieces[0]].values, run), buffer)
+            for run, buffer in zip(runs, buffers, strict=True)
+        ]
         copied: dict[int, Piece] = {}
-        for run, buffer in zip(runs, self._buffers, strict=True):
+        for run, buffer in zip(runs, buffers, strict=True):
             for index in run.pieces:
                 values = pieces[index].values
                 begin = values.data_ptr() - run.begin
                 part = buffer[begin : begin + values.nbytes].view(values.dtype)
                 copied[index] = replace(pieces[index], values=part)
-        return [copied[index] for index in range(len(pieces))]
+        self._copied = [copied[index] for index in range(len(pieces))]
+        self._source = pieces
 
     def hold_updates(self) -> None:
         """Let the device change the state only after it has been copied; the host goes on."""

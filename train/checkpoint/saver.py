@@ -88,10 +88,14 @@ class Saver:
         generation: int = 0,
         fence: Fence = no_fence,
     ) -> None:
-        self._config = config
+        self._settings = config.checkpoint
+        self._stored_config = to_stored_yaml(
+            config
+        )  # once: it takes longer than copying a small state
         self._data_state = data_state
         self._session = session
         self._state = engine.optimizer_state
+        self._shapes = self._state.shapes()
         self._extra = extra
         self._generation = generation
         self._places = places_of(config, checkpoints, fence)
@@ -175,11 +179,11 @@ class Saver:
         suffix = self._agree_on_suffix()
         names = [f"rank{rank:05d}-{suffix}.safetensors" for rank in range(topology.world_size)]
         pieces = self._copy.take(self._state.pieces())
-        part = Part(names[topology.rank], pieces, self._state.shapes(), str(topology))
+        part = Part(names[topology.rank], pieces, self._shapes, str(topology))
         numbers = self._state.numbers()
         duty = None
         if topology.rank == 0:
-            healthy = health.healthy_step if self._config.checkpoint.keep_healthy else None
+            healthy = health.healthy_step if self._settings.keep_healthy else None
             duty = Duty(self._draft(progress, numbers, health), names, healthy)
         return [
             Attempt(place, step_folder(place.checkpoints, progress.step), part, duty)
@@ -201,7 +205,7 @@ class Saver:
             step=progress.step,
             progress=progress.to_dict(),
             data_state=self._data_state,
-            config=to_stored_yaml(self._config),
+            config=self._stored_config,
             optimizer=numbers,
             tensors={},
             files={},
