@@ -22,10 +22,10 @@ import numpy as np
 from configs.schema import ObjectiveConfig
 from data_pipeline.batch import collate
 from data_pipeline.dataset import GLMDataset, Source
-from data_pipeline.mixture import Stage
-from data_pipeline.shard_part import ShardPart
-from data_pipeline.shards import BLOCK_BYTES, FORMAT_VERSION, ShardInfo, open_stream
+from data_pipeline.mixing.mixture import Stage
 from data_pipeline.special_tokens import SpecialTokens
+from data_pipeline.storage.shard_part import ShardPart
+from data_pipeline.storage.shards import BLOCK_BYTES, FORMAT_VERSION, ShardInfo, open_stream
 
 NUM_DOCUMENTS = 10**9
 TOKENS_PER_DOCUMENT = 1000

@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy as np
 import tokenizers
 
-from data_pipeline.python_docs import python_docs
-from data_pipeline.train_tokenizer import train_tokenizer
+from data_pipeline.preparation.python_docs import python_docs
+from data_pipeline.preparation.train_tokenizer import train_tokenizer
 
 UNIT_BYTES = 16_000_000
 SPEED_UNITS, MEMORY_UNITS = 8, (1, 20)

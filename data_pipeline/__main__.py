@@ -6,19 +6,24 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from configs.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_USER_INPUT, DataError, UserError
-from data_pipeline.documents import OnError, Skipped, stop
-from data_pipeline.filters import SCRIPTS, Filters
-from data_pipeline.inputs import read_documents
-from data_pipeline.job_array import parse_share
-from data_pipeline.join import Prepared
-from data_pipeline.look_commands import add_commands
-from data_pipeline.make_part import Settings
-from data_pipeline.prepare import merge, prepare, prepare_share
-from data_pipeline.progress import console_meter
-from data_pipeline.shards import read_index
+from data_pipeline.look.commands import add_commands
+from data_pipeline.preparation.documents import OnError, Skipped, stop
+from data_pipeline.preparation.filters import SCRIPTS, Filters
+from data_pipeline.preparation.inputs import read_documents
+from data_pipeline.preparation.job_array import parse_share
+from data_pipeline.preparation.join import Prepared
+from data_pipeline.preparation.make_part import Settings
+from data_pipeline.preparation.prepare import merge, prepare, prepare_share
+from data_pipeline.preparation.progress import console_meter
+from data_pipeline.preparation.train_tokenizer import (
+    KINDS,
+    SAMPLE_CHARACTERS,
+    sampled,
+    train_tokenizer,
+)
+from data_pipeline.preparation.workers import num_cores
+from data_pipeline.storage.shards import read_index
 from data_pipeline.tokenizer import SPECS, load_tokenizer
-from data_pipeline.train_tokenizer import KINDS, SAMPLE_CHARACTERS, sampled, train_tokenizer
-from data_pipeline.workers import num_cores
 
 
 def _prepare(options: argparse.Namespace) -> None:

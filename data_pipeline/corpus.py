@@ -9,16 +9,16 @@ from pathlib import Path
 from configs.errors import ConfigError, DataError
 from configs.schema import DataConfig
 from data_pipeline.cache import Report, cache_folder, make_once
-from data_pipeline.inputs import identity, read_documents
-from data_pipeline.make_part import Settings
-from data_pipeline.prepare import prepare
-from data_pipeline.progress import console_meter
-from data_pipeline.shard_part import hold_out_tail
-from data_pipeline.shards import is_shard, open_stream, read_info
+from data_pipeline.preparation.inputs import identity, read_documents
+from data_pipeline.preparation.make_part import Settings
+from data_pipeline.preparation.prepare import prepare
+from data_pipeline.preparation.progress import console_meter
+from data_pipeline.preparation.train_tokenizer import SAMPLE_CHARACTERS, sampled, train_tokenizer
+from data_pipeline.preparation.workers import num_cores
+from data_pipeline.storage.shard_part import hold_out_tail
+from data_pipeline.storage.shards import is_shard, open_stream, read_info
 from data_pipeline.tokenizer import Tokenizer, load_tokenizer
 from data_pipeline.tokenizer import keep_tokenizer as keep_tokenizer
-from data_pipeline.train_tokenizer import SAMPLE_CHARACTERS, sampled, train_tokenizer
-from data_pipeline.workers import num_cores
 
 # Part of every key in the cache: raised when the same corpus would now be prepared otherwise.
 _FORMAT_VERSION = 4

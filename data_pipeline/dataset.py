@@ -17,7 +17,7 @@ from configs.schema import ObjectiveConfig
 from data_pipeline import instructions as instruction_data
 from data_pipeline.instructions import InstructionRow, Instructions
 from data_pipeline.mip_windows import mip_windows
-from data_pipeline.mixture import Mixture, Stage, with_share
+from data_pipeline.mixing.mixture import Mixture, Stage, with_share
 from data_pipeline.objective import Objective
 from data_pipeline.packing import Sample, pack_row
 from data_pipeline.rng import rng_for

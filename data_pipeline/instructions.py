@@ -21,11 +21,11 @@ from typing import NamedTuple
 import numpy as np
 
 from configs.errors import DataError
-from data_pipeline.document_index import DocumentIndex
 from data_pipeline.objective import Objective
 from data_pipeline.permutation import Permutation
 from data_pipeline.rows import Row
-from data_pipeline.shard_part import ShardPart
+from data_pipeline.storage.document_index import DocumentIndex
+from data_pipeline.storage.shard_part import ShardPart
 
 NAME = "data.instructions"
 """Of the source, among those of the corpora."""

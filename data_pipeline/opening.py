@@ -9,10 +9,10 @@ from data_pipeline.corpus import Corpora, Shard
 from data_pipeline.dataset import GLMDataset, Source
 from data_pipeline.instructions import Instructions, InstructionSet, mean_tokens
 from data_pipeline.mip_windows import records_per_window
-from data_pipeline.mixture import stages_of
+from data_pipeline.mixing.mixture import stages_of
 from data_pipeline.sentences import SentenceBlanks, sentence_ends
-from data_pipeline.shard_part import ShardPart
-from data_pipeline.shards import open_stream
+from data_pipeline.storage.shard_part import ShardPart
+from data_pipeline.storage.shards import open_stream
 from data_pipeline.tokenizer import Tokenizer
 
 

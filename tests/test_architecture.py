@@ -44,12 +44,15 @@ DOORS = {
     "megatron": ["glm/tensor_parallel.py", "train/distributed.py"],
     "deepspeed": ["train/engine.py", "train/distributed.py"],
     "wandb": ["train/tracker_wandb.py"],
-    "rich": ["train/trackers.py", "data_pipeline/progress.py"],
-    "tokenizers": ["data_pipeline/tokenizer.py", "data_pipeline/train_tokenizer.py"],
-    "sentencepiece": ["data_pipeline/tokenizer.py", "data_pipeline/train_tokenizer.py"],
-    "datasets": ["data_pipeline/inputs.py"],
-    "pyarrow": ["data_pipeline/inputs.py"],
-    "zstandard": ["data_pipeline/inputs.py", "data_pipeline/zstd_reader.py"],
+    "rich": ["train/trackers.py", "data_pipeline/preparation/progress.py"],
+    "tokenizers": ["data_pipeline/tokenizer.py", "data_pipeline/preparation/train_tokenizer.py"],
+    "sentencepiece": ["data_pipeline/tokenizer.py", "data_pipeline/preparation/train_tokenizer.py"],
+    "datasets": ["data_pipeline/preparation/inputs.py"],
+    "pyarrow": ["data_pipeline/preparation/inputs.py"],
+    "zstandard": [
+        "data_pipeline/preparation/inputs.py",
+        "data_pipeline/preparation/zstd_reader.py",
+    ],
     "apex": ["train/optimizer.py", "glm/norm.py"],
     "safetensors": [],
 }
@@ -58,8 +61,8 @@ ENVIRONMENT_DOORS = [
     "train/world.py",
     "train/tracker_wandb.py",
     "data_pipeline/cache.py",
-    "data_pipeline/job_array.py",
-    "data_pipeline/workers.py",
+    "data_pipeline/preparation/job_array.py",
+    "data_pipeline/preparation/workers.py",
 ]
 CUDA_DOORS = ["train/device.py"]
 

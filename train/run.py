@@ -12,8 +12,8 @@ from configs.errors import EXIT_DONE, EXIT_STOPPED, UserError
 from configs.load import flatten, to_stored_yaml
 from configs.schema import Config, ProgressBar, Wandb
 from data_pipeline.corpus import Corpora, ensure_prepared, keep_tokenizer
-from data_pipeline.local_copy import copied
 from data_pipeline.opening import open_dataset
+from data_pipeline.storage.local_copy import copied
 from data_pipeline.tokenizer import load_tokenizer
 from glm.checkpoint.manifest import Manifest
 from train import start

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from configs.schema import ObjectiveConfig
 from data_pipeline.continuity import compare
 from data_pipeline.dataset import GLMDataset, Source
-from data_pipeline.mixture import stages_of
+from data_pipeline.mixing.mixture import stages_of
 from tests.helpers.streams import SPECIAL, CountingStream
 
 SIZES = {"a": 20_000, "b": 31_000, "c": 7_000, "d": 3_000}

@@ -13,12 +13,13 @@ from megatron.core.datasets.indexed_dataset import IndexedDatasetBuilder
 
 from configs.errors import ConfigError, DataError
 from configs.schema import DataConfig
-from data_pipeline import corpus, python_docs
+from data_pipeline import corpus
 from data_pipeline.corpus import Corpora, ensure_prepared
-from data_pipeline.prepare import prepare
-from data_pipeline.shards import open_stream
+from data_pipeline.preparation import python_docs
+from data_pipeline.preparation.prepare import prepare
+from data_pipeline.preparation.train_tokenizer import train_tokenizer
+from data_pipeline.storage.shards import open_stream
 from data_pipeline.tokenizer import load_tokenizer
-from data_pipeline.train_tokenizer import train_tokenizer
 from tests.helpers.killing import KilledAtCall, run_forked
 from tests.helpers.texts import sentences, shard_bytes
 
@@ -262,7 +263,7 @@ import sys
 from configs.schema import DataConfig, ObjectiveConfig
 from data_pipeline.corpus import ensure_prepared
 from data_pipeline.dataset import GLMDataset, Source
-from data_pipeline.shards import open_stream
+from data_pipeline.storage.shards import open_stream
 from data_pipeline.tokenizer import load_tokenizer
 made = ensure_prepared(DataConfig(paths=[sys.argv[1]]), 4096, print)
 sources = [Source(shard.name, open_stream(shard.prefix)) for shard in made.train]

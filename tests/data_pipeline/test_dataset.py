@@ -10,7 +10,7 @@ from configs.errors import ConfigError, DataError
 from configs.schema import LossWeighting, ObjectiveConfig, SliceRule
 from data_pipeline.batch import collate
 from data_pipeline.dataset import GLMDataset, Source
-from data_pipeline.mixture import Mixture
+from data_pipeline.mixing.mixture import Mixture
 from data_pipeline.objective import Objective
 from data_pipeline.packing import Sample
 from tests.helpers.streams import (

@@ -16,15 +16,15 @@ from configs.schema import MipPacking, ObjectiveConfig
 from data_pipeline.__main__ import cli
 from data_pipeline.corpus import ensure_prepared
 from data_pipeline.dataset import GLMDataset, Source
-from data_pipeline.explain import explain
 from data_pipeline.instructions import NAME, Instructions, InstructionSet, mean_tokens
+from data_pipeline.look.explain import explain
+from data_pipeline.look.stats import gather
 from data_pipeline.objective import Objective
 from data_pipeline.opening import open_dataset
-from data_pipeline.shard_part import ShardPart
-from data_pipeline.shards import open_stream
-from data_pipeline.stats import gather
+from data_pipeline.storage.shard_part import ShardPart
+from data_pipeline.storage.shards import open_stream
 from data_pipeline.tokenizer import load_tokenizer
-from tests.data_pipeline.test_shards import write_with_megatron
+from tests.data_pipeline.storage.test_shards import write_with_megatron
 from tests.helpers.streams import CountingStream
 
 BYTES = load_tokenizer("bytes")

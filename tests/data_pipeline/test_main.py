@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from data_pipeline import __main__ as commands
-from data_pipeline.shards import open_stream
+from data_pipeline.storage.shards import open_stream
 from tests.helpers.texts import sentences, shard_bytes
 
 ROOT = Path(__file__).parents[2]

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from configs.errors import DataError
+from data_pipeline.preparation.train_tokenizer import train_tokenizer
 from data_pipeline.special_tokens import SPECIAL_TEXTS
 from data_pipeline.tokenizer import keep_tokenizer, load_tokenizer, spec_in
-from data_pipeline.train_tokenizer import train_tokenizer
 from tests.helpers.texts import sentencepiece_model, sentences
 
 TEXT = "the cat sat on a red mat"

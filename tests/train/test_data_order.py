@@ -12,7 +12,7 @@ import pytest
 
 from configs.schema import Config, ObjectiveConfig
 from data_pipeline.dataset import GLMDataset, Source
-from data_pipeline.mixture import Stage
+from data_pipeline.mixing.mixture import Stage
 from data_pipeline.sampler import drawn_index, micro_batch_indices, samples_drawn
 from tests.helpers.streams import FIRST_TOKEN, SPECIAL, CountingStream
 from train.batches import BatchStream

@@ -15,7 +15,7 @@ import torch
 
 from configs import derive
 from configs.schema import Config
-from data_pipeline.shards import is_shard, open_stream
+from data_pipeline.storage.shards import is_shard, open_stream
 from train.device import device_count, device_name, synchronize, total_memory_gib
 from train.preflight.driver import device_errors, driver_version
 from train.preflight.measurement import Measurement, Traffic

@@ -1,0 +1,1 @@
+"""Looking at data and changing nothing: one sample, a stretch of them, the shards."""

@@ -1,0 +1,132 @@
+"""The commands that look at data and change nothing: show, stats, verify."""
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from configs.errors import DataError
+from data_pipeline.look.explain import explain
+from data_pipeline.look.show import render
+from data_pipeline.look.show_html import render_page
+from data_pipeline.look.stats import chosen_indices, gather
+from data_pipeline.look.stats import render as render_statistics
+from data_pipeline.look.subject import Target, open_target
+from data_pipeline.objective import Objective
+from data_pipeline.storage.shards import is_shard, open_stream
+from data_pipeline.storage.verify import problems
+
+AddCommand = Callable[[str, Callable[[argparse.Namespace], None], str], argparse.ArgumentParser]
+
+_OBJECTIVES = {"mask": Objective.MASK, "gmask": Objective.GMASK, "mip": Objective.MIP}
+# Far more than the distance between two samples of one kind at any sensible share.
+_SEARCHED_SAMPLES = 100_000
+_TARGET = "a run folder, a prefix of token shards, or key=value as in train"
+
+
+def show(options: argparse.Namespace) -> None:
+    """Print one sample, or write it as a page."""
+    if options.index < 0:
+        raise DataError(f"--index ({options.index}) must be at least 0.")
+    target = _open(options)
+    index = options.index
+    if options.objective is not None:
+        index = _next_of(target, _OBJECTIVES[options.objective], index, options.objective)
+    found = explain(target.dataset, index, target.config.objective, target.tokenizer)
+    facts = target.facts(index)
+    if options.html is None:
+        sys.stdout.write(render(found, target.tokenizer, facts) + "\n")
+        return
+    try:
+        Path(options.html).write_text(render_page(found, target.tokenizer, facts), "utf-8")
+    except OSError as error:
+        raise DataError(
+            f"{options.html} cannot be written ({error.strerror}). Choose another --html FILE."
+        ) from error
+    sys.stdout.write(f"{options.html}\n")
+
+
+def stats(options: argparse.Namespace) -> None:
+    """Print what a range of samples is."""
+    start, stop = options.start, options.stop
+    if not 0 <= start < stop:
+        raise DataError(f"--from ({start}) must be at least 0 and below --to ({stop}).")
+    if options.samples < 1:
+        raise DataError(f"--samples ({options.samples}) must be at least 1.")
+    target = _open(options)
+    indices = chosen_indices(start, stop, options.samples)
+    sampled = "" if len(indices) == stop - start else f", {len(indices):,} of them looked at"
+    sys.stdout.write(f"{target.name}: samples {start:,} to {stop:,}{sampled}\n\n")
+    sys.stdout.write(render_statistics(gather(target.dataset, indices)) + "\n")
+
+
+def verify(options: argparse.Namespace) -> None:
+    """Check shards, held-out ones included; every problem of all of them is told."""
+    found: list[str] = []
+    for prefix in options.prefix:
+        held_out = f"{prefix}.valid"
+        for name in (prefix, held_out) if is_shard(held_out) else (prefix,):
+            new = problems(name, options.vocab_size)
+            found += new
+            if not new:
+                _say_whole(name)
+    if found:
+        raise DataError("\n".join(found))
+
+
+def add_commands(command: AddCommand) -> None:
+    """Declare the commands and their options."""
+    made = command("show", show, "one training sample as a human reads it")
+    _add_target(made)
+    made.add_argument("--index", type=int, default=0, help="in the data stream, from 0")
+    made.add_argument(
+        "--objective", choices=sorted(_OBJECTIVES), help="the next sample of this kind"
+    )
+    made.add_argument("--html", metavar="FILE", help="write a page with a picture of the mask")
+
+    made = command("stats", stats, "lengths, shares and targets of a range of samples")
+    _add_target(made)
+    made.add_argument("--from", dest="start", type=int, default=0, metavar="A")
+    made.add_argument("--to", dest="stop", type=int, default=1000, metavar="B", help="exclusive")
+    made.add_argument(
+        "--samples", type=int, default=10_000, metavar="N", help="look at most at N of them"
+    )
+
+    made = command("verify", verify, "check shards; name the damaged file and offset")
+    made.add_argument("prefix", metavar="PREFIX", nargs="+")
+    made.add_argument("--vocab-size", type=int, help="for a plain Megatron corpus")
+
+
+def _add_target(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("target", metavar="PREFIX|RUN", help=_TARGET)
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="KEY=VALUE",
+        help="as in train, such as model.seq_length=2048",
+    )
+    parser.add_argument("--valid", action="store_true", help="the held-out rows")
+
+
+def _open(options: argparse.Namespace) -> Target:
+    return open_target(options.target, options.overrides, is_validation=options.valid)
+
+
+def _next_of(target: Target, wanted: Objective, index: int, name: str) -> int:
+    dataset = target.dataset
+    places = range(index, index + _SEARCHED_SAMPLES)
+    found = next((at for at in places if dataset.locate(at)[1].objective is wanted), None)
+    if found is None:
+        raise DataError(
+            f"{target.name} has no --objective {name} sample after --index {index}. See which it has: python -m "
+            f"data_pipeline stats {target.name}"
+        )
+    return found
+
+
+def _say_whole(prefix: str) -> None:
+    stream = open_stream(prefix)
+    limits = "" if stream.info is not None else " (no checksums: a plain Megatron corpus)"
+    sys.stdout.write(
+        f"{prefix}: whole{limits}, {stream.num_documents:,} documents, {len(stream):,} tokens\n"
+    )

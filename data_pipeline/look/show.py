@@ -1,0 +1,131 @@
+"""One training sample as a human reads it.
+
+python -m data_pipeline show PREFIX --index 17 --objective mask
+"""
+
+from collections.abc import Sequence
+
+from data_pipeline.instructions import InstructionRow
+from data_pipeline.look.explain import Explanation, SegmentView, Span
+from data_pipeline.objective import Objective
+from data_pipeline.packing import Sample
+from data_pipeline.storage.document_index import Piece
+from data_pipeline.tokenizer import Tokenizer
+
+OBJECTIVE_NAMES = {Objective.MASK: "[MASK]", Objective.GMASK: "[gMASK]", Objective.MIP: "MIP"}
+# More documents than this are summed up.
+_NAMED_DOCUMENTS = 4
+
+
+def render(explanation: Explanation, tokenizer: Tokenizer, facts: Sequence[tuple[str, str]]) -> str:
+    """Describe a sample: per segment the context with its blanks, then every target in the order of prediction.
+
+    Args:
+        explanation: of the sample.
+        tokenizer: writes the tokens as text.
+        facts: what else is known of it, each with its name.
+    """
+    sample = explanation.sample
+    lines = [headline(explanation), ""]
+    rows = [*origin(explanation), *facts]
+    lines += [f"{name:<10} {text}" for name, text in rows]
+    for segment in explanation.segments:
+        context = sample.tokens[segment.context.start : segment.context.stop]
+        lines += [
+            "",
+            segment_title(segment),
+            *([f"  from: {describe_pieces(segment.pieces)}"] if segment.pieces else []),
+            "  context: " + _indent(tokenizer.decode(context.tolist())),
+        ]
+        lines += [f"  {_target(span, segment, explanation, tokenizer)}" for span in segment.spans]
+    return "\n".join(lines)
+
+
+def headline(explanation: Explanation) -> str:
+    """What kind of sample it is, in one line."""
+    sample = explanation.sample
+    length = len(sample.tokens)
+    padding = int((sample.segment_ids == 0).sum())
+    windows = length // explanation.window_length
+    return (
+        f"sample {sample.index}: {OBJECTIVE_NAMES[sample.objective]}, {length:,} tokens in "
+        f"{_count(windows, 'window')}, {_count(len(explanation.segments), 'segment')}, "
+        f"{_count(int(sample.loss_mask.sum()), 'target')}, {padding:,} padding, "
+        f"{_count(sample.redraws, 'plan')} redrawn"
+    )
+
+
+def origin(explanation: Explanation) -> list[tuple[str, str]]:
+    """Where the sample is read: (name, text) rows."""
+    source, row = explanation.source, explanation.row
+    if isinstance(row, InstructionRow):
+        records = ", ".join(f"{place.data_set} {place.number:,}" for place in row.places)
+        return [("source", f"{source.name}, epoch {row.epoch}"), ("records", records)]
+    size = len(source.stream)
+    stop = row.start + row.length
+    wrapped = "" if stop <= size else f", going on at its front to {stop - size:,}"
+    found = [
+        ("source", f"{source.name}, epoch {row.epoch}, row {row.number:,} of it"),
+        ("tokens", f"{row.start:,} to {min(stop, size):,} of {size:,}{wrapped}"),
+    ]
+    if explanation.pieces:
+        found.append(("documents", describe_pieces(explanation.pieces)))
+    return found
+
+
+def segment_title(segment: SegmentView) -> str:
+    """Name a segment by its window and its places in the row."""
+    stop = segment.spans[-1].places.stop if segment.spans else segment.context.stop
+    hidden = stop - segment.context.stop
+    return (
+        f"segment {segment.number} (window {segment.window}): tokens {segment.context.start} to {stop - 1}, "
+        f"{len(segment.context)} context, {hidden} target"
+    )
+
+
+def span_title(span: Span, segment: SegmentView, sample: Sample) -> str:
+    """Name the blank that a target fills, its positions and where its text lies."""
+    first, last = span.positions
+    if not segment.context:
+        return f"without a context (positions {first} to {last})"
+    if sample.objective is not Objective.MASK:
+        return f"after the context (positions {first} to {last})"
+    where = (
+        f", document {span.pieces[0].document:,} token {span.pieces[0].start:,}"
+        if span.pieces
+        else ""
+    )
+    return f"blank {span.blank} of {segment.num_blanks} (position {first}{where})"
+
+
+def describe_pieces(pieces: Sequence[Piece]) -> str:
+    """Name documents and which of their tokens are meant."""
+    named = [_piece(piece) for piece in pieces]
+    if len(pieces) > _NAMED_DOCUMENTS:
+        left = _count(len(pieces) - 2, "document")
+        named = [named[0], f"... {left} ...", named[-1]]
+    return "; ".join(named)
+
+
+def _piece(piece: Piece) -> str:
+    if (piece.start, piece.stop) == (0, piece.length):
+        return f"document {piece.document:,} (whole, {_count(piece.length, 'token')})"
+    return f"document {piece.document:,} (tokens {piece.start:,} to {piece.stop:,} of {piece.length:,})"
+
+
+def _target(
+    span: Span, segment: SegmentView, explanation: Explanation, tokenizer: Tokenizer
+) -> str:
+    sample = explanation.sample
+    targets = sample.targets[span.places.start : span.places.stop]
+    text = _indent(tokenizer.decode(targets.tolist()))
+    cut = "" if span.is_whole else "  (its end is cut off)"
+    return f"{span_title(span, segment, sample)}: <sop> -> {text}{cut}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def _indent(text: str) -> str:
+    return text.replace("\n", "\n    ")

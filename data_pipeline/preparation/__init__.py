@@ -1,0 +1,1 @@
+"""From text to token shards: in parts, by several processes, surviving a kill."""

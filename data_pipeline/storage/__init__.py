@@ -1,0 +1,1 @@
+"""Token shards on disk: writing, reading, checking and copying them."""

@@ -1,0 +1,105 @@
+"""Copies of shards on a disk of the node's own, for shared storage that is slow or far.
+
+Each rank asks; the first of a node copies under a lock, the others wait, so every node reads the shared storage once. A
+copy is kept in a folder that is named by the shard's fingerprint: another run finds it, and a shard that has changed is
+copied anew. A copy is compared with the checksums of the shard before it is used; a half one is never seen.
+"""
+
+import os
+import shutil
+import zlib
+from dataclasses import replace
+from pathlib import Path
+
+from configs.errors import DataError
+from data_pipeline.cache import Report, make_once
+from data_pipeline.corpus import Corpora, Shard
+from data_pipeline.storage.shards import (
+    BLOCK_BYTES,
+    block_checksums,
+    checksum,
+    open_stream,
+    read_info,
+)
+
+_ENDINGS = ("bin", "idx", "json")
+
+
+def copied(corpora: Corpora, folder: str, report: Report) -> Corpora:
+    """The same corpora, read from copies below `folder`.
+
+    Args:
+        corpora: where the shards lie.
+        folder: on a disk of this node; made if need be.
+        report: told what is being copied, and where to.
+
+    Raises:
+        DataError: there is no room, the folder cannot be written, or a copy is not what the shard's checksums say.
+    """
+
+    def copy_all(shards: list[Shard]) -> list[Shard]:
+        return [
+            replace(shard, prefix=_copy(shard.prefix, Path(folder), report)) for shard in shards
+        ]
+
+    return replace(
+        corpora,
+        train=copy_all(corpora.train),
+        valid=copy_all(corpora.valid),
+        instructions=copy_all(corpora.instructions),
+        valid_instructions=copy_all(corpora.valid_instructions),
+    )
+
+
+def _copy(prefix: str, folder: Path, report: Report) -> str:
+    """Prefix of the copy of a shard, which is made if there is none."""
+    name = Path(prefix).name.replace(".", "-")  # what follows a dot is not in a lock's name
+    place = folder / f"{name}-{open_stream(prefix).fingerprint}"
+
+    def make(making: Path) -> None:
+        files = [Path(f"{prefix}.{ending}") for ending in _ENDINGS]
+        files = [file for file in files if file.is_file()]
+        needed = sum(file.stat().st_size for file in files)
+        free = shutil.disk_usage(making).free
+        if needed > free:
+            raise DataError(
+                f"data.local_copy ({folder}) has {free / 2**30:,.1f} GiB free, and the shard {prefix} takes "
+                f"{needed / 2**30:,.1f} GiB. Make room, choose another folder with data.local_copy=PATH, or read the "
+                "shards where they are: data.local_copy=null."
+            )
+        report(f"Copying {prefix} ({needed / 2**30:,.1f} GiB) to {place}")
+        for file in files:
+            _copy_file(file, making / f"tokens{file.suffix}")
+        _check(prefix, making)
+
+    return str(make_once(place, make, report, setting="data.local_copy") / "tokens")
+
+
+def _copy_file(source: Path, target: Path) -> None:
+    """Copy, and compare what is there afterwards with what was read."""
+    crc = 0
+    with source.open("rb") as reading, target.open("wb") as writing:
+        while block := reading.read(BLOCK_BYTES):
+            crc = zlib.crc32(block, crc)
+            writing.write(block)
+        writing.flush()
+        os.fsync(writing.fileno())
+    if checksum(target) != crc:
+        raise DataError(
+            f"The copy of {source} at {target} is not what was read: the disk of data.local_copy fails. Choose another "
+            "folder with data.local_copy=PATH."
+        )
+
+
+def _check(prefix: str, making: Path) -> None:
+    """Compare a copy with the checksums that were taken when the shard was prepared; a Megatron corpus has none."""
+    info = read_info(str(making / "tokens"))
+    if info is None:
+        return
+    blocks = block_checksums(making / "tokens.bin", info.block_bytes)
+    is_whole = [crc for _, crc in blocks] == info.block_crc32
+    if not is_whole or checksum(making / "tokens.idx") != info.index_crc32:
+        raise DataError(
+            f"{prefix} is damaged: its copy does not have the checksums of {prefix}.json. Find out where with "
+            f"python -m data_pipeline verify {prefix}, and restore it."
+        )

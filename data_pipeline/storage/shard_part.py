@@ -1,0 +1,107 @@
+"""What a source reads of a shard: all of its documents or a run of them, every token id checked against the vocabulary.
+
+An id that the embedding does not have would otherwise end a run in the middle of the model, on a GPU without a name.
+"""
+
+# pyright: basic
+# NumPy's index arithmetic has no useful types in strict mode.
+import hashlib
+
+import numpy as np
+
+from configs.errors import CorruptTokensError, DataError
+from data_pipeline.storage.document_index import DocumentIndex, Piece
+from data_pipeline.storage.shards import ShardStream
+
+
+class ShardPart:
+    """Tokens of a run of documents of one shard (a data_pipeline.dataset.TokenStream).
+
+    Args:
+        shard: the whole shard.
+        vocab_size: every id lies below it.
+        documents: first document and one past the last; None: all.
+    """
+
+    def __init__(
+        self, shard: ShardStream, vocab_size: int, documents: tuple[int, int] | None = None
+    ) -> None:
+        self.shard = shard
+        self._documents = DocumentIndex(shard.prefix, shard.index)
+        self._vocab_size = vocab_size
+        self._start, self._stop = 0, len(shard)
+        if documents is not None:
+            self._start, self._stop = (self._documents.start_of(border) for border in documents)
+
+    def __len__(self) -> int:
+        """Number of tokens."""
+        return self._stop - self._start
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """Tokens [start, stop): (stop - start,) of the file's integer type.
+
+        Raises:
+            DataError: the file cannot be read, or has become shorter.
+            CorruptTokensError: an id lies outside of the vocabulary.
+        """
+        first = self._start + max(start, 0)
+        tokens = self.shard.read(first, self._start + min(stop, len(self)))
+        place = unknown_id(tokens, self._vocab_size)
+        if place is not None:
+            found = describe_unknown_id(self.shard, first + place, int(tokens[place]))
+            raise CorruptTokensError(
+                f"{found}; the vocabulary has {self._vocab_size:,}. The file is damaged (python -m data_pipeline verify "
+                f"{self.shard.prefix}) or was made with another tokenizer: name that one with data.tokenizer=SPEC."
+            )
+        return tokens
+
+    def pieces(self, start: int, stop: int) -> list[Piece]:
+        """The documents, numbered in the whole shard, that tokens [start, stop) are taken from."""
+        return self._documents.pieces(self._start + start, self._start + stop)
+
+    @property
+    def fingerprint(self) -> str:
+        """That of the shard, and which part of it this is."""
+        if len(self) == len(self.shard):
+            return self.shard.fingerprint
+        text = f"{self.shard.fingerprint} {self._start} {self._stop}"
+        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def hold_out_tail(shard: ShardStream, share: float) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Divide the documents of a shard that has no held-out one: the last of them, by tokens, are held out.
+
+    Args:
+        shard: at least two documents with tokens.
+        share: of the tokens to hold out, to the nearest document before.
+
+    Returns:
+        Documents [first, last) for training, and those held out; neither is empty.
+
+    Raises:
+        DataError: there is only one document.
+    """
+    index = DocumentIndex(shard.prefix, shard.index)
+    first, last = index.document_at(0), index.document_at(len(shard) - 1)
+    border = min(max(index.document_at(int(len(shard) * (1 - share))), first + 1), last)
+    if first == last:
+        raise DataError(
+            f"{shard.prefix} has only one document, so none can be held out. Name a validation corpus: "
+            "data.valid_paths=[PREFIX_OR_FILE]."
+        )
+    return (0, border), (border, shard.num_documents)
+
+
+def unknown_id(tokens: np.ndarray, vocab_size: int) -> int | None:
+    """Find the first id outside of [0, vocab_size): its place in (n,) `tokens`, None if there is none."""
+    # A negative id is a large one without its sign, so that one comparison finds both.
+    unsigned = tokens.view(f"u{tokens.dtype.itemsize}")
+    if not len(tokens) or int(unsigned.max()) < vocab_size:
+        return None
+    return int((unsigned >= vocab_size).argmax())
+
+
+def describe_unknown_id(shard: ShardStream, place: int, token: int) -> str:
+    """Begin a message about a token id that is not in the vocabulary, found at token `place` of the shard."""
+    offset = place * shard.index.dtype.itemsize
+    return f"{shard.prefix}.bin has token id {token} at token {place:,} (byte {offset:,})"

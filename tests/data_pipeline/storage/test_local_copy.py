@@ -1,0 +1,125 @@
+"""Copies on a node's own disk: made once, equal, found again, never half."""
+
+import shutil
+from collections.abc import Callable
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from configs.errors import DataError
+from data_pipeline.corpus import Corpora, Shard
+from data_pipeline.storage import local_copy
+from data_pipeline.storage.local_copy import copied
+from data_pipeline.storage.shards import open_stream
+from tests.data_pipeline.storage.test_shards import write, write_with_megatron
+
+DOCUMENTS = [[number % 256] * 40 for number in range(200)]
+
+
+@pytest.fixture
+def corpora(tmp_path: Path) -> Corpora:
+    (tmp_path / "shared").mkdir()
+    write(tmp_path / "shared" / "text", DOCUMENTS)
+    write(tmp_path / "shared" / "text.valid", DOCUMENTS[:20])
+    prefix = str(tmp_path / "shared" / "text")
+    return Corpora([Shard("text", prefix, 2.0)], [Shard("text", f"{prefix}.valid", None)], "bytes")
+
+
+def copy(corpora: Corpora, folder: Path, told: list[str] | None = None) -> Corpora:
+    lines: Callable[[str], Any] = [].append if told is None else told.append
+    return copied(corpora, str(folder), lines)
+
+
+def test_copy_is_equal_and_read_instead(corpora: Corpora, tmp_path: Path):
+    told: list[str] = []
+    local = copy(corpora, tmp_path / "disk", told)
+    assert len(told) == 2 and told[0].startswith(f"Copying {corpora.train[0].prefix} (")
+    shutil.rmtree(tmp_path / "shared")
+    for shard, name in ((local.train[0], "text"), (local.valid[0], "text")):
+        assert shard.prefix.startswith(str(tmp_path / "disk"))
+        assert shard.name == name
+    assert open_stream(local.train[0].prefix).read(38, 43).tolist() == [0, 0, 260, 1, 1]
+    assert local.train[0].weight == 2.0
+
+
+def test_copy_has_the_fingerprint_of_its_shard(corpora: Corpora, tmp_path: Path):
+    local = copy(corpora, tmp_path / "disk")
+    prints = [open_stream(each.train[0].prefix).fingerprint for each in (corpora, local)]
+    assert prints[0] == prints[1]
+
+
+def test_copy_is_found_again_until_the_shard_changes(corpora: Corpora, tmp_path: Path):
+    first = copy(corpora, tmp_path / "disk")
+    told: list[str] = []
+    assert copy(corpora, tmp_path / "disk", told) == first and told == []
+    write(tmp_path / "shared" / "text", DOCUMENTS[1:])
+    second = copy(corpora, tmp_path / "disk", told)
+    assert len(told) == 1
+    assert second.train[0].prefix != first.train[0].prefix
+    assert second.valid == first.valid
+
+
+def test_plain_megatron_corpus_is_copied_once_for_its_two_parts(tmp_path: Path):
+    write_with_megatron(tmp_path / "m", [[[1, 2], [3]], [[4]], [[5, 6]]])
+    prefix = str(tmp_path / "m")
+    parts = [Shard("m", prefix, None, (0, 2))], [Shard("m", prefix, None, (2, 3))]
+    told: list[str] = []
+    local = copy(Corpora(*parts, "bytes"), tmp_path / "disk", told)
+    assert len(told) == 1
+    assert local.train[0].prefix == local.valid[0].prefix != prefix
+    assert local.valid[0].documents == (2, 3)
+    assert open_stream(local.train[0].prefix).read(0, 6).tolist() == [1, 2, 3, 4, 5, 6]
+
+
+def test_damage_of_the_shard_is_found_while_copying(corpora: Corpora, tmp_path: Path):
+    data = tmp_path / "shared" / "text.bin"
+    content = bytearray(data.read_bytes())
+    content[1000] ^= 1
+    data.write_bytes(content)
+    with pytest.raises(DataError, match=r"text is damaged: .* python -m data_pipeline verify"):
+        copy(corpora, tmp_path / "disk")
+    assert [path.suffix for path in (tmp_path / "disk").iterdir()] == [".lock"]
+
+
+def test_disk_without_room_is_named_before_anything_is_copied(
+    corpora: Corpora, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    usage = shutil.disk_usage(tmp_path)._replace(free=100)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(DataError, match=r"has 0.0 GiB free, .* data.local_copy=null"):
+        copy(corpora, tmp_path / "disk")
+
+
+def test_disk_that_fills_up_leaves_nothing_behind(
+    corpora: Corpora, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(local_copy, "_copy_file", full)
+    with pytest.raises(DataError, match=r"No space left on device.*data.local_copy=PATH"):
+        copy(corpora, tmp_path / "disk")
+    assert [path.suffix for path in (tmp_path / "disk").iterdir()] == [".lock"]
+
+
+def test_disk_that_writes_something_else_is_found(
+    corpora: Corpora, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(local_copy, "checksum", lambda _: 1)
+    with pytest.raises(DataError, match="the disk of data.local_copy fails"):
+        copy(corpora, tmp_path / "disk")
+
+
+def test_ranks_of_a_node_copy_once(corpora: Corpora, tmp_path: Path):
+    with get_context("fork").Pool(4) as pool:
+        results = pool.starmap(_copy_and_count, [(corpora, str(tmp_path / "disk"))] * 4)
+    assert sum(copies for copies, _ in results) == 2
+    assert len({prefix for _, prefix in results}) == 1
+
+
+def _copy_and_count(corpora: Corpora, folder: str) -> tuple[int, str]:
+    told: list[str] = []
+    local = copied(corpora, folder, told.append)
+    return sum(line.startswith("Copying") for line in told), local.train[0].prefix
