@@ -122,9 +122,11 @@ def _measure_ours(
             assert outcome.error is None, outcome.error
     copy = statistics.median(copies[1:])
     first, usual = blocked[0], statistics.median(blocked[1:])
-    saver.save(Progress(99, 99, 0, 99, 0))
-    during = _steps_while(trained, lambda: saver.hear(False) == [])
-    saver.finish()
+    during: list[float] = []
+    for _ in range(3):
+        saver.save(Progress(99, 99, 0, 99, 0))
+        during += _steps_while(trained, lambda: saver.hear(False) == [])
+        saver.finish()
     verifying = _median(lambda: verify_together(folder / "step_00000099", session), 3)
     manifest = verify_together(folder / "step_00000099", session)
     loading = _median(lambda: restore(trained.engine, folder / "step_00000099", manifest), 3)
@@ -135,7 +137,7 @@ def _measure_ours(
     print(f"  the first save, which takes buffers   {first:7.3f} s")
     print(f"  share of a plain write with fsync     {usual / plain:7.1%} of {plain:.2f} s")
     print(f"complete after (nothing else running)   {statistics.median(complete):7.2f} s")
-    _print_rest(during, quiet, peak.value)
+    _print_rest("steps meanwhile", during, quiet, peak.value)
     print(f"load: verify every byte, then restore   {verifying:7.2f} s + {loading:.2f} s")
 
 
@@ -144,16 +146,16 @@ def _measure_deepspeed(trained: Trained, folder: Path, quiet: float) -> None:
     with _peak() as peak:
         saving = _median(lambda: engine.save_checkpoint(str(folder), tag="t"), 3)
         os.sync()
-    during = [trained.step() for _ in range(3)]
+    after = [trained.step() for _ in range(3)]
     loading = _median(lambda: engine.load_checkpoint(str(folder), tag="t"), 3)
     print(f"DeepSpeed's save_checkpoint: blocked    {saving:7.2f} s (no fsync, no checksums)")
-    _print_rest(during, quiet, peak.value)
+    _print_rest("steps after it (the disk still writes)", after, quiet, peak.value)
     print(f"load, nothing verified                  {loading:7.2f} s")
 
 
-def _print_rest(during: list[float], quiet: float, peak_bytes: int) -> None:
-    ratio = statistics.mean(during) / quiet
-    print(f"steps meanwhile                         {ratio:7.2f} of a step at rest ({len(during)})")
+def _print_rest(what: str, steps: list[float], quiet: float, peak_bytes: int) -> None:
+    ratio = statistics.mean(steps) / quiet
+    print(f"{what:<39} {ratio:7.2f} of a step at rest ({len(steps)})")
     print(f"host memory above that of training      {peak_bytes / 1e9:7.2f} GB")
 
 
