@@ -118,8 +118,13 @@ class _Life:
         topology = Topology.from_config(config.parallel, world.rank, world.size)
         with distributed_session(world, topology, self._device) as session:
             progress, was_stopped, trackers = self._train(session, stored)
-        if world.is_main:
-            self._finish(progress, was_stopped, trackers)
+            if was_stopped:
+                if world.is_main:
+                    self._record_stop(progress, trackers)
+                # srun ends the other ranks once one has left with 75: by then status.json must tell of the stop.
+                session.sum([0.0])
+        if world.is_main and not was_stopped:
+            self._finish(progress, trackers)
         trackers.close()
         if not was_stopped:
             return EXIT_DONE
@@ -237,14 +242,15 @@ class _Life:
             )
         return Trackers(trackers)
 
-    def _finish(self, progress: Progress, was_stopped: bool, trackers: Trackers) -> None:
+    def _record_stop(self, progress: Progress, trackers: Trackers) -> None:
         folder = self._folder
-        if was_stopped:
-            folder.write_status("stopped", progress.samples_seen, "stopped on request")
-            trackers.say(
-                f"Stopped after {progress.samples_seen:,} samples; the same command continues from {folder.path}"
-            )
-            return
+        folder.write_status("stopped", progress.samples_seen, "stopped on request")
+        trackers.say(
+            f"Stopped after {progress.samples_seen:,} samples; the same command continues from {folder.path}"
+        )
+
+    def _finish(self, progress: Progress, trackers: Trackers) -> None:
+        folder = self._folder
         folder.write_status("done", progress.samples_seen, "all samples seen")
         folder.event("done", samples_seen=progress.samples_seen)
         try:

@@ -20,21 +20,29 @@ stop_reason() {
   tail -n 20 "$run/events.jsonl" | sed -n 's/.*"event": "stop", "reason": "\([^"]*\)".*/\1/p' | tail -n 1
 }
 
+by_script="asked by the job script"
+ask_to_stop() { echo "$by_script" > "$run/stop"; }
+
+# What this script asked of a former life is over; what a person asks holds.
+forget_own_request() {
+  if grep -qsxF "$by_script" "$run/stop"; then rm -f "$run/stop"; fi
+}
+
 # The scheduler warns this script, never the ranks: the run saves after the step and stops.
 on_warning() {
   [ -z "$asked_to_stop" ] || return
   asked_to_stop=yes
   say "asked to stop; the run saves after this step"
-  touch "$run/stop"
+  ask_to_stop
   # A run that is only starting removes the file as left over: repeat it.
-  while sleep 5; do touch "$run/stop"; done &
+  while sleep 5; do ask_to_stop; done &
   trap "kill $!" EXIT
 }
 
 # SLURM is ending the job; if it does so to start it again, the new life must not get a node that failed.
 on_ending() {
   ending=yes
-  touch "$run/stop"
+  ask_to_stop
   exclude_failed_nodes
 }
 
@@ -162,6 +170,7 @@ while :; do
   [ "$count" -gt 0 ] || start_again "${#nodes[@]} healthy nodes are too few"
   say "$count of ${#nodes[@]} healthy nodes: ${nodes[*]:0:count}"
   before=$(status time)
+  forget_own_request
   train "${nodes[@]:0:count}"
   lives_here=$((lives_here + 1))
   state=$(status state)

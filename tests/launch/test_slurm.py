@@ -301,6 +301,17 @@ def test_a_run_that_was_finished_before_ends_the_job_too(tmp_path: Path) -> None
     assert Life(tmp_path, "exit 0").live().code == 0
 
 
+def test_a_request_of_a_former_life_is_forgotten_and_a_persons_holds(
+    tmp_path: Path,
+) -> None:
+    run = tmp_path / "runs" / "default"
+    run.mkdir(parents=True)
+    for request, is_kept in (("asked by the job script\n", False), ("", True)):
+        (run / "stop").write_text(request)
+        Life(tmp_path, "[ -e $run/stop ] && touch was_there; exit 0").live()
+        assert (tmp_path / "was_there").exists() == is_kept
+
+
 def test_a_run_stopped_for_the_scheduler_goes_back_to_the_queue(tmp_path: Path) -> None:
     warned = f"kill -USR1 $PPID; sleep 1; [ -e $run/stop ] || exit 1; {stop('the file runs/default/stop')}; {status('stopped', 8)}; exit 75"
     life = Life(tmp_path, warned).live()

@@ -121,6 +121,13 @@ class Cluster:
         if self._network is not None:
             self._network.release()
 
+    def repair(self) -> None:
+        """Bring back every node that is dead, cut off, or without its daemon."""
+        for node in self.nodes.values():
+            node.kill()
+        for node in self.nodes.values():
+            node.start()
+
     def run(self, *words: str, check: bool = True) -> str:
         """Run a client command on the host, which stands for the login node."""
         done = subprocess.run(
