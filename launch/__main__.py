@@ -11,6 +11,8 @@
                                              the line that starts it on the hosts of a file
     python -m launch kubernetes [overrides] cluster.image=IMAGE cluster.volume=CLAIM:PATH
                                              its manifest, a PyTorchJob
+    python -m launch collect FOLDER [overrides] [--with-torch]
+                                             all that a cluster without the internet lacks; bash FOLDER/install.sh there
     python -m launch dryrun [overrides]      builds every rank's part on this machine and checks that they fit together
     srun python -m launch preflight [overrides] [--exclude-file FILE]
                                              what each node must show before it may join; also under torchrun
@@ -22,6 +24,7 @@ import sys
 from collections.abc import Callable
 
 from configs.errors import EXIT_DONE, EXIT_USER_INPUT, UserError
+from launch.collect import collect
 from launch.estimate import estimate
 from launch.handover import dryrun, preflight
 from launch.hosts import pdsh
@@ -35,6 +38,7 @@ COMMANDS: dict[str, Callable[[list[str]], str]] = {
     "slurm": slurm,
     "pdsh": pdsh,
     "kubernetes": kubernetes,
+    "collect": collect,
     "dryrun": dryrun,
     "preflight": preflight,
 }

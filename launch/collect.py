@@ -1,0 +1,157 @@
+"""Clusters without the internet: one command collects what they lack into a folder, one installs from it.
+
+    python -m launch collect FOLDER [overrides] [--with-torch]       on a machine with the internet
+    bash FOLDER/install.sh                                           on the cluster, after FOLDER was copied there
+
+The folder gets wheels of this program and of all that it needs, in the versions installed here, and the local files
+that the configuration names (tokenizer and corpora). PyTorch is left out unless asked for: clusters have their own
+build of it, and its CUDA libraries are gigabytes. Wheels fit the Python version and platform of the machine that
+collects.
+"""
+
+import importlib.metadata
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import configs
+from configs.errors import ConfigError, UserError
+from configs.load import load_config
+from configs.schema import Config
+from launch.options import parse
+
+DISTRIBUTION = "glm-pretraining"
+_NAME = re.compile(r"[\w.-]+")
+_INSTALL = """\
+#!/usr/bin/env bash
+# Installs what lies beside this script, without the internet. Further words go to pip; PYTHON chooses the interpreter.
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+"${PYTHON:-python3}" -m pip install --no-index --find-links "$here/wheels" -r "$here/requirements.txt" "$@"
+"""
+
+
+def collect(words: list[str]) -> str:
+    """Fill the folder.
+
+    Args:
+        words: the folder, overrides, and `--with-torch`.
+
+    Returns:
+        What is in it, and what to type on the cluster.
+
+    Raises:
+        UserError: no folder named, a file is missing, or pip could not get a wheel.
+    """
+    request = parse(words, ("--with-torch",), ())
+    places = [word for word in request.overrides if "=" not in word]
+    if len(places) != 1:
+        raise ConfigError(
+            ["Name one folder to collect into. Try python -m launch collect to-the-cluster."]
+        )
+    folder = Path(places[0])
+    config = load_config([word for word in request.overrides if "=" in word])
+    files = local_files(config)
+    leave_out = set[str]() if "--with-torch" in request.switches else {"torch"}
+    requirements = installed_requirements(DISTRIBUTION, leave_out)
+    wheels = gather_wheels(folder, requirements)
+    for path in files:
+        target = folder / "files" / path.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    return (
+        f"{folder}: {wheels} wheels and {len(files)} files, {size / 1e6:,.0f} MB. Copy it to the cluster; there: "
+        f"bash {folder.name}/install.sh"
+    )
+
+
+def installed_requirements(distribution: str, leave_out: set[str]) -> list[str]:
+    """`name==version` of all that a distribution needs, directly or not, as installed here.
+
+    Args:
+        distribution: itself not in the list.
+        leave_out: normalised names of packages that are neither listed nor followed.
+    """
+    versions: dict[str, str] = {}
+    waiting = [distribution]
+    while waiting:
+        for name in _needs(waiting.pop()):
+            if name not in versions and name not in leave_out:
+                versions[name] = importlib.metadata.version(name)
+                waiting.append(name)
+    return [f"{name}=={version}" for name, version in sorted(versions.items())]
+
+
+def gather_wheels(folder: Path, requirements: list[str]) -> int:
+    """Put wheels of this program and of `requirements` into `folder`, with the script that installs them.
+
+    Returns:
+        The number of wheels.
+
+    Raises:
+        UserError: this program's source is not here, or pip failed.
+    """
+    source = Path(configs.__path__[0]).parent
+    if not (source / "setup.py").is_file():
+        raise UserError(
+            f"{source} has no setup.py: this program was installed as a wheel. Run collect from a checkout of it."
+        )
+    wheels = folder / "wheels"
+    wheels.mkdir(parents=True, exist_ok=True)
+    pip = [sys.executable, "-m", "pip", "wheel", "--no-deps", "-w", str(wheels)]
+    done = subprocess.run([*pip, str(source), *requirements], capture_output=True, text=True)
+    if done.returncode:
+        raise UserError(f"pip could not get every wheel: {done.stderr.strip().splitlines()[-1]}")
+    (folder / "requirements.txt").write_text("\n".join([DISTRIBUTION, *requirements]) + "\n")
+    (folder / "install.sh").write_text(_INSTALL)
+    return len(list(wheels.glob("*.whl")))
+
+
+def local_files(config: Config) -> list[Path]:
+    """The files on this machine that a configuration names: its tokenizer's, and those of its corpora.
+
+    Raises:
+        ConfigError: the tokenizer's file is not here, or two files have the same name.
+    """
+    found = list[Path]()
+    kind, _, name = (config.data.tokenizer or "").partition(":")
+    if kind and name:
+        found.append(Path(name))
+    for named in (*config.data.paths, *(config.data.valid_paths or [])):
+        path = Path(named)
+        if path.is_file():
+            found.append(path)
+        else:  # a prefix of shards, which are several files; other names are those of data sets
+            found += sorted(file for file in path.parent.glob(f"{path.name}.*") if file.is_file())
+    problems = [
+        f"{path} is not here. Name the files as they lie on this machine."
+        for path in found
+        if not path.is_file()
+    ]
+    names = [path.name for path in found]
+    problems += [
+        f"Two files are called {name}. Rename one: they would lie in one folder."
+        for name in sorted(set(names))
+        if names.count(name) > 1
+    ]
+    if problems:
+        raise ConfigError(problems)
+    return found
+
+
+def _needs(distribution: str) -> Iterator[str]:
+    """Normalised names of what is installed here because a distribution needs it."""
+    for requirement in importlib.metadata.requires(distribution) or []:
+        match = _NAME.match(requirement)
+        if match is None or "extra ==" in requirement:
+            continue
+        name = re.sub(r"[-_.]+", "-", match[0]).lower()
+        try:
+            importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue  # its marker does not hold for this Python or platform
+        yield name
