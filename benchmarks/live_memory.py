@@ -4,7 +4,7 @@ The count is the CPU allocator's own, event by event (torch's profiler reports e
 inside kernels and of the libraries included), from before the model is built: not resident memory, which also holds
 code, caches and pages that were given back.
 
-    python -m benchmarks.live_memory '["parallel.tp=2"]'     prints its peak in bytes; one process per rank, as torchrun does
+    torchrun --nproc-per-node 2 -m benchmarks.live_memory '["parallel.tp=2"]'
 """
 
 import json
@@ -94,4 +94,5 @@ def _peak(recorded: profile) -> int:
 
 if __name__ == "__main__":
     here = World.from_environment()
-    print(peak_live_bytes(here.rank, here.size, json.loads(sys.argv[1])))
+    size = peak_live_bytes(here.rank, here.size, json.loads(sys.argv[1]))
+    sys.stdout.write(f"peak {here.rank} {size}\n")  # at once: ranks share the terminal

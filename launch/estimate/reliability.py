@@ -3,7 +3,7 @@
 With a mean time M between failures of the whole cluster, exponentially distributed, a block of d seconds per save and
 R seconds from a failure to the next step, an interval t between saves takes
     M exp(R / M) (exp((t + d) / M) - 1)
-seconds of wall time on average, of which t are progress (Daly 2006, equation 13).
+seconds of wall time on average, of which t are progress (Daly 2006).
 """
 
 import math
