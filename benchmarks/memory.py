@@ -6,7 +6,6 @@ rank of every stage. Weights take at least 200 MB in each.
 
 import json
 import subprocess
-import sys
 from dataclasses import dataclass
 
 from configs.load import load_config
@@ -93,23 +92,14 @@ def compare(run: Layout) -> list[tuple[int, int]]:
     return list(zip(estimated, measured, strict=True))
 
 
-def main(words: list[str]) -> int:
-    """Print the table; with words, only of layouts whose names hold one of them."""
+def run() -> None:
+    """Print the table."""
     print(f"{'layout':<34} {'stage':>5} {'estimated MiB':>14} {'measured MiB':>13} {'ratio':>7}")
     worst = 0.0
-    for run in LAYOUTS:
-        if words and not any(word in run.name for word in words):
-            continue
-        for stage, (estimated, measured) in enumerate(compare(run)):
+    for each in LAYOUTS:
+        for stage, (estimated, measured) in enumerate(compare(each)):
             ratio = estimated / measured
             worst = max(worst, abs(ratio - 1))
-            print(
-                f"{run.name:<34} {stage:>5} {estimated / 2**20:14,.1f} {measured / 2**20:13,.1f} {ratio:7.3f}",
-                flush=True,
-            )
+            sizes = f"{estimated / 2**20:14,.1f} {measured / 2**20:13,.1f}"
+            print(f"{each.name:<34} {stage:>5} {sizes} {ratio:7.3f}", flush=True)
     print(f"largest difference {worst:.1%}")
-    return 0 if worst <= 0.1 else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -68,10 +68,12 @@ def _sorted(words: list[str]) -> tuple[dict[str, str], list[str]]:
     rest = iter(words)
     for word in rest:
         name, _, value = word.partition("=")
-        if name in _OPTIONS:
-            options[name] = value or next(rest, "")
-        else:
+        if name not in _OPTIONS:
             overrides.append(word)
+            continue
+        options[name] = value or next(rest, "")
+        if not options[name]:
+            raise ConfigError([f"{name} wants a value. See python -m launch preflight --help"])
     return options, overrides
 
 

@@ -1,5 +1,7 @@
 """The whole check over gloo: four nodes of one rank each, one of them bad in a different way each time."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ from tests.helpers.distributed import run_distributed
 from train.preflight.meeting import pairs_of
 from train.preflight.table import add_excluded
 
+ROOT = Path(__file__).parents[3]
 NODES = 4
 CODE_BAD = 3
 
@@ -141,3 +144,33 @@ def test_the_file_of_excluded_nodes_names_each_once(tmp_path: Path) -> None:
     add_excluded(path, ["node2"])
     add_excluded(path, ["node1", "node2"])
     assert path.read_text() == "node2\nnode1\n"
+
+
+def command(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "launch", "preflight", *words],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_the_command_checks_one_node_for_real(tmp_path: Path) -> None:
+    done = command(f"run.dir={tmp_path}/run")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("The node may join.\n")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--patience", "soon"), "--patience (soon) must be whole seconds. Try --patience 120."),
+        (("--exclude-file",), "--exclude-file wants a value."),
+        (("cluster.gpu=H1",), "Try cluster.gpu=H100"),
+    ],
+)
+def test_a_mistake_is_one_message_and_code_2(words: tuple[str, ...], message: str) -> None:
+    done = command(*words)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert message in done.stderr and "Traceback" not in done.stderr
