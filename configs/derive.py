@@ -171,7 +171,7 @@ def parameter_sizes(model: ModelConfig, tp: int = 1) -> tuple[int, int]:
 def reduce_bucket_size(config: Config) -> int:
     """Elements of the buffer in which ZeRO-1 reduces gradients: DeepSpeed's 5e8, or all that a rank has.
 
-    DeepSpeed allocates it whole, and twice on the last stage: 4 GB in fp32, however small the model.
+    DeepSpeed allocates it whole, and twice: 4 GB in fp32, however small the model.
     """
     largest = max(stage_parameters(config.model, config.parallel.pp, config.parallel.tp))
     return min(500_000_000, largest)

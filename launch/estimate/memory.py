@@ -49,11 +49,12 @@ class StageMemory:
     @property
     def moments_of_the_step(self) -> dict[str, int]:
         """Bytes alive at each moment."""
-        running = self.activations + self.logits + self.pipe_buffers + self.in_backward
+        # The pipeline keeps the last outputs until the next step overwrites them.
+        always = self.state + self.logits
         return {
-            "backward": self.state + running,
-            "reduction": self.state + self.in_reduction,
-            "update": self.state + self.in_update,
+            "backward": always + self.activations + self.pipe_buffers + self.in_backward,
+            "reduction": always + self.in_reduction,
+            "update": always + self.in_update,
         }
 
     @property
@@ -93,8 +94,7 @@ def _stage(config: Config, stage: int, on_gpu: bool) -> StageMemory:
     masters = 0 if parallel.zero_stage == 0 else 4 * count // dp
     moments = 8 * count if parallel.zero_stage == 0 else 8 * count // dp
     activations, logits, buffers = _running(config, stage, on_gpu)
-    is_last = stage == parallel.pp - 1
-    in_backward, in_reduction, in_update = _buffers(config, count, dp, is_last, on_gpu)
+    in_backward, in_reduction, in_update = _buffers(config, count, dp, on_gpu)
     return StageMemory(
         stage=stage,
         weights=count * size,
@@ -110,9 +110,7 @@ def _stage(config: Config, stage: int, on_gpu: bool) -> StageMemory:
     )
 
 
-def _buffers(
-    config: Config, count: int, dp: int, is_last: bool, on_gpu: bool
-) -> tuple[int, int, int]:
+def _buffers(config: Config, count: int, dp: int, on_gpu: bool) -> tuple[int, int, int]:
     """DeepSpeed's buffers of the backward pass, the reduction and the update."""
     size, zero = bytes_per_element(config), config.parallel.zero_stage
     share = count // dp
@@ -127,12 +125,11 @@ def _buffers(
         largest = max(derive.parameter_sizes(config.model, config.parallel.tp))
         travelling = min(count, BUCKET + largest)
         return 0, 4 * travelling, max(_SQUARES_BYTES, 0 if on_gpu else 8 * largest)
-    # DeepSpeedZeroOptimizer: the last stage makes a bucket at its first backward pass, every stage one more to reduce.
+    # DeepSpeedZeroOptimizer makes a bucket at the first backward pass of a step, and another one to reduce.
     bucket = size * derive.reduce_bucket_size(config)
-    kept = bucket if is_last else 0
     # The update turns this replica's share into fp32 beside the averaged one; the gradients are gone by then.
     update = size * share + 4 * share + adam - size * count
-    return kept, kept + bucket, max(update, _SQUARES_BYTES - size * count)
+    return bucket, 2 * bucket, max(update, _SQUARES_BYTES - size * count)
 
 
 def _running(config: Config, stage: int, on_gpu: bool) -> tuple[int, int, int]:

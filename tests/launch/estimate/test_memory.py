@@ -43,7 +43,7 @@ def test_glm_130b_keeps_a_whole_state_of_18_gb_on_each_gpu() -> None:
     # 4 bytes of fp16 weights and gradients and 12 / 24 of masters and moments, for each of 4,087,119,872.
     last = stages("experiment=glm_130b")[-1]
     assert last.state == pytest.approx(4.5 * 4_087_119_872, abs=4)
-    # DeepSpeed's reduce bucket of 5e8 fp16 elements: one from the last stage's first backward pass on, one to reduce.
+    # DeepSpeed's reduce bucket of 5e8 fp16 elements: one from the first backward pass on, one more to reduce.
     assert last.in_backward == 10**9
     assert last.in_reduction == 2 * 10**9
 
