@@ -409,6 +409,9 @@ class ClusterConfig:
     """Restarts in a row without a new checkpoint, after which a job gives up."""
     exclude: list[str] = field(default_factory=list[str])
     """Nodes that SLURM must not use."""
+    preflight: bool | None = None
+    """Begin each life of a job with `python -m launch preflight`, and leave out the nodes that it names. null: unless
+    device is cpu."""
     cpus_per_rank: int | None = None
     """CPU cores of each rank; also OMP_NUM_THREADS, unless `environment` sets it. null: the partition's default."""
     setup: list[str] = field(default_factory=list[str])

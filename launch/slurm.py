@@ -189,6 +189,7 @@ def settings(config: Config, script: str, ends_when_stopped: bool) -> list[str]:
         f"container=({cluster.container or ''})",
         f"srun_options=({' '.join(map(shlex.quote, options))})",
         f"ranks_per_node={ranks_per_node(config)}",
+        f"preflight={'yes' if _checks_nodes(config) else 'no'}",
         f"min_nodes={cluster.min_nodes or cluster.nodes}",
         f"keeps_nodes={'yes' if _keeps_nodes(cluster) else 'no'}",
         f"exclude={shlex.quote(','.join(cluster.exclude))}",
@@ -212,6 +213,12 @@ def folder_problem(folder: str) -> str | None:
         f"The run folder ({folder}) must not contain {' '.join(map(repr, unusable))}: SLURM reads its name as a pattern. "
         "Try run.name=NAME of letters, digits, - and _."
     )
+
+
+def _checks_nodes(config: Config) -> bool:
+    """True if each life begins with the node check."""
+    asked = config.cluster.preflight
+    return config.device is not DeviceKind.cpu if asked is None else asked
 
 
 def _keeps_nodes(cluster: ClusterConfig) -> bool:

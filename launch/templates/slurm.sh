@@ -57,6 +57,7 @@ healthy_nodes() {
 # `layouts` has a line for each stretch of the run: its first sample, then the numbers of nodes that work, largest first.
 usable() {
   local available=$1 seen first counts count best=0
+  [ "$available" -ge "$min_nodes" ] || available=0
   seen=$(status samples_seen)
   while read -r first counts; do
     [ "$first" -le "${seen:-0}" ] || break
@@ -128,6 +129,27 @@ count_lives() {
   fi
 }
 
+choose_nodes() {
+  mapfile -t nodes < <(healthy_nodes)
+  count=$(usable ${#nodes[@]})
+  [ "$count" -gt 0 ] || start_again "${#nodes[@]} healthy nodes are too few"
+}
+
+# Each rank measures its node; those that must not join are added to the excluded ones, and the rest is asked again.
+check_nodes() {
+  local known
+  while [ "$preflight" = yes ] && [ -z "$asked_to_stop$ending" ]; do
+    known=$(wc -l < "$excluded")
+    export MASTER_ADDR=${nodes[0]} MASTER_PORT=$((10000 + (SLURM_JOB_ID * 16 + known + 8) % 20000))
+    srun --nodes="$count" --nodelist="$(IFS=, && echo "${nodes[*]:0:count}")" --ntasks=$((count * ranks_per_node)) \
+      --ntasks-per-node="$ranks_per_node" --export=ALL "${srun_options[@]}" "${container[@]}" \
+      python -m launch preflight "${command[@]:3}" --exclude-file "$excluded" &
+    wait $!
+    [ "$(wc -l < "$excluded")" -gt "$known" ] || return
+    choose_nodes
+  done
+}
+
 # Start the ranks on the nodes named, and wait for their end: `code` is then srun's.
 train() {
   local ranks=$(($# * ranks_per_node)) signalled
@@ -165,9 +187,8 @@ wait_for_nodes() {
 lives_here=0
 while :; do
   count_lives
-  mapfile -t nodes < <(healthy_nodes)
-  count=$(usable ${#nodes[@]})
-  [ "$count" -gt 0 ] || start_again "${#nodes[@]} healthy nodes are too few"
+  choose_nodes
+  check_nodes
   say "$count of ${#nodes[@]} healthy nodes: ${nodes[*]:0:count}"
   before=$(status time)
   forget_own_request

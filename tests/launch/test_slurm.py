@@ -206,7 +206,7 @@ class Life:
     said: str = field(default="", init=False)
 
     def live(self) -> "Life":
-        words = [*FOUR_NODES, *self.words]
+        words = [*FOUR_NODES, "cluster.preflight=false", *self.words]
         run = self.folder / "runs" / "default"
         run.mkdir(parents=True, exist_ok=True)
         script = run / "submit.sbatch"
@@ -294,7 +294,13 @@ def test_a_finished_run_ends_the_job(tmp_path: Path) -> None:
         "--wait=60",
     ):
         assert option in words
-    assert words[-len(FOUR_NODES) - 3 :] == ["python", "-m", "train", *FOUR_NODES]
+    assert words[-len(FOUR_NODES) - 4 :] == [
+        "python",
+        "-m",
+        "train",
+        *FOUR_NODES,
+        "cluster.preflight=false",
+    ]
 
 
 def test_a_run_that_was_finished_before_ends_the_job_too(tmp_path: Path) -> None:
@@ -429,6 +435,43 @@ def test_a_batch_that_does_not_divide_leaves_a_node_idle(tmp_path: Path) -> None
     words = ("cluster.min_nodes=2", "optim.global_batch_size=64")
     life = Life(tmp_path, status("done", 64), nodes="node1\nnode3\nnode4", words=words).live()
     assert "--nodelist=node1,node3" in life.calls[0].split()
+
+
+def test_nodes_are_checked_first_and_bad_ones_left_out(tmp_path: Path) -> None:
+    bad = "echo node2 >> ${@: -1}; exit 3"
+    check = (
+        f'case "$*" in *preflight*) [ $(grep -c preflight calls) -gt 1 ] && exit 0; {bad} ;; esac\n'
+    )
+    words = ("cluster.preflight=true", "cluster.min_nodes=2")
+    life = Life(tmp_path, check + status("done", 96), words=words).live()
+    assert life.code == 0
+    first, second, train = (line.split() for line in life.calls)
+    assert first[first.index("python") :][:4] == ["python", "-m", "launch", "preflight"]
+    assert first[-2:] == ["--exclude-file", "runs/default/slurm/excluded_nodes"]
+    assert "--nodelist=node1,node2,node3,node4" in first
+    assert "--nodelist=node1,node3,node4" in second
+    assert "--nodelist=node1,node3,node4" in train
+    assert "preflight" not in train
+
+
+def test_a_bad_node_sends_a_job_that_needs_all_back_to_the_queue(tmp_path: Path) -> None:
+    check = 'case "$*" in *preflight*) echo node2 >> "${@: -1}"; exit 3 ;; esac\n'
+    life = Life(tmp_path, check + "exit 0", words=("cluster.preflight=true",)).live()
+    assert life.calls[-2:] == [
+        "scontrol requeue 77",
+        "scontrol update JobId=77 ExcNodeList=node2",
+    ]
+    assert life.starts == 1  # the check
+
+
+@pytest.mark.parametrize(
+    ("words", "is_checked"),
+    [([], True), (["device=cpu"], False), (["device=cpu", "cluster.preflight=true"], True)],
+)
+def test_nodes_with_gpus_are_checked_unless_told_otherwise(
+    words: list[str], is_checked: bool
+) -> None:
+    assert (f"\npreflight={'yes' if is_checked else 'no'}\n") in render(words)
 
 
 def test_when_slurm_ends_the_job_nothing_is_started_and_failed_nodes_are_excluded(
