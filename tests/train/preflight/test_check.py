@@ -42,8 +42,7 @@ def check(
 
     is_bad = rank == 2
     if is_bad and fault == "silent":
-        time.sleep(2 * patience_seconds)
-        return CODE_BAD, ""
+        return CODE_BAD, ""  # it never says anything
     own: dict[str, Any] = {
         "host": lambda: f"node{rank}",
         "matmul_tflops": lambda device: 1.0 if is_bad and fault == "slow" else 10.0,
@@ -117,7 +116,7 @@ def test_a_bad_node_is_named_and_excluded(tmp_path: Path, fault: str, words: str
 
 
 def test_a_silent_rank_is_named_and_the_others_do_not_wait_for_ever(tmp_path: Path) -> None:
-    codes, table, excluded = outcome(tmp_path, "silent", 6.0)
+    codes, table, excluded = outcome(tmp_path, "silent", 15.0)
     assert codes == {CODE_BAD}
     assert "did not answer" in table and "ranks 2" in table
     assert excluded == []  # its host is not known
