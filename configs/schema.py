@@ -119,6 +119,11 @@ class RunConfig:
     """Run folder; default `runs/<run.name>`."""
     stop_after_samples: int | None = None
     """Stop as if asked to (checkpoint, exit code 75) once this many samples are seen; null: run to the end."""
+    time_limit: str | None = None
+    """Stop as if asked to before the process has run this long, [D-]HH:MM:SS: when another step and a save, as slow as the
+    slowest so far, would not end in time. null: SLURM's limit of the job, where it is known."""
+    time_margin_seconds: float = 60.0
+    """Kept free before the time limit, in seconds; before the first save it also stands for what a save takes."""
 
 
 @dataclass
@@ -361,6 +366,10 @@ class StabilityConfig:
     """Smallest fp16 loss scale."""
     max_skipped_steps: int = 50
     """Consecutive steps skipped for overflow or NaN before the run stops with an error."""
+    watchdog_seconds: float | None = None
+    """A step that takes longer counts as hanging: every rank writes its stacks to runs/NAME/stacks and exits with 3, for the
+    launcher to start the run again. Ten times as long for the first step, evaluations and saves. null: 20 times the
+    slowest recent step, at least 300."""
 
 
 @dataclass

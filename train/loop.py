@@ -11,6 +11,7 @@ from configs.schema import Config
 from data_pipeline.dataset import GLMDataset
 from data_pipeline.sampler import samples_drawn
 from glm.loss import ObjectiveSums
+from train import time_limit
 from train.batches import BatchStream, StepBatches, micro_batches_of
 from train.checkpoint import Outcome, Saver
 from train.device import peak_memory_gib, peak_tflops, synchronize
@@ -23,7 +24,9 @@ from train.plan import StepPlan, TrainingPlan
 from train.progress import Progress
 from train.run_folder import RunFolder
 from train.stop import StopSignal
+from train.time_limit import TimeLimit
 from train.trackers import Trackers
+from train.watchdog import Limits, Watchdog
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,9 @@ class Trainer:
     stop: StopSignal
     generation: Generation | None
     """Of this life; on rank 0 only."""
+    watchdog: Watchdog
+    limits: Limits
+    time_limit: TimeLimit
 
     def run(self, progress: Progress) -> tuple[Progress, bool]:
         """Train from `progress` to the end.
@@ -73,9 +79,14 @@ class Trainer:
             DistributedError: ranks disagree, too many steps in a row were skipped, or a later life has begun.
         """
         skipped_in_a_row = 0
+        is_first = True
         while not self.plan.is_finished(progress.samples_seen):
             step = self.plan.step_at(progress.samples_seen)
+            self.time_limit.begin_pass()
+            self._watch(f"the step after {progress.samples_seen:,} samples", is_rare=is_first)
             agreed = self._train(step)
+            is_first = False
+            self.limits.observe(agreed.rank_seconds_max)
             if self.generation is not None and self.generation.is_superseded:
                 self.generation.fence()
             before, progress = progress, self._advance(progress, step, agreed)
@@ -92,6 +103,8 @@ class Trainer:
             self.trackers.log(self._metrics(step, progress, agreed, valid))
             save_due = self.plan.save_due(before.samples_seen, progress.samples_seen)
             if finished or stopping or save_due:
+                self._watch("saving", is_rare=True)
+                self.time_limit.begin_save()
                 self.saver.save(progress)
             if stopping and not finished:
                 self._wait_for_the_last_save()
@@ -101,6 +114,7 @@ class Trainer:
 
     def evaluate(self) -> ObjectiveSums:
         """Held-out loss of the current weights."""
+        self._watch("an evaluation", is_rare=True)
         micro_batch_size = self.config.optim.micro_batch_size
         return evaluate(
             self.engine, self.session, self.validation, self.config.eval, micro_batch_size
@@ -136,6 +150,8 @@ class Trainer:
         if topology.reads_data:
             unknown[topology.dp_rank] = batches.checksum
             unknown[topology.dp + topology.dp_rank] = -batches.checksum
+        if self.time_limit.is_near:
+            self.stop.ask(time_limit.REASON)
         requests = [float(self.stop.reason is not None), float(self.saver.has_failed)]
         stop, failed, *largest = self.session.max([*requests, seconds, -seconds, *unknown])
         self._check_checksums(step, largest[2:])
@@ -184,7 +200,12 @@ class Trainer:
         limit = self.config.run.stop_after_samples
         return limit is not None and progress.samples_seen >= limit
 
+    def _watch(self, doing: str, is_rare: bool) -> None:
+        limits = self.limits
+        self.watchdog.watch(doing, limits.rare_seconds if is_rare else limits.step_seconds)
+
     def _wait_for_the_last_save(self) -> None:
+        self._watch("the last save", is_rare=True)
         outcomes = self.saver.finish()
         self._tell(outcomes)
         for outcome in outcomes:
@@ -199,6 +220,7 @@ class Trainer:
         if self.session.topology.rank != 0:
             return
         for outcome in outcomes:
+            self.time_limit.end_save()
             what = "second copy of the checkpoint" if outcome.is_copy else "checkpoint"
             name, seen = outcome.folder.name, outcome.progress.samples_seen
             if outcome.error is not None:

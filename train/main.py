@@ -24,9 +24,9 @@ from configs.errors import (
     UserError,
 )
 from configs.load import describe_key, help_text, load_config, to_yaml
-from train.world import World, die_with_parent, prepare_environment
+from train.world import World, die_with_parent, end_torchrun, prepare_environment
 
-# What gloo and NCCL say when the other side is gone.
+# What gloo and NCCL say when the other side is gone, and what PyTorch says of a device that failed.
 _PEER_SIGNS = (
     "Connection closed by peer",
     "Connection reset by peer",
@@ -34,6 +34,7 @@ _PEER_SIGNS = (
     "NCCL",
     "gloo",
 )
+_DEVICE_SIGNS = ("CUDA error", "uncorrectable ECC")
 
 
 def cli(arguments: list[str] | None = None) -> int:
@@ -55,6 +56,12 @@ def cli(arguments: list[str] | None = None) -> int:
         if world.size > 1 and any(sign in str(error) for sign in _PEER_SIGNS):
             reason = str(error).splitlines()[0]
             return _leave(world, EXIT_PEER_FAILED, f"[rank {world.rank}] lost a peer: {reason}")
+        if any(sign in str(error) for sign in _DEVICE_SIGNS):
+            return _leave(
+                world,
+                EXIT_PEER_FAILED,
+                f"[rank {world.rank}] its device failed\n{traceback.format_exc()}",
+            )
         return _leave(world, EXIT_BUG, f"[rank {world.rank}]\n{traceback.format_exc()}")
     except Exception:
         return _leave(world, EXIT_BUG, f"[rank {world.rank}]\n{traceback.format_exc()}")
@@ -72,9 +79,15 @@ def _answer(words: list[str], world: World) -> int:
 
 
 def _leave(world: World, code: int, message: str) -> int:
-    """Say why, and end: among several ranks at once, for a normal exit would wait for peers that may be gone."""
+    """Say why, and end: among several ranks at once, for a normal exit would wait for peers that may be gone.
+
+    What is wrong with the input, or with this program, is so the next time too: it is not started again.
+    """
     if message:
         sys.stderr.write(f"{message}\n")
+        sys.stderr.flush()
+    if code in (EXIT_USER_INPUT, EXIT_BUG):
+        end_torchrun(world)
     if world.size > 1:
         sys.stdout.flush()
         sys.stderr.flush()

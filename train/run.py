@@ -30,10 +30,12 @@ from train.progress import Progress
 from train.run_folder import RunFolder
 from train.startup import startup_report
 from train.stop import StopSignal
+from train.time_limit import TimeLimit, deadline_of
 from train.topology import Topology
 from train.tracker_wandb import WandbTracker, run_id
 from train.trackers import ConsoleTracker, JsonlTracker, Tracker, Trackers
-from train.world import World
+from train.watchdog import Limits, Watchdog
+from train.world import World, job_end, process_start
 
 
 def run(config: Config, overrides: list[str], world: World, device: torch.device) -> int:
@@ -192,10 +194,14 @@ class _Life:
             ),
             stop=StopSignal(folder.stop_file).install(),
             generation=self._generation,
+            watchdog=self._watchdog(),
+            limits=Limits(config.stability.watchdog_seconds),
+            time_limit=TimeLimit(self._deadline(), config.run.time_margin_seconds),
         )
         try:
             progress, was_stopped = trainer.run(progress)
         finally:
+            trainer.watchdog.close()
             trainer.saver.leave()
             trainer.batches.close()
         if was_stopped and world.is_main:
@@ -222,6 +228,22 @@ class _Life:
             return None
         stored = checkpoint[1].extra.get("wandb_run_id") if checkpoint else None
         return run_id(folder.path, stored)
+
+    def _deadline(self) -> float | None:
+        """When this process is ended; rank 0 decides for all."""
+        if not self._world.is_main:
+            return None
+        usual = derive.time_limit_seconds(self._config.cluster.time)
+        return deadline_of(self._config, process_start(), job_end(usual))
+
+    def _watchdog(self) -> Watchdog:
+        folder, world = self._folder, self._world
+
+        def report(reason: str) -> None:
+            if world.is_main:
+                folder.fail(reason, "hang")
+
+        return Watchdog(folder.stacks, world.rank, world.size == 1, report)
 
     def _console(self) -> ConsoleTracker:
         config = self._config

@@ -39,6 +39,7 @@ class RunFolder:
         self.config = path / "config.yaml"
         self.stop_file = path / "stop"
         self.tokenizer = path / "tokenizer"
+        self.stacks = path / "stacks"
         self.events = path / "events.jsonl"
         self._event_file: LineFile | None = None
         self._generation: Generation | None = None
@@ -117,12 +118,12 @@ class RunFolder:
             self._event_file = LineFile(self.events.open("a"))
         self._event_file.write(line)
 
-    def fail(self, message: str) -> None:
+    def fail(self, message: str, kind: str = "error") -> None:
         """Leave the reason of an error behind, unless a later life owns the folder by now."""
         seen = int((self.read_status() or {}).get("samples_seen", 0))
         with contextlib.suppress(DistributedError):
             self.write_status("failed", seen, message)
-        self.event("error", message=message)
+        self.event(kind, message=message)
 
     def write_source(self, overrides: list[str], config_yaml: str, threads: int) -> None:
         """Record what is being run."""

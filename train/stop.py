@@ -37,6 +37,10 @@ class StopSignal:
             self._reason = f"the file {self._stop_file}"
         return self._reason
 
+    def ask(self, reason: str) -> None:
+        """Ask from within."""
+        self._reason = self._reason or reason
+
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGINT:
             if self._reason is not None:

@@ -9,6 +9,7 @@ import ctypes
 import os
 import signal
 import socket
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,10 @@ from typing import NamedTuple
 from configs.errors import ConfigError
 
 _PR_SET_PDEATHSIG = 1
+# If they all fail, one rank of a node signals torchrun; torchrun gives its ranks 30 seconds to end.
+_LOCAL_RANK_0_FIRST_SECONDS = 5.0
+_TORCHRUN_ENDS_SECONDS = 30.0
+_STARTED = time.time()
 
 
 @dataclass(frozen=True)
@@ -192,12 +197,53 @@ def die_with_parent(world: World) -> None:
         os.kill(os.getpid(), signal.SIGKILL)  # it died before the request was made
 
 
+def end_torchrun(world: World) -> None:
+    """Tell torchrun not to start the ranks again: by itself it does so on any exit code but 0.
+
+    For errors that would come again. Does nothing under other launchers, or if torchrun has no restart left anyway.
+    """
+    restarts = _number(os.environ.get("TORCHELASTIC_MAX_RESTARTS", ""))
+    if world.launcher != "torchrun" or restarts <= _number(
+        os.environ.get("TORCHELASTIC_RESTART_COUNT", "")
+    ):
+        return
+    parent = os.getppid()
+    with contextlib.suppress(OSError):
+        if b"torch" not in Path(f"/proc/{parent}/cmdline").read_bytes():
+            return  # something stands between, which a signal would only hurt
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if world.local_rank:
+        time.sleep(
+            _LOCAL_RANK_0_FIRST_SECONDS
+        )  # a second signal would disturb torchrun while it cleans up
+    os.kill(parent, signal.SIGTERM)
+    time.sleep(_TORCHRUN_ENDS_SECONDS)  # it ends this process
+
+
 def this_machine() -> Machine:
     """The machine that this process runs on."""
     boot = ""
     with contextlib.suppress(OSError):  # not Linux
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     return Machine(socket.gethostname(), boot)
+
+
+def process_start() -> float:
+    """When this module was imported, at the beginning of the process; in seconds since the epoch."""
+    return _STARTED
+
+
+def job_end(usual_seconds: int, environment: Mapping[str, str] | None = None) -> float | None:
+    """When SLURM ends the job, in seconds since the epoch; None if it does not say.
+
+    Args:
+        usual_seconds: the time limit that the configuration speaks of, for a SLURM that tells only the job's start.
+        environment: the launcher's variables.
+    """
+    variables = os.environ if environment is None else environment
+    end = _number(variables.get("SLURM_JOB_END_TIME", ""))
+    start = _number(variables.get("SLURM_JOB_START_TIME", ""))
+    return float(end) if end else float(start + usual_seconds) if start else None
 
 
 def _number(text: str) -> int:

@@ -24,6 +24,13 @@ def _time(config: Config) -> list[str]:
     ]
 
 
+def _time_limit(config: Config) -> list[str]:
+    limit = config.run.time_limit
+    if limit is None or (_TIME.fullmatch(limit) and derive.time_limit_seconds(limit)):
+        return []
+    return [f"run.time_limit ({limit}) must be [D-]HH:MM:SS. Try run.time_limit=12:00:00."]
+
+
 def _nodes(config: Config) -> list[str]:
     cluster = config.cluster
     found: list[str] = []
@@ -83,4 +90,10 @@ def _words(config: Config) -> list[str]:
     return found
 
 
-CHECKS: tuple[Callable[[Config], list[str]], ...] = (_time, _nodes, _tensor_parallel, _words)
+CHECKS: tuple[Callable[[Config], list[str]], ...] = (
+    _time,
+    _time_limit,
+    _nodes,
+    _tensor_parallel,
+    _words,
+)

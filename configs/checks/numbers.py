@@ -93,6 +93,7 @@ def _above_zero(config: Config) -> list[str]:
         "cluster.restart_minutes": (config.cluster.restart_minutes, 15),
         "cluster.host_memory_gib": (config.cluster.host_memory_gib, 1000),
         "cluster.measured_seconds_per_step": (config.cluster.measured_seconds_per_step, 10),
+        "stability.watchdog_seconds": (config.stability.watchdog_seconds, 600),
     }
     return [
         f"{key} ({value}) must be above 0. Try {key}={usual}."

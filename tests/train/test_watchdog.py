@@ -1,0 +1,128 @@
+"""The watchdog: when it bites, what it leaves behind, and that nothing keeps it from ending the process."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.killing import run_forked
+from train import watchdog
+from train.watchdog import Limits, Watchdog
+
+
+def stuck_here() -> None:
+    time.sleep(60)
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watchdog, "_GRACE_SECONDS", 0.1)
+    monkeypatch.setattr(watchdog, "_DISK_SECONDS", 0.3)
+
+
+def test_a_process_that_hangs_leaves_its_stacks_and_ends(tmp_path: Path) -> None:
+    def work() -> None:
+        dog = Watchdog(tmp_path / "stacks", 3, False, (tmp_path / "reason").write_text)
+        dog.watch("the step after 40 samples", 0.2)
+        stuck_here()
+
+    assert run_forked(work) == 3
+    stacks = (tmp_path / "stacks" / "rank00003.txt").read_text()
+    assert "[rank 3] the step after 40 samples did not end within" in stacks.splitlines()[0]
+    assert "in stuck_here" in stacks and "in _work" in stacks
+    assert "the step after 40 samples" in (tmp_path / "reason").read_text()
+
+
+def test_what_ends_in_time_is_left_alone(tmp_path: Path) -> None:
+    def work() -> None:
+        dog = Watchdog(tmp_path / "stacks", 0, False, pytest.fail)
+        for _ in range(5):
+            dog.watch("a step", 60.0)
+        dog.watch("the last step", 0.5)
+        dog.close()
+        time.sleep(1.0)
+        assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+    assert run_forked(work) == 0
+    assert not (tmp_path / "stacks").exists()
+
+
+def test_a_dead_disk_does_not_keep_it_from_ending(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def work() -> None:
+        dog = Watchdog(tmp_path / "stacks", 0, False, lambda reason: stuck_here())
+        dog.watch("a step", 0.1)
+        stuck_here()
+
+    assert run_forked(work) == 3
+    said = capfd.readouterr().err
+    assert "in stuck_here" in said and "the stacks of its threads are below" in said
+
+
+def test_the_kernel_ends_a_process_in_which_no_thread_can_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watchdog, "_ALARM_SECONDS", 0.1)
+
+    def work() -> None:
+        dog = Watchdog(tmp_path / "stacks", 0, False, pytest.fail)
+        dog.close()  # as if its thread never got a turn
+        dog.watch("a step", 0.1)
+        stuck_here()
+
+    assert run_forked(work) == -signal.SIGALRM
+
+
+@pytest.mark.parametrize("is_alone", [True, False])
+def test_time_in_which_a_lone_process_is_suspended_does_not_count(
+    is_alone: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watchdog, "_POLL_SECONDS", 0.1)
+    child = os.fork()
+    if child == 0:
+        dog = Watchdog(tmp_path, 0, is_alone, lambda reason: None)
+        dog.watch("a step", 3.0)
+        (tmp_path / "ready").touch()
+        while not (tmp_path / "resumed").exists():
+            time.sleep(0.01)
+        time.sleep(1.0)
+        os._exit(0)
+    while not (tmp_path / "ready").exists():
+        time.sleep(0.01)
+    os.kill(child, signal.SIGSTOP)
+    time.sleep(5.0)
+    os.kill(child, signal.SIGCONT)
+    (tmp_path / "resumed").touch()
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert code == (0 if is_alone else 3)
+
+
+def test_a_rank_that_was_itself_stopped_says_so_when_it_finds_its_peers_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watchdog, "_POLL_SECONDS", 60.0)
+    reasons: list[str] = []
+    dog = Watchdog(tmp_path, 1, False, reasons.append)
+    dog.watch("a step", 0.01)
+    time.sleep(0.1)
+    dog.close()
+    assert len(reasons) == 1 and "a step did not end" in (tmp_path / "rank00001.txt").read_text()
+
+
+def test_limits_follow_the_recent_steps_unless_one_is_given() -> None:
+    given = Limits(7.0)
+    given.observe(100.0)
+    assert (given.step_seconds, given.rare_seconds) == (7.0, 70.0)
+
+    limits = Limits(None)
+    assert limits.step_seconds == limits.rare_seconds == 1800.0  # the first step is a rare one
+    limits.observe(1.0)
+    assert (limits.step_seconds, limits.rare_seconds) == (300.0, 1800.0)
+    limits.observe(40.0)
+    assert (limits.step_seconds, limits.rare_seconds) == (800.0, 8000.0)
+    for _ in range(50):
+        limits.observe(2.0)
+    assert limits.step_seconds == 300.0

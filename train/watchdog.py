@@ -1,0 +1,158 @@
+"""Notices what does not end - a rank that hangs, a lost peer, a dead disk - and ends the process for the launcher.
+
+A thread in every rank watches the clock. When a rank hangs all of them do, for they wait for each other: each writes
+the stacks of its threads to runs/NAME/stacks/rankNNNNN.txt, gives the others a few seconds to do the same, and exits
+with 3. Nobody is asked, so it works whichever rank is the dead one. Should Python itself be stuck, so that no thread
+can run, the kernel's alarm ends the process.
+"""
+
+import contextlib
+import faulthandler
+import os
+import signal
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+
+from configs.errors import EXIT_PEER_FAILED
+
+_POLL_SECONDS = 0.2
+# Ranks begin a step together, and so notice its delay together: so long each waits for the others' stacks.
+_GRACE_SECONDS = 5.0
+# A dead disk must not keep the process from ending.
+_DISK_SECONDS = 10.0
+# The kernel's alarm rings so much later than the thread should have acted.
+_ALARM_FACTOR, _ALARM_SECONDS = 1.25, 60.0
+
+
+class Limits:
+    """How long a step, and anything rarer, may take.
+
+    Unless the limit is given it follows the recent steps; nobody wants to be woken by a slow one, so it is generous.
+
+    Args:
+        seconds: of a step; None: follow the recent steps.
+    """
+
+    FLOOR_SECONDS = 300.0
+    TIMES_RECENT = 20
+    RECENT_STEPS = 50
+    RARE_FLOOR_SECONDS = 1800.0
+    TIMES_RARE = 10
+
+    def __init__(self, seconds: float | None) -> None:
+        self._seconds = seconds
+        self._recent: deque[float] = deque(maxlen=self.RECENT_STEPS)
+
+    def observe(self, step_seconds: float) -> None:
+        """Take note of a step that ended."""
+        self._recent.append(step_seconds)
+
+    @property
+    def step_seconds(self) -> float:
+        """Limit of a step."""
+        if self._seconds is not None:
+            return self._seconds
+        if not self._recent:  # the first one compiles kernels and opens connections
+            return self.rare_seconds
+        return max(self.FLOOR_SECONDS, self.TIMES_RECENT * max(self._recent))
+
+    @property
+    def rare_seconds(self) -> float:
+        """Limit of the first step, an evaluation and a save."""
+        if self._seconds is not None:
+            return self.TIMES_RARE * self._seconds
+        slowest = max(self._recent, default=0.0)
+        return max(self.RARE_FLOOR_SECONDS, self.TIMES_RARE * self.TIMES_RECENT * slowest)
+
+
+class Watchdog:
+    """Watches this rank.
+
+    Args:
+        stacks: folder for the stacks of all ranks.
+        rank: of this process.
+        is_alone: it is the only rank. Time in which it was suspended (Ctrl-Z) then does not count.
+        report: told the reason before the process ends; may be slow.
+    """
+
+    def __init__(
+        self, stacks: Path, rank: int, is_alone: bool, report: Callable[[str], None]
+    ) -> None:
+        self._file = stacks / f"rank{rank:05d}.txt"
+        self._rank = rank
+        self._is_alone = is_alone
+        self._report = report
+        self._watched: tuple[str, float, float] | None = None
+        self._has_closed = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="watchdog", daemon=True)
+        self._thread.start()
+
+    def watch(self, doing: str, limit_seconds: float) -> None:
+        """From now on the process does something else; call it from the main thread.
+
+        Args:
+            doing: for the message.
+            limit_seconds: after which it counts as hanging.
+        """
+        self._watched = (doing, limit_seconds, time.monotonic() + limit_seconds)
+        if not self._is_alone:
+            alarm = _ALARM_FACTOR * limit_seconds + _ALARM_SECONDS
+            signal.setitimer(signal.ITIMER_REAL, alarm)
+
+    def close(self) -> None:
+        """Watch no more.
+
+        A rank that was itself the one that hung, and goes on now, finds its peers gone before its thread acts.
+        """
+        watched, self._watched = self._watched, None
+        self._has_closed.set()
+        if watched is not None and not self._is_alone and time.monotonic() > watched[2]:
+            self._write(self._reason(*watched[:2]))
+        if not self._is_alone:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+
+    def _work(self) -> None:
+        before = time.monotonic()
+        paused = 0.0
+        seen = self._watched
+        while not self._has_closed.wait(_POLL_SECONDS):
+            now = time.monotonic()
+            watched = self._watched
+            if watched is not seen:
+                seen, paused = watched, 0.0
+            if self._is_alone:
+                paused += max(now - before - 10 * _POLL_SECONDS, 0.0)
+            before = now
+            if watched is not None and now > watched[2] + paused:
+                self._end(*watched[:2])
+
+    def _end(self, doing: str, limit_seconds: float) -> None:
+        reason = f"[rank {self._rank}] {doing} did not end within {limit_seconds:.0f} seconds (stability.watchdog_seconds)"
+        writing = threading.Thread(target=self._write, args=(reason,), daemon=True)
+        writing.start()
+        writing.join(_DISK_SECONDS)
+        if writing.is_alive():
+            where = "below"
+            faulthandler.dump_traceback(all_threads=True)
+        else:
+            where = f"in {self._file}"
+        with contextlib.suppress(OSError):
+            sys.stderr.write(f"{reason}; the stacks of its threads are {where}\n")
+            sys.stderr.flush()
+        time.sleep(_GRACE_SECONDS)
+        os._exit(EXIT_PEER_FAILED)
+
+    def _reason(self, doing: str, limit_seconds: float) -> str:
+        return f"[rank {self._rank}] {doing} did not end within {limit_seconds:.0f} seconds (stability.watchdog_seconds)"
+
+    def _write(self, reason: str) -> None:
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        with self._file.open("w") as file:
+            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {reason}\n\n")
+            file.flush()
+            faulthandler.dump_traceback(file=file, all_threads=True)
+        self._report(reason)
