@@ -41,6 +41,8 @@ def several_nodes(config: Config, overrides: Sequence[str], head: str) -> str:
         head: name of the node where they meet, or a shell variable that holds it.
     """
     words = [
+        # Each start of the ranks gets a store of its own, whatever each node's torchrun has counted.
+        "TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1",
         "torchrun",
         f"--nnodes {config.cluster.nodes}",
         f"--max-restarts {config.cluster.max_restarts}",

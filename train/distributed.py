@@ -22,7 +22,7 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from configs.errors import DistributedError
 from train.topology import Topology
-from train.world import World, has_rendezvous
+from train.world import World, has_rendezvous, store_address
 
 # Longer than the slowest thing one rank does alone (writing a checkpoint, compiling a kernel).
 TIMEOUT = datetime.timedelta(minutes=30)
@@ -128,9 +128,27 @@ def _start_torch(world: World, device: torch.device) -> None:
         )
         return
     try:
-        dist.init_process_group(backend, rank=world.rank, world_size=world.size, timeout=TIMEOUT)
+        dist.init_process_group(
+            backend,
+            store=_served_store(world),
+            rank=world.rank,
+            world_size=world.size,
+            timeout=TIMEOUT,
+        )
     except (RuntimeError, ValueError) as error:
         raise DistributedError(f"[rank {world.rank}] the ranks could not meet: {error}") from error
+
+
+def _served_store(world: World) -> dist.Store | None:
+    """The store that torchrun keeps through its restarts, without what former lives left in it; None: not served.
+
+    PyTorch 2.13 takes it for a new one, and the ranks then try to reach the addresses of dead ones.
+    """
+    address = store_address()
+    if address is None or not address.is_served:
+        return None
+    store = dist.TCPStore(address.host, address.port, world.size, is_master=False, timeout=TIMEOUT)
+    return dist.PrefixStore(f"start_{address.restarts}", store)
 
 
 def _start_libraries(topology: Topology, device: torch.device, with_gloo: bool = True) -> None:

@@ -13,6 +13,7 @@ import os
 import platform
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -134,7 +135,8 @@ class RunFolder:
 
 def replace_file(path: Path, text: str) -> None:
     """Write a file so that a reader sees the old one or the new one, never a part."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    # The watchdog's thread may write the same file at the same moment.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_native_id()}.part")
     try:
         with temporary.open("w") as file:
             file.write(text)

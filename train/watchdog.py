@@ -21,7 +21,7 @@ from configs.errors import EXIT_PEER_FAILED
 
 _POLL_SECONDS = 0.2
 # Ranks begin a step together, and so notice its delay together: so long each waits for the others' stacks.
-_GRACE_SECONDS = 5.0
+_GRACE_SECONDS = 10.0
 # A dead disk must not keep the process from ending.
 _DISK_SECONDS = 10.0
 # The kernel's alarm rings so much later than the thread should have acted.

@@ -161,6 +161,8 @@ class StoreAddress(NamedTuple):
     port: int
     is_served: bool
     """True if the launcher serves it (torchrun); otherwise rank 0 does."""
+    restarts: int
+    """How often the launcher that serves it has started the ranks again."""
 
 
 def store_address() -> StoreAddress | None:
@@ -168,7 +170,10 @@ def store_address() -> StoreAddress | None:
     if not has_rendezvous():
         return None
     is_served = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
-    return StoreAddress(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_served)
+    restarts = _number(os.environ.get("TORCHELASTIC_RESTART_COUNT", ""))
+    return StoreAddress(
+        os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_served, restarts
+    )
 
 
 def has_rendezvous() -> bool:

@@ -75,7 +75,8 @@ def test_all_ranks_leave_their_stacks_and_the_run_goes_on(victim: int, folder: P
         assert f"[rank {rank}] the step after 32 samples did not end" in text
     if stopped < 0:
         assert "in hang_for_ever" in stacks["rank00002.txt"]
-        assert "in train_step" in stacks["rank00001.txt"]
+        # One that comes late to its own limit may find its peers gone first, and then tells where it was told so.
+        assert any("in train_step" in stacks[f"rank{rank:05d}.txt"] for rank in (0, 1, 3))
     events = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
     assert any("did not end" in event["message"] for event in events if event["event"] == "hang")
     assert json.loads((run / "status.json").read_text())["state"] == "failed"

@@ -32,7 +32,7 @@ def test_each_host_runs_the_same_command_in_the_same_folder(
     assert steps[:3] == [f"cd {tmp_path}", "module load x", "export A='b c'"]
     typed = shlex.split(steps[3])
     assert typed[: typed.index("-m")] == shlex.split(
-        "torchrun --nnodes 2 --max-restarts 3 --rdzv-backend c10d --rdzv-id default --rdzv-endpoint a1:29400 "
+        "TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 torchrun --nnodes 2 --max-restarts 3 --rdzv-backend c10d --rdzv-id default --rdzv-endpoint a1:29400 "
         "--nproc-per-node 4"
     )
     assert load_config(typed[typed.index("train") + 1 :]) == load_config(words)

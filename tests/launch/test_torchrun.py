@@ -18,7 +18,7 @@ def test_there_are_processes_for_at_least_one_whole_model() -> None:
 
 def test_several_nodes_meet_at_the_head_node() -> None:
     assert torchrun(["experiment=glm_130b"]) == (
-        "torchrun --nnodes 96 --max-restarts 3 --rdzv-backend c10d --rdzv-id glm_130b "
+        "TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 torchrun --nnodes 96 --max-restarts 3 --rdzv-backend c10d --rdzv-id glm_130b "
         '--rdzv-endpoint "$HEAD_NODE:29400" --nproc-per-node 8 -m train experiment=glm_130b'
     )
 

@@ -1,6 +1,6 @@
 """Kill -9 of random ranks at random moments of every phase of one long run, which always continues.
 
-Long: run it with  pytest -m slow tests/drills -s  ; docs/reliability.md reports what it printed.
+Long: run it with  pytest -m slow tests/integration/test_kill_drills.py -s  ; docs/reliability.md reports what it printed.
 """
 
 import os
