@@ -10,6 +10,8 @@ from fractions import Fraction
 from math import lcm
 from typing import Any
 
+from data_pipeline.instructions import NAME as INSTRUCTIONS
+
 # Told apart source by source and stage by stage; every other entry of a description must be as it was.
 _COMPARED_HERE = {"sources", "mixture", "fingerprint"}
 
@@ -105,16 +107,37 @@ def _advice(
     begun: list[_Stage], new: list[_Stage], before: dict[str, Any], now: dict[str, Any], drawn: int
 ) -> str:
     """The words that keep the weights so far and take those of now from here on."""
-    names = [source["name"] for source in now["sources"]]
+    names = [source["name"] for source in now["sources"] if source["name"] != INSTRUCTIONS]
     target = [shares for first, shares in new if first <= drawn][-1]
     rows = [*begun, *([(drawn, target)] if target != begun[-1][1] else [])]
     rows += [stage for stage in new if stage[0] > drawn]
-    typed = ",".join(_row(stage, names) for stage in rows)
     ramp = before["mixture"]["ramp_samples"]
-    words = [f"data.stages=[{typed}]", "data.weights=null"]
+    has_instructions = any(INSTRUCTIONS in shares for _, shares in rows)
+    texts = _texts_alone(rows) if has_instructions else rows
+    words: list[str] = []
+    if not has_instructions or len(texts) > 1 or texts != _texts_alone(new):
+        typed = ",".join(_row(stage, names) for stage in texts)
+        words += [f"data.stages=[{typed}]", "data.weights=null"]
+    if has_instructions:
+        typed = ",".join(
+            f"[{first},{float(shares.get(INSTRUCTIONS, 0)):g}]" for first, shares in rows
+        )
+        words.append(f"data.instruction_share=[{typed}]")
     if ramp != now["mixture"]["ramp_samples"]:
         words.append(f"data.stage_ramp_samples={ramp}")
     return f"To go on with the new weights from here, type {' '.join(words)}"
+
+
+def _texts_alone(stages: list[_Stage]) -> list[_Stage]:
+    """Shares of the other sources among themselves, without the instructions; only where they change."""
+    alone: list[_Stage] = []
+    for first, shares in stages:
+        texts = {name: share for name, share in shares.items() if name != INSTRUCTIONS}
+        whole = sum(texts.values())
+        proportions = {name: share / whole for name, share in texts.items()}
+        if not alone or proportions != alone[-1][1]:
+            alone.append((first, proportions))
+    return alone
 
 
 def _row(stage: _Stage, names: list[str]) -> str:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from configs.schema import ObjectiveConfig
 from data_pipeline.continuity import compare
 from data_pipeline.dataset import GLMDataset, Source
+from data_pipeline.instructions import NAME as INSTRUCTIONS
 from data_pipeline.mixing.mixture import stages_of
 from tests.helpers.streams import SPECIAL, CountingStream
 
@@ -60,6 +61,22 @@ def test_a_stage_in_the_past_is_refused():
         "the weights before sample 100 were from 0 a 0.5, b 0.5, and are now from 0 a 0.5, b 0.5; from 99 a 0.4, b 0.6"
     ]
     assert typed_stages(found.advice) == [[0, 1, 1], [100, 2, 3]]
+
+
+def test_another_share_of_instructions_is_refused_with_the_share_that_begins_here():
+    def with_instructions(*stages: list[float]) -> dict[str, Any]:
+        described_now = described("abc", list(stages))
+        described_now["sources"][2]["name"] = INSTRUCTIONS
+        return described_now
+
+    before = with_instructions([0, 57, 38, 5])
+    found = compare(before, with_instructions([0, 54, 36, 10]), 100)
+    assert found.advice.endswith("type data.instruction_share=[[0,0.05],[100,0.1]]")
+    found = compare(before, with_instructions([0, 45, 45, 10]), 100)
+    assert found.advice.endswith(
+        "type data.stages=[[0,3,2],[100,1,1]] data.weights=null "
+        "data.instruction_share=[[0,0.05],[100,0.1]]"
+    )
 
 
 @pytest.mark.parametrize("after", ["abc", "cab"])

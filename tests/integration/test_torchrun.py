@@ -1,10 +1,12 @@
 """Under torchrun: a rank that dies starts the group again, and a mistake of the user's does not."""
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,18 +16,26 @@ from tests.helpers.whole_runs import command, compared, live
 LAUNCHER = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "LOCAL_RANK")
 
 
-def torchrun(overrides: tuple[str, ...], ranks: int, max_restarts: int) -> subprocess.Popen[str]:
-    """Start `overrides` under torchrun; its words arrive on standard error."""
+@contextlib.contextmanager
+def torchrun(
+    overrides: tuple[str, ...], ranks: int, max_restarts: int
+) -> Iterator[subprocess.Popen[str]]:
+    """Start `overrides` under torchrun; its words arrive on standard error. Whatever fails, it is ended."""
     words = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     words += ["--nproc-per-node", str(ranks), "--max-restarts", str(max_restarts), "-m", "train"]
     environment = {name: value for name, value in os.environ.items() if name not in LAUNCHER}
-    return subprocess.Popen(
+    launcher = subprocess.Popen(
         [*words, *overrides],
         env={**environment, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
     )
+    try:
+        yield launcher
+    finally:
+        launcher.kill()
+        launcher.wait()
 
 
 def ranks_of(launcher: subprocess.Popen[str]) -> list[int]:
@@ -42,13 +52,13 @@ def test_a_killed_rank_starts_the_group_again_and_nothing_is_lost(tmp_path: Path
     overrides = command(tmp_path, "parallel.tp=2", "checkpoint.save_every_samples=16")
     assert live(2, (*overrides, f"run.dir={tmp_path / 'whole'}")) == [0, 0]
     run = tmp_path / "run"
-    launcher = torchrun((*overrides, f"run.dir={run}"), 2, 2)
-    deadline = time.monotonic() + 120
-    while not (run / "checkpoints" / "latest").exists() and time.monotonic() < deadline:
-        assert launcher.poll() is None, launcher.communicate()[1]
-        time.sleep(0.02)
-    os.kill(ranks_of(launcher)[1], signal.SIGKILL)
-    _, said = launcher.communicate(timeout=180)
+    with torchrun((*overrides, f"run.dir={run}"), 2, 2) as launcher:
+        deadline = time.monotonic() + 120
+        while not (run / "checkpoints" / "latest").exists() and time.monotonic() < deadline:
+            assert launcher.poll() is None, launcher.communicate()[1]
+            time.sleep(0.02)
+        os.kill(ranks_of(launcher)[1], signal.SIGKILL)
+        _, said = launcher.communicate(timeout=180)
     assert launcher.returncode == 0, said
     assert len(list((run / "generations").iterdir())) == 2
     assert compared(run) == compared(tmp_path / "whole")
@@ -57,8 +67,8 @@ def test_a_killed_rank_starts_the_group_again_and_nothing_is_lost(tmp_path: Path
 @pytest.mark.parametrize("mistake", ["data.paths=missing.txt", "optim.learning_rate=1"])
 def test_a_mistake_is_told_once_and_not_tried_again(mistake: str, tmp_path: Path) -> None:
     overrides = command(tmp_path, f"run.dir={tmp_path / 'run'}", mistake)
-    launcher = torchrun(overrides, 2, 100)
-    _, said = launcher.communicate(timeout=120)
+    with torchrun(overrides, 2, 100) as launcher:
+        _, said = launcher.communicate(timeout=120)
     assert launcher.returncode != 0
     told = (
         "does not exist" if mistake.startswith("data") else 'There is no key "optim.learning_rate"'
