@@ -43,7 +43,7 @@ on_warning() {
 on_ending() {
   ending=yes
   ask_to_stop
-  exclude_failed_nodes
+  tell_slurm_of_excluded_nodes
 }
 
 trap on_warning USR1
@@ -86,6 +86,11 @@ exclude_failed_nodes() {
       say "$node failed, but only $others others are there: SLURM gives it again once it answers"
     fi
   done < <(sed -n 's/.*Node failure on \([^ ,]*\).*/\1/p' "$complaints" 2> /dev/null | sort -u)
+}
+
+# Only a job that is back in the queue can be told.
+tell_slurm_of_excluded_nodes() {
+  exclude_failed_nodes
   if [ -s "$excluded" ]; then
     scontrol update JobId="$SLURM_JOB_ID" ExcNodeList="$(paste -sd, "$excluded")${exclude:+,$exclude}" 2> /dev/null
   fi
@@ -100,7 +105,7 @@ start_again() {
   # A job that SLURM or its owner is ending must not come back.
   [ "$(squeue -h -j "$SLURM_JOB_ID" -o %T)" = RUNNING ] || exit 75
   scontrol requeue "$SLURM_JOB_ID" # SLURM now ends this script, and perhaps the next line: then on_ending repeats it
-  exclude_failed_nodes
+  tell_slurm_of_excluded_nodes
   exit 75
 }
 
@@ -141,7 +146,7 @@ check_nodes() {
   while [ "$preflight" = yes ] && [ -z "$asked_to_stop$ending" ]; do
     known=$(wc -l < "$excluded")
     export MASTER_ADDR=${nodes[0]} MASTER_PORT=$((10000 + (SLURM_JOB_ID * 16 + known + 8) % 20000))
-    srun --nodes="$count" --nodelist="$(IFS=, && echo "${nodes[*]:0:count}")" --ntasks=$((count * ranks_per_node)) \
+    srun --overlap --nodes="$count" --nodelist="$(IFS=, && echo "${nodes[*]:0:count}")" --ntasks=$((count * ranks_per_node)) \
       --ntasks-per-node="$ranks_per_node" --export=ALL "${srun_options[@]}" "${container[@]}" \
       python -m launch preflight "${command[@]:3}" --exclude-file "$excluded" &
     wait $!
@@ -157,7 +162,8 @@ train() {
   # Below the ports that Linux gives out by itself; another one for each life.
   export MASTER_PORT=$((10000 + (SLURM_JOB_ID * 16 + life + lives_here) % 20000))
   : > "$complaints"
-  srun --nodes=$# --nodelist="$(IFS=, && echo "$*")" --ntasks=$ranks --ntasks-per-node="$ranks_per_node" \
+  # A step that lost a node may never end in SLURM's books, and keep its cores: the next one must not wait for them.
+  srun --overlap --nodes=$# --nodelist="$(IFS=, && echo "$*")" --ntasks=$ranks --ntasks-per-node="$ranks_per_node" \
     --export=ALL --kill-on-bad-exit=1 --wait=60 --open-mode=append --output="$logs/job_${SLURM_JOB_ID}_%N.txt" \
     "${srun_options[@]}" "${container[@]}" "${command[@]}" 2>> "$complaints" &
   local step=$!
@@ -174,7 +180,7 @@ train() {
 wait_for_nodes() {
   local tries=0 nodes
   mapfile -t nodes < <(healthy_nodes)
-  until timeout 60 srun --nodes=${#nodes[@]} --nodelist="$(IFS=, && echo "${nodes[*]}")" --ntasks-per-node=1 \
+  until timeout 60 srun --overlap --nodes=${#nodes[@]} --nodelist="$(IFS=, && echo "${nodes[*]}")" --ntasks-per-node=1 \
     --ntasks=${#nodes[@]} true 2> /dev/null; do
     tries=$((tries + 1))
     [ -z "$ending" ] || exit 3

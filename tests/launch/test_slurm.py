@@ -292,6 +292,7 @@ def test_a_finished_run_ends_the_job(tmp_path: Path) -> None:
         "--ntasks-per-node=2",
         "--kill-on-bad-exit=1",
         "--wait=60",
+        "--overlap",
     ):
         assert option in words
     assert words[-len(FOUR_NODES) - 4 :] == [

@@ -26,6 +26,8 @@ FOUR_RANKS = (
     "checkpoint.save_every_samples=160",
     "eval.every_samples=960",
 )
+# At a usual rate: at TINY's, ten times as large, rounding alone moves the losses of another layout by 2e-5 in 200 steps.
+GENTLE = ("optim.lr=1e-3",)
 # So long that SLURM misses a dead daemon before the end.
 LONGER = ("optim.total_samples=4800",)
 slow = pytest.mark.slow
@@ -205,13 +207,13 @@ def test_a_requeue_by_an_administrator_costs_a_restart_only(
 
 @slow
 def test_with_fewer_nodes_allowed_the_run_shrinks_and_trains_the_same_samples(
-    cluster: Cluster, workplace: Path, undisturbed: Path
+    cluster: Cluster, workplace: Path
 ) -> None:
-    drill = Drill(cluster, workplace, "shrink", "cluster.min_nodes=1")
+    expected = compared(train_undisturbed(workplace, "gentle", *GENTLE))
+    drill = Drill(cluster, workplace, "shrink", "cluster.min_nodes=1", *GENTLE)
     drill.fault(cluster.nodes[drill.other_host].kill)
     drill.end()
     assert [event["world_size"] for event in events(drill.run, "resume")] == [2]
-    expected = compared(undisturbed)
     assert len(compared(drill.run)) == len(expected)
     for line, other in zip(compared(drill.run), expected, strict=True):
         assert line["samples_seen"] == other["samples_seen"]
