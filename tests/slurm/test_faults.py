@@ -19,16 +19,16 @@ from tests.slurm.cluster import Cluster
 from tests.slurm.jobs import events, logs, nodes, run_words, send, steps_done
 
 TIMEOUT_SECONDS = 400
-# tp 2 on each node, two replicas; 240 steps of 8 samples, a checkpoint every 20 of them.
+# tp 2 on each node, two replicas; 120 steps of 8 samples, a checkpoint every 20 of them.
 FOUR_RANKS = (
     "parallel.pp=1",
-    "optim.total_samples=1920",
+    "optim.total_samples=960",
     "checkpoint.save_every_samples=160",
-    "eval.every_samples=960",
+    "eval.every_samples=480",
 )
 # At a usual rate: at TINY's, ten times as large, rounding alone moves the losses of another layout by 2e-5 in 200 steps.
 GENTLE = ("optim.lr=1e-3",)
-# So long that SLURM misses a dead daemon before the end.
+# So long that SLURM misses a dead daemon, or looks at the time limit, before the end.
 LONGER = ("optim.total_samples=4800",)
 slow = pytest.mark.slow
 
@@ -51,6 +51,12 @@ def train_undisturbed(workplace: Path, name: str, *overrides: str) -> Path:
     words = run_words(workplace, *FOUR_RANKS, *overrides, f"run.dir={run}")
     assert live(4, tuple(words), TIMEOUT_SECONDS) == [0] * 4
     return run
+
+
+@pytest.fixture(scope="module")
+def undisturbed_longer(four_nodes: Cluster, workplace: Path) -> Path:
+    """The same for more steps."""
+    return train_undisturbed(workplace, "longer", *LONGER)
 
 
 @pytest.fixture
@@ -138,13 +144,12 @@ def test_the_death_of_the_node_that_runs_the_script_is_survived_too(
 
 @slow
 def test_a_dead_slurmd_leaves_ranks_that_train_for_nobody(
-    cluster: Cluster, workplace: Path
+    cluster: Cluster, workplace: Path, undisturbed_longer: Path
 ) -> None:
-    expected = compared(train_undisturbed(workplace, "longer", *LONGER))
     drill = Drill(cluster, workplace, "slurmd_death", *LONGER)
     drill.fault(cluster.nodes[drill.other_host].kill_daemon)
     drill.end()
-    assert compared(drill.run) == expected
+    assert compared(drill.run) == compared(undisturbed_longer)
 
 
 @slow
@@ -164,9 +169,9 @@ def test_a_cut_off_former_life_never_has_its_checkpoint_chosen(
 
 @slow
 def test_a_preempted_run_goes_on_when_the_nodes_are_free_again(
-    cluster: Cluster, workplace: Path, undisturbed: Path
+    cluster: Cluster, workplace: Path, undisturbed_longer: Path
 ) -> None:
-    drill = Drill(cluster, workplace, "preemption", "cluster.partition=preemptible")
+    drill = Drill(cluster, workplace, "preemption", "cluster.partition=preemptible", *LONGER)
     script = workplace / "urgent.sh"
     script.write_text("#!/bin/bash\nsleep 5\n")
     urgent = [
@@ -179,19 +184,19 @@ def test_a_preempted_run_goes_on_when_the_nodes_are_free_again(
     drill.fault(lambda: cluster.run(*urgent, str(script)))
     drill.end()
     assert events(drill.run, "stop")
-    assert compared(drill.run) == compared(undisturbed)
+    assert compared(drill.run) == compared(undisturbed_longer)
 
 
 @slow
 def test_a_time_limit_is_stopped_for_and_the_job_goes_back_to_the_queue(
-    cluster: Cluster, workplace: Path, undisturbed: Path
+    cluster: Cluster, workplace: Path, undisturbed_longer: Path
 ) -> None:
-    drill = Drill(cluster, workplace, "time_limit", "cluster.signal_seconds=50")
+    drill = Drill(cluster, workplace, "time_limit", "cluster.signal_seconds=50", *LONGER)
     drill.fault(lambda: cluster.run("scontrol", "update", f"JobId={drill.job}", "TimeLimit=1"))
     cluster.run("scontrol", "update", f"JobId={drill.job}", "TimeLimit=20")
     drill.end()
     assert events(drill.run, "stop")
-    assert compared(drill.run) == compared(undisturbed)
+    assert compared(drill.run) == compared(undisturbed_longer)
 
 
 @slow
