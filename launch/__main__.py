@@ -7,6 +7,8 @@
                                              N jobs of which each continues the one before
     ... slurm [overrides] --sweep optim.lr=1e-4,2e-4 --sweep seed=1,2 [--submit | --table]
                                              one job array, a run folder for each combination; --table shows the results
+    python -m launch layout [overrides] [--nodes N] [--run FOLDER]
+                                             how many ranks to start on the N nodes that are left, name=value a line
     python -m launch pdsh [overrides] cluster.hostfile=FILE
                                              the line that starts it on the hosts of a file
     python -m launch kubernetes [overrides] cluster.image=IMAGE cluster.volume=CLAIM:PATH
@@ -29,6 +31,7 @@ from launch.estimate import estimate
 from launch.handover import dryrun, preflight
 from launch.hosts import pdsh
 from launch.kubernetes import kubernetes
+from launch.layout import layout
 from launch.slurm import slurm
 from launch.torchrun import torchrun
 
@@ -36,6 +39,7 @@ COMMANDS: dict[str, Callable[[list[str]], str]] = {
     "estimate": estimate,
     "torchrun": torchrun,
     "slurm": slurm,
+    "layout": layout,
     "pdsh": pdsh,
     "kubernetes": kubernetes,
     "collect": collect,

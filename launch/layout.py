@@ -1,0 +1,53 @@
+"""How many ranks to start on the nodes that are left: for scripts of one's own, one `name=value` a line."""
+
+import json
+from pathlib import Path
+
+from configs import derive
+from configs.errors import ConfigError
+from configs.load import load_config
+from launch.node_counts import node_counts, ranks_per_node
+from launch.options import parse
+
+
+def layout(words: list[str]) -> str:
+    """Choose the largest number of nodes on which every batch still to come divides among the replicas.
+
+    Args:
+        words: overrides, `--nodes N` (those that are there; default: `cluster.nodes`), and `--run FOLDER` (whose
+            status.json tells how far the run is; default: the configuration's).
+
+    Raises:
+        ConfigError: the configuration cannot run, or so few nodes are too few.
+    """
+    request = parse(words, (), ("--nodes", "--run"))
+    config = load_config(request.overrides)
+    there = min(request.number("--nodes", config.cluster.nodes), config.cluster.nodes)
+    run = Path(request.values.get("--run", [derive.run_dir(config)])[-1])
+    seen = samples_seen(run)
+    counts = [counts for first, counts in node_counts(config) if first <= seen][-1]
+    nodes = next((count for count in counts if count <= there), None)
+    if nodes is None:
+        raise ConfigError(
+            [
+                f"--nodes ({there}) is too few: the run needs {min(counts)} nodes for its batches after {seen:,} "
+                f"samples. Wait for them, or try a smaller parallel.tp x parallel.pp."
+            ]
+        )
+    ranks = nodes * ranks_per_node(config)
+    values = {
+        "nodes": nodes,
+        "ranks": ranks,
+        "ranks_per_node": ranks_per_node(config),
+        "dp": derive.data_parallel_size(config, ranks),
+        "samples_seen": seen,
+    }
+    return "\n".join(f"{name}={value}" for name, value in values.items())
+
+
+def samples_seen(run: Path) -> int:
+    """How far a run is: after its last checkpoint; 0 for one that has not begun."""
+    try:
+        return int(json.loads((run / "status.json").read_text())["samples_seen"])
+    except (OSError, ValueError, KeyError):
+        return 0
