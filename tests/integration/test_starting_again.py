@@ -68,6 +68,20 @@ def test_a_finished_run_says_so_and_goes_on_when_asked(finished: Path) -> None:
     assert "optim.lr: 0.01 -> 0.005" in changes
 
 
+def test_a_run_whose_time_is_up_saves_stops_and_continues(finished: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    overrides = command(finished, f"run.dir={run}")
+    # The limit is over before the first step, after which the run stops.
+    assert live(1, (*overrides, "run.time_limit=00:00:01")) == [75]
+    assert len(metrics(run)) == 1
+    events = [json.loads(line) for line in (run / "events.jsonl").open()]
+    assert [event["reason"] for event in events if event["event"] == "stop"] == ["the time limit"]
+    assert live(1, overrides) == [0]
+    whole = tmp_path / "whole"
+    assert live(1, command(finished, f"run.dir={whole}")) == [0]
+    assert compared(run) == compared(whole)
+
+
 def test_a_copied_run_folder_continues_elsewhere(finished: Path, tmp_path: Path) -> None:
     import shutil
 
