@@ -4,8 +4,10 @@
 results in rank order. `Ranks` leaves the processes to the test, which may kill them.
 """
 
+import contextlib
 import multiprocessing
 import os
+import random
 import socket
 import time
 import traceback
@@ -101,10 +103,12 @@ class Ranks:
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        return server.getsockname()[1]
+    """A port that nobody listens on, below those that the kernel gives away by itself before a rank can take it."""
+    chance = random.SystemRandom()
+    while True:
+        with socket.socket() as server, contextlib.suppress(OSError):
+            server.bind(("", chance.randrange(15_000, 32_000)))
+            return server.getsockname()[1]
 
 
 def _receive_quietly(receiver: Connection) -> str:

@@ -18,7 +18,8 @@ def test_a_cut_off_life_comes_back_and_changes_nothing(tmp_path: Path) -> None:
     overrides = (*overrides, f"run.dir={run}")
     cut_off = start(1, overrides, SLURM_JOB_ID="7")
     deadline = time.monotonic() + 120
-    while not committed(run / "checkpoints") and time.monotonic() < deadline:
+    while not (run / "checkpoints" / "latest").exists() and time.monotonic() < deadline:
+        assert cut_off.processes[0].is_alive(), "it ended before its first checkpoint"
         time.sleep(0.01)
     pid = cut_off.processes[0].pid
     os.kill(pid, signal.SIGSTOP)

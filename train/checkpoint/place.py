@@ -75,16 +75,18 @@ class Place:
             _carry(self.run_folder, self.checkpoints.parent)
         later = [other for other in committed(self.checkpoints) if step_of(other) > manifest.step]
         commit(folder, manifest, superseded=later, fence=self.fence)
-        write_hint(folder)
 
     def clean(self, newest: Path, manifest: Manifest, healthy_step: int | None) -> None:
-        """Delete what retention does not keep; the newest is committed by now, and nothing here can undo that.
+        """Point the hint at the newest, and delete what retention does not keep.
+
+        The newest is committed by now, and nothing here can undo that.
 
         Raises:
             DistributedError: from the fence.
         """
         self._samples_of[newest] = manifest.progress["samples_seen"]
         self.fence()
+        write_hint(newest)
         # A disk that refuses to forget an old checkpoint changes nothing about the new one.
         with contextlib.suppress(OSError):
             samples_of = {folder: self._samples(folder) for folder in committed(self.checkpoints)}
