@@ -24,7 +24,7 @@ from data_pipeline.preparation.python_docs import python_docs
 from data_pipeline.preparation.train_tokenizer import train_tokenizer
 
 UNIT_BYTES = 16_000_000
-SPEED_UNITS, MEMORY_UNITS = 32, (4, 80)
+SPEED_UNITS, MEMORY_UNITS = 12, (2, 40)
 ROUNDS = 3
 VOCAB_SIZE = 32_000
 # Documents that the library is given at once: enough for all cores.
