@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.helpers.places import ROOT
 
 # Our packages, and what each may import of them besides itself.
 MAY_IMPORT = {

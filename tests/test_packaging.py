@@ -2,15 +2,13 @@
 
 import ast
 import runpy
-from pathlib import Path
 from typing import Any
 
 import pytest
 import setuptools
 
+from tests.helpers.places import ROOT
 from tests.test_architecture import MAY_IMPORT
-
-ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture

@@ -1,14 +1,14 @@
 """The page of all keys: current, complete, and every key explained."""
 
 from dataclasses import is_dataclass
-from pathlib import Path
 from typing import Any, get_type_hints
 
 from configs.document import documented_keys, render, without_none
 from configs.load import flatten, load_config
 from configs.schema import Config
+from tests.helpers.places import ROOT
 
-PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
+PAGE = ROOT / "docs" / "configuration.md"
 
 
 def test_the_page_is_current() -> None:

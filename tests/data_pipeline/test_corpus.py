@@ -21,10 +21,10 @@ from data_pipeline.preparation.train_tokenizer import train_tokenizer
 from data_pipeline.storage.shards import open_stream
 from data_pipeline.tokenizer import load_tokenizer
 from tests.helpers.killing import KilledAtCall, run_forked
+from tests.helpers.places import ROOT
 from tests.helpers.texts import sentences, shard_bytes
 
 VOCAB_SIZE = 300
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture

@@ -9,9 +9,8 @@ import pytest
 
 from data_pipeline import __main__ as commands
 from data_pipeline.storage.shards import open_stream
+from tests.helpers.places import ROOT
 from tests.helpers.texts import sentences, shard_bytes
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture

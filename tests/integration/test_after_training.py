@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.places import ROOT
 from tests.helpers.whole_runs import command, live, metrics
-
-ROOT = Path(__file__).parents[2]
 
 
 def run_module(*words: str) -> subprocess.CompletedProcess[str]:

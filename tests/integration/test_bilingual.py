@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.helpers.places import ROOT
+
 INTRODUCTION = "A mixed Chinese and English corpus"
 # Chinese, Japanese and Korean ideographs of the basic plane.
 HAN = re.compile("[\u4e00-\u9fff]")

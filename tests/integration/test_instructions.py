@@ -6,9 +6,8 @@ import sys
 from pathlib import Path
 from statistics import mean
 
+from tests.helpers.places import ROOT
 from tests.helpers.whole_runs import command, live, metrics
-
-ROOT = Path(__file__).parents[2]
 
 
 def test_instructions_are_learnt_measured_and_shown(tmp_path: Path) -> None:

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.places import ROOT
 from tests.helpers.whole_runs import command, compared, live, metrics
-
-ROOT = Path(__file__).parents[2]
 
 
 def train(*overrides: str) -> subprocess.CompletedProcess[str]:

@@ -11,8 +11,6 @@ from configs.errors import ConfigError
 from configs.load import load_config
 from launch.collect import collect, gather_wheels, installed_requirements, local_files
 
-ROOT = Path(__file__).parents[2]
-
 
 def test_all_that_is_needed_is_listed_in_the_installed_versions() -> None:
     whole = installed_requirements("glm-pretraining", set())

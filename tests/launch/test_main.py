@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from launch.__main__ import cli
-
-ROOT = Path(__file__).parents[2]
+from tests.helpers.places import ROOT
 
 
 def test_estimate_answers_without_pytorch_or_any_training_library(tmp_path: Path) -> None:

@@ -7,10 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.helpers.places import ROOT
 from tests.helpers.whole_runs import command
 from tests.slurm.cluster import Cluster
-
-ROOT = Path(__file__).parents[2]
 
 # tp 2 x pp 2 x dp 2 on CPU.
 EIGHT_RANKS = ("device=cpu", "parallel.tp=2", "parallel.pp=2", "optim.total_samples=48")

@@ -25,9 +25,8 @@ from data_pipeline.preparation.make_part import Settings
 from data_pipeline.storage import shard_writer
 from data_pipeline.tokenizer import ByteTokenizer
 from tests.helpers.killing import KilledAtCall, run_forked
+from tests.helpers.places import ROOT
 from tests.helpers.texts import sentences, shard_bytes, write_jsonl
-
-ROOT = Path(__file__).parents[2]
 
 
 def make(sources: Sequence[Path], folder: Path, **options) -> dict[str, bytes]:

@@ -10,6 +10,7 @@ import pytest
 from configs.errors import DataError
 from data_pipeline.preparation.train_tokenizer import KINDS, sampled, train_tokenizer
 from data_pipeline.tokenizer import load_tokenizer
+from tests.helpers.places import ROOT
 from tests.helpers.texts import sentences
 
 _TRAIN = """
@@ -33,7 +34,7 @@ def test_same_texts_give_the_same_file_with_any_number_of_threads(kind: str, tmp
         command,
         check=True,
         env=environment,
-        cwd=Path(__file__).parents[2],
+        cwd=ROOT,
         preexec_fn=lambda: os.sched_setaffinity(0, one_core),  # noqa: PLW1509
     )
     assert (tmp_path / "here").read_bytes() == (tmp_path / "there").read_bytes()

@@ -3,14 +3,12 @@
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.helpers.distributed import run_distributed
-
-ROOT = Path(__file__).parents[3]
+from tests.helpers.places import ROOT
 
 SMALL = (
     "model.num_layers=6",

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from tests.helpers.distributed import run_distributed
+from tests.helpers.places import ROOT
 from train.preflight.meeting import pairs_of
 from train.preflight.table import add_excluded
 
-ROOT = Path(__file__).parents[3]
 NODES = 4
 CODE_BAD = 3
 
