@@ -225,8 +225,9 @@ def deepspeed_config(config: Config, dp: int) -> dict[str, object]:
     }
     if config.precision is Precision.bf16:
         rendered["bf16"] = {"enabled": True}
-        # Without this DeepSpeed accumulates micro-batch gradients in bf16.
+        # Without these DeepSpeed adds up micro-batches' gradients in bf16, and replicas' as well.
         rendered["data_types"] = {"grad_accum_dtype": "fp32"}
+        rendered["communication_data_type"] = "fp32"
     if config.precision is Precision.fp16:
         stability = config.stability
         rendered["fp16"] = {

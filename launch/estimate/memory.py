@@ -117,8 +117,9 @@ def _buffers(config: Config, count: int, dp: int, on_gpu: bool) -> tuple[int, in
     # torch's AdamW on CPU takes the square root and its quotient into new tensors; the fused kernel has none.
     adam = 0 if on_gpu else 8 * share
     if size == 2 and config.precision is not Precision.fp16:
-        # allreduce_no_retain: groups that fit a bucket are copied together in fp32, and a bf16 copy is what travels.
-        copies = 6 * count if count <= BUCKET else 2 * count
+        # allreduce_no_retain: the two groups' fp32 gradients are copied together if they fit a bucket; a larger group
+        # is reduced where it lies.
+        copies = 4 * count if count <= BUCKET else 0
         return 0, copies, max(adam, _SQUARES_BYTES)
     if zero == 0:
         # Gradients travel in copies of at least a bucket; AdamW works parameter by parameter.

@@ -128,8 +128,8 @@ class Layout:
             micro_batch_size=config.optim.micro_batch_size,
             recompute=config.parallel.recompute,
             size=bytes_per_element(config),
-            # DeepSpeed 0.19.8 reduces gradients in the weights' format, summed in fp32 or not.
-            gradient_bytes=4 if config.precision is Precision.fp32 else 2,
+            # bf16 runs sum in fp32, over replicas too (train/engine.py).
+            gradient_bytes=2 if config.precision is Precision.fp16 else 4,
         )
 
 
