@@ -10,6 +10,7 @@ complaints=$logs/job_${SLURM_JOB_ID}_srun.txt # what srun itself says: which ran
 life=${SLURM_RESTART_COUNT:-0}
 asked_to_stop=
 ending=
+signals=0
 
 say() { printf '%s job %s life %s: %s\n' "$(date '+%F %T')" "$SLURM_JOB_ID" "$life" "$*"; }
 
@@ -30,6 +31,7 @@ forget_own_request() {
 
 # The scheduler warns this script, never the ranks: the run saves after the step and stops.
 on_warning() {
+  signals=$((signals + 1))
   [ -z "$asked_to_stop" ] || return
   asked_to_stop=yes
   say "asked to stop; the run saves after this step"
@@ -41,6 +43,7 @@ on_warning() {
 
 # SLURM is ending the job; if it does so to start it again, the new life must not get a node that failed.
 on_ending() {
+  signals=$((signals + 1))
   ending=yes
   ask_to_stop
   tell_slurm_of_excluded_nodes
@@ -140,24 +143,46 @@ choose_nodes() {
   [ "$count" -gt 0 ] || start_again "${#nodes[@]} healthy nodes are too few"
 }
 
+# Wait for the end of a step: `code` is then srun's, and `complaints` are shown.
+await() {
+  local heard
+  while :; do
+    heard=$signals
+    wait "$1"
+    code=$?
+    [ "$heard" -ne "$signals" ] || break # a trap ended the wait, not the step
+  done
+  cat "$complaints"
+}
+
 # Each rank measures its node; those that must not join are added to the excluded ones, and the rest is asked again.
+# Only rank 0 knows the verdict, so nothing may kill it for a rank that dies early. It waits two minutes for one that
+# says nothing; what still hangs after the verdict must not keep the nodes.
 check_nodes() {
   local known
   while [ "$preflight" = yes ] && [ -z "$asked_to_stop$ending" ]; do
     known=$(wc -l < "$excluded")
+    : > "$complaints"
     export MASTER_ADDR=${nodes[0]} MASTER_PORT=$((10000 + (SLURM_JOB_ID * 16 + known + 8) % 20000))
     srun --overlap --nodes="$count" --nodelist="$(IFS=, && echo "${nodes[*]:0:count}")" --ntasks=$((count * ranks_per_node)) \
-      --ntasks-per-node="$ranks_per_node" --export=ALL "${srun_options[@]}" "${container[@]}" \
-      python -m launch preflight "${command[@]:3}" --exclude-file "$excluded" &
-    wait $!
-    [ "$(wc -l < "$excluded")" -gt "$known" ] || return
+      --ntasks-per-node="$ranks_per_node" --export=ALL --kill-on-bad-exit=0 --wait=300 "${srun_options[@]}" \
+      "${container[@]}" python -m launch preflight "${command[@]:3}" --exclude-file "$excluded" 2>> "$complaints" &
+    await $!
+    [ -z "$ending" ] || exit 75
+    [ -z "$asked_to_stop" ] || start_again "asked to stop while the nodes were checked"
+    [ "$code" -ne 0 ] || return 0
+    exclude_failed_nodes
+    if [ "$(wc -l < "$excluded")" -eq "$known" ]; then
+      [ "$code" -ne 2 ] || give_up 2 "the input is wrong: the message of the node check stands above; mend it, and send the job again"
+      start_again "the node check ended with $code and names no node that could be left out"
+    fi
     choose_nodes
   done
 }
 
 # Start the ranks on the nodes named, and wait for their end: `code` is then srun's.
 train() {
-  local ranks=$(($# * ranks_per_node)) signalled
+  local ranks=$(($# * ranks_per_node))
   export MASTER_ADDR=$1
   # Below the ports that Linux gives out by itself; another one for each life.
   export MASTER_PORT=$((10000 + (SLURM_JOB_ID * 16 + life + lives_here) % 20000))
@@ -166,14 +191,7 @@ train() {
   srun --overlap --nodes=$# --nodelist="$(IFS=, && echo "$*")" --ntasks=$ranks --ntasks-per-node="$ranks_per_node" \
     --export=ALL --kill-on-bad-exit=1 --wait=60 --open-mode=append --output="$logs/job_${SLURM_JOB_ID}_%N.txt" \
     "${srun_options[@]}" "${container[@]}" "${command[@]}" 2>> "$complaints" &
-  local step=$!
-  while :; do
-    signalled="$asked_to_stop$ending"
-    wait $step
-    code=$?
-    [ "$signalled" != "$asked_to_stop$ending" ] || break # a trap ended the wait, not the step
-  done
-  cat "$complaints"
+  await $!
 }
 
 # After a failure: until the nodes answer, or SLURM has taken those that do not.

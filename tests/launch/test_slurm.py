@@ -465,6 +465,71 @@ def test_a_bad_node_sends_a_job_that_needs_all_back_to_the_queue(tmp_path: Path)
     assert life.starts == 1  # the check
 
 
+def checked_by(body: str) -> str:
+    """Shell lines: what the node check does; the ranks that train end as done."""
+    return f'case "$*" in *preflight*) {body} ;; esac\n' + status("done", 96)
+
+
+def test_nothing_may_kill_the_rank_that_knows_the_verdict_and_nothing_may_outlive_it(
+    tmp_path: Path,
+) -> None:
+    life = Life(tmp_path, checked_by("exit 0"), words=("cluster.preflight=true",)).live()
+    assert (life.code, life.starts) == (0, 2)
+    assert {"--kill-on-bad-exit=0", "--wait=300"} < set(life.calls[0].split())
+
+
+@pytest.mark.parametrize("code", [3, 1, 137])
+def test_a_check_that_names_no_node_starts_no_training(tmp_path: Path, code: int) -> None:
+    life = Life(tmp_path, checked_by(f"exit {code}"), words=("cluster.preflight=true",)).live()
+    assert life.calls[-1] == "scontrol requeue 77"
+    assert life.starts == 1
+    assert f"the node check ended with {code} and names no node" in life.said
+
+
+def test_a_check_that_never_names_a_node_gives_up(tmp_path: Path) -> None:
+    words = ("cluster.preflight=true", "cluster.max_restarts=2")
+    for restarts in range(3):
+        life = Life(tmp_path, checked_by("exit 3"), words=words, restarts=restarts).live()
+        assert life.code == 75
+    life = Life(tmp_path, checked_by("exit 3"), words=words, restarts=3).live()
+    assert (life.code, life.starts) == (3, 3)
+    assert "2 restarts in a row brought no new checkpoint" in life.said
+
+
+def test_input_that_the_check_refuses_ends_the_job_and_its_chain(tmp_path: Path) -> None:
+    refused = "echo 'data.paths (x) does not exist' >&2; exit 2"
+    life = Life(tmp_path, checked_by(refused), words=("cluster.preflight=true",)).live()
+    assert (life.code, life.starts) == (2, 1)
+    assert life.calls[1:] == ["scancel 78"]
+    assert life.said.index("data.paths (x)") < life.said.index("stands above")
+
+
+def test_a_node_that_dies_in_the_check_is_left_out(tmp_path: Path) -> None:
+    dies = f"[ $(grep -c preflight calls) -gt 1 ] && exit 0; {NODE_FAILURE}"
+    words = ("cluster.preflight=true", "cluster.min_nodes=2")
+    life = Life(tmp_path, checked_by(dies), words=words).live()
+    assert life.code == 0
+    assert "--nodelist=node1,node3,node4" in life.calls[-1].split()
+
+
+def test_a_warning_during_the_check_ends_it_before_training(tmp_path: Path) -> None:
+    warned = "kill -USR1 $PPID; sleep 1; touch checked; exit 0"
+    life = Life(tmp_path, checked_by(warned), words=("cluster.preflight=true",)).live()
+    assert (tmp_path / "checked").exists()
+    assert life.calls[-1] == "scontrol requeue 77"
+    assert life.starts == 1
+
+
+def test_a_second_warning_does_not_hide_how_the_ranks_end(tmp_path: Path) -> None:
+    warned = (
+        "kill -USR1 $PPID; sleep 0.5; kill -USR1 $PPID; sleep 0.5; "
+        f"{stop('the file runs/default/stop')}; {status('stopped', 8)}; exit 75"
+    )
+    life = Life(tmp_path, warned).live()
+    assert life.calls[-1] == "scontrol requeue 77"
+    assert "ended with 75, status stopped" in life.said
+
+
 @pytest.mark.parametrize(
     ("words", "is_checked"),
     [([], True), (["device=cpu"], False), (["device=cpu", "cluster.preflight=true"], True)],
