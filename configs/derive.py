@@ -83,6 +83,15 @@ def planned_world_size(config: Config) -> int:
     return max(cluster, model_parallel)
 
 
+def ranks_per_node(config: Config) -> int:
+    """Ranks that each node runs, and the GPUs that it needs for them.
+
+    This is `cluster.gpus_per_node`, but where the cluster is left at its one rank and the model needs tp x pp of them:
+    then all of them on the one node.
+    """
+    return planned_world_size(config) // config.cluster.nodes
+
+
 def grad_accum(optim: OptimConfig, dp: int, batch_size: int) -> int:
     """Micro-batches per step and replica."""
     return batch_size // (optim.micro_batch_size * dp)

@@ -9,10 +9,10 @@ import re
 import shlex
 from pathlib import Path
 
+from configs import derive
 from configs.errors import ConfigError, UserError
 from configs.load import load_config
 from configs.schema import Config
-from launch.node_counts import ranks_per_node
 from launch.options import parse
 from launch.slurm import environment
 from launch.torchrun import several_nodes
@@ -83,7 +83,7 @@ def read_hosts(path: Path) -> dict[str, int | None]:
 
 
 def _check(config: Config, hosts: dict[str, int | None]) -> None:
-    wanted, ranks = config.cluster.nodes, ranks_per_node(config)
+    wanted, ranks = config.cluster.nodes, derive.ranks_per_node(config)
     found = list[str]()
     if len(hosts) < wanted:
         found.append(

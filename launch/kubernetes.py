@@ -14,7 +14,6 @@ from configs import derive
 from configs.errors import ConfigError
 from configs.load import load_config
 from configs.schema import Config, DeviceKind
-from launch.node_counts import ranks_per_node
 from launch.options import parse
 
 # Names of Kubernetes objects: RFC 1123 labels.
@@ -46,7 +45,7 @@ def manifest(config: Config, overrides: list[str]) -> dict[str, Any]:
         overrides: the words that made it; the ranks get the same.
     """
     cluster = config.cluster
-    ranks = ranks_per_node(config)
+    ranks = derive.ranks_per_node(config)
     return {
         "apiVersion": "kubeflow.org/v1",
         "kind": "PyTorchJob",

@@ -6,7 +6,7 @@ from pathlib import Path
 from configs import derive
 from configs.errors import ConfigError
 from configs.load import load_config
-from launch.node_counts import node_counts, ranks_per_node
+from launch.node_counts import node_counts
 from launch.options import parse
 
 
@@ -34,11 +34,11 @@ def layout(words: list[str]) -> str:
                 f"samples. Wait for them, or try a smaller parallel.tp x parallel.pp."
             ]
         )
-    ranks = nodes * ranks_per_node(config)
+    ranks = nodes * derive.ranks_per_node(config)
     values = {
         "nodes": nodes,
         "ranks": ranks,
-        "ranks_per_node": ranks_per_node(config),
+        "ranks_per_node": derive.ranks_per_node(config),
         "dp": derive.data_parallel_size(config, ranks),
         "samples_seen": seen,
     }

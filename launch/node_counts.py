@@ -32,13 +32,8 @@ def node_counts(config: Config) -> list[tuple[int, list[int]]]:
     return stretches
 
 
-def ranks_per_node(config: Config) -> int:
-    """Ranks that each node runs."""
-    return derive.planned_world_size(config) // config.cluster.nodes
-
-
 def _works(config: Config, nodes: int, batch_sizes: list[int]) -> bool:
-    ranks = nodes * ranks_per_node(config)
+    ranks = nodes * derive.ranks_per_node(config)
     replica = config.parallel.tp * config.parallel.pp
     rows = config.optim.micro_batch_size * (ranks // replica)
     return ranks % replica == 0 and rows > 0 and all(size % rows == 0 for size in batch_sizes)

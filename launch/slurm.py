@@ -15,7 +15,7 @@ from configs import derive
 from configs.errors import ConfigError
 from configs.load import load_config
 from configs.schema import ClusterConfig, Config, DeviceKind
-from launch.node_counts import node_counts, ranks_per_node
+from launch.node_counts import node_counts
 from launch.options import parse
 from launch.submit import store, submit
 from launch.sweep import Variant, table, variants
@@ -115,7 +115,7 @@ def directives(config: Config, name: str, output: str) -> list[str]:
         output: file of what the script says, in sbatch's pattern.
     """
     cluster = config.cluster
-    ranks = ranks_per_node(config)
+    ranks = derive.ranks_per_node(config)
     given = {
         "job-name": name,
         "partition": cluster.partition,
@@ -188,7 +188,7 @@ def settings(config: Config, script: str, ends_when_stopped: bool) -> list[str]:
         f"script={shlex.quote(script)}",
         f"container=({cluster.container or ''})",
         f"srun_options=({' '.join(map(shlex.quote, options))})",
-        f"ranks_per_node={ranks_per_node(config)}",
+        f"ranks_per_node={derive.ranks_per_node(config)}",
         f"preflight={'yes' if _checks_nodes(config) else 'no'}",
         f"min_nodes={cluster.min_nodes or cluster.nodes}",
         f"keeps_nodes={'yes' if _keeps_nodes(cluster) else 'no'}",

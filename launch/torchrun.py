@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from configs import derive
 from configs.load import load_config
 from configs.schema import Config
-from launch.node_counts import ranks_per_node
 from launch.options import parse
 
 PORT = 29400
@@ -48,7 +47,7 @@ def several_nodes(config: Config, overrides: Sequence[str], head: str) -> str:
         f"--max-restarts {config.cluster.max_restarts}",
         f"--rdzv-backend c10d --rdzv-id {shlex.quote(derive.run_name(config))}",
         f'--rdzv-endpoint "{head}:{PORT}"',
-        f"--nproc-per-node {ranks_per_node(config)}",
+        f"--nproc-per-node {derive.ranks_per_node(config)}",
         "-m train",
     ]
     return " ".join([*words, *map(shlex.quote, overrides)])

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from configs import derive
 from configs.errors import EXIT_DONE, EXIT_PEER_FAILED
 from configs.schema import Config
 from train.preflight.judge import CPU_LIMITS, GPU_LIMITS, judge
@@ -70,7 +71,7 @@ def _lead(
         heard, silent = meeting.collect("traffic")
         traffic = {rank: Traffic.from_json(text) for rank, text in heard.items()}
     limits = GPU_LIMITS if device.type == "cuda" else CPU_LIMITS
-    verdicts = judge(ranks, traffic, silent, config.cluster.gpus_per_node, limits)
+    verdicts = judge(ranks, traffic, silent, derive.ranks_per_node(config), limits)
     sys.stdout.write(render(verdicts) + "\n")
     sys.stdout.flush()
     bad = [verdict.host for verdict in verdicts if verdict.problems]

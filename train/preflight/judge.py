@@ -58,7 +58,7 @@ def judge(
         ranks: what each rank that answered measured.
         traffic: bandwidths, of the ranks that measured them; empty if not all ranks answered.
         silent: ranks that did not answer.
-        num_devices: GPUs that each node must show.
+        num_devices: GPUs that each node must show at least: one for each of its ranks.
         limits: how much worse than the median is too much.
 
     Returns:
@@ -138,8 +138,8 @@ def _wrong(
     """What is wrong whatever the speeds are."""
     where = f"local rank {rank.local_rank}: "
     found = [f"{error}" for error in rank.device_errors]
-    if rank.num_devices is not None and rank.num_devices != num_devices and rank.local_rank == 0:
-        found.append(f"{rank.num_devices} GPUs, cluster.gpus_per_node says {num_devices}")
+    if rank.num_devices is not None and rank.num_devices < num_devices and rank.local_rank == 0:
+        found.append(f"{rank.num_devices} GPUs, the run puts {num_devices} ranks on each node")
     if abs(rank.clock_offset_seconds) > limits.clock_seconds:
         found.append(f"{where}its clock is {rank.clock_offset_seconds:+.1f} s off")
     for name, version in rank.versions.items():

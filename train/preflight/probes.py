@@ -34,6 +34,7 @@ class Probes:
     """The measurements of a rank; tests put others in their place."""
 
     host: Callable[[], str] = socket.gethostname
+    num_devices: Callable[[torch.device], int | None] = lambda device: num_devices(device)
     matmul_tflops: Callable[[torch.device], float] = lambda device: matmul_tflops(device)
     memory_gb_per_second: Callable[[torch.device], float] = lambda device: memory_speed(device)
     disk_mb_per_second: Callable[[Path], float | None] = lambda folder: disk_speed(folder)
@@ -60,7 +61,7 @@ def measure(
         host=probes.host(),
         local_rank=world.local_rank,
         device=device_name(device),
-        num_devices=device_count() if device.type == "cuda" else None,
+        num_devices=probes.num_devices(device),
         memory_gib=total_memory_gib(device),
         matmul_tflops=probes.matmul_tflops(device),
         memory_gb_per_second=probes.memory_gb_per_second(device),
@@ -72,6 +73,11 @@ def measure(
         device_errors=probes.device_errors() if is_first else [],
         data={path: data_state(path) for path in config.data.paths},
     )
+
+
+def num_devices(device: torch.device) -> int | None:
+    """GPUs that this node shows; None if the ranks compute on its CPUs."""
+    return device_count() if device.type == "cuda" else None
 
 
 def matmul_tflops(device: torch.device) -> float:

@@ -1,16 +1,28 @@
 """The whole check over gloo: four nodes of one rank each, one of them bad in a different way each time."""
 
+import contextlib
+import io
+import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from configs.load import load_config
+from launch.slurm import slurm
 from tests.helpers.distributed import run_distributed
 from tests.helpers.places import ROOT
-from train.preflight.meeting import pairs_of
+from train.preflight.check import check_nodes
+from train.preflight.measurement import Traffic
+from train.preflight.meeting import Meeting, pairs_of
+from train.preflight.network import measure_traffic
+from train.preflight.probes import Probes
 from train.preflight.table import add_excluded
+from train.world import World
 
 NODES = 4
 CODE_BAD = 3
@@ -20,19 +32,6 @@ def check(
     rank: int, world_size: int, folder: str, fault: str, patience_seconds: float = 30.0
 ) -> tuple[int, str]:
     """One rank; node 2 has the fault. Returns the exit code and what rank 0 printed."""
-    import contextlib
-    import io
-    import time
-
-    import torch
-
-    from configs.load import load_config
-    from train.preflight.check import check_nodes
-    from train.preflight.measurement import Traffic
-    from train.preflight.meeting import Meeting
-    from train.preflight.network import measure_traffic
-    from train.preflight.probes import Probes
-    from train.world import World
 
     def summed(*arguments: Any) -> Traffic:
         """Sums for real; the speeds of a busy machine would make verdicts of their own."""
@@ -120,6 +119,32 @@ def test_a_silent_rank_is_named_and_the_others_do_not_wait_for_ever(tmp_path: Pa
     assert codes == {CODE_BAD}
     assert "did not answer" in table and "ranks 2" in table
     assert excluded == []  # its host is not known
+
+
+@pytest.mark.parametrize("words", [["parallel.tp=4", "parallel.pp=2"], ["experiment=glm_130b"]])
+def test_a_node_must_show_the_gpus_that_the_script_asks_for(
+    words: list[str], tmp_path: Path
+) -> None:
+    words = [*words, f"run.dir={tmp_path}/run", "data.paths=a"]
+    asked = re.search(r"--gpus-per-node=(\d+)", slurm(words))
+    assert asked is not None
+    world = World()
+
+    def code_of_a_node_with(num_devices: int) -> int:
+        probes = Probes(
+            num_devices=lambda device: num_devices,
+            matmul_tflops=lambda device: 10.0,
+            memory_gb_per_second=lambda device: 100.0,
+            disk_mb_per_second=lambda folder: 100.0,
+            traffic=lambda *arguments: Traffic(None, {}),
+            device_errors=list[str],
+        )
+        meeting = Meeting.open(world, 5.0)
+        device = torch.device("cpu")
+        return check_nodes(load_config(words), meeting, device, None, 5.0, probes)
+
+    assert code_of_a_node_with(int(asked[1])) == 0
+    assert code_of_a_node_with(int(asked[1]) - 1) == CODE_BAD
 
 
 @pytest.mark.parametrize("count", range(1, 9))

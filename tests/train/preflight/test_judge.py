@@ -86,7 +86,7 @@ def test_one_bad_rank_keeps_its_node_out(change: dict[str, Any], words: str, ran
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"num_devices": 1}, "1 GPUs, cluster.gpus_per_node says 2"),
+        ({"num_devices": 1}, "1 GPUs, the run puts 2 ranks on each node"),
         ({"disk_mb_per_second": 20.0}, "20 MB/s to disk, the median is 500"),
     ],
 )
@@ -96,6 +96,11 @@ def test_what_the_first_rank_sees_for_its_node(change: dict[str, Any], words: st
     found = bad(judge(ranks, network(), [], 2, GPU_LIMITS))
     assert list(found) == ["node1"]
     assert words in "; ".join(found["node1"])
+
+
+def test_more_gpus_than_ranks_are_no_fault() -> None:
+    ranks = {rank: replace(one, num_devices=8) for rank, one in nodes().items()}
+    assert bad(judge(ranks, network(), [], 2, GPU_LIMITS)) == {}
 
 
 def test_a_slow_link_is_its_nodes_own_not_its_neighbours() -> None:
