@@ -6,13 +6,16 @@ logs=$run/slurm
 excluded=$logs/excluded_nodes # one a line: nodes that failed; delete a line when its node is mended
 mkdir -p "$logs" || exit 2
 touch "$excluded"
+# One task of an array has the array's own number in SLURM_JOB_ID, by which squeue and scontrol mean all of its tasks.
+job=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}
+job=${job:-$SLURM_JOB_ID}
 complaints=$logs/job_${SLURM_JOB_ID}_srun.txt # what srun itself says: which rank ended how, which node failed
 life=${SLURM_RESTART_COUNT:-0}
 asked_to_stop=
 ending=
 signals=0
 
-say() { printf '%s job %s life %s: %s\n' "$(date '+%F %T')" "$SLURM_JOB_ID" "$life" "$*"; }
+say() { printf '%s job %s life %s: %s\n' "$(date '+%F %T')" "$job" "$life" "$*"; }
 
 # One value of the run's status.json, which the run replaces as a whole.
 status() { sed -n "s/^ *\"$1\": *\"\{0,1\}\([^\",]*\).*/\1/p" "$run/status.json" 2> /dev/null; }
@@ -53,7 +56,7 @@ trap on_warning USR1
 trap on_ending TERM
 
 healthy_nodes() {
-  scontrol show hostnames "$(squeue -h -j "$SLURM_JOB_ID" -o %N)" | grep -vxF -f "$excluded"
+  scontrol show hostnames "$(squeue -h -j "$job" -o %N)" | grep -vxF -f "$excluded"
 }
 
 # Nodes to start on: all, or the largest number at which every batch still to come divides among the replicas.
@@ -95,7 +98,7 @@ exclude_failed_nodes() {
 tell_slurm_of_excluded_nodes() {
   exclude_failed_nodes
   if [ -s "$excluded" ]; then
-    scontrol update JobId="$SLURM_JOB_ID" ExcNodeList="$(paste -sd, "$excluded")${exclude:+,$exclude}" 2> /dev/null
+    scontrol update JobId="$job" ExcNodeList="$(paste -sd, "$excluded")${exclude:+,$exclude}" 2> /dev/null
   fi
 }
 
@@ -106,30 +109,34 @@ start_again() {
     exit 75
   fi
   # A job that SLURM or its owner is ending must not come back.
-  [ "$(squeue -h -j "$SLURM_JOB_ID" -o %T)" = RUNNING ] || exit 75
-  scontrol requeue "$SLURM_JOB_ID" # SLURM now ends this script, and perhaps the next line: then on_ending repeats it
+  [ "$(squeue -h -j "$job" -o %T)" = RUNNING ] || exit 75
+  scontrol requeue "$job" # SLURM now ends this script, and perhaps the next line: then on_ending repeats it
   tell_slurm_of_excluded_nodes
   exit 75
+}
+
+# The jobs that wait to go on with this run; in a chain of arrays, their tasks for it.
+later_links() {
+  squeue -h -r -u "$(id -un)" -n "$SLURM_JOB_NAME" -t PENDING -o '%i %Z' |
+    awk -v here="$PWD" -v task="${SLURM_ARRAY_TASK_ID:-}" \
+      '{ split($1, id, "_"); folder = substr($0, index($0, " ") + 1) } id[2] == task && folder == here { print $1 }'
 }
 
 give_up() {
   local code=$1 links
   shift
   say "$*"
-  links=$(squeue -h -u "$(id -un)" -n "$SLURM_JOB_NAME" -t PENDING -o '%i %Z' |
-    awk -v here="$PWD" '$2 == here { print $1 }')
-  # The rest of a chain would only repeat it. SC2086: one word each.
-  # shellcheck disable=SC2086
-  [ -z "$links" ] || [ -n "${SLURM_ARRAY_JOB_ID:-}" ] || scancel $links
+  mapfile -t links < <(later_links) # they would only repeat it
+  [ ${#links[@]} -eq 0 ] || scancel "${links[@]}"
   exit "$code"
 }
 
 # Lives of this job since the last checkpoint, this one included, are counted in a file: SLURM may end them at any moment.
 count_lives() {
-  local seen job lives
+  local seen of lives last_seen
   seen=$(status samples_seen)
-  read -r job lives last_seen 2> /dev/null < "$logs/lives" || job=
-  [ "${job:-}" = "$SLURM_JOB_ID" ] && [ "${last_seen:-0}" = "${seen:-0}" ] || lives=0
+  read -r of lives last_seen 2> /dev/null < "$logs/lives" || of=
+  [ "${of:-}" = "$SLURM_JOB_ID" ] && [ "${last_seen:-0}" = "${seen:-0}" ] || lives=0
   lives=$((lives + 1))
   echo "$SLURM_JOB_ID $lives ${seen:-0}" > "$logs/lives"
   if [ "$lives" -gt "$((max_restarts + 1))" ]; then

@@ -180,6 +180,20 @@ def test_wrong_options_are_named_all_at_once() -> None:
 # --- what the script does when the ranks have ended
 
 
+# Asked for an array it answers for each of its tasks; jobs that wait are a link of a chain, one of another folder, and
+# two tasks of a chain of arrays.
+SQUEUE = r"""
+tasks=1
+[ -z "$SLURM_ARRAY_JOB_ID" ] || case "$*" in *'-j 77 '*) tasks=2 ;; esac
+case "$*" in
+  *%T*) answer=$state ;;
+  *%N*) answer=LIST ;;
+  *%Z*) printf '%s\n' "78 $PWD" '79 /x' "80_1 $PWD" "80_12 $PWD"; exit ;;
+esac
+for _ in $(seq $tasks); do echo "$answer"; done
+"""
+
+
 @dataclass
 class Life:
     """One execution of a script against stand-ins.
@@ -192,6 +206,7 @@ class Life:
         words: overrides.
         restarts: lives of the job before this one.
         chain: rendered for a chain of jobs.
+        task: number in a job array of two tasks, whose number SLURM gives this task, too.
     """
 
     folder: Path
@@ -202,6 +217,7 @@ class Life:
     words: tuple[str, ...] = ()
     restarts: int = 0
     chain: bool = False
+    task: int | None = None
     code: int = field(default=-1, init=False)
     said: str = field(default="", init=False)
 
@@ -216,10 +232,7 @@ class Life:
         ranks = f"{log}case \"$*\" in *' true') exit 0 ;; esac\nexport run={run}\n{self.srun}"
         command(bin_ / "srun", ranks)
         command(bin_ / "sinfo", f"printf '%s\\n' {shlex.quote(self.others)}")
-        command(
-            bin_ / "squeue",
-            f'case "$*" in *%T*) echo {self.job} ;; *%N*) echo LIST ;; *%Z*) echo 78 $PWD; echo 79 /x ;; esac',
-        )
+        command(bin_ / "squeue", f"state={self.job}\n{SQUEUE}")
         command(
             bin_ / "scontrol",
             f"[ $1 = show ] || {log}[ $1 != show ] || cat {self.folder}/nodes",
@@ -234,6 +247,8 @@ class Life:
             "SLURM_JOB_PARTITION": "main",
             "SLURM_RESTART_COUNT": str(self.restarts),
         }
+        if self.task is not None:
+            environment |= {"SLURM_ARRAY_JOB_ID": "77", "SLURM_ARRAY_TASK_ID": str(self.task)}
         done = subprocess.run(
             ["bash", str(script)],
             cwd=self.folder,
@@ -415,6 +430,21 @@ def test_a_failed_node_is_excluded_and_the_job_goes_back_to_the_queue(tmp_path: 
     )
     excluded = tmp_path / "runs/default/slurm/excluded_nodes"
     assert excluded.read_text() == "node2\n"
+
+
+def test_a_task_of_an_array_speaks_of_itself_alone(tmp_path: Path) -> None:
+    # squeue answers with a line for each task if asked for the array, and scontrol acts on all of them.
+    life = Life(tmp_path, NODE_FAILURE, task=1).live()
+    assert life.calls[1:] == [
+        "scontrol requeue 77_1",
+        "scontrol update JobId=77_1 ExcNodeList=node2",
+    ]
+
+
+def test_a_task_that_gives_up_ends_its_own_tasks_in_the_rest_of_a_chain(tmp_path: Path) -> None:
+    ended = "echo 'srun: error: node1: tasks 0-1: Exited with exit code 2' >&2; exit 2"
+    life = Life(tmp_path, ended, task=1).live()
+    assert life.calls[1:] == ["scancel 80_1"]
 
 
 def test_a_failed_node_stays_when_there_are_too_few_others(tmp_path: Path) -> None:

@@ -60,6 +60,29 @@ def test_a_chain_of_jobs_goes_on_across_a_time_limit(four_nodes: Cluster, workpl
     assert [line["step"] for line in compared(run)] == list(range(1, 201))
 
 
+@pytest.mark.slow
+def test_a_task_of_a_sweep_goes_back_to_the_queue_alone(
+    four_nodes: Cluster, workplace: Path
+) -> None:
+    layout = ("parallel.tp=1", "parallel.pp=1", "optim.total_samples=1600", *nodes(1, ranks=1))
+    words = run_words(workplace, *layout, "run.name=sweep")
+    (array,) = send(four_nodes, workplace, words, "--sweep", "seed=1,2")
+    runs = [workplace / "runs" / f"sweep-seed={seed}" for seed in (1, 2)]
+    four_nodes.wait_for(
+        lambda: min(map(steps_done, runs)) >= 3, TIMEOUT_SECONDS, "step 3 of both runs"
+    )
+    tasks = [f"{array}_{number}" for number in range(2)]
+    # One task has the array's own number: what is asked of that number is asked of both.
+    (own,) = [number for number in range(2) if four_nodes.job(tasks[number], "JobId") == array]
+    four_nodes.run("scancel", "--batch", "--signal=USR1", tasks[own])
+    states = [four_nodes.wait_for_job(task, TIMEOUT_SECONDS) for task in tasks]
+    assert states == ["COMPLETED", "COMPLETED"], logs(runs[own])
+    restarts = [int(four_nodes.job(task, "Restarts")) for task in tasks]
+    assert restarts == [int(number == own) for number in range(2)]
+    assert [len(events(run, "resume")) for run in runs] == restarts
+    assert [len(compared(run)) for run in runs] == [200, 200]
+
+
 @pytest.mark.parametrize(
     "words",
     [
@@ -78,6 +101,8 @@ def test_a_chain_of_jobs_goes_on_across_a_time_limit(four_nodes: Cluster, workpl
             "cluster.partition=main",
         ],
         ["cluster.setup=[module load x]", "cluster.environment=[A=b c]", "run.name=a b"],
+        ["--chain", "2", "cluster.requeue=false"],
+        ["--sweep", "optim.lr=1e-4,2e-4", "--sweep=seed=1,2", "cluster.nodes=1"],
     ],
     ids=lambda words: words[0],
 )
