@@ -225,6 +225,12 @@ def end_torchrun(world: World) -> None:
     time.sleep(_TORCHRUN_ENDS_SECONDS)  # it ends this process
 
 
+def node_name(environment: Mapping[str, str] | None = None) -> str:
+    """What this node is called: SLURM's name for it, which need not be the host's, or else the host's."""
+    variables = os.environ if environment is None else environment
+    return variables.get("SLURMD_NODENAME") or socket.gethostname()
+
+
 def this_machine() -> Machine:
     """The machine that this process runs on."""
     boot = ""

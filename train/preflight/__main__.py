@@ -16,7 +16,7 @@ from configs.errors import (
     UserError,
 )
 from configs.load import load_config
-from train.world import World, prepare_environment
+from train.world import World, node_name, prepare_environment
 
 _OPTIONS = {"--exclude-file", "--patience"}
 
@@ -52,9 +52,14 @@ def _check(words: list[str], world: World) -> int:
     from train.preflight.meeting import Meeting
     from train.preflight.probes import Probes
 
-    device = resolve_device(config.device, world)
+    meeting = Meeting.open(world, node_name(), float(patience))
+    try:
+        device = resolve_device(config.device, world)
+    except ConfigError as error:
+        if world.is_main:
+            raise
+        raise DistributedError(f"[rank {world.rank}] {meeting.host}: {error}") from error
     prepare_environment(world, device.type)
-    meeting = Meeting.open(world, float(patience))
     path = options.get("--exclude-file")
     return check_nodes(
         config, meeting, device, Path(path) if path else None, float(patience), Probes()

@@ -15,6 +15,8 @@ from train.preflight.meeting import Meeting
 from train.preflight.probes import Probes, measure
 from train.preflight.table import add_excluded, render
 
+_SILENT, _FAILED = "did not answer", "could not measure itself: "
+
 
 def check_nodes(
     config: Config,
@@ -24,7 +26,7 @@ def check_nodes(
     patience_seconds: float,
     probes: Probes,
 ) -> int:
-    """Take part; returns the exit code, the same on every rank: 0, or 3 if a node must not join.
+    """Take part; returns the exit code, the same on every rank: 0, or 3 if the run must not start on these nodes.
 
     Args:
         config: the run.
@@ -38,18 +40,25 @@ def check_nodes(
         DistributedError: rank 0 is silent.
     """
     with meeting.clock(probes.now):
-        offset = meeting.clock_offset_seconds(probes.now)
-        own = measure(config, meeting.world, device, offset, probes)
-        meeting.publish("measured", own.to_json())
+        try:
+            said = measure(config, meeting, device, probes).to_json()
+        except (RuntimeError, OSError) as error:  # among them what a broken GPU raises
+            said = f"{_FAILED}{type(error).__name__}: {str(error).splitlines()[0]}"
+        meeting.publish("measured", said)
         if meeting.world.is_main:
             return _lead(config, meeting, device, exclude_file, patience_seconds, probes)
-        hosts: list[str] = json.loads(meeting.hear_main("hosts"))
-        if hosts:
-            traffic = probes.traffic(meeting, device, hosts, patience_seconds)
-            meeting.publish("traffic", traffic.to_json())
+        _sum(meeting, device, patience_seconds, probes)
         code = int(meeting.hear_main("code"))
         meeting.publish("left", "")
         return code
+
+
+def _sum(meeting: Meeting, device: torch.device, patience_seconds: float, probes: Probes) -> None:
+    """Sum with this node's ranks and its neighbours', if rank 0 has heard all that it takes."""
+    hosts: list[str] = json.loads(meeting.hear_main("hosts"))
+    if hosts:
+        traffic = probes.traffic(meeting, device, hosts, patience_seconds)
+        meeting.publish("traffic", traffic.to_json())
 
 
 def _lead(
@@ -60,26 +69,34 @@ def _lead(
     patience_seconds: float,
     probes: Probes,
 ) -> int:
-    said, silent = meeting.collect("measured")
-    ranks = {rank: Measurement.from_json(text) for rank, text in said.items()}
-    hosts = [] if silent else [ranks[rank].host for rank in range(meeting.world.size)]
-    meeting.publish("hosts", json.dumps(hosts))
+    ranks, silent = _hear_measurements(meeting)
+    hosts = meeting.hosts()
+    all_hosts = [] if silent else [hosts[rank] for rank in range(meeting.world.size)]
+    meeting.publish("hosts", json.dumps(all_hosts))
+    _sum(meeting, device, patience_seconds, probes)
     traffic: dict[int, Traffic] = {}
-    if hosts:
-        own = probes.traffic(meeting, device, hosts, patience_seconds)
-        meeting.publish("traffic", own.to_json())
-        heard, silent = meeting.collect("traffic")
+    if not silent:
+        heard, missing = meeting.collect("traffic")
         traffic = {rank: Traffic.from_json(text) for rank, text in heard.items()}
+        silent = dict.fromkeys(missing, _SILENT)
     limits = GPU_LIMITS if device.type == "cuda" else CPU_LIMITS
-    verdicts = judge(ranks, traffic, silent, derive.ranks_per_node(config), limits)
-    sys.stdout.write(render(verdicts) + "\n")
+    judgement = judge(hosts, ranks, traffic, silent, derive.ranks_per_node(config), limits)
+    sys.stdout.write(render(judgement) + "\n")
     sys.stdout.flush()
-    bad = [verdict.host for verdict in verdicts if verdict.problems]
-    known = [host for host in bad if host in {rank.host for rank in ranks.values()}]
     if exclude_file is not None:
-        add_excluded(exclude_file, known)
-    code = EXIT_PEER_FAILED if bad else EXIT_DONE
+        add_excluded(exclude_file, judgement.bad_hosts)
+    code = EXIT_DONE if judgement.is_good else EXIT_PEER_FAILED
     meeting.publish("code", str(code))
     # The store may be ours: let the others read the code before it closes.
-    meeting.collect("left", [rank for rank in ranks if rank > 0 and rank not in silent])
+    others = [rank for rank in range(1, meeting.world.size) if silent.get(rank) != _SILENT]
+    meeting.collect("left", others)
     return code
+
+
+def _hear_measurements(meeting: Meeting) -> tuple[dict[int, Measurement], dict[int, str]]:
+    """What the ranks measured, and why the others did not."""
+    said, missing = meeting.collect("measured")
+    silent = dict.fromkeys(missing, _SILENT)
+    silent |= {rank: text for rank, text in said.items() if text.startswith(_FAILED)}
+    ranks = {rank: Measurement.from_json(text) for rank, text in said.items() if rank not in silent}
+    return ranks, silent

@@ -45,31 +45,52 @@ class Verdict:
     """Empty: the node may join."""
 
 
+@dataclass(frozen=True)
+class Judgement:
+    """What became of the check."""
+
+    nodes: list[Verdict]
+    """In the order of their first ranks."""
+    problems: list[str]
+    """What no single node is to blame for."""
+
+    @property
+    def bad_hosts(self) -> list[str]:
+        """The nodes that must not join."""
+        return [verdict.host for verdict in self.nodes if verdict.problems]
+
+    @property
+    def is_good(self) -> bool:
+        """True if the run may start on these nodes."""
+        return not self.bad_hosts and not self.problems
+
+
 def judge(
+    hosts: Mapping[int, str],
     ranks: Mapping[int, Measurement],
     traffic: Mapping[int, Traffic],
-    silent: Sequence[int],
+    silent: Mapping[int, str],
     num_devices: int,
     limits: Limits,
-) -> list[Verdict]:
+) -> Judgement:
     """Compare the nodes.
 
     Args:
-        ranks: what each rank that answered measured.
-        traffic: bandwidths, of the ranks that measured them; empty if not all ranks answered.
-        silent: ranks that did not answer.
+        hosts: the node of each rank that came at all.
+        ranks: what each rank measured.
+        traffic: bandwidths, of the ranks that measured them; empty if not all ranks measured themselves.
+        silent: ranks that said nothing more, and why, as far as is known.
         num_devices: GPUs that each node must show at least: one for each of its ranks.
         limits: how much worse than the median is too much.
-
-    Returns:
-        A verdict per node in the order of the ranks; silent ranks of unknown nodes get one of their own.
     """
     nodes: dict[str, list[int]] = {}
-    for rank in sorted(ranks):
-        nodes.setdefault(ranks[rank].host, []).append(rank)
+    for rank in sorted(hosts):
+        nodes.setdefault(hosts[rank], []).append(rank)
     speeds = {host: _speeds(members, ranks, traffic) for host, members in nodes.items()}
     middle = {name: _median([speed[name] for speed in speeds.values()]) for name in _SHARES}
     versions = Counter(version for rank in ranks.values() for version in rank.versions.items())
+    if all(rank.num_devices is None for rank in ranks.values()):
+        num_devices = 0  # CPU nodes
     seen_anywhere = {
         path for rank in ranks.values() for path, state in rank.data.items() if state == "readable"
     }
@@ -77,15 +98,21 @@ def judge(
     for host, members in nodes.items():
         found = _slow(speeds[host], middle, limits)
         for rank in members:
+            if rank in silent:
+                found.append(f"rank {rank} {silent[rank]}")
+            if rank not in ranks:
+                continue
             found += _wrong(ranks[rank], num_devices, versions, seen_anywhere, limits)
             if rank in traffic and traffic[rank].error:
                 found.append(traffic[rank].error)
         verdicts.append(_verdict(host, speeds[host], found))
-    if silent:
-        named = ", ".join(map(str, silent))
-        nothing = dict.fromkeys(_SHARES)
-        verdicts.append(_verdict(f"ranks {named}", nothing, ["did not answer"]))
-    return verdicts
+    absent = [rank for rank in silent if rank not in hosts]
+    problems = (
+        [f"Ranks {', '.join(map(str, absent))} never came: their nodes are not known."]
+        if absent
+        else []
+    )
+    return Judgement(verdicts, problems)
 
 
 _SHARES: dict[str, tuple[str, Callable[[Limits], float]]] = {
@@ -101,7 +128,7 @@ def _speeds(
     members: Sequence[int], ranks: Mapping[int, Measurement], traffic: Mapping[int, Traffic]
 ) -> dict[str, float | None]:
     """A node's speeds: its worst rank's, and over the network its better neighbour's."""
-    measured = [ranks[rank] for rank in members]
+    measured = [ranks[rank] for rank in members if rank in ranks]
     within = [traffic[rank].within_node for rank in members if rank in traffic]
     between = [
         max(traffic[rank].between_nodes.values())
@@ -109,8 +136,8 @@ def _speeds(
         if rank in traffic and traffic[rank].between_nodes
     ]
     return {
-        "matmul": min(each.matmul_tflops for each in measured),
-        "memory": min(each.memory_gb_per_second for each in measured),
+        "matmul": min((each.matmul_tflops for each in measured), default=None),
+        "memory": min((each.memory_gb_per_second for each in measured), default=None),
         "within": min((speed for speed in within if speed is not None), default=None),
         "between": min(between, default=None),
         "disk": _median([each.disk_mb_per_second for each in measured]),
@@ -138,8 +165,9 @@ def _wrong(
     """What is wrong whatever the speeds are."""
     where = f"local rank {rank.local_rank}: "
     found = [f"{error}" for error in rank.device_errors]
-    if rank.num_devices is not None and rank.num_devices < num_devices and rank.local_rank == 0:
-        found.append(f"{rank.num_devices} GPUs, the run puts {num_devices} ranks on each node")
+    num_shown = rank.num_devices or 0
+    if rank.local_rank == 0 and num_shown < num_devices:
+        found.append(f"{num_shown} GPUs, the run puts {num_devices} ranks on each node")
     if abs(rank.clock_offset_seconds) > limits.clock_seconds:
         found.append(f"{where}its clock is {rank.clock_offset_seconds:+.1f} s off")
     for name, version in rank.versions.items():

@@ -22,19 +22,28 @@ class Meeting:
         clock_store: the same through a connection of its own, for the clock's thread: one that waits holds its
             connection.
         world: this process.
+        host: the node that it runs on.
         patience_seconds: for each thing that others publish.
     """
 
     def __init__(
-        self, store: dist.Store, clock_store: dist.Store, world: World, patience_seconds: float
+        self,
+        store: dist.Store,
+        clock_store: dist.Store,
+        world: World,
+        host: str,
+        patience_seconds: float,
     ) -> None:
         self.store = store
         self._clock_store = clock_store
         self.world = world
+        self.host = host
         self._patience = patience_seconds
+        # Before anything that can hang: a rank that says no more than this is still known by its node.
+        self.publish("host", host)
 
     @classmethod
-    def open(cls, world: World, patience_seconds: float) -> "Meeting":
+    def open(cls, world: World, host: str, patience_seconds: float) -> "Meeting":
         """Reach the store that the launcher named; rank 0 serves it unless torchrun does.
 
         Raises:
@@ -43,7 +52,7 @@ class Meeting:
         address = store_address()
         if address is None:
             alone = dist.HashStore()
-            return cls(alone, alone, world, patience_seconds)
+            return cls(alone, alone, world, host, patience_seconds)
         serves = world.is_main and not address.is_served
         try:
             stores = [
@@ -61,7 +70,7 @@ class Meeting:
                 f"[rank {world.rank}] nobody answers at {address.host}:{address.port}: {error}"
             ) from error
         store, clock_store = (dist.PrefixStore("preflight", each) for each in stores)
-        return cls(store, clock_store, world, patience_seconds)
+        return cls(store, clock_store, world, host, patience_seconds)
 
     def publish(self, name: str, value: str) -> None:
         """Say something to all."""
@@ -87,6 +96,14 @@ class Meeting:
                 continue
             said[rank] = self.store.get(key).decode()
         return said, [rank for rank in asked if rank not in said]
+
+    def hosts(self) -> dict[int, str]:
+        """The node of each rank that has come so far."""
+        return {
+            rank: self.store.get(f"host/{rank}").decode()
+            for rank in range(self.world.size)
+            if self.store.check([f"host/{rank}"])
+        }
 
     def hear_main(self, name: str) -> str:
         """Hear rank 0, which itself may be waiting for a silent rank.

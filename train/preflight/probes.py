@@ -3,7 +3,6 @@
 import hashlib
 import os
 import platform
-import socket
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -21,7 +20,6 @@ from train.preflight.driver import device_errors, driver_version
 from train.preflight.measurement import Measurement, Traffic
 from train.preflight.meeting import Meeting
 from train.preflight.network import measure_traffic
-from train.world import World
 
 _REPEATS = 5
 _PACKAGES = ("torch", "deepspeed", "megatron-core", "numpy")
@@ -33,7 +31,6 @@ _DISK_BYTES = 1 << 26
 class Probes:
     """The measurements of a rank; tests put others in their place."""
 
-    host: Callable[[], str] = socket.gethostname
     num_devices: Callable[[torch.device], int | None] = lambda device: num_devices(device)
     matmul_tflops: Callable[[torch.device], float] = lambda device: matmul_tflops(device)
     memory_gb_per_second: Callable[[torch.device], float] = lambda device: memory_speed(device)
@@ -44,22 +41,20 @@ class Probes:
     device_errors: Callable[[], list[str]] = device_errors
 
 
-def measure(
-    config: Config, world: World, device: torch.device, clock_offset_seconds: float, probes: Probes
-) -> Measurement:
+def measure(config: Config, meeting: Meeting, device: torch.device, probes: Probes) -> Measurement:
     """Measure this rank; disk and driver on the first rank of each node.
 
     Args:
         config: the run whose folder and data are looked at.
-        world: this process.
+        meeting: the open store.
         device: of this rank.
-        clock_offset_seconds: this clock less rank 0's.
         probes: how to measure.
     """
-    is_first = world.local_rank == 0
+    offset = meeting.clock_offset_seconds(probes.now)
+    is_first = meeting.world.local_rank == 0
     return Measurement(
-        host=probes.host(),
-        local_rank=world.local_rank,
+        host=meeting.host,
+        local_rank=meeting.world.local_rank,
         device=device_name(device),
         num_devices=probes.num_devices(device),
         memory_gib=total_memory_gib(device),
@@ -68,7 +63,7 @@ def measure(
         disk_mb_per_second=probes.disk_mb_per_second(Path(derive.run_dir(config)))
         if is_first
         else None,
-        clock_offset_seconds=clock_offset_seconds,
+        clock_offset_seconds=offset,
         versions=probes.versions(),
         device_errors=probes.device_errors() if is_first else [],
         data={path: data_state(path) for path in config.data.paths},

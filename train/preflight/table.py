@@ -3,17 +3,17 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from train.preflight.judge import Verdict
+from train.preflight.judge import Judgement
 
 _HEAD = (
     f"{'node':<24} {'TFLOP/s':>9} {'mem GB/s':>9} {'in node':>9} {'network':>9} {'disk MB/s':>10}  "
 )
 
 
-def render(verdicts: Sequence[Verdict]) -> str:
-    """One line per node, its problems behind the speeds."""
+def render(judgement: Judgement) -> str:
+    """One line per node, its problems behind the speeds, then what no single node is to blame for."""
     lines = [_HEAD + "verdict"]
-    for verdict in verdicts:
+    for verdict in judgement.nodes:
         speeds = (
             f"{verdict.host:<24} {_number(verdict.matmul_tflops):>9} "
             f"{_number(verdict.memory_gb_per_second):>9} "
@@ -22,14 +22,14 @@ def render(verdicts: Sequence[Verdict]) -> str:
             f"{_number(verdict.disk_mb_per_second):>10}  "
         )
         lines.append(speeds + ("; ".join(verdict.problems) or "good"))
-    bad = [verdict.host for verdict in verdicts if verdict.problems]
-    lines.append(
-        f"{len(bad)} of {len(verdicts)} nodes must not join: {', '.join(bad)}"
-        if bad
-        else f"All {len(verdicts)} nodes may join."
-        if len(verdicts) > 1
-        else "The node may join."
-    )
+    lines += judgement.problems
+    bad, count = judgement.bad_hosts, len(judgement.nodes)
+    if bad:
+        lines.append(f"{len(bad)} of {count} nodes must not join: {', '.join(bad)}")
+    elif judgement.problems:
+        lines.append("The run must not start on these nodes.")
+    else:
+        lines.append(f"All {count} nodes may join." if count > 1 else "The node may join.")
     return "\n".join(lines)
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import os
 import re
 import subprocess
 import sys
@@ -28,6 +29,10 @@ NODES = 4
 CODE_BAD = 3
 
 
+def broken(device: torch.device) -> float:
+    raise RuntimeError("CUDA error: uncorrectable ECC error encountered\nmore")
+
+
 def check(
     rank: int, world_size: int, folder: str, fault: str, patience_seconds: float = 30.0
 ) -> tuple[int, str]:
@@ -40,16 +45,20 @@ def check(
         return Traffic(None, dict.fromkeys(measured.between_nodes, 10.0))
 
     is_bad = rank == 2
+    if is_bad and fault == "absent":
+        return CODE_BAD, ""  # it never comes
     if is_bad and fault == "silent":
-        return CODE_BAD, ""  # it never says anything
+        Meeting.open(World(rank, 0, world_size), "node2", patience_seconds)
+        return CODE_BAD, ""  # it comes, and hangs in its driver
     own: dict[str, Any] = {
-        "host": lambda: f"node{rank}",
         "matmul_tflops": lambda device: 1.0 if is_bad and fault == "slow" else 10.0,
         "memory_gb_per_second": lambda device: 100.0,
         "disk_mb_per_second": lambda folder: 100.0,
         "traffic": summed,
         "versions": lambda: {"torch": "1.0" if is_bad and fault == "version" else "2.0"},
     }
+    if is_bad and fault == "broken":
+        own["matmul_tflops"] = broken
     if is_bad and fault == "clock":
         own["now"] = lambda: time.time() + 3600
     shards = Path(folder) / f"node{rank}" / "corpus.txt"
@@ -66,7 +75,7 @@ def check(
     world = World(rank, 0, world_size)
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
-        meeting = Meeting.open(world, patience_seconds)
+        meeting = Meeting.open(world, f"node{rank}", patience_seconds)
         code = check_nodes(
             config,
             meeting,
@@ -99,6 +108,7 @@ def test_good_nodes_may_join(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
+        ("broken", "rank 2 could not measure itself: RuntimeError: CUDA error: uncorrectable ECC"),
         ("slow", "1 TFLOP/s of matrix products, the median is 10"),
         ("version", "torch is 1.0, elsewhere 2.0"),
         ("clock", "its clock is +3600.0 s off"),
@@ -115,10 +125,19 @@ def test_a_bad_node_is_named_and_excluded(tmp_path: Path, fault: str, words: str
 
 
 def test_a_silent_rank_is_named_and_the_others_do_not_wait_for_ever(tmp_path: Path) -> None:
-    codes, table, excluded = outcome(tmp_path, "silent", 15.0)
+    codes, table, excluded = outcome(tmp_path, "silent", 10.0)
     assert codes == {CODE_BAD}
-    assert "did not answer" in table and "ranks 2" in table
-    assert excluded == []  # its host is not known
+    (line,) = (line for line in table.splitlines() if line.startswith("node2"))
+    assert line.endswith("rank 2 did not answer")
+    assert excluded == ["node2"]
+
+
+def test_a_rank_that_never_comes_keeps_the_run_from_starting(tmp_path: Path) -> None:
+    codes, table, excluded = outcome(tmp_path, "absent", 10.0)
+    assert codes == {CODE_BAD}
+    assert "Ranks 2 never came: their nodes are not known." in table
+    assert table.endswith("The run must not start on these nodes.\n")
+    assert excluded == []
 
 
 @pytest.mark.parametrize("words", [["parallel.tp=4", "parallel.pp=2"], ["experiment=glm_130b"]])
@@ -139,7 +158,7 @@ def test_a_node_must_show_the_gpus_that_the_script_asks_for(
             traffic=lambda *arguments: Traffic(None, {}),
             device_errors=list[str],
         )
-        meeting = Meeting.open(world, 5.0)
+        meeting = Meeting.open(world, "node0", 5.0)
         device = torch.device("cpu")
         return check_nodes(load_config(words), meeting, device, None, 5.0, probes)
 
@@ -170,18 +189,21 @@ def test_the_file_of_excluded_nodes_names_each_once(tmp_path: Path) -> None:
     assert path.read_text() == "node2\nnode1\n"
 
 
-def command(*words: str) -> subprocess.CompletedProcess[str]:
+def command(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "launch", "preflight", *words],
         cwd=ROOT,
+        env=os.environ | environment,
         capture_output=True,
         text=True,
     )
 
 
 def test_the_command_checks_one_node_for_real(tmp_path: Path) -> None:
-    done = command(f"run.dir={tmp_path}/run")
+    done = command(f"run.dir={tmp_path}/run", SLURMD_NODENAME="node042")
     assert done.returncode == 0, done.stderr
+    # SLURM excludes nodes by its own names, not by those of the hosts.
+    assert done.stdout.splitlines()[1].startswith("node042 ")
     assert done.stdout.endswith("The node may join.\n")
     assert not (tmp_path / "run").exists()
 

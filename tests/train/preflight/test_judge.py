@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from train.preflight.judge import GPU_LIMITS, Verdict, judge
+from train.preflight.judge import GPU_LIMITS, Judgement, judge
 from train.preflight.measurement import Measurement, Traffic
 
 GOOD = Measurement(
@@ -50,13 +50,25 @@ def network(count: int = 4, slow: int | None = None) -> dict[int, Traffic]:
     return found
 
 
-def bad(verdicts: list[Verdict]) -> dict[str, list[str]]:
-    return {verdict.host: verdict.problems for verdict in verdicts if verdict.problems}
+def judged(
+    ranks: dict[int, Measurement],
+    traffic: dict[int, Traffic],
+    silent: dict[int, str] | None = None,
+    hosts: dict[int, str] | None = None,
+) -> Judgement:
+    """The judgement on nodes of two ranks; without `hosts` only those that measured themselves are known."""
+    known = {rank: one.host for rank, one in ranks.items()} if hosts is None else hosts
+    return judge(known, ranks, traffic, silent or {}, 2, GPU_LIMITS)
+
+
+def bad(judgement: Judgement) -> dict[str, list[str]]:
+    return {verdict.host: verdict.problems for verdict in judgement.nodes if verdict.problems}
 
 
 def test_nodes_that_are_nearly_alike_may_all_join() -> None:
-    verdicts = judge(nodes(), network(), [], 2, GPU_LIMITS)
-    assert bad(verdicts) == {}
+    judgement = judged(nodes(), network())
+    assert judgement.is_good
+    verdicts = judgement.nodes
     assert [verdict.host for verdict in verdicts] == ["node0", "node1", "node2", "node3"]
     # A node is as fast as its slower rank.
     assert [verdict.matmul_tflops for verdict in verdicts] == [600, 602, 604, 606]
@@ -78,7 +90,7 @@ def test_nodes_that_are_nearly_alike_may_all_join() -> None:
 def test_one_bad_rank_keeps_its_node_out(change: dict[str, Any], words: str, rank: int) -> None:
     ranks = nodes()
     ranks[rank] = replace(ranks[rank], **change)
-    found = bad(judge(ranks, network(), [], 2, GPU_LIMITS))
+    found = bad(judged(ranks, network()))
     assert list(found) == ["node2"]
     assert words in "; ".join(found["node2"])
 
@@ -93,45 +105,67 @@ def test_one_bad_rank_keeps_its_node_out(change: dict[str, Any], words: str, ran
 def test_what_the_first_rank_sees_for_its_node(change: dict[str, Any], words: str) -> None:
     ranks = nodes()
     ranks[2] = replace(ranks[2], **change)
-    found = bad(judge(ranks, network(), [], 2, GPU_LIMITS))
+    found = bad(judged(ranks, network()))
     assert list(found) == ["node1"]
     assert words in "; ".join(found["node1"])
 
 
 def test_more_gpus_than_ranks_are_no_fault() -> None:
     ranks = {rank: replace(one, num_devices=8) for rank, one in nodes().items()}
-    assert bad(judge(ranks, network(), [], 2, GPU_LIMITS)) == {}
+    assert bad(judged(ranks, network())) == {}
 
 
 def test_a_slow_link_is_its_nodes_own_not_its_neighbours() -> None:
-    found = bad(judge(nodes(5), network(5, slow=2), [], 2, GPU_LIMITS))
+    found = bad(judged(nodes(5), network(5, slow=2)))
     assert found == {"node2": ["5 GB/s between nodes, the median is 40"]}
 
 
 def test_slow_neighbours_within_a_node() -> None:
     traffic = network()
     traffic[6] = replace(traffic[6], within_node=20.0)
-    found = bad(judge(nodes(), traffic, [], 2, GPU_LIMITS))
+    found = bad(judged(nodes(), traffic))
     assert found == {"node3": ["20 GB/s within the node, the median is 300"]}
 
 
 def test_a_sum_that_failed_is_told() -> None:
     traffic = network()
     traffic[1] = replace(traffic[1], error="a sum failed: timed out")
-    assert bad(judge(nodes(), traffic, [], 2, GPU_LIMITS)) == {"node0": ["a sum failed: timed out"]}
+    assert bad(judged(nodes(), traffic)) == {"node0": ["a sum failed: timed out"]}
 
 
-def test_ranks_that_do_not_answer_are_named() -> None:
+def test_ranks_that_do_not_answer_keep_their_node_out() -> None:
+    ranks = nodes()
+    hosts = {rank: one.host for rank, one in ranks.items()}
+    del ranks[3], ranks[4], ranks[5]
+    silent = {3: "did not answer", 4: "did not answer", 5: "could not measure itself: no GPU"}
+    judgement = judged(ranks, {}, silent, hosts)
+    assert bad(judgement) == {
+        "node1": ["rank 3 did not answer"],
+        "node2": ["rank 4 did not answer", "rank 5 could not measure itself: no GPU"],
+    }
+    assert judgement.problems == []
+
+
+def test_ranks_of_unknown_nodes_are_named_and_no_node_is_blamed() -> None:
     ranks = nodes()
     del ranks[3], ranks[4]
-    found = bad(judge(ranks, {}, [3, 4], 2, GPU_LIMITS))
-    assert found == {"ranks 3, 4": ["did not answer"]}
+    judgement = judged(ranks, {}, {3: "did not answer", 4: "did not answer"})
+    assert judgement.problems == ["Ranks 3, 4 never came: their nodes are not known."]
+    assert judgement.bad_hosts == [] and not judgement.is_good
+
+
+def test_a_node_whose_gpus_are_gone_is_no_cpu_node() -> None:
+    ranks = nodes()
+    ranks[4] = replace(ranks[4], num_devices=None)
+    assert bad(judged(ranks, network())) == {"node2": ["0 GPUs, the run puts 2 ranks on each node"]}
+    cpus = {rank: replace(one, num_devices=None) for rank, one in nodes().items()}
+    assert judged(cpus, network()).is_good
 
 
 def test_data_that_is_nowhere_a_file_is_no_nodes_fault() -> None:
     """The name of a data set, or `python-docs`."""
     ranks = {rank: replace(one, data={"c4": "absent"}) for rank, one in nodes().items()}
-    assert bad(judge(ranks, network(), [], 2, GPU_LIMITS)) == {}
+    assert bad(judged(ranks, network())) == {}
 
 
 def test_measurements_travel_as_they_are() -> None:
