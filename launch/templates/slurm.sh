@@ -115,18 +115,27 @@ start_again() {
   exit 75
 }
 
-# The jobs that wait to go on with this run; in a chain of arrays, their tasks for it.
+# The rest of a chain: pending jobs that depend on this one, and those that depend on them; of arrays the same task.
 later_links() {
-  squeue -h -r -u "$(id -un)" -n "$SLURM_JOB_NAME" -t PENDING -o '%i %Z' |
-    awk -v here="$PWD" -v task="${SLURM_ARRAY_TASK_ID:-}" \
-      '{ split($1, id, "_"); folder = substr($0, index($0, " ") + 1) } id[2] == task && folder == here { print $1 }'
+  squeue -h -r -u "$(id -un)" -t PENDING -o '%i %E' | sort -n |
+    awk -v first="${job%_*}" -v task="${SLURM_ARRAY_TASK_ID:-}" '
+      BEGIN { chain[first] }
+      {
+        split($1, id, "_")
+        split($2, after, /[^0-9]+/) # such as afterany:77(unfulfilled), of arrays afterany:77_*(unfulfilled)
+        is_link = 0
+        for (i in after) if (after[i] in chain) is_link = 1
+        if (!is_link) next
+        chain[id[1]]
+        if (id[2] == task) print $1
+      }'
 }
 
 give_up() {
   local code=$1 links
   shift
   say "$*"
-  mapfile -t links < <(later_links) # they would only repeat it
+  mapfile -t links < <(later_links)
   [ ${#links[@]} -eq 0 ] || scancel "${links[@]}"
   exit "$code"
 }
@@ -231,11 +240,12 @@ while :; do
   case $state in
     "done") exit 0 ;;
     stopped)
-      if [ -n "$ending" ] || [ "$when_stopped" = end ]; then exit 75; fi
       case $(stop_reason) in
-        run.stop_after_samples) exit 75 ;;
-        "the file "*) [ -n "$asked_to_stop" ] || exit 75 ;; # a person asked, who starts it again when it suits
+        run.stop_after_samples) give_up 75 "stopped by run.stop_after_samples" ;;
+        # If neither warning nor end of the job made this script write it, a person asked, who starts it again when it suits.
+        "the file "*) [ -n "$asked_to_stop$ending" ] || give_up 75 "stopped by its owner" ;;
       esac
+      if [ -n "$ending" ] || [ "$when_stopped" = end ]; then exit 75; fi
       start_again "stopped for the scheduler"
       ;;
   esac

@@ -180,18 +180,31 @@ def test_wrong_options_are_named_all_at_once() -> None:
 # --- what the script does when the ranks have ended
 
 
-# Asked for an array it answers for each of its tasks; jobs that wait are a link of a chain, one of another folder, and
-# two tasks of a chain of arrays.
+# Asked for an array it answers for each of its tasks; jobs that wait depend on job 77 or on one that does, on another,
+# or on none.
 SQUEUE = r"""
 tasks=1
 [ -z "$SLURM_ARRAY_JOB_ID" ] || case "$*" in *'-j 77 '*) tasks=2 ;; esac
 case "$*" in
   *%T*) answer=$state ;;
   *%N*) answer=LIST ;;
-  *%Z*) printf '%s\n' "78 $PWD" '79 /x' "80_1 $PWD" "80_12 $PWD"; exit ;;
+  *%E*) printf '%s\n' "$waiting"; exit ;;
 esac
 for _ in $(seq $tasks); do echo "$answer"; done
 """
+
+
+WAITING = """\
+9 (null)
+102 afterany:78(unfulfilled)
+78 afterany:77(unfulfilled)
+79 afterany:177(unfulfilled)
+103 afterany:79(unfulfilled)"""
+WAITING_ARRAYS = """\
+80_1 afterany:77_*(unfulfilled)
+80_12 afterany:77_*(unfulfilled)
+81_1 afterany:80_*(unfulfilled)
+82_1 (null)"""
 
 
 @dataclass
@@ -232,7 +245,8 @@ class Life:
         ranks = f"{log}case \"$*\" in *' true') exit 0 ;; esac\nexport run={run}\n{self.srun}"
         command(bin_ / "srun", ranks)
         command(bin_ / "sinfo", f"printf '%s\\n' {shlex.quote(self.others)}")
-        command(bin_ / "squeue", f"state={self.job}\n{SQUEUE}")
+        waiting = WAITING if self.task is None else WAITING_ARRAYS
+        command(bin_ / "squeue", f"state={self.job}\nwaiting={shlex.quote(waiting)}{SQUEUE}")
         command(
             bin_ / "scontrol",
             f"[ $1 = show ] || {log}[ $1 != show ] || cat {self.folder}/nodes",
@@ -347,8 +361,21 @@ def test_ranks_that_slurm_stopped_itself_go_back_to_the_queue(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("reason", ["the file runs/default/stop", "run.stop_after_samples"])
-def test_a_run_stopped_by_its_owner_stays_stopped(tmp_path: Path, reason: str) -> None:
-    life = Life(tmp_path, f"{stop(reason)}; {status('stopped', 8)}; exit 75").live()
+@pytest.mark.parametrize("chain", [False, True])
+def test_a_run_stopped_by_its_owner_stays_stopped_and_so_does_its_chain(
+    tmp_path: Path, reason: str, chain: bool
+) -> None:
+    ended = f"{stop(reason)}; {status('stopped', 8)}; exit 75"
+    life = Life(tmp_path, ended, chain=chain).live()
+    assert life.code == 75
+    assert life.calls[1:] == ["scancel 78 102"]
+    assert "stopped by" in life.said
+
+
+@pytest.mark.parametrize("signal", ["USR1", "TERM"])
+def test_a_stop_that_the_script_asked_for_is_no_persons(tmp_path: Path, signal: str) -> None:
+    ended = f"kill -{signal} $PPID; sleep 1; {stop('the file runs/default/stop')}; {status('stopped', 8)}; exit 75"
+    life = Life(tmp_path, ended, chain=True).live()
     assert (life.code, len(life.calls)) == (75, 1)
 
 
@@ -379,7 +406,7 @@ def test_wrong_input_and_bugs_are_not_tried_again_and_end_the_chain(
     ended += "echo 'srun: error: node2: task 2: Terminated' >&2; exit 143"
     life = Life(tmp_path, ended).live()
     assert life.code == code
-    assert life.calls[1:] == ["scancel 78"]
+    assert life.calls[1:] == ["scancel 78 102"]
 
 
 def test_a_status_of_a_former_life_decides_nothing(tmp_path: Path) -> None:
@@ -444,7 +471,7 @@ def test_a_task_of_an_array_speaks_of_itself_alone(tmp_path: Path) -> None:
 def test_a_task_that_gives_up_ends_its_own_tasks_in_the_rest_of_a_chain(tmp_path: Path) -> None:
     ended = "echo 'srun: error: node1: tasks 0-1: Exited with exit code 2' >&2; exit 2"
     life = Life(tmp_path, ended, task=1).live()
-    assert life.calls[1:] == ["scancel 80_1"]
+    assert life.calls[1:] == ["scancel 80_1 81_1"]
 
 
 def test_a_failed_node_stays_when_there_are_too_few_others(tmp_path: Path) -> None:
@@ -530,7 +557,7 @@ def test_input_that_the_check_refuses_ends_the_job_and_its_chain(tmp_path: Path)
     refused = "echo 'data.paths (x) does not exist' >&2; exit 2"
     life = Life(tmp_path, checked_by(refused), words=("cluster.preflight=true",)).live()
     assert (life.code, life.starts) == (2, 1)
-    assert life.calls[1:] == ["scancel 78"]
+    assert life.calls[1:] == ["scancel 78 102"]
     assert life.said.index("data.paths (x)") < life.said.index("stands above")
 
 

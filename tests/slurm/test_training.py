@@ -1,5 +1,6 @@
 """Training as jobs of a real cluster: on two and four nodes as on one, and in a chain of jobs across a time limit."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -58,6 +59,19 @@ def test_a_chain_of_jobs_goes_on_across_a_time_limit(four_nodes: Cluster, workpl
     assert four_nodes.wait_for_job(second, TIMEOUT_SECONDS) == "COMPLETED", logs(run)
     assert [event["samples_seen"] for event in events(run, "resume")] == [8 * stopped_after]
     assert [line["step"] for line in compared(run)] == list(range(1, 201))
+
+
+def test_a_chain_that_its_owner_stops_ends(four_nodes: Cluster, workplace: Path) -> None:
+    layout = ("parallel.tp=1", "parallel.pp=1", "optim.total_samples=8000", *nodes(1, ranks=1))
+    words = run_words(workplace, *layout, "run.name=stopped")
+    links = send(four_nodes, workplace, words, "--chain", "3")
+    run = workplace / "runs" / "stopped"
+    four_nodes.wait_for(lambda: steps_done(run) >= 3, TIMEOUT_SECONDS, "step 3")
+    (run / "stop").touch()
+    states = [four_nodes.wait_for_job(job, TIMEOUT_SECONDS) for job in links]
+    assert states == ["FAILED", "CANCELLED", "CANCELLED"], logs(run)
+    assert four_nodes.job(links[0], "ExitCode") == "75:0"
+    assert json.loads((run / "status.json").read_text())["state"] == "stopped"
 
 
 @pytest.mark.slow
