@@ -1,7 +1,8 @@
 """Before a run:  python -m launch estimate experiment=glm_130b
 
     python -m launch estimate [overrides]    sizes, memory, time and cost of a run; --search: the best layout that fits
-    python -m launch torchrun [overrides]    the command that starts it
+    python -m launch torchrun [overrides] [--submit]
+                                             the command that starts it; --submit starts it here, on one node
     python -m launch slurm [overrides] [--submit] [--chain N]
                                              the sbatch script, kept in the run folder; --submit sends it, --chain sends
                                              N jobs of which each continues the one before

@@ -1,4 +1,4 @@
-"""Commands that need PyTorch: this process becomes `python -m train.NAME`, so that signals and exit codes are its own."""
+"""Commands that need PyTorch: this process becomes `python -m MODULE`, so that signals and exit codes are its own."""
 
 import os
 import sys
@@ -7,14 +7,15 @@ from typing import NoReturn
 
 def preflight(words: list[str]) -> NoReturn:
     """Check the nodes; under srun or torchrun every rank gets here."""
-    _become("train.preflight", words)
+    become("train.preflight", words)
 
 
 def dryrun(words: list[str]) -> NoReturn:
     """Build every rank of a run on this machine and check that they fit together."""
-    _become("train.dryrun", words)
+    become("train.dryrun", words)
 
 
-def _become(module: str, words: list[str]) -> NoReturn:
+def become(module: str, words: list[str]) -> NoReturn:
+    """Let `python -m module words` take the place of this process."""
     sys.stdout.flush()
     os.execv(sys.executable, [sys.executable, "-m", module, *words])

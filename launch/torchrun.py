@@ -1,11 +1,17 @@
-"""The torchrun command that starts a run; on several nodes the same line is typed on each of them."""
+"""The torchrun command that starts a run; on several nodes the same line is typed on each of them.
+
+python -m launch torchrun experiment=glm_10b_1node             # look at it
+python -m launch torchrun experiment=glm_10b_1node --submit    # start it here
+"""
 
 import shlex
 from collections.abc import Sequence
 
 from configs import derive
+from configs.errors import UserError
 from configs.load import load_config
 from configs.schema import Config
+from launch.handover import become
 from launch.options import parse
 
 PORT = 29400
@@ -15,20 +21,25 @@ def torchrun(words: list[str]) -> str:
     """Render the command for `cluster.nodes` x `cluster.gpus_per_node` processes (at least one whole model).
 
     Args:
-        words: of the command line.
+        words: overrides; with `--submit` this process becomes the command, if it is one node's.
 
     Raises:
-        ConfigError: the configuration cannot run.
+        UserError: the configuration cannot run, or needs more nodes than this one.
     """
-    overrides = parse(words, (), ()).overrides
+    request = parse(words, ("--submit",), ())
+    overrides = request.overrides
     config = load_config(overrides)
+    starts = "--submit" in request.switches
     if config.cluster.nodes > 1:
+        if starts:
+            raise UserError(_needs_others(config, overrides))
         return several_nodes(config, overrides, "$HEAD_NODE")
-    restarts = f"--max-restarts {config.cluster.max_restarts}"
-    ranks = f"--nproc-per-node {derive.planned_world_size(config)}"
-    return " ".join(
-        ["torchrun --standalone", restarts, ranks, "-m train", *map(shlex.quote, overrides)]
-    )
+    restarts = ["--max-restarts", str(config.cluster.max_restarts)]
+    ranks = ["--nproc-per-node", str(derive.planned_world_size(config))]
+    options = ["--standalone", *restarts, *ranks, "-m", "train", *overrides]
+    if starts:
+        become("torch.distributed.run", options)
+    return shlex.join(["torchrun", *options])
 
 
 def several_nodes(config: Config, overrides: Sequence[str], head: str) -> str:
@@ -51,3 +62,12 @@ def several_nodes(config: Config, overrides: Sequence[str], head: str) -> str:
         "-m train",
     ]
     return " ".join([*words, *map(shlex.quote, overrides)])
+
+
+def _needs_others(config: Config, overrides: Sequence[str]) -> str:
+    words = shlex.join(overrides)
+    return (
+        f"--submit starts the ranks of this node, but cluster.nodes is {config.cluster.nodes}. Under SLURM try "
+        f"python -m launch slurm {words} --submit; without a scheduler python -m launch pdsh {words} "
+        "cluster.hostfile=FILE, or type on each node what this command prints without --submit."
+    )

@@ -1,9 +1,16 @@
 """The command that starts a run, as one types it."""
 
 import shlex
+import subprocess
+import sys
+from pathlib import Path
 
+import pytest
+
+from configs.errors import UserError
 from configs.load import load_config
 from launch.torchrun import torchrun
+from tests.helpers.places import ROOT
 
 
 def test_one_node_meets_by_itself() -> None:
@@ -28,3 +35,34 @@ def test_the_shell_hands_over_the_words_unchanged() -> None:
     typed = shlex.split(torchrun(words))
     assert typed[typed.index("train") + 1 :] == words
     load_config(typed[typed.index("train") + 1 :])
+
+
+def test_submit_becomes_the_command_that_is_printed(tmp_path: Path) -> None:
+    # Stands for PyTorch: says what torchrun was told, and ends as a launcher ends whose ranks failed.
+    module = tmp_path / "torch" / "distributed" / "run.py"
+    module.parent.mkdir(parents=True)
+    for package in (module.parent, module.parent.parent):
+        (package / "__init__.py").touch()
+    module.write_text("import shlex, sys\nprint(shlex.join(sys.argv[1:]))\nsys.exit(7)\n")
+    words = ["parallel.tp=2", "run.name=it's mine"]
+    done = subprocess.run(
+        [sys.executable, "-m", "launch", "torchrun", *words, "--submit"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (7, "")
+    assert f"torchrun {done.stdout.strip()}" == torchrun(words)
+
+
+def test_submit_on_several_nodes_says_what_starts_them() -> None:
+    with pytest.raises(UserError) as caught:
+        torchrun(["experiment=glm_130b", "run.name=a b", "--submit"])
+    for command in (
+        "slurm experiment=glm_130b 'run.name=a b' --submit",
+        "pdsh experiment=glm_130b",
+    ):
+        assert f"python -m launch {command}" in str(caught.value)
+    assert "\n" not in str(caught.value)
