@@ -16,7 +16,7 @@ from configs.errors import ConfigError
 from configs.load import load_config
 from configs.schema import ClusterConfig, Config, DeviceKind
 from launch.node_counts import node_counts
-from launch.options import parse
+from launch.options import Request, parse
 from launch.submit import store, submit
 from launch.sweep import Variant, table, variants
 
@@ -39,10 +39,8 @@ def slurm(words: list[str]) -> str:
     links = request.number("--chain", 1)
     axes = request.values.get("--sweep", [])
     if "--table" in request.switches:
-        if not axes:
-            raise ConfigError(
-                ["--table shows a sweep. Add the --sweep options that it was sent with."]
-            )
+        if found := _table_problems(request):
+            raise ConfigError(found)
         return table(variants(request.overrides, axes))
     if axes:
         runs = variants(request.overrides, axes)
@@ -213,6 +211,17 @@ def folder_problem(folder: str) -> str | None:
         f"The run folder ({folder}) must not contain {' '.join(map(repr, unusable))}: SLURM reads its name as a pattern. "
         "Try run.name=NAME of letters, digits, - and _."
     )
+
+
+def _table_problems(request: Request) -> list[str]:
+    found = list[str]()
+    if "--sweep" not in request.values:
+        found.append("--table shows a sweep. Add the --sweep options that it was sent with.")
+    if "--submit" in request.switches or "--chain" in request.values:
+        found.append(
+            "--table only shows what has come out: nothing is sent with it. Leave out --submit and --chain, or --table."
+        )
+    return found
 
 
 def _checks_nodes(config: Config) -> bool:

@@ -17,8 +17,7 @@ from configs.errors import ConfigError
 from configs.load import load_config
 from configs.schema import Config
 
-_AXIS = re.compile(r"[\w.]+=.+")
-_ITEM = re.compile(r"(?:\[[^\]]*\]|\{[^}]*\}|[^,\[{])+")
+_KEY = re.compile(r"[\w.]+")
 
 
 @dataclass(frozen=True)
@@ -52,9 +51,10 @@ def variants(overrides: Sequence[str], axes: Sequence[str]) -> list[Variant]:
         ConfigError: every problem of every combination.
     """
     found = [
-        f"--sweep {axis} is not of the form key=value,value. Try --sweep optim.lr=1e-4,2e-4."
+        f"--sweep {axis} is not of the form key=value,value, with no value empty and each bracket closed. "
+        "Try --sweep optim.lr=1e-4,2e-4."
         for axis in axes
-        if not _AXIS.fullmatch(axis)
+        if not _is_axis(axis)
     ]
     if any(word.startswith("run.dir=") for word in overrides):
         found.append(
@@ -62,7 +62,7 @@ def variants(overrides: Sequence[str], axes: Sequence[str]) -> list[Variant]:
         )
     if found:
         raise ConfigError(found)
-    split = [_values(axis) for axis in axes]
+    split = [[(key, value) for value in values] for key, values in map(_taken_apart, axes)]
     base = derive.run_name(load_config(list(overrides)))
     made = list[Variant]()
     for combination in itertools.product(*split):
@@ -109,9 +109,23 @@ def table(made: Sequence[Variant]) -> str:
     return "\n".join(lines)
 
 
-def _values(axis: str) -> list[tuple[str, str]]:
-    key, _, values = axis.partition("=")
-    return [(key, value.strip()) for value in _ITEM.findall(values)]
+def _taken_apart(axis: str) -> tuple[str, list[str]]:
+    """Key and values of an axis: it is cut at commas outside of brackets."""
+    key, _, text = axis.partition("=")
+    values, depth = [""], 0
+    for character in text:
+        depth += (character in "[{") - (character in "]}")
+        if character == "," and depth == 0:
+            values.append("")
+        else:
+            values[-1] += character
+    return key, [value.strip() for value in values]
+
+
+def _is_axis(axis: str) -> bool:
+    key, values = _taken_apart(axis)
+    closes = all(sum(map(value.count, "[{")) == sum(map(value.count, "]}")) for value in values)
+    return _KEY.fullmatch(key) is not None and all(values) and closes
 
 
 def _same_twice(made: Sequence[Variant]) -> list[str]:

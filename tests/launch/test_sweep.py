@@ -40,14 +40,46 @@ def test_problems_of_all_combinations_are_named_at_once() -> None:
     assert caught.value.problems[0].startswith("optim.lr=0 seed=-1: optim.lr (0.0) must be above")
     with pytest.raises(ConfigError, match="share the folder runs/default-seed=1"):
         variants([], ["seed=1,1"])
-    with pytest.raises(ConfigError, match="not of the form key=value,value"):
-        variants([], ["seed"])
     with pytest.raises(ConfigError, match="run.dir would be the folder of every run"):
         variants(["run.dir=x"], ["seed=1,2"])
     with pytest.raises(ConfigError, match="--sweep cannot vary cluster"):
         slurm(["--sweep", "cluster.nodes=1,2"])
-    with pytest.raises(ConfigError, match="--table shows a sweep"):
-        slurm(["--table"])
+    with pytest.raises(ConfigError) as caught:
+        slurm(["--table", "--submit"])
+    assert caught.value.problems[0].startswith("--table shows a sweep.")
+    assert "nothing is sent with it" in caught.value.problems[1]
+
+
+@pytest.mark.parametrize("sent", [["--submit"], ["--chain", "2"]])
+def test_a_table_does_not_pretend_to_send(sent: list[str]) -> None:
+    with pytest.raises(ConfigError, match="Leave out --submit and --chain, or --table"):
+        slurm([*SWEEP, "--table", *sent])
+
+
+@pytest.mark.parametrize(
+    "axis",
+    [
+        "seed",
+        "seed=",
+        "=1",
+        "seed=1,,2",
+        "seed=1,2,",
+        "seed=1, ,2",
+        "data.paths=[a,b",
+        "data.paths=a]",
+    ],
+)
+def test_an_axis_that_would_lose_a_value_is_refused(axis: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        variants([], ["seed=1,2", axis])
+    (problem,) = caught.value.problems
+    assert problem.startswith(f"--sweep {axis} is not of the form key=value,value")
+
+
+def test_lists_of_lists_are_values_too() -> None:
+    first, second = variants(["data.paths=[a]"], ["data.stages=[[0,1],[50,2]],[[0,3]]"])
+    assert first.values["data.stages"] == "[[0,1],[50,2]]"
+    assert second.values["data.stages"] == "[[0,3]]"
 
 
 def test_one_array_trains_each_run_in_its_folder(
