@@ -287,11 +287,11 @@ def batch_size_at(optim: OptimConfig, samples_seen: int) -> int:
     return min(ramp.start + ramp.increment * grown, full)
 
 
-def ramp_levels(optim: OptimConfig) -> list[RampLevel]:
-    """The run as stretches of equal batch size, in order; the last step is a whole one."""
+def ramp_levels(optim: OptimConfig, samples_seen: int = 0) -> list[RampLevel]:
+    """What is left of a run as stretches of equal batch size, in order; the last step is a whole one."""
     ramp, full = batch_ramp(optim), optim.global_batch_size
     levels: list[RampLevel] = []
-    seen = 0
+    seen = samples_seen
     while seen < optim.total_samples:
         size = batch_size_at(optim, seen)
         end = optim.total_samples

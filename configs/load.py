@@ -48,6 +48,7 @@ def load_config(
     overrides: list[str],
     world_size: int | None = None,
     also: Callable[[Config], list[str]] | None = None,
+    position: Callable[[Config], int] = lambda config: 0,
 ) -> Config:
     """Compose and check the configuration of a run.
 
@@ -55,6 +56,7 @@ def load_config(
         overrides: words of the command line, `key=value` or `group=choice`; of two for the same, the last one holds.
         world_size: number of processes; None: unknown, checks that need it use `cluster.*`.
         also: a further check, of sizes that can be calculated with; its problems are reported with the others.
+        position: asked how many samples the run has seen; batches that it has behind it are not checked.
 
     Raises:
         ConfigError: every problem of the line and of the resulting configuration.
@@ -66,7 +68,7 @@ def load_config(
     for key, raw in line.values.items():
         composed = _with_value(composed, key, raw, line.found)
     config = _to_config(composed)
-    found = line.found + problems(config, world_size)
+    found = line.found + problems(config, world_size, position(config))
     if also is not None and are_sizes_sound(config):
         found += also(config)
     if found:

@@ -8,12 +8,13 @@ from configs.checks.batches import batch_problems, layout_problems
 from configs.schema import Config
 
 
-def problems(config: Config, world_size: int | None = None) -> list[str]:
+def problems(config: Config, world_size: int | None = None, samples_seen: int = 0) -> list[str]:
     """List everything that is wrong.
 
     Args:
         config: any configuration.
         world_size: number of processes; None before it is known: the data-parallel size is then `cluster.*`'s.
+        samples_seen: how far the run is: batches that it has behind it are not asked about.
     """
     found = numbers.finite_problems(config)
     if not found:
@@ -27,7 +28,11 @@ def problems(config: Config, world_size: int | None = None) -> list[str]:
         )
         found = [problem for check in checks for problem in check(config)]
     # These calculate with the positive numbers that the checks above ask for.
-    return found or layout_problems(config, world_size) or batch_problems(config, world_size)
+    return (
+        found
+        or layout_problems(config, world_size)
+        or batch_problems(config, world_size, samples_seen)
+    )
 
 
 def are_sizes_sound(config: Config) -> bool:

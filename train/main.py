@@ -12,7 +12,9 @@ import os
 import sys
 import traceback
 import warnings
+from pathlib import Path
 
+from configs import derive
 from configs.errors import (
     EXIT_BUG,
     EXIT_DONE,
@@ -24,6 +26,7 @@ from configs.errors import (
     UserError,
 )
 from configs.load import describe_key, help_text, load_config, to_yaml
+from configs.schema import Config
 from train.world import World, die_with_parent, end_torchrun, prepare_environment
 
 # What gloo and NCCL say when the other side is gone, and what PyTorch says of a device that failed.
@@ -73,7 +76,7 @@ def _answer(words: list[str], world: World) -> int:
         return EXIT_DONE
     if "--print-config" in words:
         words = [word for word in words if word != "--print-config"]
-        sys.stdout.write(to_yaml(load_config(words, world.size)))
+        sys.stdout.write(to_yaml(load_config(words, world.size, position=_furthest)))
         return EXIT_DONE
     return train(words, world)
 
@@ -102,7 +105,7 @@ def train(overrides: list[str], world: World) -> int:
         UserError: something that the user can mend.
         DistributedError: a peer failed.
     """
-    config = load_config(overrides, world.size)
+    config = load_config(overrides, world.size, position=_furthest)
     die_with_parent(world)
     warnings.filterwarnings("ignore", module="megatron|deepspeed|torch.distributed")
     # Late on purpose: PyTorch, DeepSpeed and Megatron-core take seconds to import, and DeepSpeed chooses its
@@ -114,6 +117,19 @@ def train(overrides: list[str], world: World) -> int:
     from train.run import run
 
     return run(config, overrides, world, device)
+
+
+def _furthest(config: Config) -> int:
+    """Samples that a run can have seen by now, before its checkpoints are looked at.
+
+    A run that continues may have its batch ramp behind it: train/start.py checks the batches still to come, when it is
+    known where. A new one is told at once.
+    """
+    is_new = not (Path(derive.run_dir(config)) / "config.yaml").exists()
+    starts_at_0 = (
+        config.checkpoint.resume in ("auto", "never") and config.checkpoint.copy_to is None
+    )
+    return 0 if is_new and starts_at_0 else config.optim.total_samples
 
 
 if __name__ == "__main__":

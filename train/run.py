@@ -137,6 +137,11 @@ class _Life:
         config, folder, world = self._config, self._folder, self._world
         say = Trackers([self._console()] if world.is_main else [])
         checkpoint = start.choose_checkpoint(folder, config, session, say)
+        seen = 0 if checkpoint is None else checkpoint[1].progress.get("samples_seen", 0)
+        if seen and world.is_main:
+            # By this a launcher chooses the nodes of the next life, also if this one ends here.
+            folder.write_status("running", seen, "starting")
+        start.check_batches(seen, config, world.size)
         changes = start.describe_changes(stored, config)
         if checkpoint is not None:
             changes += start.check_data(checkpoint[1], self._training, config)

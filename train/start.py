@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from configs import derive
-from configs.errors import CheckpointError, DataChangedError, RunFolderError
+from configs.checks.batches import batch_problems
+from configs.errors import CheckpointError, ConfigError, DataChangedError, RunFolderError
 from configs.load import diff, from_yaml
 from configs.schema import Config, Precision
 from data_pipeline.continuity import Continuity, compare
@@ -104,6 +105,22 @@ def choose_checkpoint(
     manifest = verify_together(path, session)
     check_same_model(config, from_yaml(manifest.config), path)
     return path, manifest
+
+
+def check_batches(samples_seen: int, config: Config, world_size: int) -> None:
+    """Check that the batches still to come divide among the replicas: those of a ramp that is over need not.
+
+    Args:
+        samples_seen: of the checkpoint to continue from; 0: a new run.
+        config: of the run.
+        world_size: number of ranks.
+
+    Raises:
+        ConfigError: they do not.
+    """
+    found = batch_problems(config, world_size, samples_seen)
+    if found:
+        raise ConfigError(found)
 
 
 def check_data(manifest: Manifest, dataset: GLMDataset, config: Config) -> list[str]:

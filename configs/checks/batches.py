@@ -28,9 +28,15 @@ def layout_problems(config: Config, world_size: int | None) -> list[str]:
     return found
 
 
-def batch_problems(config: Config, world_size: int | None) -> list[str]:
-    """Check every global batch size that the run visits; the layout is sound."""
-    return _ramp_problems(config) or _batch_size_problems(config, world_size)
+def batch_problems(config: Config, world_size: int | None, samples_seen: int = 0) -> list[str]:
+    """Check every global batch size that the run still visits; the layout is sound.
+
+    Args:
+        config: of the run.
+        world_size: number of processes; None: `cluster.*`'s.
+        samples_seen: how far the run is: it may go on with a number of replicas that its first batches would not allow.
+    """
+    return _ramp_problems(config) or _batch_size_problems(config, world_size, samples_seen)
 
 
 def nearest_divisor(value: int, near: int) -> int:
@@ -64,22 +70,24 @@ def _ramp_problems(config: Config) -> list[str]:
     return []
 
 
-def _batch_size_problems(config: Config, world_size: int | None) -> list[str]:
+def _batch_size_problems(config: Config, world_size: int | None, samples_seen: int) -> list[str]:
     micro, full = config.optim.micro_batch_size, config.optim.global_batch_size
     size = derive.planned_world_size(config) if world_size is None else world_size
     dp = derive.data_parallel_size(config, size)
-    visited = sorted({level.batch_size for level in derive.ramp_levels(config.optim)} | {full})
+    levels = derive.ramp_levels(config.optim, samples_seen)
+    visited = sorted({level.batch_size for level in levels} | {full})
     wrong = [batch_size for batch_size in visited if batch_size % (micro * dp)]
     if not wrong:
         return []
     where = "optim.global_batch_size" if wrong[0] == full else "A batch size of optim.batch_ramp"
+    position = f" still to come after {samples_seen:,} samples" if samples_seen else ""
     return [
-        f"{where} ({wrong[0]:,}) must be a multiple of optim.micro_batch_size ({micro}) x data-parallel size ({dp}) "
-        f"= {micro * dp:,}. {_what_works(visited, micro, dp)}"
+        f"{where} ({wrong[0]:,}){position} must be a multiple of optim.micro_batch_size ({micro}) x data-parallel size "
+        f"({dp}) = {micro * dp:,}. {_what_works(visited, micro, dp, samples_seen > 0)}"
     ]
 
 
-def _what_works(visited: list[int], micro: int, dp: int) -> str:
+def _what_works(visited: list[int], micro: int, dp: int, has_begun: bool) -> str:
     """Name the data-parallel sizes nearest to `dp` that fit every batch size, or else what would."""
     sizes = [
         size
@@ -90,7 +98,7 @@ def _what_works(visited: list[int], micro: int, dp: int) -> str:
         fitting = next(m for m in range(micro, 0, -1) if all(size % m == 0 for size in visited))
         return f"No data-parallel size works with it. Try optim.micro_batch_size={fitting}."
     near = sorted(sorted(sizes, key=lambda size: abs(size - dp))[:6])
-    whole = "" if len(visited) == 1 else " for the whole ramp"
+    whole = "" if len(visited) == 1 else f" for the {'rest of the' if has_begun else 'whole'} ramp"
     message = f"Data-parallel sizes that work{whole}: {', '.join(map(str, near))}."
     smaller = [m for m in range(1, micro) if all(size % (m * dp) == 0 for size in visited)]
     if smaller:

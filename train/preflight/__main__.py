@@ -45,7 +45,8 @@ def _check(words: list[str], world: World) -> int:
     patience = options.get("--patience", "120")
     if not patience.isdecimal() or int(patience) < 1:
         raise ConfigError([f"--patience ({patience}) must be whole seconds. Try --patience 120."])
-    config = load_config(overrides, world.size if world.size > 1 else None)
+    # On how many nodes the run may go on depends on its checkpoint: that is training's to say.
+    config = load_config(overrides)
     # PyTorch takes seconds to import: only after the words are known to be right.
     from train.device import resolve_device
     from train.preflight.check import check_nodes

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from configs.checks.batches import layout_problems, nearest_divisor
+from configs.checks.batches import batch_problems, layout_problems, nearest_divisor
 from configs.errors import ConfigError
 from configs.load import load_config
 from configs.schema import Config
@@ -106,3 +106,17 @@ def test_the_number_of_processes_that_a_message_names_works(world: int, tp: int,
 
 def test_the_nearest_divisor_is_not_larger() -> None:
     assert [nearest_divisor(96, near) for near in (0, 1, 5, 7, 96, 200)] == [1, 1, 4, 6, 96, 96]
+
+
+def test_a_run_is_asked_about_the_batches_that_it_has_before_it() -> None:
+    # 88 nodes of 96: 22 replicas divide 4224, and none of the ramp before it.
+    published = load_config(["experiment=glm_130b"])
+    full = 5_493_164
+    assert batch_problems(published, 704, full) == []
+    assert load_config(["experiment=glm_130b"], 704, position=lambda _: full) == published
+    (problem,) = batch_problems(published, 704, full - 40_000)
+    assert problem == (
+        "A batch size of optim.batch_ramp (4,176) still to come after 5,453,164 samples must be a multiple of "
+        "optim.micro_batch_size (1) x data-parallel size (22) = 22. Data-parallel sizes that work for the rest of the "
+        "ramp: 3, 4, 6, 8, 12, 24."
+    )
