@@ -154,6 +154,14 @@ def prepare_environment(world: World, device: str) -> None:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 
+def let_nccl_fail() -> None:
+    """Let a NCCL operation that does not end raise where it is waited for, after the timeout of its group.
+
+    Otherwise PyTorch's watchdog takes the whole process down. Must be set before the group is made.
+    """
+    os.environ["TORCH_NCCL_BLOCKING_WAIT"] = "1"
+
+
 class StoreAddress(NamedTuple):
     """Where the launcher's key-value store is."""
 

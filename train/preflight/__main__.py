@@ -16,7 +16,7 @@ from configs.errors import (
     UserError,
 )
 from configs.load import load_config
-from train.world import World, node_name, prepare_environment
+from train.world import World, let_nccl_fail, node_name, prepare_environment
 
 _OPTIONS = {"--exclude-file", "--patience"}
 
@@ -61,6 +61,7 @@ def _check(words: list[str], world: World) -> int:
             raise
         raise DistributedError(f"[rank {world.rank}] {meeting.host}: {error}") from error
     prepare_environment(world, device.type)
+    let_nccl_fail()
     path = options.get("--exclude-file")
     return check_nodes(
         config, meeting, device, Path(path) if path else None, float(patience), Probes()

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from pathlib import Path
 
 import torch
@@ -12,6 +13,7 @@ from configs.schema import Config
 from train.preflight.judge import CPU_LIMITS, GPU_LIMITS, judge
 from train.preflight.measurement import Measurement, Traffic
 from train.preflight.meeting import Meeting
+from train.preflight.network import longest_seconds
 from train.preflight.probes import Probes, measure
 from train.preflight.table import add_excluded, render
 
@@ -47,18 +49,21 @@ def check_nodes(
         meeting.publish("measured", said)
         if meeting.world.is_main:
             return _lead(config, meeting, device, exclude_file, patience_seconds, probes)
-        _sum(meeting, device, patience_seconds, probes)
-        code = int(meeting.hear_main("code"))
+        hosts = _sum(meeting, device, patience_seconds, probes)
+        code = int(meeting.hear_main("code", longest_seconds(hosts, patience_seconds)))
         meeting.publish("left", "")
         return code
 
 
-def _sum(meeting: Meeting, device: torch.device, patience_seconds: float, probes: Probes) -> None:
-    """Sum with this node's ranks and its neighbours', if rank 0 has heard all that it takes."""
+def _sum(
+    meeting: Meeting, device: torch.device, patience_seconds: float, probes: Probes
+) -> list[str]:
+    """Sum with this node's ranks and its neighbours', if all ranks are there; returns their nodes, or none."""
     hosts: list[str] = json.loads(meeting.hear_main("hosts"))
     if hosts:
         traffic = probes.traffic(meeting, device, hosts, patience_seconds)
         meeting.publish("traffic", traffic.to_json())
+    return hosts
 
 
 def _lead(
@@ -73,10 +78,12 @@ def _lead(
     hosts = meeting.hosts()
     all_hosts = [] if silent else [hosts[rank] for rank in range(meeting.world.size)]
     meeting.publish("hosts", json.dumps(all_hosts))
+    started = time.monotonic()
     _sum(meeting, device, patience_seconds, probes)
     traffic: dict[int, Traffic] = {}
     if not silent:
-        heard, missing = meeting.collect("traffic")
+        left = started + longest_seconds(all_hosts, patience_seconds) - time.monotonic()
+        heard, missing = meeting.collect("traffic", seconds=left)
         traffic = {rank: Traffic.from_json(text) for rank, text in heard.items()}
         silent = dict.fromkeys(missing, _SILENT)
     limits = GPU_LIMITS if device.type == "cuda" else CPU_LIMITS

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
+from train.preflight.links import cut_off, dead_links, links_of
 from train.preflight.measurement import Measurement, Traffic
 
 
@@ -94,7 +95,9 @@ def judge(
     seen_anywhere = {
         path for rank in ranks.values() for path, state in rank.data.items() if state == "readable"
     }
-    verdicts = []
+    links = links_of(hosts, traffic)
+    lonely = cut_off(links)
+    verdicts: list[Verdict] = []
     for host, members in nodes.items():
         found = _slow(speeds[host], middle, limits)
         for rank in members:
@@ -103,8 +106,10 @@ def judge(
             if rank not in ranks:
                 continue
             found += _wrong(ranks[rank], num_devices, versions, seen_anywhere, limits)
-            if rank in traffic and traffic[rank].error:
-                found.append(traffic[rank].error)
+            if rank in traffic and host in traffic[rank].errors:
+                found.append(f"the sum within the node failed: {traffic[rank].errors[host]}")
+        if host in lonely:
+            found.append(lonely[host])
         verdicts.append(_verdict(host, speeds[host], found))
     absent = [rank for rank in silent if rank not in hosts]
     problems = (
@@ -112,7 +117,8 @@ def judge(
         if absent
         else []
     )
-    return Judgement(verdicts, problems)
+    bad_hosts = [verdict.host for verdict in verdicts if verdict.problems]
+    return Judgement(verdicts, problems + dead_links(links, bad_hosts))
 
 
 _SHARES: dict[str, tuple[str, Callable[[Limits], float]]] = {

@@ -44,11 +44,11 @@ class Traffic:
     """All-reduce bandwidths of one rank's node, in GB/s of bus traffic."""
 
     within_node: float | None
-    """None with one rank per node."""
+    """None with one rank per node, or if the sum failed."""
     between_nodes: dict[str, float]
-    """By the other node of the pair."""
-    error: str = ""
-    """Why a sum failed."""
+    """By the other node of the pair; without those whose sum failed."""
+    errors: dict[str, str] = field(default_factory=dict[str, str])
+    """Why sums failed, by the other node of the pair; within the node by its own name."""
 
     def to_json(self) -> str:
         """Encode."""

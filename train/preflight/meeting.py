@@ -5,6 +5,7 @@ import datetime
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import torch.distributed as dist
 
@@ -77,14 +78,19 @@ class Meeting:
         self.store.set(f"{name}/{self.world.rank}", value)
 
     def collect(
-        self, name: str, among: Sequence[int] | None = None
+        self, name: str, among: Sequence[int] | None = None, seconds: float | None = None
     ) -> tuple[dict[int, str], list[int]]:
-        """Hear every rank, or those of `among`.
+        """Hear ranks.
+
+        Args:
+            name: what they say.
+            among: the ranks; None: all.
+            seconds: how long to wait for the last of them; None: the patience.
 
         Returns:
             What they said by rank, and the ranks that said nothing in time.
         """
-        deadline = time.monotonic() + self._patience
+        deadline = time.monotonic() + (self._patience if seconds is None else seconds)
         said: dict[int, str] = {}
         asked = range(self.world.size) if among is None else among
         for rank in asked:
@@ -97,6 +103,11 @@ class Meeting:
             said[rank] = self.store.get(key).decode()
         return said, [rank for rank in asked if rank not in said]
 
+    def another_store(self) -> dist.Store:
+        """The same store through a connection of its own: one that waits holds its connection."""
+        store: Any = self.store  # PyTorch's stubs know nothing of clone
+        return store.clone()
+
     def hosts(self) -> dict[int, str]:
         """The node of each rank that has come so far."""
         return {
@@ -105,15 +116,19 @@ class Meeting:
             if self.store.check([f"host/{rank}"])
         }
 
-    def hear_main(self, name: str) -> str:
+    def hear_main(self, name: str, seconds: float = 0.0) -> str:
         """Hear rank 0, which itself may be waiting for a silent rank.
+
+        Args:
+            name: what it says.
+            seconds: that it may take for other things before.
 
         Raises:
             DistributedError: it says nothing.
         """
         key = f"{name}/0"
         try:
-            self.store.wait([key], datetime.timedelta(seconds=3 * self._patience))
+            self.store.wait([key], datetime.timedelta(seconds=3 * self._patience + seconds))
             return self.store.get(key).decode()
         except (dist.DistStoreError, RuntimeError) as error:
             raise DistributedError(f"[rank {self.world.rank}] rank 0 is silent: {error}") from error

@@ -1,8 +1,15 @@
-"""All-reduce bandwidth within each node, and between neighbouring nodes in a ring."""
+"""All-reduce bandwidth within each node, and between neighbouring nodes in a ring.
+
+A dead link must not spoil the sums over the others. Each sum has a process group of its own, made of the backend
+alone: PyTorch's registry of groups, once a group has failed, names the next ones differently on different ranks. It
+begins when all its ranks have come to it, and each step of sums begins after the longest that one before it can take.
+"""
 
 import datetime
+import queue
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -14,6 +21,26 @@ from train.preflight.meeting import Meeting, pairs_of
 
 _REPEATS = 5
 _BYTES = {"cuda": 1 << 28, "cpu": 1 << 22}
+# Shares of the patience: what a sum may take, and when the next step begins without those that have not come.
+_SUM, _STEP = 0.25, 0.4
+
+Steps = list[list[tuple[str, str]]]
+
+
+def steps_of(hosts: Sequence[str]) -> Steps:
+    """Who sums with whom, one step after the other: each node's own ranks, then rounds of pairs of nodes.
+
+    Args:
+        hosts: of all ranks, in order.
+    """
+    nodes = list(dict.fromkeys(hosts))
+    own = [(node, node) for node in nodes if hosts.count(node) > 1]
+    return [own, *pairs_of(nodes)]
+
+
+def longest_seconds(hosts: Sequence[str], patience_seconds: float) -> float:
+    """After which every rank has ended its sums, whatever fails."""
+    return (len(steps_of(hosts)) + 1) * _STEP * patience_seconds
 
 
 def measure_traffic(
@@ -25,49 +52,107 @@ def measure_traffic(
         meeting: the store to start the groups from.
         device: of this rank.
         hosts: of all ranks, in order.
-        patience_seconds: after which a sum that does not end is an error.
+        patience_seconds: of which a quarter goes to each sum; one that does not end is an error of its own.
     """
-    world, own = meeting.world, hosts[meeting.world.rank]
-    timeout = datetime.timedelta(seconds=patience_seconds)
-    members = {host: [rank for rank, name in enumerate(hosts) if name == host] for host in hosts}
-    within: float | None = None
-    between: dict[str, float] = {}
+    own, started = meeting.host, time.monotonic()
+    speeds: dict[str, float] = {}
+    errors: dict[str, str] = {}
+    for number, pairs in enumerate(steps_of(hosts)):
+        latest = started + (number + 1) * _STEP * patience_seconds
+        for pair in pairs:
+            if own not in pair:
+                continue
+            other = pair[1] if own == pair[0] else pair[0]
+            ranks = [rank for rank, host in enumerate(hosts) if host in pair]
+            try:
+                _come_together(meeting, f"sum {' '.join(pair)}", ranks, latest)
+                limit = _SUM * patience_seconds
+                speeds[other] = _in_time(_sum(meeting, device, ranks, " ".join(pair), limit), limit)
+            except RuntimeError as error:
+                errors[other] = str(error).splitlines()[0]
+    return Traffic(speeds.pop(own, None), speeds, errors)
+
+
+def _come_together(meeting: Meeting, name: str, ranks: list[int], latest: float) -> None:
+    meeting.publish(name, "")
+    _, missing = meeting.collect(name, ranks, latest - time.monotonic())
+    if missing:
+        raise RuntimeError(f"rank {missing[0]} did not come to it")
+
+
+def _sum(
+    meeting: Meeting, device: torch.device, ranks: list[int], name: str, limit_seconds: float
+) -> Callable[[], float]:
+    def work() -> float:
+        store = dist.PrefixStore(f"groups/{name}", meeting.another_store())
+        group = open_group(store, ranks, meeting.world.rank, device, limit_seconds / 2)
+        try:
+            speed = bus_gb_per_second(group, device)
+        except RuntimeError:
+            group.abort()
+            raise
+        group.shutdown()
+        return speed
+
+    return work
+
+
+def _in_time(work: Callable[[], float], limit_seconds: float) -> float:
+    """The result of work that may hang in a library, whatever timeout that was given.
+
+    Raises:
+        RuntimeError: it has none in time; its thread is left behind.
+    """
+    results: queue.SimpleQueue[float | Exception] = queue.SimpleQueue()
+
+    def run() -> None:
+        try:
+            results.put(work())
+        except Exception as error:
+            results.put(error)
+
+    threading.Thread(target=run, name="sum", daemon=True).start()
     try:
-        dist.init_process_group(
-            "nccl" if device.type == "cuda" else "gloo",
-            store=dist.PrefixStore("groups", meeting.store),
-            rank=world.rank,
-            world_size=world.size,
-            timeout=timeout,
-        )
-        if len(members[own]) > 1:
-            within = _bus_gb_per_second(_group(members[own], timeout), device)
-        for pairs in pairs_of(members):
-            for first, second in pairs:
-                if own in (first, second):
-                    group = _group([*members[first], *members[second]], timeout)
-                    speed = _bus_gb_per_second(group, device)
-                    between[second if own == first else first] = speed
-        dist.destroy_process_group()
-    except RuntimeError as error:
-        return Traffic(within, between, f"a sum failed: {str(error).splitlines()[0]}")
-    return Traffic(within, between)
+        result = results.get(timeout=limit_seconds)
+    except queue.Empty:
+        raise RuntimeError(f"it did not end in {limit_seconds:g} s") from None
+    if isinstance(result, Exception):
+        raise result
+    return result
 
 
-def _group(ranks: list[int], timeout: datetime.timedelta) -> Any:
-    return dist.new_group(sorted(ranks), timeout=timeout, use_local_synchronization=True)
+def open_group(
+    store: dist.Store, ranks: list[int], rank: int, device: torch.device, timeout_seconds: float
+) -> Any:
+    """A process group that PyTorch's registry does not know.
+
+    Args:
+        store: where its ranks find each other.
+        ranks: of the world, which are its members.
+        rank: of this process, one of them.
+        device: whose backend is taken.
+        timeout_seconds: of each of its operations.
+    """
+    timeout = datetime.timedelta(seconds=timeout_seconds)
+    place, size = ranks.index(rank), len(ranks)
+    if device.type != "cuda":
+        return dist.ProcessGroupGloo(store, place, size, timeout)
+    options: Any = dist.ProcessGroupNCCL.Options()
+    options._timeout = timeout
+    return dist.ProcessGroupNCCL(store, place, size, options)
 
 
-def _bus_gb_per_second(group: Any, device: torch.device) -> float:
+def bus_gb_per_second(group: Any, device: torch.device) -> float:
     """Traffic per rank of a ring all-reduce: 2 (n - 1) / n of the tensor, over the best time."""
     values = torch.zeros(_BYTES[device.type] // 4, device=device)
-    count = dist.get_world_size(group)
+    together = torch.zeros(1, device=device)
+    count = group.size()
     best = float("inf")
     for _ in range(_REPEATS + 1):
-        dist.barrier(group=group)
+        group.allreduce([together]).wait()
         synchronize(device)
         started = time.perf_counter()
-        dist.all_reduce(values, group=group)
+        group.allreduce([values]).wait()
         synchronize(device)
         best = min(best, time.perf_counter() - started)
     return 2 * (count - 1) / count * values.numel() * 4 / best / 1e9

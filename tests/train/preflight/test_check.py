@@ -17,33 +17,68 @@ from configs.load import load_config
 from launch.slurm import slurm
 from tests.helpers.distributed import run_distributed
 from tests.helpers.places import ROOT
+from train.preflight import network
 from train.preflight.check import check_nodes
 from train.preflight.measurement import Traffic
 from train.preflight.meeting import Meeting, pairs_of
-from train.preflight.network import measure_traffic
 from train.preflight.probes import Probes
 from train.preflight.table import add_excluded
 from train.world import World
 
 NODES = 4
 CODE_BAD = 3
+# Nodes between which nothing passes. Nodes 2 and 3 are a pair of the first round: the second must not suffer.
+DEAD_LINKS = {"link": [{2, 3}], "cut off": [{1, 2}, {2, 3}]}
 
 
 def broken(device: torch.device) -> float:
     raise RuntimeError("CUDA error: uncorrectable ECC error encountered\nmore")
 
 
+def sever(rank: int, links: list[set[int]], how: str) -> None:
+    """Break the sums between nodes, in this rank."""
+    make, run = network.open_group, network.bus_gb_per_second
+
+    def open_group(store: torch.distributed.Store, ranks: list[int], *more: Any) -> Any:
+        is_cut = set(ranks) in links
+        if is_cut and how == "they never meet":
+            store = torch.distributed.PrefixStore(f"of {rank}", store)
+        group = make(store, ranks, *more)
+        if is_cut:
+            cut_groups.append(group)
+        return group
+
+    def bus_gb_per_second(group: Any, device: torch.device) -> float:
+        if group in cut_groups and rank == min(min(ends) for ends in links):
+            time.sleep(3600)  # the other end waits in its sum
+        return run(group, device)
+
+    cut_groups: list[Any] = []
+    network.open_group, network.bus_gb_per_second = open_group, bus_gb_per_second
+
+
 def check(
-    rank: int, world_size: int, folder: str, fault: str, patience_seconds: float = 30.0
+    rank: int,
+    world_size: int,
+    folder: str,
+    fault: str,
+    patience_seconds: float = 60.0,
+    how: str = "",
 ) -> tuple[int, str]:
     """One rank; node 2 has the fault. Returns the exit code and what rank 0 printed."""
 
     def summed(*arguments: Any) -> Traffic:
         """Sums for real; the speeds of a busy machine would make verdicts of their own."""
-        measured = measure_traffic(*arguments)
-        assert measured.error == "" and all(measured.between_nodes.values())
-        return Traffic(None, dict.fromkeys(measured.between_nodes, 10.0))
+        measured = network.measure_traffic(*arguments)
+        assert bool(measured.errors) == (
+            fault in DEAD_LINKS and any(rank in ends for ends in links)
+        )
+        assert all(measured.between_nodes.values())
+        return Traffic(None, dict.fromkeys(measured.between_nodes, 10.0), measured.errors)
 
+    links = DEAD_LINKS.get(fault, [])
+    if links:
+        sever(rank, links, how)
     is_bad = rank == 2
     if is_bad and fault == "absent":
         return CODE_BAD, ""  # it never comes
@@ -87,9 +122,11 @@ def check(
     return code, printed.getvalue()
 
 
-def outcome(folder: Path, fault: str, *more: float) -> tuple[set[int], str, list[str]]:
+def outcome(
+    folder: Path, fault: str, *more: Any, num_nodes: int = NODES
+) -> tuple[set[int], str, list[str]]:
     """Exit codes, the table, and the excluded hosts."""
-    results = run_distributed(check, NODES, str(folder), fault, *more)
+    results = run_distributed(check, num_nodes, str(folder), fault, *more)
     file = folder / "bad_nodes.txt"
     excluded = file.read_text().splitlines() if file.exists() else []
     return {code for code, _ in results}, results[0][1], excluded
@@ -124,8 +161,26 @@ def test_a_bad_node_is_named_and_excluded(tmp_path: Path, fault: str, words: str
     assert "1 of 4 nodes must not join: node2" in table
 
 
+@pytest.mark.parametrize("how", ["they never meet", "one end hangs"])
+def test_a_dead_link_is_named_and_spoils_no_other_sum(tmp_path: Path, how: str) -> None:
+    codes, table, excluded = outcome(tmp_path, "link", 20.0, how)
+    assert codes == {CODE_BAD}
+    assert excluded == []
+    assert table.count("good") == NODES
+    assert "The sum between node2 and node3 failed: " in table
+    assert table.endswith("The run must not start on these nodes.\n")
+
+
+def test_a_node_that_no_neighbour_reaches_is_excluded_and_they_are_not(tmp_path: Path) -> None:
+    codes, table, excluded = outcome(tmp_path, "cut off", 20.0, "they never meet")
+    assert codes == {CODE_BAD}
+    assert excluded == ["node2"]
+    assert table.count("good") == NODES - 1
+    assert "no sum with node1 nor node3 ended: " in table
+
+
 def test_a_silent_rank_is_named_and_the_others_do_not_wait_for_ever(tmp_path: Path) -> None:
-    codes, table, excluded = outcome(tmp_path, "silent", 10.0)
+    codes, table, excluded = outcome(tmp_path, "silent", 6.0)
     assert codes == {CODE_BAD}
     (line,) = (line for line in table.splitlines() if line.startswith("node2"))
     assert line.endswith("rank 2 did not answer")
@@ -133,7 +188,7 @@ def test_a_silent_rank_is_named_and_the_others_do_not_wait_for_ever(tmp_path: Pa
 
 
 def test_a_rank_that_never_comes_keeps_the_run_from_starting(tmp_path: Path) -> None:
-    codes, table, excluded = outcome(tmp_path, "absent", 10.0)
+    codes, table, excluded = outcome(tmp_path, "absent", 6.0)
     assert codes == {CODE_BAD}
     assert "Ranks 2 never came: their nodes are not known." in table
     assert table.endswith("The run must not start on these nodes.\n")

@@ -127,10 +127,67 @@ def test_slow_neighbours_within_a_node() -> None:
     assert found == {"node3": ["20 GB/s within the node, the median is 300"]}
 
 
-def test_a_sum_that_failed_is_told() -> None:
+def without(count: int, *dead: tuple[int, int]) -> dict[int, Traffic]:
+    """A ring of nodes in which the sums over some links have failed."""
+    found = network(count)
+    for rank, told in found.items():
+        node = rank // 2
+        ends = {
+            second if node == first else first for first, second in dead if node in (first, second)
+        }
+        failed = {f"node{end}" for end in ends}
+        works = {host: speed for host, speed in told.between_nodes.items() if host not in failed}
+        found[rank] = Traffic(300.0, works, dict.fromkeys(sorted(failed), "timed out"))
+    return found
+
+
+def test_a_sum_that_failed_within_a_node_is_its_own() -> None:
     traffic = network()
-    traffic[1] = replace(traffic[1], error="a sum failed: timed out")
-    assert bad(judged(nodes(), traffic)) == {"node0": ["a sum failed: timed out"]}
+    traffic[1] = Traffic(None, traffic[1].between_nodes, {"node0": "timed out"})
+    assert bad(judged(nodes(), traffic)) == {"node0": ["the sum within the node failed: timed out"]}
+
+
+def test_a_node_is_cut_off_if_no_neighbour_reaches_it_and_they_are_not() -> None:
+    judgement = judged(nodes(5), without(5, (1, 2), (2, 3)))
+    assert bad(judgement) == {"node2": ["no sum with node1 nor node3 ended: timed out"]}
+    assert judgement.problems == []
+
+
+@pytest.mark.parametrize("count", [3, 4, 7])
+def test_one_dead_link_blames_neither_end_but_nothing_starts(count: int) -> None:
+    judgement = judged(nodes(count), without(count, (0, 1)))
+    assert bad(judgement) == {}
+    assert judgement.problems == ["The sum between node0 and node1 failed: timed out"]
+    assert not judgement.is_good
+
+
+def test_of_two_nodes_neither_is_blamed() -> None:
+    judgement = judged(nodes(2), without(2, (0, 1)))
+    assert bad(judgement) == {}
+    assert judgement.problems == ["The sum between node0 and node1 failed: timed out"]
+
+
+def test_a_network_in_which_nothing_works_blames_no_node() -> None:
+    """Such as a wrong NCCL_SOCKET_IFNAME: it must not exclude the whole cluster."""
+    judgement = judged(nodes(4), without(4, (0, 1), (1, 2), (2, 3), (3, 0)))
+    assert bad(judgement) == {}
+    assert len(judgement.problems) == 4
+
+
+def test_a_node_that_is_bad_anyway_explains_its_dead_links() -> None:
+    ranks = nodes(2)
+    ranks[2] = replace(ranks[2], device_errors=["GPU 0: broken"])
+    judgement = judged(ranks, without(2, (0, 1)))
+    assert bad(judgement) == {"node1": ["GPU 0: broken"]}
+    assert judgement.problems == []
+
+
+def test_one_rank_that_failed_is_enough_for_its_link() -> None:
+    traffic = network(4)
+    traffic[0] = Traffic(300.0, {"node3": 40.0}, {"node1": "timed out"})
+    assert judged(nodes(4), traffic).problems == [
+        "The sum between node0 and node1 failed: timed out"
+    ]
 
 
 def test_ranks_that_do_not_answer_keep_their_node_out() -> None:
