@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
@@ -20,6 +21,7 @@ class LineFile:
 
     def __init__(self, file: TextIO) -> None:
         self._file = file
+        self._lock = threading.Lock()
         self._waiting = b""
         self._has_said = False
 
@@ -29,18 +31,37 @@ class LineFile:
         Raises:
             OSError: the disk refuses for another reason than want of room.
         """
-        self._waiting += line.encode() + b"\n"
+        with self._lock:
+            self._waiting += line.encode() + b"\n"
+            try:
+                self._write_waiting()
+            except OSError as error:
+                if error.errno not in _FULL:
+                    raise
+                if not self._has_said:
+                    _say(
+                        Path(self._file.name), error, "Its lines are kept in memory until there is."
+                    )
+                self._has_said = True
+                return
+            self._has_said = False
+
+    def sync(self) -> None:
+        """Bring all lines to the disk, so that they survive the machine; any thread may ask.
+
+        Raises:
+            OSError: the disk refuses, also for want of room.
+        """
         try:
-            while self._waiting:
-                self._waiting = self._waiting[os.write(self._file.fileno(), self._waiting) :]
+            with self._lock:
+                self._write_waiting()
+            os.fsync(self._file.fileno())  # outside of the lock: training need not wait for it
         except OSError as error:
-            if error.errno not in _FULL:
-                raise
-            if not self._has_said:
-                _say(Path(self._file.name), error, "Its lines are kept in memory until there is.")
-            self._has_said = True
-            return
-        self._has_said = False
+            raise OSError(error.errno, error.strerror, self._file.name) from error
+
+    def _write_waiting(self) -> None:
+        while self._waiting:
+            self._waiting = self._waiting[os.write(self._file.fileno(), self._waiting) :]
 
     def close(self) -> None:
         """Close the file."""

@@ -196,6 +196,7 @@ class _Life:
                 origin=Origin.of(checkpoint[1] if checkpoint else None),
                 generation=0 if self._generation is None else self._generation.number,
                 fence=no_fence if self._generation is None else self._generation.fence,
+                sync=trackers.sync,
             ),
             stop=StopSignal(folder.stop_file).install(),
             generation=self._generation,

@@ -165,9 +165,22 @@ def renewed(path: Path, content: bytes | None = None) -> TextIO:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-    renewed_file = temporary.open("a")
+    # Opened before it has its name, for afterwards that may be a later life's file; messages shall use the name.
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_APPEND)
+    renewed_file = open(path, "a", opener=lambda *_: descriptor)  # noqa: SIM115  (the caller closes it)
     os.replace(temporary, path)
+    # After a power failure the name must stand for the new file: what is written from now on goes there.
+    sync_to_disk(path.parent)
     return renewed_file
+
+
+def sync_to_disk(path: Path) -> None:
+    """Bring a file, or the table of names of a folder, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _source(threads: int) -> str:

@@ -116,6 +116,9 @@ class WandbTracker:
     def say(self, text: str) -> None:
         """Nothing: sentences are for the console."""
 
+    def sync(self) -> None:
+        """Nothing: no checkpoint relies on wandb."""
+
     def close(self) -> None:
         """Finish this life's record."""
         if self._run is None:

@@ -25,6 +25,14 @@ class Tracker(Protocol):
         """Take a sentence for people."""
         ...
 
+    def sync(self) -> None:
+        """Make safe what a checkpoint relies on, before it is committed; called by the thread that commits.
+
+        Raises:
+            OSError: the disk refuses.
+        """
+        ...
+
     def close(self) -> None:
         """Flush and let go."""
         ...
@@ -45,6 +53,15 @@ class Trackers:
         """Report a sentence."""
         for tracker in self._trackers:
             tracker.say(text)
+
+    def sync(self) -> None:
+        """Make safe what a checkpoint relies on.
+
+        Raises:
+            OSError: the disk refuses.
+        """
+        for tracker in self._trackers:
+            tracker.sync()
 
     def close(self) -> None:
         """Close all."""
@@ -77,6 +94,14 @@ class JsonlTracker:
 
     def say(self, text: str) -> None:
         """Nothing: this file holds numbers."""
+
+    def sync(self) -> None:
+        """Bring the lines to the disk: a checkpoint without those before it would be of no use.
+
+        Raises:
+            OSError: the disk refuses.
+        """
+        self._file.sync()
 
     def close(self) -> None:
         """Close the file."""
@@ -140,6 +165,9 @@ class ConsoleTracker:
         else:
             sys.stdout.write(text + "\n")
             sys.stdout.flush()
+
+    def sync(self) -> None:
+        """Nothing: no checkpoint relies on what people read."""
 
     def close(self) -> None:
         """Take the bar down."""

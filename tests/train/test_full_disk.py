@@ -84,3 +84,20 @@ def test_a_file_that_cannot_be_replaced_stays_as_it_was(
         replace_file(path, "new")
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
     assert "status.json cannot be written" in capsys.readouterr().err
+
+
+def test_lines_are_safe_or_it_is_said_that_they_are_not(
+    tmp_path: Path, room: Callable[[int | None], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "metrics.jsonl"
+    file = LineFile(path.open("a"))
+    room(0)
+    file.write("one")
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        file.sync()
+    assert caught.value.filename == str(path), "who reads the message must know the disk"
+    room(None)
+    synced: list[str] = []
+    monkeypatch.setattr("train.full_disk.os.fsync", lambda _: synced.append(path.read_text()))
+    file.sync()
+    assert synced == ["one\n"], "what waited is written first"

@@ -22,6 +22,7 @@ from glm.checkpoint.manifest import Manifest
 from glm.checkpoint.reader import read_manifest
 from glm.checkpoint.writer import commit
 from train.checkpoint.retention import kept
+from train.run_folder import sync_to_disk
 
 _CARRIED = ("config.yaml", "overrides.txt", "source.txt", "metrics.jsonl", "events.jsonl")
 
@@ -31,6 +32,14 @@ Fence = Callable[[], None]
 
 def no_fence() -> None:
     """For a run that nobody else can take over."""
+
+
+Sync = Callable[[], None]
+"""Brings to the disk what a checkpoint relies on beside its own files; raises OSError if that refuses."""
+
+
+def nothing_to_sync() -> None:
+    """For a run without metrics."""
 
 
 @dataclass
@@ -43,6 +52,7 @@ class Place:
     fence: Fence = no_fence
     run_folder: Path | None = None
     """For a second copy: the run whose small files are copied along, so that the copy is a run folder as well."""
+    sync: Sync = nothing_to_sync
     _samples_of: dict[Path, int] = field(default_factory=dict)
     """Positions of the checkpoints in the folder: a large manifest is read once."""
 
@@ -61,7 +71,7 @@ class Place:
             shutil.rmtree(folder, ignore_errors=True)
 
     def commit(self, folder: Path, manifest: Manifest) -> None:
-        """Make a checkpoint visible.
+        """Make a checkpoint visible, after the lines of metrics.jsonl without which a start would refuse it.
 
         Checkpoints of later steps belong to a history that this run has left: it was set back to before them, or
         found them damaged.
@@ -71,6 +81,7 @@ class Place:
             OSError: the disk refused.
             DistributedError: from the fence.
         """
+        self.sync()
         if self.run_folder is not None:
             _carry(self.run_folder, self.checkpoints.parent)
         later = [other for other in committed(self.checkpoints) if step_of(other) > manifest.step]
@@ -104,13 +115,20 @@ class Place:
         return self._samples_of[folder]
 
 
-def places_of(config: Config, checkpoints: Path, fence: Fence = no_fence) -> list[Place]:
+def places_of(
+    config: Config,
+    checkpoints: Path,
+    fence: Fence = no_fence,
+    sync: Sync = nothing_to_sync,
+) -> list[Place]:
     """Where a run's checkpoints go: its own folder, then the second copy if one is asked for."""
     settings = config.checkpoint
-    places = [Place(checkpoints, settings.keep_last, settings.keep_every_samples, fence)]
+    keep_last, keep_every_samples = settings.keep_last, settings.keep_every_samples
+    places = [Place(checkpoints, keep_last, keep_every_samples, fence, sync=sync)]
     if settings.copy_to is not None:
         copies = Path(settings.copy_to) / derive.run_name(config) / "checkpoints"
-        places.append(Place(copies, settings.copy_keep_last, None, fence, checkpoints.parent))
+        run_folder = checkpoints.parent
+        places.append(Place(copies, settings.copy_keep_last, None, fence, run_folder, sync))
     return places
 
 
@@ -121,6 +139,7 @@ def _carry(run_folder: Path, copy: Path) -> None:
             partial = copy / f".{name}.part"
             partial.unlink(missing_ok=True)
             shutil.copyfile(run_folder / name, partial)
+            sync_to_disk(partial)
             os.replace(partial, copy / name)
     tokenizer = run_folder / "tokenizer"
     if tokenizer.is_dir() and not (copy / "tokenizer").exists():

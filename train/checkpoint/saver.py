@@ -24,7 +24,7 @@ from glm.checkpoint.manifest import Manifest
 from train.checkpoint.attempt import Attempt, Duty, Part
 from train.checkpoint.health import Health, HealthWatch
 from train.checkpoint.host_copy import HostCopy
-from train.checkpoint.place import Fence, no_fence, places_of
+from train.checkpoint.place import Fence, Sync, no_fence, nothing_to_sync, places_of
 from train.device import HostTransfer
 from train.distributed import Session
 from train.engine import Engine
@@ -74,6 +74,7 @@ class Saver:
         origin: what the run continues from; None: it is new.
         generation: of this life, stored in each.
         fence: raises once a later life has begun; asked before anything visible is changed.
+        sync: called by the thread before a commit, to make safe what a checkpoint relies on.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class Saver:
         origin: Origin | None = None,
         generation: int = 0,
         fence: Fence = no_fence,
+        sync: Sync = nothing_to_sync,
     ) -> None:
         self._settings = config.checkpoint
         self._stored_config = to_stored_yaml(
@@ -98,7 +100,7 @@ class Saver:
         self._shapes = self._state.shapes()
         self._extra = extra
         self._generation = generation
-        self._places = places_of(config, checkpoints, fence)
+        self._places = places_of(config, checkpoints, fence, sync)
         origin = origin or Origin()
         self._health = HealthWatch(origin.health, origin.step, config.checkpoint.healthy_margin)
         self._copy = HostCopy(HostTransfer(session.device))
