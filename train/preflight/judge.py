@@ -44,6 +44,8 @@ class Verdict:
     disk_mb_per_second: float | None
     problems: list[str]
     """Empty: the node may join."""
+    notes: list[str]
+    """What could not be looked at."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,8 @@ def judge(
                 found.append(f"the sum within the node failed: {traffic[rank].errors[host]}")
         if host in lonely:
             found.append(lonely[host])
-        verdicts.append(_verdict(host, speeds[host], found))
+        notes = [note for rank in members if rank in ranks for note in ranks[rank].notes]
+        verdicts.append(_verdict(host, speeds[host], found, notes))
     absent = [rank for rank in silent if rank not in hosts]
     problems = (
         [f"Ranks {', '.join(map(str, absent))} never came: their nodes are not known."]
@@ -195,7 +198,9 @@ def _median(values: Sequence[float | None]) -> float | None:
     return median(known) if known else None
 
 
-def _verdict(host: str, speeds: Mapping[str, float | None], problems: list[str]) -> Verdict:
+def _verdict(
+    host: str, speeds: Mapping[str, float | None], problems: list[str], notes: list[str]
+) -> Verdict:
     return Verdict(
         host,
         speeds["matmul"],
@@ -204,4 +209,5 @@ def _verdict(host: str, speeds: Mapping[str, float | None], problems: list[str])
         speeds["between"],
         speeds["disk"],
         list(dict.fromkeys(problems)),
+        notes,
     )

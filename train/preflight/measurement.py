@@ -26,6 +26,8 @@ class Measurement:
     versions: dict[str, str]
     device_errors: list[str] = field(default_factory=list[str])
     """What the driver reports, on the node's first rank."""
+    notes: list[str] = field(default_factory=list[str])
+    """What could not be looked at, on the node's first rank."""
     data: dict[str, str] = field(default_factory=dict[str, str])
     """State of each of data.paths: "readable", "absent", or what is wrong."""
 

@@ -16,7 +16,7 @@ from configs import derive
 from configs.schema import Config
 from data_pipeline.storage.shards import is_shard, open_stream
 from train.device import device_count, device_name, synchronize, total_memory_gib
-from train.preflight.driver import device_errors, driver_version
+from train.preflight.driver import DriverReport, driver_report, driver_version
 from train.preflight.measurement import Measurement, Traffic
 from train.preflight.meeting import Meeting
 from train.preflight.network import measure_traffic
@@ -38,7 +38,9 @@ class Probes:
     traffic: Callable[[Meeting, torch.device, Sequence[str], float], Traffic] = measure_traffic
     now: Callable[[], float] = time.time
     versions: Callable[[], dict[str, str]] = lambda: versions()
-    device_errors: Callable[[], list[str]] = device_errors
+    driver: Callable[[torch.device], DriverReport] = lambda device: (
+        driver_report() if device.type == "cuda" else DriverReport()
+    )
 
 
 def measure(config: Config, meeting: Meeting, device: torch.device, probes: Probes) -> Measurement:
@@ -52,6 +54,7 @@ def measure(config: Config, meeting: Meeting, device: torch.device, probes: Prob
     """
     offset = meeting.clock_offset_seconds(probes.now)
     is_first = meeting.world.local_rank == 0
+    driver = probes.driver(device) if is_first else DriverReport()
     return Measurement(
         host=meeting.host,
         local_rank=meeting.world.local_rank,
@@ -65,7 +68,8 @@ def measure(config: Config, meeting: Meeting, device: torch.device, probes: Prob
         else None,
         clock_offset_seconds=offset,
         versions=probes.versions(),
-        device_errors=probes.device_errors() if is_first else [],
+        device_errors=driver.problems,
+        notes=driver.notes,
         data={path: data_state(path) for path in config.data.paths},
     )
 

@@ -11,7 +11,7 @@ _HEAD = (
 
 
 def render(judgement: Judgement) -> str:
-    """One line per node, its problems behind the speeds, then what no single node is to blame for."""
+    """One line per node, behind the speeds its problems and what could not be looked at, then what no single node is to blame for."""
     lines = [_HEAD + "verdict"]
     for verdict in judgement.nodes:
         speeds = (
@@ -21,7 +21,8 @@ def render(judgement: Judgement) -> str:
             f"{_number(verdict.between_nodes_gb_per_second):>9} "
             f"{_number(verdict.disk_mb_per_second):>10}  "
         )
-        lines.append(speeds + ("; ".join(verdict.problems) or "good"))
+        notes = f" ({'; '.join(verdict.notes)})" if verdict.notes else ""
+        lines.append(speeds + ("; ".join(verdict.problems) or "good") + notes)
     lines += judgement.problems
     bad, count = judgement.bad_hosts, len(judgement.nodes)
     if bad:

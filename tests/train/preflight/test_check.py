@@ -19,6 +19,7 @@ from tests.helpers.distributed import run_distributed
 from tests.helpers.places import ROOT
 from train.preflight import network
 from train.preflight.check import check_nodes
+from train.preflight.driver import DriverReport
 from train.preflight.measurement import Traffic
 from train.preflight.meeting import Meeting, pairs_of
 from train.preflight.probes import Probes
@@ -90,6 +91,7 @@ def check(
         "memory_gb_per_second": lambda device: 100.0,
         "disk_mb_per_second": lambda folder: 100.0,
         "traffic": summed,
+        "driver": lambda device: DriverReport([], ["XID: not readable"]),
         "versions": lambda: {"torch": "1.0" if is_bad and fault == "version" else "2.0"},
     }
     if is_bad and fault == "broken":
@@ -138,7 +140,7 @@ def test_good_nodes_may_join(tmp_path: Path) -> None:
     assert "All 4 nodes may join." in table
     assert excluded == []
     # Both neighbours in the ring were summed with: every node has a network speed.
-    assert table.count("good") == NODES
+    assert table.count("good (XID: not readable)\n") == NODES
     assert " - " in table  # one rank per node: no speed within it
 
 
@@ -211,7 +213,6 @@ def test_a_node_must_show_the_gpus_that_the_script_asks_for(
             memory_gb_per_second=lambda device: 100.0,
             disk_mb_per_second=lambda folder: 100.0,
             traffic=lambda *arguments: Traffic(None, {}),
-            device_errors=list[str],
         )
         meeting = Meeting.open(world, "node0", 5.0)
         device = torch.device("cpu")
