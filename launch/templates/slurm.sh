@@ -11,11 +11,34 @@ job=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}
 job=${job:-$SLURM_JOB_ID}
 complaints=$logs/job_${SLURM_JOB_ID}_srun.txt # what srun itself says: which rank ended how, which node failed
 life=${SLURM_RESTART_COUNT:-0}
+newest_life=$logs/job_${SLURM_JOB_ID}_life
+echo "$life" > "$newest_life" || exit 2
 asked_to_stop=
 ending=
 signals=0
 
 say() { printf '%s job %s life %s: %s\n' "$(date '+%F %T')" "$job" "$life" "$*"; }
+
+# Whether the job has not begun its next life. A script whose node SLURM has given up lives on and sees the job run,
+# but must neither stop nor requeue what the next script is doing.
+is_newest_life() { [ "$(cat "$newest_life" 2> /dev/null)" = "$life" ]; }
+end_if_outlived() {
+  if ! is_newest_life; then
+    say "SLURM has begun another life of this job: this one ends"
+    exit 75
+  fi
+}
+
+# Ask SLURM until it answers, for ten minutes: its controller may be away for a moment.
+ask_slurm() {
+  local tries
+  for tries in {1..120}; do
+    [ "$tries" -eq 1 ] || sleep 5
+    "$@" && return
+  done
+  say "SLURM does not answer: $*" >&2
+  return 1
+}
 
 # One value of the run's status.json, which the run replaces as a whole.
 status() { sed -n "s/^ *\"$1\": *\"\{0,1\}\([^\",]*\).*/\1/p" "$run/status.json" 2> /dev/null; }
@@ -25,7 +48,7 @@ stop_reason() {
 }
 
 by_script="asked by the job script"
-ask_to_stop() { echo "$by_script" > "$run/stop"; }
+ask_to_stop() { ! is_newest_life || echo "$by_script" > "$run/stop"; }
 
 # What this script asked of a former life is over; what a person asks holds.
 forget_own_request() {
@@ -55,8 +78,11 @@ on_ending() {
 trap on_warning USR1
 trap on_ending TERM
 
+# One a line. The allocation is asked for: it may have lost nodes.
 healthy_nodes() {
-  scontrol show hostnames "$(squeue -h -j "$job" -o %N)" | grep -vxF -f "$excluded"
+  local names
+  names=$(ask_slurm squeue -h -j "$job" -o %N) || return
+  scontrol show hostnames "$names" | grep -vxF -f "$excluded"
 }
 
 # Nodes to start on: all, or the largest number at which every batch still to come divides among the replicas.
@@ -80,6 +106,7 @@ usable() {
 
 exclude_failed_nodes() {
   local node others
+  is_newest_life || return
   while read -r node; do
     grep -qxF "$node" "$excluded" && continue
     others=$(sinfo -h -N -p "$SLURM_JOB_PARTITION" -o '%N %t' |
@@ -103,14 +130,16 @@ tell_slurm_of_excluded_nodes() {
 }
 
 start_again() {
+  end_if_outlived
   say "$*: back to the queue"
   if [ "$requeue" != yes ]; then
     say "cluster.requeue=false: send it again with: sbatch $script"
     exit 75
   fi
   # A job that SLURM or its owner is ending must not come back.
-  [ "$(squeue -h -j "$job" -o %T)" = RUNNING ] || exit 75
-  scontrol requeue "$job" # SLURM now ends this script, and perhaps the next line: then on_ending repeats it
+  [ "$(ask_slurm squeue -h -j "$job" -o %T)" = RUNNING ] || exit 75
+  end_if_outlived
+  ask_slurm scontrol requeue "$job" # SLURM now ends this script, and perhaps the next line: then on_ending repeats it
   tell_slurm_of_excluded_nodes
   exit 75
 }
@@ -134,6 +163,7 @@ later_links() {
 give_up() {
   local code=$1 links
   shift
+  end_if_outlived
   say "$*"
   mapfile -t links < <(later_links)
   [ ${#links[@]} -eq 0 ] || scancel "${links[@]}"
@@ -226,6 +256,7 @@ wait_for_nodes() {
 
 lives_here=0
 while :; do
+  end_if_outlived
   count_lives
   choose_nodes
   check_nodes

@@ -219,6 +219,7 @@ class Life:
         words: overrides.
         restarts: lives of the job before this one.
         chain: rendered for a chain of jobs.
+        before: what a stand-in does first, by its name.
         task: number in a job array of two tasks, whose number SLURM gives this task, too.
     """
 
@@ -230,6 +231,7 @@ class Life:
     words: tuple[str, ...] = ()
     restarts: int = 0
     chain: bool = False
+    before: dict[str, str] = field(default_factory=dict)
     task: int | None = None
     code: int = field(default=-1, init=False)
     said: str = field(default="", init=False)
@@ -246,10 +248,13 @@ class Life:
         command(bin_ / "srun", ranks)
         command(bin_ / "sinfo", f"printf '%s\\n' {shlex.quote(self.others)}")
         waiting = WAITING if self.task is None else WAITING_ARRAYS
-        command(bin_ / "squeue", f"state={self.job}\nwaiting={shlex.quote(waiting)}{SQUEUE}")
+        command(
+            bin_ / "squeue",
+            f"{self.before.get('squeue', '')}state={self.job}\nwaiting={shlex.quote(waiting)}{SQUEUE}",
+        )
         command(
             bin_ / "scontrol",
-            f"[ $1 = show ] || {log}[ $1 != show ] || cat {self.folder}/nodes",
+            f"[ $1 = show ] || {self.before.get('scontrol', '')}[ $1 = show ] || {log}[ $1 != show ] || cat {self.folder}/nodes",
         )
         command(bin_ / "scancel", log)
         (self.folder / "nodes").write_text(self.nodes + "\n")
@@ -595,6 +600,51 @@ def test_nodes_with_gpus_are_checked_unless_told_otherwise(
     words: list[str], is_checked: bool
 ) -> None:
     assert (f"\npreflight={'yes' if is_checked else 'no'}\n") in render(words)
+
+
+OUTLIVED = "echo 1 > $run/slurm/job_77_life\n"
+
+
+@pytest.mark.parametrize(
+    "ended",
+    [
+        "echo 'srun: error: node3: task 5: Killed' >&2; exit 137",
+        NODE_FAILURE,
+        f"{stop('SIGTERM')}; {status('stopped', 8)}; exit 75",
+        "echo 'srun: error: node1: tasks 0-1: Exited with exit code 2' >&2; exit 2",
+        "kill -TERM $PPID; sleep 1; exit 143",
+        "kill -USR1 $PPID; sleep 1; exit 137",
+    ],
+    ids=["killed", "node failure", "stopped", "refused", "ended", "warned"],
+)
+def test_a_script_that_slurm_took_for_dead_touches_nothing_of_the_next_life(
+    tmp_path: Path, ended: str
+) -> None:
+    life = Life(tmp_path, OUTLIVED + ended).live()
+    assert life.code in (75, 143)
+    assert len(life.calls) == 1
+    assert not (tmp_path / "runs/default/stop").exists()
+    assert (tmp_path / "runs/default/slurm/excluded_nodes").read_text() == ""
+
+
+def test_a_job_that_was_sent_twice_stays_its_own(tmp_path: Path) -> None:
+    """The other job's script says nothing of this job's lives."""
+    other = "echo 5 > $run/slurm/job_78_life\n"
+    life = Life(tmp_path, other + f"{stop('SIGTERM')}; {status('stopped', 8)}; exit 75").live()
+    assert life.calls[-1] == "scontrol requeue 77"
+
+
+def test_a_controller_that_is_away_is_asked_again(tmp_path: Path) -> None:
+    command(tmp_path / "bin" / "sleep", 'exec /bin/sleep "0.$1"')
+    away = "[ -e {0} ] || {{ touch {0}; exit 1; }}\n"
+    life = Life(
+        tmp_path,
+        f"{stop('SIGTERM')}; {status('stopped', 8)}; exit 75",
+        before={"squeue": away.format("asked"), "scontrol": away.format("requeued")},
+    ).live()
+    assert life.starts == 1
+    assert life.calls[-1] == "scontrol requeue 77"
+    assert "--nodelist=node1,node2,node3,node4" in life.calls[0]
 
 
 def test_when_slurm_ends_the_job_nothing_is_started_and_failed_nodes_are_excluded(

@@ -143,11 +143,12 @@ def test_the_death_of_the_node_that_runs_the_script_is_survived_too(
 
 
 @slow
-def test_a_dead_slurmd_leaves_ranks_that_train_for_nobody(
-    cluster: Cluster, workplace: Path, undisturbed_longer: Path
+@pytest.mark.parametrize("host", ["other_host", "batch_host"])
+def test_a_dead_slurmd_leaves_ranks_or_a_script_that_work_for_nobody(
+    host: str, cluster: Cluster, workplace: Path, undisturbed_longer: Path
 ) -> None:
-    drill = Drill(cluster, workplace, "slurmd_death", *LONGER)
-    drill.fault(cluster.nodes[drill.other_host].kill_daemon)
+    drill = Drill(cluster, workplace, f"slurmd_death_{host}", *LONGER)
+    drill.fault(cluster.nodes[getattr(drill, host)].kill_daemon)
     drill.end()
     assert compared(drill.run) == compared(undisturbed_longer)
 
