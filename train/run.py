@@ -111,6 +111,7 @@ class _Life:
         self._corpora = corpora
         tokenizer = load_tokenizer(corpora.tokenizer)
         self._tokenizer = tokenizer
+        self._stop = StopSignal(folder.stop_file)
         self._training = open_dataset(config, corpora, tokenizer, is_validation=False)
         self._validation = open_dataset(config, corpora, tokenizer, is_validation=True)
 
@@ -126,6 +127,7 @@ class _Life:
                 # srun ends the other ranks once one has left with 75: by then status.json must tell of the stop.
                 session.sum([0.0])
         if world.is_main and not was_stopped:
+            self._stop.restore()  # nothing is left to be saved
             self._finish(progress, trackers)
         trackers.close()
         if not was_stopped:
@@ -136,7 +138,7 @@ class _Life:
     def _train(self, session: Session, stored: Config | None) -> tuple[Progress, bool, Trackers]:
         config, folder, world = self._config, self._folder, self._world
         say = Trackers([self._console()] if world.is_main else [])
-        checkpoint = start.choose_checkpoint(folder, config, session, say)
+        checkpoint = start.choose_checkpoint(folder, config, stored, session, say)
         seen = 0 if checkpoint is None else checkpoint[1].progress.get("samples_seen", 0)
         if seen and world.is_main:
             # By this a launcher chooses the nodes of the next life, also if this one ends here.
@@ -198,7 +200,7 @@ class _Life:
                 fence=no_fence if self._generation is None else self._generation.fence,
                 sync=trackers.sync,
             ),
-            stop=StopSignal(folder.stop_file).install(),
+            stop=self._stop.install(),
             generation=self._generation,
             watchdog=self._watchdog(),
             limits=Limits(config.stability.watchdog_seconds),
@@ -279,14 +281,15 @@ class _Life:
 
     def _finish(self, progress: Progress, trackers: Trackers) -> None:
         folder = self._folder
-        folder.write_status("done", progress.samples_seen, "all samples seen")
-        folder.event("done", samples_seen=progress.samples_seen)
         try:
             show_what_was_learnt(
                 self._config, folder, self._validation, self._corpora, trackers.say
             )
         except UserError as error:
             trackers.say(str(error))
+        # Only now: a run that is killed before comes here again.
+        folder.write_status("done", progress.samples_seen, "all samples seen")
+        folder.event("done", samples_seen=progress.samples_seen)
 
 
 def _speaker(world: World) -> Callable[[str], None]:

@@ -76,26 +76,22 @@ def settle_precision(config: Config, stored: Config | None) -> None:
 
 
 def choose_checkpoint(
-    folder: RunFolder, config: Config, session: Session, trackers: Trackers
+    folder: RunFolder,
+    config: Config,
+    stored: Config | None,
+    session: Session,
+    trackers: Trackers,
 ) -> tuple[Path, Manifest] | None:
     """Find the checkpoint to continue from, verified by all ranks together; None for a new run.
+
+    A path that was asked for is gone back to once: the same command again continues what it has saved since.
 
     Raises:
         CheckpointError: the one asked for cannot be used, or all are damaged.
     """
     asked = config.checkpoint.resume
     if asked in ("auto", "never"):
-        places = [place.checkpoints for place in places_of(config, folder.checkpoints)]
-        history = History.read(folder.path)
-
-        def admits(path: Path, generation: int) -> bool:
-            if history.admits(generation, step_of(path)):
-                return True
-            trackers.say(f"{path} belongs to a history that the run has left: it is passed over.")
-            return False
-
-        path = newest_good_together(places, session, trackers.say, admits)
-        return None if path is None else (path, read_manifest(path))
+        return _newest(folder, config, session, trackers, beyond=-1)
     path = Path(asked)
     if not path.is_dir():
         raise CheckpointError(
@@ -104,7 +100,37 @@ def choose_checkpoint(
         )
     manifest = verify_together(path, session)
     check_same_model(config, from_yaml(manifest.config), path)
+    if (
+        stored is not None
+        and stored.checkpoint.resume == asked
+        and not describe_changes(stored, config)
+    ):
+        since = _newest(folder, config, session, trackers, beyond=manifest.step)
+        if since is not None:
+            trackers.say(
+                f"This command went back to {path} before: it continues what was saved since."
+            )
+            return since
     return path, manifest
+
+
+def _newest(
+    folder: RunFolder, config: Config, session: Session, trackers: Trackers, beyond: int
+) -> tuple[Path, Manifest] | None:
+    """The newest good checkpoint of the run's history after step `beyond`."""
+    places = [place.checkpoints for place in places_of(config, folder.checkpoints)]
+    history = History.read(folder.path)
+
+    def admits(path: Path, generation: int) -> bool:
+        if step_of(path) <= beyond:
+            return False
+        if history.admits(generation, step_of(path)):
+            return True
+        trackers.say(f"{path} belongs to a history that the run has left: it is passed over.")
+        return False
+
+    path = newest_good_together(places, session, trackers.say, admits)
+    return None if path is None else (path, read_manifest(path))
 
 
 def check_batches(samples_seen: int, config: Config, world_size: int) -> None:

@@ -9,6 +9,7 @@ import signal
 import sys
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from configs.errors import EXIT_INTERRUPTED
 
@@ -23,12 +24,18 @@ class StopSignal:
     def __init__(self, stop_file: Path) -> None:
         self._stop_file = stop_file
         self._reason: str | None = None
+        self._former: dict[int, Any] = {}
 
     def install(self) -> "StopSignal":
         """Catch SIGTERM, SIGUSR1 and SIGINT from now on."""
         for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
-            signal.signal(number, self._on_signal)
+            self._former[number] = signal.signal(number, self._on_signal)
         return self
+
+    def restore(self) -> None:
+        """Give the signals back to whoever had them."""
+        while self._former:
+            signal.signal(*self._former.popitem())
 
     @property
     def reason(self) -> str | None:

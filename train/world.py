@@ -206,7 +206,8 @@ def die_with_parent(world: World) -> None:
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     except (OSError, AttributeError):
         return  # not Linux: torchrun's own clean-up is all there is
-    if os.getppid() == 1:
+    # In a container torchrun may be process 1 itself; any other process 1 adopted this rank.
+    if os.getppid() == 1 and not _is_torchrun(1):
         os.kill(os.getpid(), signal.SIGKILL)  # it died before the request was made
 
 
@@ -221,9 +222,8 @@ def end_torchrun(world: World) -> None:
     ):
         return
     parent = os.getppid()
-    with contextlib.suppress(OSError):
-        if b"torch" not in Path(f"/proc/{parent}/cmdline").read_bytes():
-            return  # something stands between, which a signal would only hurt
+    if not _is_torchrun(parent):
+        return  # something stands between, which a signal would only hurt
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if world.local_rank:
         time.sleep(
@@ -231,6 +231,12 @@ def end_torchrun(world: World) -> None:
         )  # a second signal would disturb torchrun while it cleans up
     os.kill(parent, signal.SIGTERM)
     time.sleep(_TORCHRUN_ENDS_SECONDS)  # it ends this process
+
+
+def _is_torchrun(pid: int) -> bool:
+    with contextlib.suppress(OSError):
+        return b"torch" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    return False
 
 
 def node_name(environment: Mapping[str, str] | None = None) -> str:

@@ -2,10 +2,13 @@
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 from tests.helpers.distributed import Ranks
+from tests.helpers.places import ROOT
 
 TINY = (
     "precision=fp32",
@@ -23,6 +26,8 @@ TINY = (
     "optim.total_samples=96",
     "eval.num_samples=8",
 )
+
+_RENDEZVOUS = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "LOCAL_RANK")
 
 # What must be the same in two equal runs.
 COMPARED = ("train/", "valid/", "optim/")
@@ -74,6 +79,23 @@ def live(
         ranks.kill_all()
     assert None not in codes, "a rank did not end"
     return [int(code or 0) for code in codes]
+
+
+def torchrun(
+    overrides: tuple[str, ...], ranks: int, max_restarts: int = 0
+) -> subprocess.Popen[str]:
+    """Start `python -m train` under torchrun, as a user does; its words arrive on standard error."""
+    words = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    words += ["--nproc-per-node", str(ranks), "--max-restarts", str(max_restarts), "-m", "train"]
+    environment = {name: value for name, value in os.environ.items() if name not in _RENDEZVOUS}
+    return subprocess.Popen(
+        [*words, *overrides],
+        cwd=ROOT,
+        env={**environment, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def metrics(folder: Path) -> list[dict[str, Any]]:

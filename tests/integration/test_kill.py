@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.places import ROOT
-from tests.helpers.whole_runs import command, compared, live, start
+from tests.helpers.whole_runs import command, compared, live, start, torchrun
 
 NUM_KILLS = 10
 # Dropout and a batch ramp on; 20 steps, evaluated every 4th or so, saved every 2nd or so.
@@ -74,26 +73,11 @@ def test_ten_kills_leave_the_metrics_of_an_undisturbed_run(
     assert interrupted > 0, "no kill fell into training"
 
 
-def torchrun(overrides: tuple[str, ...]) -> subprocess.Popen[bytes]:
-    """Start four ranks as a user would."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    for variable in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "LOCAL_RANK"):
-        environment.pop(variable, None)
-    launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node", "4"]
-    return subprocess.Popen(
-        [sys.executable, "-m", *launcher, "-m", "train", *overrides],
-        cwd=ROOT,
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-
-
 def test_a_killed_launcher_takes_its_ranks_along_and_the_run_goes_on(tmp_path: Path) -> None:
     overrides = command(tmp_path, *OVERRIDES, "parallel.tp=2", "parallel.pp=2")
     assert live(4, (*overrides, f"run.dir={tmp_path / 'whole'}")) == [0] * 4
     run = tmp_path / "launched"
-    process = torchrun((*overrides, f"run.dir={run}"))
+    process = torchrun((*overrides, f"run.dir={run}"), 4)
     checkpoints = run / "checkpoints" / "latest"
     deadline = time.monotonic() + 120
     while not checkpoints.exists() and time.monotonic() < deadline and process.poll() is None:
@@ -111,7 +95,7 @@ def test_a_killed_launcher_takes_its_ranks_along_and_the_run_goes_on(tmp_path: P
 def test_ten_kills_of_the_launcher_leave_the_metrics_of_an_undisturbed_run(tmp_path: Path) -> None:
     overrides = command(tmp_path, *OVERRIDES, "parallel.tp=2", "parallel.pp=2")
     started = time.monotonic()
-    assert torchrun((*overrides, f"run.dir={tmp_path / 'whole'}")).wait(300) == 0
+    assert torchrun((*overrides, f"run.dir={tmp_path / 'whole'}"), 4).wait(300) == 0
     lifetime = time.monotonic() - started
     expected = compared(tmp_path / "whole")
 
@@ -119,7 +103,7 @@ def test_ten_kills_of_the_launcher_leave_the_metrics_of_an_undisturbed_run(tmp_p
     run = tmp_path / "killed-0"
     kills, finished, interrupted = 0, 0, 0
     while kills < NUM_KILLS:
-        process = torchrun((*overrides, f"run.dir={run}"))
+        process = torchrun((*overrides, f"run.dir={run}"), 4)
         try:
             code = process.wait(lifetime * chance.random() * 1.05)
         except subprocess.TimeoutExpired:
@@ -133,6 +117,6 @@ def test_ten_kills_of_the_launcher_leave_the_metrics_of_an_undisturbed_run(tmp_p
             finished += 1
             run = tmp_path / f"killed-{finished}"
     assert interrupted > 0, "no kill fell into training"
-    assert torchrun((*overrides, f"run.dir={run}")).wait(300) == 0
+    assert torchrun((*overrides, f"run.dir={run}"), 4).wait(300) == 0
     assert compared(run) == expected
     sys.stderr.write(f"\n{kills} launchers killed, {interrupted} of them while or after training\n")

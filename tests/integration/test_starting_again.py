@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.distributed import Ranks
+from tests.helpers.killing import KilledAtCall
 from tests.helpers.places import ROOT
 from tests.helpers.whole_runs import command, compared, live, metrics
 
@@ -52,6 +54,51 @@ def test_a_stopped_run_continues_as_if_never_stopped(finished: Path) -> None:
     assert compared(finished / "run") == compared(whole)
     kinds = [json.loads(line)["event"] for line in (finished / "run" / "events.jsonl").open()]
     assert kinds.count("start") == 1 and kinds.count("resume") == 1 and "stop" in kinds
+
+
+def resumed_at(run: Path) -> list[int]:
+    """Samples after which each life but the first went on."""
+    lines = (json.loads(line) for line in (run / "events.jsonl").open())
+    return [line["samples_seen"] for line in lines if line["event"] == "resume"]
+
+
+def test_a_run_goes_back_to_a_checkpoint_once_and_the_same_command_continues(
+    tmp_path: Path,
+) -> None:
+    run = tmp_path / "run"
+    overrides = command(tmp_path, f"run.dir={run}", "checkpoint.save_every_samples=16")
+    overrides = (*overrides, "checkpoint.keep_last=9")
+    assert live(1, (*overrides, "run.stop_after_samples=64")) == [75]
+    back = f"checkpoint.resume={run / 'checkpoints' / 'step_00000004'}"
+    gentler = (*overrides, "optim.lr=5e-3", back)
+    assert live(1, (*gentler, "run.stop_after_samples=48")) == [75]
+    assert live(1, (*gentler, "run.stop_after_samples=56")) == [75]
+    assert resumed_at(run) == [32, 48]
+    # Another command goes back again.
+    assert live(1, (*overrides, "optim.lr=2e-3", back, "run.stop_after_samples=40")) == [75]
+    assert live(1, (*overrides, "optim.lr=2e-3", back)) == [0]
+    assert resumed_at(run) == [32, 48, 32, 40]
+
+
+def test_a_run_killed_while_it_shows_what_was_learnt_shows_it_again(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    overrides = command(tmp_path, f"run.dir={run}")
+    assert Ranks(killed_in_the_ending, 1, overrides).wait(120) == [-9]
+    lines = compared(run)
+    assert not (run / "summary.json").exists()
+    assert live(1, overrides) == [0]
+    assert "valid_loss_mask" in json.loads((run / "summary.json").read_text())
+    assert json.loads((run / "status.json").read_text())["state"] == "done"
+    assert compared(run) == lines
+
+
+def killed_in_the_ending(rank: int, world_size: int, overrides: tuple[str, ...]) -> None:
+    """A life whose first word about what was learnt is its last."""
+    from train import run
+    from train.main import cli
+
+    KilledAtCall(1).wrap(run, "show_what_was_learnt")
+    cli(list(overrides))
 
 
 def test_a_finished_run_says_so_and_goes_on_when_asked(finished: Path) -> None:

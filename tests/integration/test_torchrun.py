@@ -4,38 +4,26 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.helpers.whole_runs import command, compared, live
-
-LAUNCHER = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "LOCAL_RANK")
+from tests.helpers.whole_runs import command, compared, live, torchrun
 
 
 @contextlib.contextmanager
-def torchrun(
+def launched(
     overrides: tuple[str, ...], ranks: int, max_restarts: int
 ) -> Iterator[subprocess.Popen[str]]:
-    """Start `overrides` under torchrun; its words arrive on standard error. Whatever fails, it is ended."""
-    words = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    words += ["--nproc-per-node", str(ranks), "--max-restarts", str(max_restarts), "-m", "train"]
-    environment = {name: value for name, value in os.environ.items() if name not in LAUNCHER}
-    launcher = subprocess.Popen(
-        [*words, *overrides],
-        env={**environment, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    """A torchrun whose words arrive on standard error. Whatever fails, it is ended."""
+    launcher = torchrun(overrides, ranks, max_restarts)
     try:
         yield launcher
     finally:
         launcher.kill()
-        launcher.wait()
+        launcher.communicate()
 
 
 def ranks_of(launcher: subprocess.Popen[str]) -> list[int]:
@@ -52,7 +40,7 @@ def test_a_killed_rank_starts_the_group_again_and_nothing_is_lost(tmp_path: Path
     overrides = command(tmp_path, "parallel.tp=2", "checkpoint.save_every_samples=16")
     assert live(2, (*overrides, f"run.dir={tmp_path / 'whole'}")) == [0, 0]
     run = tmp_path / "run"
-    with torchrun((*overrides, f"run.dir={run}"), 2, 2) as launcher:
+    with launched((*overrides, f"run.dir={run}"), 2, 2) as launcher:
         deadline = time.monotonic() + 120
         while not (run / "checkpoints" / "latest").exists() and time.monotonic() < deadline:
             assert launcher.poll() is None, launcher.communicate()[1]
@@ -67,7 +55,7 @@ def test_a_killed_rank_starts_the_group_again_and_nothing_is_lost(tmp_path: Path
 @pytest.mark.parametrize("mistake", ["data.paths=missing.txt", "optim.learning_rate=1"])
 def test_a_mistake_is_told_once_and_not_tried_again(mistake: str, tmp_path: Path) -> None:
     overrides = command(tmp_path, f"run.dir={tmp_path / 'run'}", mistake)
-    with torchrun(overrides, 2, 100) as launcher:
+    with launched(overrides, 2, 100) as launcher:
         _, said = launcher.communicate(timeout=120)
     assert launcher.returncode != 0
     told = (

@@ -1,8 +1,14 @@
 """Reading the launcher's environment."""
 
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from configs.errors import ConfigError
+from tests.helpers.places import ROOT
 from train.world import Launch, World
 
 
@@ -50,3 +56,31 @@ def test_the_scheduler_s_word_on_a_former_life(
 def test_half_an_environment_is_an_error_that_says_what_to_type() -> None:
     with pytest.raises(ConfigError, match="LOCAL_RANK not set.*torchrun --standalone"):
         World.from_environment({"RANK": "0", "WORLD_SIZE": "2"})
+
+
+RANK = """
+from train.world import World, die_with_parent
+die_with_parent(World(0, 0, 1, "torchrun"))
+print("lives")
+"""
+PROCESS_1 = f"""
+import subprocess, sys
+sys.exit(subprocess.run([sys.executable, "-c", {RANK!r}]).returncode % 256)
+"""
+
+
+@pytest.mark.parametrize(("name", "lives"), [("torchrun", True), ("init", False)])
+def test_process_1_of_a_container_may_be_torchrun_itself(
+    name: str, lives: bool, tmp_path: Path
+) -> None:
+    """Any other process 1 has adopted the rank, whose torchrun is dead."""
+    container = ["unshare", "--pid", "--fork", "--mount-proc"]
+    if (
+        shutil.which("unshare") is None
+        or subprocess.run([*container, "true"], capture_output=True, check=False).returncode
+    ):
+        pytest.skip("this machine does not let us make a process space")
+    (tmp_path / name).write_text(PROCESS_1)
+    command = [*container, sys.executable, str(tmp_path / name)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.stdout == "lives\n", done.returncode) == ((True, 0) if lives else (False, 247))
