@@ -98,6 +98,13 @@ def total_memory_gib(device: torch.device) -> float | None:
     return torch.cuda.get_device_properties(device).total_memory / 2**30
 
 
+def free_memory_gib(device: torch.device) -> float | None:
+    """Memory of the GPU that nobody holds, this process included; None on CPU."""
+    if device.type != "cuda":
+        return None
+    return torch.cuda.mem_get_info(device)[0] / 2**30
+
+
 def peak_tflops(device: torch.device) -> float | None:
     """Dense peak of this device; None if it is not in the table."""
     if device.type != "cuda":

@@ -8,7 +8,7 @@ swapped, and the node was searched for by hand.)
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median
+from statistics import median, median_low
 
 from train.preflight.links import cut_off, dead_links, links_of
 from train.preflight.measurement import Measurement, Traffic
@@ -24,7 +24,10 @@ class Limits:
     """Smallest share of the median all-reduce bandwidth."""
     disk: float = 0.3
     """Smallest share of the median disk speed."""
+    memory_size: float = 0.95
+    """Smallest share of the median size of a GPU's memory, and of what is free of it."""
     clock_seconds: float = 1.0
+    """Largest distance from the median clock."""
 
 
 GPU_LIMITS = Limits()
@@ -91,12 +94,7 @@ def judge(
         nodes.setdefault(hosts[rank], []).append(rank)
     speeds = {host: _speeds(members, ranks, traffic) for host, members in nodes.items()}
     middle = {name: _median([speed[name] for speed in speeds.values()]) for name in _SHARES}
-    versions = Counter(version for rank in ranks.values() for version in rank.versions.items())
-    if all(rank.num_devices is None for rank in ranks.values()):
-        num_devices = 0  # CPU nodes
-    seen_anywhere = {
-        path for rank in ranks.values() for path, state in rank.data.items() if state == "readable"
-    }
+    usual = _Usual.of(list(ranks.values()), num_devices)
     links = links_of(hosts, traffic)
     lonely = cut_off(links)
     verdicts: list[Verdict] = []
@@ -107,7 +105,7 @@ def judge(
                 found.append(f"rank {rank} {silent[rank]}")
             if rank not in ranks:
                 continue
-            found += _wrong(ranks[rank], num_devices, versions, seen_anywhere, limits)
+            found += _wrong(ranks[rank], usual, limits)
             if rank in traffic and host in traffic[rank].errors:
                 found.append(f"the sum within the node failed: {traffic[rank].errors[host]}")
         if host in lonely:
@@ -115,11 +113,10 @@ def judge(
         notes = [note for rank in members if rank in ranks for note in ranks[rank].notes]
         verdicts.append(_verdict(host, speeds[host], found, notes))
     absent = [rank for rank in silent if rank not in hosts]
-    problems = (
-        [f"Ranks {', '.join(map(str, absent))} never came: their nodes are not known."]
-        if absent
-        else []
-    )
+    problems = _wrong_everywhere(list(ranks.values()), usual)
+    if absent:
+        named = ", ".join(map(str, absent))
+        problems.append(f"Ranks {named} never came: their nodes are not known.")
     bad_hosts = [verdict.host for verdict in verdicts if verdict.problems]
     return Judgement(verdicts, problems + dead_links(links, bad_hosts))
 
@@ -164,33 +161,78 @@ def _slow(
     return found
 
 
-def _wrong(
-    rank: Measurement,
-    num_devices: int,
-    versions: Counter[tuple[str, str]],
-    seen_anywhere: set[str],
-    limits: Limits,
-) -> list[str]:
-    """What is wrong whatever the speeds are."""
+@dataclass(frozen=True)
+class _Usual:
+    """What is common among the ranks; one that differs is wrong, and what is wrong with all is no node's fault."""
+
+    num_devices: int
+    memory_gib: float | None
+    free_memory_gib: float | None
+    clock_offset_seconds: float
+    versions: dict[str, str]
+    readable: set[str]
+    """Those of data.paths that any rank can read."""
+    is_disk_writable: bool
+
+    @classmethod
+    def of(cls, ranks: Sequence[Measurement], num_devices: int) -> "_Usual":
+        versions = Counter(version for rank in ranks for version in rank.versions.items())
+        has_gpus = any(rank.num_devices is not None for rank in ranks)
+        return cls(
+            num_devices if has_gpus else 0,
+            _median([rank.memory_gib for rank in ranks]),
+            _median([rank.free_memory_gib for rank in ranks]),
+            # Of two clocks that differ, rank 0's or one before it is the usual one.
+            median_low([rank.clock_offset_seconds for rank in ranks] or [0.0]),
+            {name: version for (name, version), _ in reversed(versions.most_common())},
+            {path for rank in ranks for path, state in rank.data.items() if state == "readable"},
+            any(rank.disk_mb_per_second is not None for rank in ranks),
+        )
+
+
+def _wrong(rank: Measurement, usual: _Usual, limits: Limits) -> list[str]:
+    """What is wrong with a rank, its speeds aside."""
     where = f"local rank {rank.local_rank}: "
-    found = [f"{error}" for error in rank.device_errors]
+    found = list(rank.device_errors)
     num_shown = rank.num_devices or 0
-    if rank.local_rank == 0 and num_shown < num_devices:
-        found.append(f"{num_shown} GPUs, the run puts {num_devices} ranks on each node")
-    if abs(rank.clock_offset_seconds) > limits.clock_seconds:
-        found.append(f"{where}its clock is {rank.clock_offset_seconds:+.1f} s off")
+    if rank.local_rank == 0 and num_shown < usual.num_devices:
+        found.append(f"{num_shown} GPUs, the run puts {usual.num_devices} ranks on each node")
+    sizes = (
+        ("GiB of GPU memory", rank.memory_gib, usual.memory_gib),
+        ("GiB of GPU memory free", rank.free_memory_gib, usual.free_memory_gib),
+    )
+    for what, size, other in sizes:
+        if size is not None and other is not None and size < limits.memory_size * other:
+            found.append(f"{where}{size:.4g} {what}, the median is {other:.4g}")
+    off = rank.clock_offset_seconds - usual.clock_offset_seconds
+    if abs(off) > limits.clock_seconds:
+        found.append(f"{where}its clock is {off:+.1f} s off")
     for name, version in rank.versions.items():
-        usual = max(
-            (other for other in versions if other[0] == name), key=lambda other: versions[other]
-        )[1]
-        if version != usual:
-            found.append(f"{where}{name} is {version}, elsewhere {usual}")
+        if version != usual.versions[name]:
+            found.append(f"{where}{name} is {version}, elsewhere {usual.versions[name]}")
+    if rank.disk_error and usual.is_disk_writable:
+        found.append(f"it cannot write to {rank.disk_error}")
     for path, state in rank.data.items():
-        if state == "absent" and path in seen_anywhere:
-            found.append(f"data.paths: {path} is not there")
-        elif state not in ("readable", "absent"):
-            found.append(f"data.paths: {path}: {state}")
+        if state != "readable" and path in usual.readable:
+            found.append(f"data.paths: {path}{_state(state)}")
     return found
+
+
+def _wrong_everywhere(ranks: Sequence[Measurement], usual: _Usual) -> list[str]:
+    """What no node can do: a shared file is damaged, or a shared folder is full."""
+    found: dict[str, None] = {}
+    for rank in ranks:
+        if rank.disk_error and not usual.is_disk_writable:
+            found[f"No node can write to {rank.disk_error}"] = None
+        for path, state in rank.data.items():
+            # One that is absent everywhere is the name of a data set.
+            if state not in ("readable", "absent") and path not in usual.readable:
+                found[f"No node can read data.paths: {path}{_state(state)}"] = None
+    return list(found)
+
+
+def _state(state: str) -> str:
+    return " is not there" if state == "absent" else f": {state}"
 
 
 def _median(values: Sequence[float | None]) -> float | None:

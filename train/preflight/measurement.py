@@ -16,7 +16,9 @@ class Measurement:
     num_devices: int | None
     """GPUs that the node shows; None on CPU nodes."""
     memory_gib: float | None
-    """Total memory of the GPU."""
+    """Total memory of the GPU; None on CPU nodes."""
+    free_memory_gib: float | None
+    """Of it, what no process held before this one measured."""
     matmul_tflops: float
     memory_gb_per_second: float
     disk_mb_per_second: float | None
@@ -24,6 +26,8 @@ class Measurement:
     clock_offset_seconds: float
     """This clock less rank 0's."""
     versions: dict[str, str]
+    disk_error: str = ""
+    """Why the folder of the runs cannot be written to, on the node's first rank."""
     device_errors: list[str] = field(default_factory=list[str])
     """What the driver reports, on the node's first rank."""
     notes: list[str] = field(default_factory=list[str])

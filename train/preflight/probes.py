@@ -15,7 +15,7 @@ import torch
 from configs import derive
 from configs.schema import Config
 from data_pipeline.storage.shards import is_shard, open_stream
-from train.device import device_count, device_name, synchronize, total_memory_gib
+from train.device import device_count, device_name, free_memory_gib, synchronize, total_memory_gib
 from train.preflight.driver import DriverReport, driver_report, driver_version
 from train.preflight.measurement import Measurement, Traffic
 from train.preflight.meeting import Meeting
@@ -34,7 +34,9 @@ class Probes:
     num_devices: Callable[[torch.device], int | None] = lambda device: num_devices(device)
     matmul_tflops: Callable[[torch.device], float] = lambda device: matmul_tflops(device)
     memory_gb_per_second: Callable[[torch.device], float] = lambda device: memory_speed(device)
-    disk_mb_per_second: Callable[[Path], float | None] = lambda folder: disk_speed(folder)
+    total_memory_gib: Callable[[torch.device], float | None] = total_memory_gib
+    free_memory_gib: Callable[[torch.device], float | None] = free_memory_gib
+    disk_mb_per_second: Callable[[Path], float] = lambda folder: disk_speed(folder)
     traffic: Callable[[Meeting, torch.device, Sequence[str], float], Traffic] = measure_traffic
     now: Callable[[], float] = time.time
     versions: Callable[[], dict[str, str]] = lambda: versions()
@@ -54,24 +56,33 @@ def measure(config: Config, meeting: Meeting, device: torch.device, probes: Prob
     """
     offset = meeting.clock_offset_seconds(probes.now)
     is_first = meeting.world.local_rank == 0
+    free = probes.free_memory_gib(device)  # before the measurements take some
     driver = probes.driver(device) if is_first else DriverReport()
+    disk, disk_error = _disk(Path(derive.run_dir(config)), probes) if is_first else (None, "")
     return Measurement(
         host=meeting.host,
         local_rank=meeting.world.local_rank,
         device=device_name(device),
         num_devices=probes.num_devices(device),
-        memory_gib=total_memory_gib(device),
+        memory_gib=probes.total_memory_gib(device),
+        free_memory_gib=free,
         matmul_tflops=probes.matmul_tflops(device),
         memory_gb_per_second=probes.memory_gb_per_second(device),
-        disk_mb_per_second=probes.disk_mb_per_second(Path(derive.run_dir(config)))
-        if is_first
-        else None,
+        disk_mb_per_second=disk,
         clock_offset_seconds=offset,
         versions=probes.versions(),
+        disk_error=disk_error,
         device_errors=driver.problems,
         notes=driver.notes,
         data={path: data_state(path) for path in config.data.paths},
     )
+
+
+def _disk(folder: Path, probes: Probes) -> tuple[float | None, str]:
+    try:
+        return probes.disk_mb_per_second(folder), ""
+    except OSError as error:
+        return None, f"{folder}: {error.strerror}"
 
 
 def num_devices(device: torch.device) -> int | None:
@@ -97,19 +108,20 @@ def memory_speed(device: torch.device) -> float:
     return 2 * source.numel() / _best_seconds(lambda: target.copy_(source), device) / 1e9
 
 
-def disk_speed(folder: Path) -> float | None:
-    """MB/s written and flushed where the run will be; None if it cannot be written to."""
+def disk_speed(folder: Path) -> float:
+    """MB/s written and flushed where the run will be.
+
+    Raises:
+        OSError: it cannot be written to.
+    """
     place = next((parent for parent in (folder, *folder.parents) if parent.is_dir()), Path())
     block = bytes(1 << 20)
     started = time.perf_counter()
-    try:
-        with tempfile.TemporaryFile(dir=place) as file:
-            for _ in range(_DISK_BYTES // len(block)):
-                file.write(block)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError:
-        return None
+    with tempfile.TemporaryFile(dir=place) as file:
+        for _ in range(_DISK_BYTES // len(block)):
+            file.write(block)
+        file.flush()
+        os.fsync(file.fileno())
     return _DISK_BYTES / (time.perf_counter() - started) / 1e6
 
 

@@ -1,6 +1,7 @@
 """The whole check over gloo: four nodes of one rank each, one of them bad in a different way each time."""
 
 import contextlib
+import errno
 import io
 import os
 import re
@@ -30,6 +31,10 @@ NODES = 4
 CODE_BAD = 3
 # Nodes between which nothing passes. Nodes 2 and 3 are a pair of the first round: the second must not suffer.
 DEAD_LINKS = {"link": [{2, 3}], "cut off": [{1, 2}, {2, 3}]}
+
+
+def unwritable(folder: Path) -> float:
+    raise PermissionError(errno.EACCES, "Permission denied")
 
 
 def broken(device: torch.device) -> float:
@@ -94,6 +99,10 @@ def check(
         "driver": lambda device: DriverReport([], ["XID: not readable"]),
         "versions": lambda: {"torch": "1.0" if is_bad and fault == "version" else "2.0"},
     }
+    if is_bad and fault == "unwritable":
+        own["disk_mb_per_second"] = unwritable
+    if fault == "left over":  # a process of a former job holds memory
+        own["free_memory_gib"] = lambda device: 40.0 if is_bad else 79.0
     if is_bad and fault == "broken":
         own["matmul_tflops"] = broken
     if is_bad and fault == "clock":
@@ -147,6 +156,8 @@ def test_good_nodes_may_join(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
+        ("unwritable", "run: Permission denied"),
+        ("left over", "40 GiB of GPU memory free, the median is 79"),
         ("broken", "rank 2 could not measure itself: RuntimeError: CUDA error: uncorrectable ECC"),
         ("slow", "1 TFLOP/s of matrix products, the median is 10"),
         ("version", "torch is 1.0, elsewhere 2.0"),

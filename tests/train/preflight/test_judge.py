@@ -14,6 +14,7 @@ GOOD = Measurement(
     device="GPU",
     num_devices=2,
     memory_gib=80.0,
+    free_memory_gib=79.0,
     matmul_tflops=600.0,
     memory_gb_per_second=3000.0,
     disk_mb_per_second=500.0,
@@ -79,6 +80,8 @@ def test_nodes_that_are_nearly_alike_may_all_join() -> None:
     [
         ({"matmul_tflops": 500.0}, "500 TFLOP/s of matrix products, the median is 60"),
         ({"memory_gb_per_second": 2000.0}, "2000 GB/s of memory, the median is 3000"),
+        ({"memory_gib": 40.0}, "40 GiB of GPU memory, the median is 80"),
+        ({"free_memory_gib": 60.0}, "60 GiB of GPU memory free, the median is 79"),
         ({"clock_offset_seconds": -90.0}, "its clock is -90.0 s off"),
         ({"versions": {"torch": "2.8", "driver": "550"}}, "torch is 2.8, elsewhere 2.9"),
         ({"device_errors": ["GPU 3: 2 uncorrected memory errors"]}, "GPU 3: 2 uncorrected"),
@@ -100,6 +103,10 @@ def test_one_bad_rank_keeps_its_node_out(change: dict[str, Any], words: str, ran
     [
         ({"num_devices": 1}, "1 GPUs, the run puts 2 ranks on each node"),
         ({"disk_mb_per_second": 20.0}, "20 MB/s to disk, the median is 500"),
+        (
+            {"disk_mb_per_second": None, "disk_error": "runs/a: Read-only file system"},
+            "it cannot write to runs/a: Read-only file system",
+        ),
     ],
 )
 def test_what_the_first_rank_sees_for_its_node(change: dict[str, Any], words: str) -> None:
@@ -217,6 +224,35 @@ def test_a_node_whose_gpus_are_gone_is_no_cpu_node() -> None:
     assert bad(judged(ranks, network())) == {"node2": ["0 GPUs, the run puts 2 ranks on each node"]}
     cpus = {rank: replace(one, num_devices=None) for rank, one in nodes().items()}
     assert judged(cpus, network()).is_good
+
+
+def test_what_no_node_can_do_is_no_nodes_fault() -> None:
+    full = {
+        "disk_mb_per_second": None,
+        "disk_error": "runs/a: No space left on device",
+        "data": {"shards/a": "DataError: torn"},
+    }
+    ranks = {rank: replace(one, **full) for rank, one in nodes().items()}
+    judgement = judged(ranks, network())
+    assert judgement.bad_hosts == []
+    assert judgement.problems == [
+        "No node can write to runs/a: No space left on device",
+        "No node can read data.paths: shards/a: DataError: torn",
+    ]
+
+
+def test_if_rank_0_has_the_wrong_time_the_others_are_not_to_blame() -> None:
+    ranks = {
+        rank: replace(one, clock_offset_seconds=0.0 if rank < 2 else -90.0)
+        for rank, one in nodes().items()
+    }
+    found = bad(judged(ranks, network()))
+    assert found == {
+        "node0": [
+            "local rank 0: its clock is +90.0 s off",
+            "local rank 1: its clock is +90.0 s off",
+        ]
+    }
 
 
 def test_data_that_is_nowhere_a_file_is_no_nodes_fault() -> None:
