@@ -32,8 +32,8 @@ class DataError(UserError):
     """A corpus, shard or tokenizer that cannot be used; names the file and the line or offset."""
 
 
-class CorruptTokensError(DataError):
-    """Token ids that turned out wrong while a row was read: the rank that read them is the only one that knows."""
+class StorageError(DataError):
+    """A file system that fails while data are read: the files may be whole, and training is started again (3)."""
 
 
 class DataChangedError(DataError):
@@ -46,6 +46,10 @@ class CheckpointError(UserError):
 
 class RunFolderError(UserError):
     """A run folder that is in use, or that belongs to another model."""
+
+
+class RankError(UserError):
+    """Something that one rank alone has met, so that it tells instead of rank 0; names the rank and its host."""
 
 
 class DistributedError(Exception):

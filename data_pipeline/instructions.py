@@ -97,7 +97,7 @@ class InstructionSet:
 
         Raises:
             DataError: the shards cannot be read.
-            CorruptTokensError: an id lies outside of the vocabulary.
+            DataError: an id lies outside of the vocabulary.
         """
         start_of = self._index.start_of_sequence
         start, middle, stop = (start_of(2 * number + border) for border in range(3))

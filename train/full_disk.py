@@ -1,7 +1,6 @@
 """A full disk stops saves, not training: what the small files of a run miss meanwhile is kept, or said, never raised."""
 
 import contextlib
-import errno
 import os
 import sys
 import threading
@@ -9,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+from train.failures import is_full
 
 
 class LineFile:
@@ -36,7 +35,7 @@ class LineFile:
             try:
                 self._write_waiting()
             except OSError as error:
-                if error.errno not in _FULL:
+                if not is_full(error):
                     raise
                 if not self._has_said:
                     _say(
@@ -52,16 +51,23 @@ class LineFile:
         Raises:
             OSError: the disk refuses, also for want of room.
         """
-        try:
-            with self._lock:
-                self._write_waiting()
+        with self._lock:
+            self._write_waiting()
+        with self._named():
             os.fsync(self._file.fileno())  # outside of the lock: training need not wait for it
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, self._file.name) from error
 
     def _write_waiting(self) -> None:
-        while self._waiting:
-            self._waiting = self._waiting[os.write(self._file.fileno(), self._waiting) :]
+        with self._named():
+            while self._waiting:
+                self._waiting = self._waiting[os.write(self._file.fileno(), self._waiting) :]
+
+    @contextlib.contextmanager
+    def _named(self) -> Iterator[None]:
+        """Errors name the file, which the kernel does not."""
+        try:
+            yield
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, self._file.name) from error
 
     def close(self) -> None:
         """Close the file."""
@@ -74,7 +80,7 @@ def said_if_full(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in _FULL:
+        if not is_full(error):
             raise
         _say(path, error, "The former version stays.")
 

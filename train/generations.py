@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import DistributedError, RunFolderError
+from train.failures import may_pass
 from train.world import Launch, Machine, this_machine
 
 FOLDER = "generations"
@@ -162,6 +163,7 @@ def begin(run: Path, launch: Launch, say: Callable[[str], None] = lambda _: None
 
     Raises:
         RunFolderError: a live process trains it, or the folder cannot be written.
+        OSError: the file system failed.
     """
     try:
         (run / FOLDER).mkdir(exist_ok=True)
@@ -184,6 +186,8 @@ def begin(run: Path, launch: Launch, say: Callable[[str], None] = lambda _: None
             os.write(descriptor, (json.dumps({**record, "launch": asdict(launch)}) + "\n").encode())
             return Generation(run, number, descriptor, former)
     except OSError as error:
+        if may_pass(error):
+            raise
         raise RunFolderError(
             f"The run folder {run} cannot be written: {error.strerror}. Make room, or choose another with run.dir=PATH."
         ) from error

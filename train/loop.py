@@ -76,7 +76,8 @@ class Trainer:
 
         Raises:
             CheckpointError: the last checkpoint could not be written.
-            DistributedError: ranks disagree, too many steps in a row were skipped, or a later life has begun.
+            DistributedError: ranks disagree, too many steps in a row were skipped, a later life has begun, or the file
+                system failed while the last checkpoint was written.
         """
         skipped_in_a_row = 0
         is_first = True
@@ -209,11 +210,16 @@ class Trainer:
         outcomes = self.saver.finish()
         self._tell(outcomes)
         for outcome in outcomes:
-            if outcome.error is not None and not outcome.is_copy:
-                raise CheckpointError(
-                    f"The last checkpoint was not written: {outcome.error}. Make room, then type the same command "
-                    "again: the run continues from the checkpoint before it."
+            if outcome.error is None or outcome.is_copy:
+                continue
+            reason = f"The last checkpoint was not written: {outcome.error}."
+            if outcome.may_pass:
+                raise DistributedError(
+                    f"{reason} The same command continues from the checkpoint before it."
                 )
+            raise CheckpointError(
+                f"{reason} Make room, then type the same command again: the run continues from the checkpoint before it."
+            )
 
     def _tell(self, outcomes: Sequence[Outcome]) -> None:
         """Say what became of the saves."""

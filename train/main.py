@@ -10,34 +10,15 @@ libraries are imported after the configuration was checked, so that a typing mis
 
 import os
 import sys
-import traceback
 import warnings
 from pathlib import Path
 
 from configs import derive
-from configs.errors import (
-    EXIT_BUG,
-    EXIT_DONE,
-    EXIT_INTERRUPTED,
-    EXIT_PEER_FAILED,
-    EXIT_USER_INPUT,
-    CorruptTokensError,
-    DistributedError,
-    UserError,
-)
+from configs.errors import EXIT_BUG, EXIT_DONE, EXIT_INTERRUPTED, EXIT_USER_INPUT
 from configs.load import describe_key, help_text, load_config, to_yaml
 from configs.schema import Config
+from train.failures import verdict
 from train.world import World, die_with_parent, end_torchrun, prepare_environment
-
-# What gloo and NCCL say when the other side is gone, and what PyTorch says of a device that failed.
-_PEER_SIGNS = (
-    "Connection closed by peer",
-    "Connection reset by peer",
-    "Broken pipe",
-    "NCCL",
-    "gloo",
-)
-_DEVICE_SIGNS = ("CUDA error", "uncorrectable ECC")
 
 
 def cli(arguments: list[str] | None = None) -> int:
@@ -47,27 +28,10 @@ def cli(arguments: list[str] | None = None) -> int:
     try:
         world = World.from_environment()
         return _answer(words, world)
-    except UserError as error:
-        # Every rank finds the same mistakes, and the first one tells; but what one rank reads no other does.
-        tells = world.is_main or isinstance(error, CorruptTokensError)
-        return _leave(world, EXIT_USER_INPUT, str(error) if tells else "")
-    except DistributedError as error:
-        return _leave(world, EXIT_PEER_FAILED, str(error))
     except KeyboardInterrupt:
         return _leave(world, EXIT_INTERRUPTED, "")
-    except RuntimeError as error:
-        if world.size > 1 and any(sign in str(error) for sign in _PEER_SIGNS):
-            reason = str(error).splitlines()[0]
-            return _leave(world, EXIT_PEER_FAILED, f"[rank {world.rank}] lost a peer: {reason}")
-        if any(sign in str(error) for sign in _DEVICE_SIGNS):
-            return _leave(
-                world,
-                EXIT_PEER_FAILED,
-                f"[rank {world.rank}] its device failed\n{traceback.format_exc()}",
-            )
-        return _leave(world, EXIT_BUG, f"[rank {world.rank}]\n{traceback.format_exc()}")
-    except Exception:
-        return _leave(world, EXIT_BUG, f"[rank {world.rank}]\n{traceback.format_exc()}")
+    except Exception as error:
+        return _leave(world, *verdict(error, world))
 
 
 def _answer(words: list[str], world: World) -> int:

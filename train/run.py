@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from configs import derive
-from configs.errors import EXIT_DONE, EXIT_STOPPED, UserError
+from configs.errors import EXIT_DONE, EXIT_STOPPED, RankError, StorageError, UserError
 from configs.load import flatten, to_stored_yaml
 from configs.schema import Config, ProgressBar, Wandb
 from data_pipeline.corpus import Corpora, ensure_prepared, keep_tokenizer
@@ -35,7 +35,7 @@ from train.topology import Topology
 from train.tracker_wandb import WandbTracker, run_id
 from train.trackers import ConsoleTracker, JsonlTracker, Tracker, Trackers
 from train.watchdog import Limits, Watchdog
-from train.world import World, job_end, process_start
+from train.world import World, job_end, node_name, process_start
 
 
 def run(config: Config, overrides: list[str], world: World, device: torch.device) -> int:
@@ -73,17 +73,28 @@ def run(config: Config, overrides: list[str], world: World, device: torch.device
 
 @contextlib.contextmanager
 def _held(folder: RunFolder, world: World) -> Iterator[Generation | None]:
-    """Rank 0 holds the folder, and says in status.json how it left it."""
+    """Rank 0 holds the folder, and says in status.json how it left it; what another rank meets alone, that one tells."""
     if not world.is_main:
-        yield None
+        try:
+            yield None
+        except StorageError:
+            raise
+        except UserError as error:
+            if folder.hears_from_rank_0(_failure(error), process_start()):
+                raise
+            raise RankError(f"[rank {world.rank} on {node_name()}] {error}") from error
         return
     folder.create()
     with folder.held(world.launch, _speaker(world)) as generation:
         try:
             yield generation
         except BaseException as error:
-            folder.fail(f"{type(error).__name__}: {error}")
+            folder.fail(_failure(error))
             raise
+
+
+def _failure(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
 
 
 class _Life:

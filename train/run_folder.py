@@ -21,11 +21,15 @@ from typing import Any, TextIO
 
 from configs.errors import DistributedError, RunFolderError
 from train import generations
+from train.failures import may_pass
 from train.full_disk import LineFile, said_if_full
 from train.generations import Generation
 from train.world import Launch
 
 FORMAT_VERSION = 1
+# How much later than another rank rank 0 may find the same mistake, and how much the clocks of two nodes may differ.
+_SHARED_MISTAKE_SECONDS, _CLOCK_SECONDS = 10.0, 5.0
+_POLL_SECONDS = 0.1
 _PACKAGES = ("torch", "deepspeed", "megatron-core", "numpy", "tokenizers", "hydra-core")
 
 
@@ -50,10 +54,13 @@ class RunFolder:
 
         Raises:
             RunFolderError: it cannot be made.
+            OSError: the file system failed.
         """
         try:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
         except OSError as error:
+            if may_pass(error):
+                raise
             raise RunFolderError(
                 f"The run folder {self.path} cannot be made: {error.strerror}. Choose another with run.dir=PATH."
             ) from error
@@ -120,11 +127,28 @@ class RunFolder:
         self._event_file.write(line)
 
     def fail(self, message: str, kind: str = "error") -> None:
-        """Leave the reason of an error behind, unless a later life owns the folder by now."""
+        """Leave the reason of an error behind, unless a later life owns the folder by now, or its disk is gone."""
         seen = int((self.read_status() or {}).get("samples_seen", 0))
-        with contextlib.suppress(DistributedError):
+        with contextlib.suppress(DistributedError, OSError):
             self.write_status("failed", seen, message)
-        self.event(kind, message=message)
+        with contextlib.suppress(OSError):
+            self.event(kind, message=message)
+
+    def hears_from_rank_0(self, message: str, since: float) -> bool:
+        """True if rank 0 leaves the same reason behind soon: most mistakes all ranks find, each at its own pace.
+
+        Args:
+            message: what this rank would say.
+            since: the start of this life, in seconds since the epoch: an older word does not count.
+        """
+        deadline = time.monotonic() + _SHARED_MISTAKE_SECONDS
+        while time.monotonic() < deadline:
+            status = self.read_status() or {}
+            is_new = float(status.get("time", 0)) > since - _CLOCK_SECONDS
+            if status.get("state") == "failed" and status.get("message") == message and is_new:
+                return True
+            time.sleep(_POLL_SECONDS)
+        return False
 
     def write_source(self, overrides: list[str], config_yaml: str, threads: int) -> None:
         """Record what is being run."""

@@ -9,7 +9,7 @@ import hashlib
 
 import numpy as np
 
-from configs.errors import CorruptTokensError, DataError
+from configs.errors import DataError
 from data_pipeline.storage.document_index import DocumentIndex, Piece
 from data_pipeline.storage.shards import ShardStream
 
@@ -41,15 +41,14 @@ class ShardPart:
         """Tokens [start, stop): (stop - start,) of the file's integer type.
 
         Raises:
-            DataError: the file cannot be read, or has become shorter.
-            CorruptTokensError: an id lies outside of the vocabulary.
+            DataError: the file cannot be read, or has become shorter, or an id lies outside of the vocabulary.
         """
         first = self._start + max(start, 0)
         tokens = self.shard.read(first, self._start + min(stop, len(self)))
         place = unknown_id(tokens, self._vocab_size)
         if place is not None:
             found = describe_unknown_id(self.shard, first + place, int(tokens[place]))
-            raise CorruptTokensError(
+            raise DataError(
                 f"{found}; the vocabulary has {self._vocab_size:,}. The file is damaged (python -m data_pipeline verify "
                 f"{self.shard.prefix}) or was made with another tokenizer: name that one with data.tokenizer=SPEC."
             )

@@ -20,7 +20,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from configs.errors import DataError
+from configs.errors import DataError, StorageError
 from data_pipeline.special_tokens import SpecialTokens
 
 FORMAT_VERSION = 1
@@ -127,14 +127,15 @@ class ShardStream:
         processes may share it, and a file that is cut while it is read is an error instead of a signal that kills.
 
         Raises:
-            DataError: the file cannot be read, or has become shorter.
+            DataError: the file has become shorter.
+            StorageError: the file system failed.
         """
         item = self.index.dtype.itemsize
         start, stop = max(start, 0), min(stop, self._num_tokens)
         try:
             data = os.pread(self._file.fileno(), (stop - start) * item, start * item)
         except OSError as error:
-            raise DataError(f"{self.prefix}.bin cannot be read: {error.strerror}.") from error
+            raise StorageError(f"{self.prefix}.bin cannot be read: {error.strerror}.") from error
         if len(data) != (stop - start) * item:
             raise DataError(
                 f"{self.prefix}.bin ends at byte {start * item + len(data):,}; it had {self._num_tokens * item:,} when "

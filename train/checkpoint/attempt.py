@@ -17,6 +17,7 @@ from glm.checkpoint.manifest import Manifest
 from glm.checkpoint.record import RankRecord, read_record, record_path, write_record
 from glm.checkpoint.writer import Piece, write_rank_file
 from train.checkpoint.place import Place
+from train.failures import may_pass
 
 # How long rank 0 waits for the slowest rank's record, once its own file is there.
 _PATIENCE_SECONDS = 1800.0
@@ -64,6 +65,8 @@ class Attempt:
         self.folder = folder
         self.error: str | None = None
         """Why it failed on this rank."""
+        self.may_pass = False
+        """True if a file system failed, so that a later start may do better; a full disk does not pass by itself."""
         self.fatal: DistributedError | None = None
         """Set if the run has gone on without this process: it must end."""
         self.written = threading.Event()
@@ -90,6 +93,7 @@ class Attempt:
         except OSError as problem:
             path = problem.filename or self.folder / self._part.name
             self.error = f"[{self._part.label}] {path}: {problem.strerror or problem}"
+            self.may_pass = may_pass(problem)
         except CheckpointError as problem:
             self.error = str(problem)
         except Exception as problem:

@@ -42,6 +42,8 @@ class Outcome:
     progress: Progress
     error: str | None
     """Why it failed; None: it is committed."""
+    may_pass: bool
+    """True if it failed for a reason that may be gone at the next start."""
     is_copy: bool
     """True for the second copy (`checkpoint.copy_to`)."""
 
@@ -244,24 +246,25 @@ class Saver:
         """Give a try up everywhere if it failed anywhere."""
         if attempt in self._failed:
             return
-        errors: list[str | None] = [None] * self._session.topology.world_size
-        dist.all_gather_object(errors, attempt.error, group=self._session.control_group)
-        error = next((error for error in errors if error is not None), None)
-        if error is not None:
+        own = (attempt.error, attempt.may_pass)
+        everyone: list[tuple[str | None, bool]] = [own] * self._session.topology.world_size
+        dist.all_gather_object(everyone, own, group=self._session.control_group)
+        failures = [(error, passes) for error, passes in everyone if error is not None]
+        if failures:
             self._failed.add(attempt)
             attempt.give_up()
-            self._tell(attempt, error)
+            self._tell(attempt, *failures[0])
         if attempt.fatal is not None:
             raise attempt.fatal
 
-    def _tell(self, attempt: Attempt, error: str | None) -> None:
+    def _tell(self, attempt: Attempt, error: str | None, may_pass: bool = False) -> None:
         if attempt in self._told:
             return
         self._told.add(attempt)
         is_copy = attempt is not self._attempts[0]
         if not is_copy:
             self._health.settle(was_written=error is None)
-        self._outcomes.append(Outcome(attempt.folder, self._progress, error, is_copy))
+        self._outcomes.append(Outcome(attempt.folder, self._progress, error, may_pass, is_copy))
 
     def _take_outcomes(self) -> list[Outcome]:
         outcomes, self._outcomes = self._outcomes, []

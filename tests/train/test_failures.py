@@ -1,0 +1,99 @@
+"""Which errors a launcher starts again after, and who speaks."""
+
+import datetime
+import errno
+import os
+from pathlib import Path
+
+import pytest
+import torch.distributed as dist
+
+from configs.errors import (
+    CheckpointError,
+    DataError,
+    DistributedError,
+    RankError,
+    StorageError,
+)
+from train.failures import verdict
+from train.generations import begin
+from train.run_folder import RunFolder
+from train.world import Launch, World
+
+
+def os_error(number: int) -> OSError:
+    return OSError(number, os.strerror(number), "/mnt/run/stop")
+
+
+def store_error() -> Exception:
+    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    with pytest.raises(dist.DistStoreError) as caught:
+        store.wait(["never"], datetime.timedelta(milliseconds=10))
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    "error, code, words",
+    [
+        (DataError("mend it"), 2, ""),
+        (RankError("[rank 3 on node7] mend it"), 2, "[rank 3 on node7] mend it"),
+        (StorageError("a.bin cannot be read"), 3, "[rank 3 on node7] a.bin cannot be read"),
+        (DistributedError("a peer"), 3, "a peer"),
+        (os_error(errno.EIO), 3, "a file system failed: [Errno 5] Input/output error: '/mnt/run"),
+        (os_error(errno.ESTALE), 3, "[rank 3 on node7] a file system failed"),
+        (os_error(errno.ENOSPC), 2, "No space left on device: '/mnt/run/stop'. Make room"),
+        (os_error(errno.ENOENT), 1, "No such file"),
+        (os_error(errno.EACCES), 1, "Permission denied"),
+        (OSError("libcuda.so: cannot open shared object file"), 1, "libcuda"),
+        (dist.DistNetworkError("Failed to recv, got 0 bytes."), 3, "lost a peer: Failed to recv"),
+        (RuntimeError("[tcp/pair.cc] Connection closed by peer"), 3, "lost a peer: [tcp/pair.cc]"),
+        (RuntimeError("CUDA error: unspecified launch failure"), 3, "its device failed"),
+        (RuntimeError("shapes differ"), 1, "shapes differ"),
+        (ValueError("NCCL"), 1, "ValueError"),
+    ],
+    ids=repr,
+)
+def test_what_may_pass_is_started_again_and_nothing_else(
+    error: Exception, code: int, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURMD_NODENAME", "node7")
+    try:
+        raise error
+    except Exception as caught:
+        found, message = verdict(caught, World(rank=3, size=8))
+    assert found == code
+    assert words in message and bool(words) == bool(message)
+    assert ("Traceback" in message) == (code == 1 or "failed" in message)
+
+
+def test_a_store_whose_host_is_gone_is_a_lost_peer() -> None:
+    assert verdict(store_error(), World(rank=1, size=2))[0] == 3
+
+
+def test_rank_0_speaks_for_all() -> None:
+    assert verdict(CheckpointError("all are damaged"), World()) == (2, "all are damaged")
+
+
+def test_a_run_folder_on_a_dead_disk_is_no_mistake(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dead(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(Path, "mkdir", dead)
+    with pytest.raises(OSError, match="Input/output error"):
+        RunFolder(tmp_path).create()
+    with pytest.raises(OSError, match="Input/output error"):
+        begin(tmp_path, Launch())
+
+
+def test_a_dead_disk_does_not_hide_the_error_that_ends_a_life(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dead(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    folder = RunFolder(tmp_path)
+    monkeypatch.setattr("train.run_folder.replace_file", dead)
+    monkeypatch.setattr("train.full_disk.os.write", dead)
+    folder.fail("a peer is lost")

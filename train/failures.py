@@ -1,0 +1,85 @@
+"""What an error that ends a process means: the user's to mend (2), a peer's, a device's or a file system's (3), a bug (1).
+
+Launchers start a run again after 3 and after nothing else, so what may pass by itself must not look like a mistake.
+"""
+
+import errno
+import traceback
+
+from configs.errors import (
+    EXIT_BUG,
+    EXIT_PEER_FAILED,
+    EXIT_USER_INPUT,
+    DistributedError,
+    RankError,
+    StorageError,
+    UserError,
+)
+from train.world import World, node_name
+
+# What gloo and NCCL say when the other side is gone, and what PyTorch says of a device that failed.
+_PEER_SIGNS = (
+    "Connection closed by peer",
+    "Connection reset by peer",
+    "Broken pipe",
+    "NCCL",
+    "gloo",
+)
+_DEVICE_SIGNS = ("CUDA error", "uncorrectable ECC")
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# A wrong path or call is as wrong the next time; an error without a number is not the file system's.
+_WRONG = (
+    None,
+    errno.ENOENT,
+    errno.EEXIST,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+    errno.EINVAL,
+    errno.EBADF,
+)
+
+
+def is_full(error: OSError) -> bool:
+    """True if the disk has no room, or gives none to this user."""
+    return error.errno in _FULL
+
+
+def may_pass(error: OSError) -> bool:
+    """True if a file system has failed, so that a later start, perhaps on another node, may do better."""
+    return error.errno not in (*_FULL, *_WRONG)
+
+
+def verdict(error: Exception, world: World) -> tuple[int, str]:
+    """The exit code for an error, and what this process says; "" if it leaves that to rank 0."""
+    who = f"[rank {world.rank} on {node_name()}]"
+    if isinstance(error, StorageError):
+        return EXIT_PEER_FAILED, f"{who} {error}"
+    if isinstance(error, UserError):
+        tells = world.is_main or isinstance(error, RankError)
+        return EXIT_USER_INPUT, str(error) if tells else ""
+    if isinstance(error, DistributedError):
+        return EXIT_PEER_FAILED, str(error)
+    if isinstance(error, OSError) and is_full(error):
+        return EXIT_USER_INPUT, f"{who} {error}. Make room, then type the same command again."
+    if isinstance(error, OSError) and may_pass(error):
+        return EXIT_PEER_FAILED, f"{who} a file system failed: {error}\n{traceback.format_exc()}"
+    if _is_of_torch_distributed(error) or (world.size > 1 and _speaks_of(error, _PEER_SIGNS)):
+        return EXIT_PEER_FAILED, f"{who} lost a peer: {str(error).splitlines()[0]}"
+    if _speaks_of(error, _DEVICE_SIGNS):
+        return EXIT_PEER_FAILED, f"{who} its device failed\n{traceback.format_exc()}"
+    return EXIT_BUG, f"{who}\n{traceback.format_exc()}"
+
+
+def _speaks_of(error: Exception, signs: tuple[str, ...]) -> bool:
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in signs)
+
+
+def _is_of_torch_distributed(error: Exception) -> bool:
+    # By name, for the error may have come before PyTorch was imported, which takes seconds.
+    return any(kind.__name__ == "DistError" for kind in type(error).__mro__)
