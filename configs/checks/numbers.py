@@ -81,18 +81,6 @@ def _above_zero(config: Config) -> list[str]:
         "model.embedding_init_std": (config.model.embedding_init_std, 0.0052),
         "model.rope_base": (config.model.rope_base, 10000),
         "objective.mean_span_length": (config.objective.mean_span_length, 3),
-        "cluster.gpu_memory_gib": (config.cluster.gpu_memory_gib, 80),
-        "cluster.peak_tflops": (config.cluster.peak_tflops, 312),
-        "cluster.gpu_memory_gb_per_second": (config.cluster.gpu_memory_gb_per_second, 2039),
-        "cluster.node_gb_per_second": (config.cluster.node_gb_per_second, 300),
-        "cluster.network_gb_per_second": (config.cluster.network_gb_per_second, 25),
-        "cluster.gpu_watts": (config.cluster.gpu_watts, 400),
-        "cluster.gpu_price_per_hour": (config.cluster.gpu_price_per_hour, 2),
-        "cluster.gpu_mtbf_hours": (config.cluster.gpu_mtbf_hours, 50000),
-        "cluster.storage_gb_per_second": (config.cluster.storage_gb_per_second, 10),
-        "cluster.restart_minutes": (config.cluster.restart_minutes, 15),
-        "cluster.host_memory_gib": (config.cluster.host_memory_gib, 1000),
-        "cluster.measured_seconds_per_step": (config.cluster.measured_seconds_per_step, 10),
         "stability.watchdog_seconds": (config.stability.watchdog_seconds, 600),
     }
     return [

@@ -6,7 +6,8 @@ from launch.estimate.facts import fact_rows
 from launch.estimate.forecast import forecast_rows
 from launch.estimate.memory_table import memory_table
 from launch.estimate.plan import GIB, Plan, usable_gib
-from launch.estimate.search import fastest_that_fits, search_table
+from launch.estimate.search import advice, search_table
+from launch.options import parse
 
 SEARCH = "--search"
 
@@ -20,11 +21,12 @@ def estimate(words: list[str]) -> str:
     Raises:
         ConfigError: the configuration cannot run, or does not fit its GPUs.
     """
-    overrides = [word for word in words if word != SEARCH]
-    if SEARCH in words:
+    request = parse(words, switches=(SEARCH,), valued=())
+    overrides = request.overrides
+    if SEARCH in request.switches:
         config = load_config(overrides, also=_needs_gpu)
         return search_table(config)
-    config = load_config(overrides, also=_does_not_fit)
+    config = load_config(overrides, also=_impossible)
     plan = Plan.of(config)
     rows = [*fact_rows(config), *forecast_rows(plan)]
     width = max(len(name) for name, _ in rows)
@@ -36,6 +38,23 @@ def _needs_gpu(config: Config) -> list[str]:
     if config.cluster.gpu is not None:
         return []
     return ["cluster.gpu (null): a search needs to know the GPU. Try cluster.gpu=A100-80G."]
+
+
+def _impossible(config: Config) -> list[str]:
+    return [*_does_not_fit(config), *_beyond_the_peak(config)]
+
+
+def _beyond_the_peak(config: Config) -> list[str]:
+    """Say which of a measured time and the GPU's peak cannot be."""
+    plan, measured = Plan.of(config), config.cluster.measured_seconds_per_step
+    if measured is None or plan.gpu is None or plan.mfu is None or plan.mfu <= 1:
+        return []
+    least = measured * plan.mfu
+    return [
+        f"cluster.measured_seconds_per_step ({measured:g}) is less than the {least:.3g} s that {plan.gpus:,} GPUs need at "
+        f"their peak of {plan.gpu.peak_tflops:g} TFLOP/s (cluster.peak_tflops). "
+        "Try cluster.measured_seconds_per_step=null for the model's."
+    ]
 
 
 def _does_not_fit(config: Config) -> list[str]:
@@ -52,13 +71,7 @@ def _does_not_fit(config: Config) -> list[str]:
         "logits and buffers": stage.peak - stage.state - stage.activations,
     }
     named = ", ".join(f"{name} {size / GIB:.1f}" for name, size in parts.items() if size > 0)
-    better = fastest_that_fits(config)
-    what_to_type = (
-        f"Try {better.words}"
-        if better is not None
-        else "No layout of this cluster fits. Try more nodes (cluster.nodes), or a larger GPU (cluster.gpu)"
-    )
     return [
         f"Stage {stage.stage} needs {stage.peak / GIB:.1f} GiB on each GPU ({named}), but of cluster.gpu "
-        f"({config.cluster.gpu})'s {plan.gpu.memory_gib:g} GiB {usable_gib(plan.gpu):.1f} can be used. {what_to_type}."
+        f"({config.cluster.gpu})'s {plan.gpu.memory_gib:g} GiB {usable_gib(plan.gpu):.1f} can be used. {advice(config)}."
     ]

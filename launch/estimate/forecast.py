@@ -8,6 +8,9 @@ from launch.estimate.speed import Transformer
 
 Row = tuple[str, str]
 
+# Less progress than this per second is none: a run that takes ten thousand times its steps is never done.
+_NO_PROGRESS = 1e-4
+
 
 def forecast_rows(plan: Plan) -> list[Row]:
     """Render what a run takes; a hint where the GPU is not known."""
@@ -65,6 +68,13 @@ def _run(plan: Plan, gpu: Gpu) -> list[Row]:
     assert run is not None and interval is not None
     share = plan.goodput(interval)
     assert share is not None
+    if share < _NO_PROGRESS:
+        return [
+            (
+                "run",
+                f"{run / 86400:,.1f} days of steps, but it never ends: {_why_no_progress(plan)}",
+            )
+        ]
     wall = run / share
     hours = wall / 3600 * plan.gpus
     return [
@@ -79,6 +89,17 @@ def _run(plan: Plan, gpu: Gpu) -> list[Row]:
             "(set cluster.gpu_price_per_hour)",
         ),
     ]
+
+
+def _why_no_progress(plan: Plan) -> str:
+    """What stands against the time between failures, and the keys of both."""
+    cluster, mtbf, interval = plan.config.cluster, plan.mtbf_seconds, plan.best_interval_seconds
+    assert mtbf is not None and interval is not None
+    return (
+        f"one of {plan.gpus:,} GPUs fails every {_duration(mtbf)}, a restart takes {_duration(cluster.restart_minutes * 60)} "
+        f"and a save comes every {_duration(interval)}. Check cluster.gpu_mtbf_hours, "
+        "cluster.restart_minutes and cluster.storage_gb_per_second"
+    )
 
 
 def _checkpoint(plan: Plan) -> Row:
@@ -106,7 +127,7 @@ def _saving(plan: Plan) -> list[Row]:
     return [
         (
             "failures",
-            f"one in {mtbf / 3600:,.1f} h on {plan.gpus:,} GPUs; back after {config.cluster.restart_minutes:g} min",
+            f"one in {_duration(mtbf)} on {plan.gpus:,} GPUs; back after {config.cluster.restart_minutes:g} min",
         ),
         (
             "save every",
@@ -115,6 +136,12 @@ def _saving(plan: Plan) -> list[Row]:
             f"{plan.save_write_seconds:,.0f} s); as configured {now / 60:,.0f} min, goodput {at_this:.1%}",
         ),
     ]
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:,.3g} s"
+    return f"{seconds / 60:,.0f} min" if seconds < 7200 else f"{seconds / 3600:,.1f} h"
 
 
 def _bytes(size: int) -> str:

@@ -1,5 +1,6 @@
 """One configuration on its GPUs: memory, step time, run time, cost. The table and the search both read this."""
 
+import math
 from dataclasses import dataclass
 
 from configs import derive
@@ -115,11 +116,11 @@ class Plan:
 
     @property
     def best_interval_seconds(self) -> float | None:
-        """Seconds between saves that waste least, and that leave time to write one."""
-        if self.mtbf_seconds is None:
+        """Seconds between saves that waste least, that leave time to write one, and in which there is a step."""
+        if self.mtbf_seconds is None or self.seconds_per_step is None:
             return None
         best = best_interval(self.save_block_seconds, self.mtbf_seconds)
-        return max(best, self.save_write_seconds)
+        return max(best, self.save_write_seconds, self.seconds_per_step)
 
     def goodput(self, interval_seconds: float) -> float | None:
         """Share of the wall time that is progress, saving at this interval."""
@@ -141,7 +142,12 @@ class Plan:
 
 def usable_gib(gpu: Gpu) -> float:
     """Memory that tensors can have."""
-    return (gpu.memory_gib - RESERVED_GIB) * (1 - FRAGMENTED)
+    return max(gpu.memory_gib - RESERVED_GIB, 0.0) * (1 - FRAGMENTED)
+
+
+def needed_gib(peak_bytes: int) -> int:
+    """Least whole memory of a GPU on which so many bytes can be used."""
+    return math.ceil(peak_bytes / GIB / (1 - FRAGMENTED) + RESERVED_GIB)
 
 
 def is_on_gpu(config: Config) -> bool:

@@ -21,7 +21,10 @@ def best_interval(block_seconds: float, mtbf_seconds: float) -> float:
 def goodput(
     interval_seconds: float, block_seconds: float, restart_seconds: float, mtbf_seconds: float
 ) -> float:
-    """Share of the wall time that is progress."""
-    blocks = math.expm1((interval_seconds + block_seconds) / mtbf_seconds)
-    wall = mtbf_seconds * math.exp(restart_seconds / mtbf_seconds) * blocks
+    """Share of the wall time that is progress; 0 where failures come so fast that the wall time is no number."""
+    try:
+        blocks = math.expm1((interval_seconds + block_seconds) / mtbf_seconds)
+        wall = mtbf_seconds * math.exp(restart_seconds / mtbf_seconds) * blocks
+    except OverflowError:
+        return 0.0
     return interval_seconds / wall

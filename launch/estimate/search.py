@@ -4,12 +4,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from configs import derive
+from configs.errors import ConfigError
+from configs.hardware import PRESETS, gpu_of
 from configs.schema import Config
 from configs.validate import are_sizes_sound
-from launch.estimate.plan import GIB, Plan, usable_gib
+from launch.estimate.plan import GIB, Plan, needed_gib, usable_gib
 
 _MICRO_BATCHES = (1, 2, 4, 8, 16)
 _SHOWN = 5
+_MORE_NODES = (2, 4, 8)
 
 
 @dataclass(frozen=True)
@@ -51,15 +54,34 @@ def fastest_that_fits(config: Config) -> Candidate | None:
     return next((candidate for candidate in candidates(config) if candidate.fits), None)
 
 
+def advice(config: Config) -> str:
+    """What to type where the given layout does not fit: another one, else the nearest larger GPU or cluster with one."""
+    for word, changed in (("", config), *_larger(config)):
+        best = fastest_that_fits(changed)
+        if best is not None:
+            return f"Try {word}{best.words}"
+    nearest = _nearest(candidates(config))
+    return (
+        f"No layout of this cluster fits, nor of {_MORE_NODES[-1]} times as many nodes. Try GPUs with more memory: "
+        f"cluster.gpu_memory_gib={needed_gib(nearest.plan.fullest.peak)} {nearest.words}"
+    )
+
+
 def search_table(config: Config) -> str:
-    """Render the best layouts, the given one, and the faster ones that do not fit."""
+    """Render the best layouts, the given one, and the faster ones that do not fit.
+
+    Raises:
+        ConfigError: none fits.
+    """
     found = candidates(config)
     fitting = [candidate for candidate in found if candidate.fits]
     if not fitting:
-        nearest = min(found, key=lambda candidate: candidate.plan.missing_gib)
-        return (
-            f"No layout of {nearest.plan.gpus:,} GPUs fits. The nearest lacks {nearest.plan.missing_gib:.1f} GiB: "
-            f"{nearest.words}"
+        nearest = _nearest(found)
+        raise ConfigError(
+            [
+                f"No layout of {nearest.plan.gpus:,} GPUs fits cluster.gpu ({config.cluster.gpu}): the nearest lacks "
+                f"{nearest.plan.missing_gib:.1f} GiB. {advice(config)}."
+            ]
         )
     best = fitting[0]
     lines = [_HEAD, *(_row(candidate, best) for candidate in fitting[:_SHOWN])]
@@ -75,6 +97,11 @@ def search_table(config: Config) -> str:
         lines += ["", "faster, but too large:", *(_row(each, best) for each in faster[:_SHOWN])]
     lines += ["", f"The best: {best.words}", *_reasons(best, own)]
     return "\n".join(lines)
+
+
+def _nearest(found: list[Candidate]) -> Candidate:
+    """The layout that needs least memory."""
+    return min(found, key=lambda candidate: candidate.plan.fullest.peak)
 
 
 _HEAD = "  tp   pp   dp  micro  recompute    memory GiB   bubble  tp sums  step s    MFU   why"
@@ -148,7 +175,21 @@ def _layout_of(config: Config) -> tuple[int, int, int, bool]:
     return parallel.tp, parallel.pp, config.optim.micro_batch_size, parallel.recompute
 
 
+def _larger(config: Config) -> Iterator[tuple[str, Config]]:
+    """The same run on GPUs with more memory, then on more nodes, and what to type for it."""
+    gpu, cluster = gpu_of(config.cluster), config.cluster
+    assert gpu is not None, "a search needs a GPU"
+    for name, preset in PRESETS.items():
+        if cluster.gpu_memory_gib is None and preset.memory_gib > gpu.memory_gib:
+            yield f"cluster.gpu={name} ", replace(config, cluster=replace(cluster, gpu=name))
+    for times in _MORE_NODES:
+        nodes = cluster.nodes * times
+        yield f"cluster.nodes={nodes} ", replace(config, cluster=replace(cluster, nodes=nodes))
+
+
 def _layouts(config: Config) -> Iterator[Config]:
+    # A measured time is that of one layout: all are compared by the model.
+    config = replace(config, cluster=replace(config.cluster, measured_seconds_per_step=None))
     ranks, model = derive.planned_world_size(config), config.model
     within_node = config.cluster.gpus_per_node if config.cluster.nodes > 1 else ranks
     for tp in _divisors(model.num_heads):
@@ -157,7 +198,7 @@ def _layouts(config: Config) -> Iterator[Config]:
         for pp in range(1, min(model.num_layers, ranks // tp) + 1):
             if ranks % (tp * pp):
                 continue
-            for micro_batch_size in _MICRO_BATCHES:
+            for micro_batch_size in sorted({*_MICRO_BATCHES, config.optim.micro_batch_size}):
                 for recompute in (False, True):
                     changed = replace(
                         config,
