@@ -29,6 +29,7 @@ from train.distributed import Session, deepspeed_grid
 from train.gradients import embedding_sum_of_squares
 from train.optimizer import build_optimizer
 from train.plan import StepPlan
+from train.whole_update import guard_update
 from train.zero import OptimizerState
 
 
@@ -90,6 +91,8 @@ class Engine:
             )
         self.deepspeed = engine
         self._optimizer: Any = engine.optimizer
+        if config.parallel.zero_stage == 0:
+            guard_update(self._optimizer, self.module, session, config.optim.clip)
         self.optimizer_state = OptimizerState(
             self.deepspeed, self.module, config.model.num_layers, session.topology
         )
@@ -209,7 +212,8 @@ def deepspeed_config(config: Config, dp: int) -> dict[str, object]:
     rendered: dict[str, object] = {
         "train_batch_size": micro_batch_size * dp,
         "train_micro_batch_size_per_gpu": micro_batch_size,
-        "gradient_clipping": config.optim.clip,
+        # Without ZeRO train/whole_update.py clips.
+        "gradient_clipping": 0.0 if config.parallel.zero_stage == 0 else config.optim.clip,
         "steps_per_print": None,
         "zero_optimization": {
             "stage": config.parallel.zero_stage,

@@ -31,7 +31,7 @@ def embedding_sum_of_squares(
     else:
         gradient = getattr(weight, "_hp_grad", None)
         gradient = weight.grad if gradient is None else gradient
-        squares = 0.0 if gradient is None else _squares(gradient)
+        squares = 0.0 if gradient is None else sum_of_squares(gradient)
     return squares / loss_scale**2
 
 
@@ -51,12 +51,13 @@ def _sharded(optimizer: Any, weight: torch.nn.Parameter) -> float:
         start = max(first - offset, 0)
         stop = min(last - offset, gradient.numel())
         if start < stop:
-            squares += _squares(gradient.reshape(-1)[start:stop])
+            squares += sum_of_squares(gradient.reshape(-1)[start:stop])
         offset += gradient.numel()
     return squares
 
 
-def _squares(gradient: torch.Tensor) -> float:
+def sum_of_squares(gradient: torch.Tensor) -> float:
+    """Squared norm, in float64."""
     # In parts: two float64 copies of GLM-130B's embedding shard would be 7 GB.
     parts = gradient.detach().reshape(-1).split(SQUARED_AT_ONCE)
     return float(sum(part.double().pow(2).sum() for part in parts))

@@ -15,6 +15,7 @@ from glm.tensor_parallel import partition_dim
 from tests.helpers.corpora import SPECIAL, MemoryStream
 from tests.helpers.distributed import run_distributed
 
+CLIP = 0.1
 OVERRIDES = (
     "precision=fp32",
     "model.num_layers=4",
@@ -26,7 +27,7 @@ OVERRIDES = (
     "model.seq_length=128",
     "optim.lr=1e-2",
     "optim.warmup_samples=0",
-    "optim.clip=0.5",
+    f"optim.clip={CLIP}",
     # Adam divides each gradient by its own size: one that is rounding noise (of a key's bias, say, about 1e-7 here) would
     # move its weight by a whole learning rate in the direction of the noise. With this epsilon what is compared is far
     # above the noise of any processor, and the tolerances below hold with a margin of 8 instead of 1.
@@ -151,8 +152,18 @@ def one_process(variant: str) -> dict[str, Any]:
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("tp, pp, dp", LAYOUTS)
 def test_every_layout_trains_like_one_process(variant: str, tp: int, pp: int, dp: int) -> None:
+    check_layout(tp, pp, dp, variant)
+
+
+@pytest.mark.parametrize("tp, pp, dp", [(1, 2, 1), (2, 2, 1), (1, 1, 2)])
+def test_whole_optimizer_states_train_like_sharded_ones(tp: int, pp: int, dp: int) -> None:
+    check_layout(tp, pp, dp, "plain", "parallel.zero_stage=0")
+
+
+def check_layout(tp: int, pp: int, dp: int, variant: str, *extra: str) -> None:
+    """Train on a layout what one process trained under ZeRO-1, and compare."""
     reference = one_process(variant)
-    overrides = (*OVERRIDES, *VARIANTS[variant], f"parallel.tp={tp}", f"parallel.pp={pp}")
+    overrides = (*OVERRIDES, *VARIANTS[variant], f"parallel.tp={tp}", f"parallel.pp={pp}", *extra)
     results = run_distributed(train_steps, tp * pp * dp, overrides)
     assert results[0]["sizes"] == [8, 8, 16, 16, 16]
     np.testing.assert_allclose(results[0]["losses"], reference["losses"], rtol=1e-5)
@@ -170,6 +181,10 @@ def test_every_layout_trains_like_one_process(variant: str, tp: int, pp: int, dp
 def test_the_learning_rate_is_one_where_the_loss_falls() -> None:
     losses = one_process("plain")["losses"]
     assert losses[0] - losses[-1] > 0.5
+
+
+def test_every_step_is_clipped() -> None:
+    assert min(one_process("plain")["norms"]) > CLIP
 
 
 def test_recompute_and_repetition_change_no_bit() -> None:
