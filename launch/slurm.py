@@ -21,6 +21,8 @@ from launch.submit import store, submit
 from launch.sweep import Variant, table, variants
 
 SCRIPT = "submit.sbatch"
+# The ways to ask SLURM for GPUs: by their number, or as a generic resource under the name that the cluster gave them.
+_GPU_OPTIONS = ("--gres", "--gpus", "-G")
 
 
 def slurm(words: list[str]) -> str:
@@ -123,7 +125,7 @@ def directives(config: Config, name: str, output: str) -> list[str]:
         if cluster.min_nodes in (None, cluster.nodes)
         else f"{cluster.min_nodes}-{cluster.nodes}",
         "ntasks-per-node": str(ranks),
-        "gpus-per-node": None if config.device is DeviceKind.cpu else str(ranks),
+        "gpus-per-node": str(ranks) if _asks_for_gpus(config) else None,
         "cpus-per-task": _text(cluster.cpus_per_rank),
         "time": cluster.time,
         "signal": f"B:USR1@{cluster.signal_seconds}",
@@ -228,6 +230,12 @@ def _checks_nodes(config: Config) -> bool:
     """True if each life begins with the node check."""
     asked = config.cluster.preflight
     return config.device is not DeviceKind.cpu if asked is None else asked
+
+
+def _asks_for_gpus(config: Config) -> bool:
+    """True unless there are none to ask for, or `cluster.sbatch_options` says how."""
+    says_how = any(option.startswith(_GPU_OPTIONS) for option in config.cluster.sbatch_options)
+    return config.device is not DeviceKind.cpu and not says_how
 
 
 def _keeps_nodes(cluster: ClusterConfig) -> bool:

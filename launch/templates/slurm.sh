@@ -121,21 +121,36 @@ exclude_failed_nodes() {
   done < <(sed -n 's/.*Node failure on \([^ ,]*\).*/\1/p' "$complaints" 2> /dev/null | sort -u)
 }
 
-# Only a job that is back in the queue can be told.
+unwanted_nodes() { printf '%s%s' "$(paste -sd, "$excluded")" "${exclude:+,$exclude}"; }
+
+# Only a job that waits in the queue can be told; this one unless others are named.
 tell_slurm_of_excluded_nodes() {
+  local waiting
   exclude_failed_nodes
-  if [ -s "$excluded" ]; then
-    scontrol update JobId="$job" ExcNodeList="$(paste -sd, "$excluded")${exclude:+,$exclude}" 2> /dev/null
+  [ -s "$excluded" ] || return 0
+  for waiting in "${@:-$job}"; do
+    scontrol update JobId="$waiting" ExcNodeList="$(unwanted_nodes)" 2> /dev/null
+  done
+}
+
+leave_it_to_others() {
+  local links again=(sbatch)
+  mapfile -t links < <(later_links)
+  if [ ${#links[@]} -gt 0 ]; then
+    say "$*: the next job of the chain goes on (${links[0]})"
+    tell_slurm_of_excluded_nodes "${links[@]}"
+    exit 75
   fi
+  [ -z "${SLURM_ARRAY_TASK_ID:-}" ] || again+=("--array=$SLURM_ARRAY_TASK_ID")
+  [ ! -s "$excluded" ] || again+=("--exclude=$(unwanted_nodes)")
+  say "$*, and cluster.requeue=false: send it again with: ${again[*]} $(printf %q "$script")"
+  exit 75
 }
 
 start_again() {
   end_if_outlived
+  [ "$requeue" = yes ] || leave_it_to_others "$@"
   say "$*: back to the queue"
-  if [ "$requeue" != yes ]; then
-    say "cluster.requeue=false: send it again with: sbatch $script"
-    exit 75
-  fi
   # A job that SLURM or its owner is ending must not come back.
   [ "$(ask_slurm squeue -h -j "$job" -o %T)" = RUNNING ] || exit 75
   end_if_outlived

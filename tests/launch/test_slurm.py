@@ -98,6 +98,21 @@ def test_every_key_of_the_cluster_reaches_the_script() -> None:
 
 
 @pytest.mark.parametrize(
+    ("options", "is_ours"),
+    [
+        ("--exclusive,--gpu-freq=high", True),
+        ("--exclusive,--gres=gpu:a100:8", False),
+        ("--gpus-per-task=1", False),
+        ("-G8", False),
+    ],
+)
+def test_who_says_how_to_ask_for_gpus_is_not_contradicted(options: str, is_ours: bool) -> None:
+    lines = directives("experiment=glm_10b_1node", f"cluster.sbatch_options=[{options}]")
+    assert ("--gpus-per-node=8" in lines) == is_ours
+    assert set(options.split(",")) <= lines
+
+
+@pytest.mark.parametrize(
     "words",
     [
         [],
@@ -221,6 +236,7 @@ class Life:
         chain: rendered for a chain of jobs.
         before: what a stand-in does first, by its name.
         task: number in a job array of two tasks, whose number SLURM gives this task, too.
+        waiting: jobs in the queue, each with its dependencies.
     """
 
     folder: Path
@@ -233,6 +249,7 @@ class Life:
     chain: bool = False
     before: dict[str, str] = field(default_factory=dict)
     task: int | None = None
+    waiting: str = WAITING
     code: int = field(default=-1, init=False)
     said: str = field(default="", init=False)
 
@@ -247,10 +264,9 @@ class Life:
         ranks = f"{log}case \"$*\" in *' true') exit 0 ;; esac\nexport run={run}\n{self.srun}"
         command(bin_ / "srun", ranks)
         command(bin_ / "sinfo", f"printf '%s\\n' {shlex.quote(self.others)}")
-        waiting = WAITING if self.task is None else WAITING_ARRAYS
         command(
             bin_ / "squeue",
-            f"{self.before.get('squeue', '')}state={self.job}\nwaiting={shlex.quote(waiting)}{SQUEUE}",
+            f"{self.before.get('squeue', '')}state={self.job}\nwaiting={shlex.quote(self.waiting)}{SQUEUE}",
         )
         command(
             bin_ / "scontrol",
@@ -311,6 +327,7 @@ def stop(reason: str) -> str:
     return f"echo {shlex.quote(event)} >> $run/events.jsonl"
 
 
+NODE_FAILURE = "echo 'srun: error: Node failure on node2' >&2; exit 143"
 ONCE = "[ $(grep -c '^srun.*train' calls) -gt 1 ] && { " + status("done", 96) + "; exit 0; }\n"
 
 
@@ -393,9 +410,24 @@ def test_a_job_that_is_being_cancelled_does_not_come_back(tmp_path: Path) -> Non
 
 def test_without_requeue_the_message_says_how_to_send_it_again(tmp_path: Path) -> None:
     ended = f"{stop('SIGTERM')}; {status('stopped', 8)}; exit 75"
-    life = Life(tmp_path, ended, words=("cluster.requeue=false",)).live()
+    words = ("cluster.requeue=false", "cluster.exclude=[node9]")
+    life = Life(tmp_path, ended, words=words, waiting="").live()
     assert (life.code, len(life.calls)) == (75, 1)
-    assert "sbatch runs/default/submit.sbatch" in life.said
+    assert "send it again with: sbatch runs/default/submit.sbatch\n" in life.said
+    life = Life(tmp_path, NODE_FAILURE, words=words, waiting="", task=1).live()
+    assert life.code == 75
+    sent = "sbatch --array=1 --exclude=node2,node9 runs/default/submit.sbatch"
+    assert f"send it again with: {sent}\n" in life.said
+
+
+def test_without_requeue_the_rest_of_a_chain_does_without_the_failed_node(tmp_path: Path) -> None:
+    life = Life(tmp_path, NODE_FAILURE, words=("cluster.requeue=false",), chain=True).live()
+    assert life.code == 75
+    assert life.calls[1:] == [
+        "scontrol update JobId=78 ExcNodeList=node2",
+        "scontrol update JobId=102 ExcNodeList=node2",
+    ]
+    assert "a node failed: the next job of the chain goes on (78)" in life.said
 
 
 def test_in_a_chain_the_next_job_continues(tmp_path: Path) -> None:
@@ -447,9 +479,6 @@ def test_lives_that_slurm_ended_are_counted_too(tmp_path: Path) -> None:
     assert Life(tmp_path, "exit 0").live().code == 0
 
 
-NODE_FAILURE = "echo 'srun: error: Node failure on node2' >&2; exit 143"
-
-
 def test_a_failed_node_is_excluded_and_the_job_goes_back_to_the_queue(tmp_path: Path) -> None:
     life = Life(tmp_path, NODE_FAILURE, words=("cluster.exclude=[node9]",)).live()
     assert (
@@ -475,7 +504,7 @@ def test_a_task_of_an_array_speaks_of_itself_alone(tmp_path: Path) -> None:
 
 def test_a_task_that_gives_up_ends_its_own_tasks_in_the_rest_of_a_chain(tmp_path: Path) -> None:
     ended = "echo 'srun: error: node1: tasks 0-1: Exited with exit code 2' >&2; exit 2"
-    life = Life(tmp_path, ended, task=1).live()
+    life = Life(tmp_path, ended, task=1, waiting=WAITING_ARRAYS).live()
     assert life.calls[1:] == ["scancel 80_1 81_1"]
 
 

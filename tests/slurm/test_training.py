@@ -115,6 +115,7 @@ def test_a_task_of_a_sweep_goes_back_to_the_queue_alone(
             "cluster.partition=main",
         ],
         ["cluster.setup=[module load x]", "cluster.environment=[A=b c]", "run.name=a b"],
+        ["cluster.sbatch_options=[--exclusive,--gres=none]", "data.paths=x"],
         ["--chain", "2", "cluster.requeue=false"],
         ["--sweep", "optim.lr=1e-4,2e-4", "--sweep=seed=1,2", "cluster.nodes=1"],
     ],
