@@ -3,11 +3,14 @@
     python -m launch kubernetes experiment=glm_130b cluster.image=IMAGE cluster.volume=CLAIM:/glm | kubectl apply -f -
 
 The operator gives each pod torchrun's settings in the environment (PET_NNODES, PET_RDZV_ENDPOINT, ...); a pod that
-fails is started again, and the run continues from its last checkpoint on the volume.
+fails is started again, and the run continues from its last checkpoint on the volume. Before a pod is ended, at the
+deadline or because its node is wanted, the run is asked to save and has `cluster.signal_seconds` for it.
 """
 
 import json
 import re
+import shlex
+from pathlib import PurePosixPath
 from typing import Any
 
 from configs import derive
@@ -92,12 +95,14 @@ def _pod(config: Config, overrides: list[str], ranks: int) -> dict[str, Any]:
     if cluster.cpus_per_rank is not None:
         variables.setdefault("OMP_NUM_THREADS", str(cluster.cpus_per_rank))
     pod: dict[str, Any] = {
+        "terminationGracePeriodSeconds": cluster.signal_seconds,
         "containers": [
             {
                 "name": "pytorch",  # the operator looks for the container of this name
                 "image": cluster.image,
-                "command": ["torchrun", "-m", "train", *overrides],
+                "command": ["torchrun", "-m", "train", *overrides, *_time_limit(config)],
                 "workingDir": volume[2],
+                "lifecycle": {"preStop": {"exec": {"command": _ask_to_stop(config, volume[2])}}},
                 "env": [{"name": name, "value": value} for name, value in variables.items()],
                 "resources": {"limits": limits},
                 "volumeMounts": [
@@ -119,6 +124,30 @@ def _pod(config: Config, overrides: list[str], ranks: int) -> dict[str, Any]:
             "nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}
         }
     return pod
+
+
+def _time_limit(config: Config) -> list[str]:
+    """Word that lets the run stop by itself before the deadline, which no scheduler announces.
+
+    The deadline counts from the job's start, the run from its own, after images were pulled.
+    """
+    if config.run.time_limit is not None:
+        return []
+    cluster = config.cluster
+    seconds = derive.time_limit_seconds(cluster.time) - cluster.signal_seconds
+    minutes, second = divmod(seconds, 60)
+    hours, minute = divmod(minutes, 60)
+    return [f"run.time_limit={hours // 24}-{hours % 24:02}:{minute:02}:{second:02}"]
+
+
+def _ask_to_stop(config: Config, folder: str) -> list[str]:
+    """What a pod does before it is ended; Kubernetes ends it with the container, or after the grace period.
+
+    It asks through the file: torchrun kills its ranks 30 seconds after a SIGTERM, in the middle of a save. A run that
+    is only starting removes the file as left over, so it is repeated.
+    """
+    file = PurePosixPath(folder) / derive.run_dir(config) / "stop"
+    return ["sh", "-c", f"while :; do touch {shlex.quote(str(file))}; sleep 5; done"]
 
 
 def _problems(config: Config) -> list[str]:

@@ -1,7 +1,11 @@
 """The manifest against the operator's schema: a PyTorchJob as the Kubeflow training operator 1.x defines it."""
 
 import json
+import os
 import re
+import signal
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +13,7 @@ import pytest
 from configs.errors import ConfigError
 from configs.load import load_config
 from launch.kubernetes import kubernetes, object_name
+from tests.slurm.node import wait_until
 
 PLACE = ["cluster.image=registry/glm:1", "cluster.volume=claim:/glm"]
 
@@ -16,12 +21,14 @@ PLACE = ["cluster.image=registry/glm:1", "cluster.volume=claim:/glm"]
 # manifests/base/crds/kubeflow.org_pytorchjobs.yaml (v1), and of the Kubernetes core API for what stands in a pod.
 # A type, a tuple of allowed values, a list of one kind of item, or the fields of an object; "!" marks required ones.
 POD = {
+    "terminationGracePeriodSeconds": int,
     "containers!": [
         {
             "name!": ("pytorch",),
             "image!": str,
             "command": [str],
             "workingDir": str,
+            "lifecycle": {"preStop": {"exec": {"command": [str]}}},
             "env": [{"name!": str, "value": str}],
             "resources": {"limits": {"nvidia.com/gpu": str, "cpu": str}},
             "volumeMounts": [{"name!": str, "mountPath!": str}],
@@ -137,7 +144,39 @@ def test_the_published_run_has_a_pod_of_eight_gpus_a_node() -> None:
     assert (spec["nprocPerNode"], worker["replicas"]) == ("8", 96)
     assert container["resources"]["limits"] == {"nvidia.com/gpu": "8"}
     assert container["workingDir"] == "/glm"
-    assert load_config(container["command"][3:]) == load_config(["experiment=glm_130b", *PLACE])
+    assert load_config(container["command"][3:]) == load_config(
+        ["experiment=glm_130b", *PLACE, "run.time_limit=0-23:55:00"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "limit", "deadline"),
+    [
+        (["cluster.time=2-03:00:00", "cluster.signal_seconds=60"], "2-02:59:00", 183_600),
+        (["cluster.time=00:10:00", "run.time_limit=00:09:00"], "00:09:00", 600),
+    ],
+)
+def test_the_run_stops_by_itself_before_the_deadline(
+    words: list[str], limit: str, deadline: int
+) -> None:
+    spec = json.loads(kubernetes([*words, *PLACE]))["spec"]
+    (container,) = spec["pytorchReplicaSpecs"]["Worker"]["template"]["spec"]["containers"]
+    assert spec["runPolicy"]["activeDeadlineSeconds"] == deadline
+    assert load_config(container["command"][3:]).run.time_limit == limit
+
+
+def test_a_pod_that_must_end_asks_the_run_to_save_and_gives_it_time(tmp_path: Path) -> None:
+    place = ["cluster.image=glm:1", f"cluster.volume=claim:{tmp_path}", "run.name=it's mine"]
+    made = json.loads(kubernetes([*place, "cluster.signal_seconds=900"]))
+    pod = made["spec"]["pytorchReplicaSpecs"]["Worker"]["template"]["spec"]
+    assert pod["terminationGracePeriodSeconds"] == 900
+    run = tmp_path / "runs" / "it's mine"
+    run.mkdir(parents=True)
+    # Kubernetes runs it in the root folder.
+    hook = pod["containers"][0]["lifecycle"]["preStop"]["exec"]["command"]
+    with subprocess.Popen(hook, cwd="/", start_new_session=True) as asking:
+        wait_until((run / "stop").exists, 30, "the request to stop")
+        os.killpg(asking.pid, signal.SIGKILL)
 
 
 def test_names_become_those_of_kubernetes() -> None:
