@@ -142,10 +142,9 @@ def _costs(plan: Plan) -> list[tuple[str, float]]:
     step = plan.step
     assert step is not None
     count = step.num_micro_batches
-    recomputed = step.micro_batch / 4 if plan.config.parallel.recompute else 0.0
     return [
-        ("recompute", count * recomputed),
-        ("matrix products and memory traffic", count * (step.micro_batch - recomputed)),
+        ("recompute", count * step.recompute),
+        ("matrix products and memory traffic", count * (step.micro_batch - step.recompute)),
         ("tensor-parallel sums", count * step.tensor_parallel),
         ("traffic between stages", count * step.pipeline_traffic),
         ("pipeline bubble", step.bubble),

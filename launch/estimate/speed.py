@@ -31,6 +31,8 @@ class StepTime:
 
     micro_batch: float
     """Forward and backward pass of one micro-batch on the slowest stage, without what follows."""
+    recompute: float
+    """The part of it that is the layers' second forward pass."""
     tensor_parallel: float
     """Sums over the tensor-parallel ranks of one micro-batch."""
     pipeline_traffic: float
@@ -136,15 +138,22 @@ class Layout:
 def step_time(network: Transformer, layout: Layout, gpu: Gpu, global_batch_size: int) -> StepTime:
     """Model the seconds of a step."""
     micro_batches = max(global_batch_size // (layout.micro_batch_size * layout.dp), 1)
-    layers = -(-(network.num_layers + 2) // layout.pp) if layout.pp > 1 else network.num_layers
-    passes = 4 if layout.recompute else 3
     tokens = layout.micro_batch_size * network.seq_length
     hidden_bytes = tokens * network.hidden_size * layout.size
     within_node = layout.tp <= layout.gpus_per_node
     bandwidth = gpu.node_gb_per_second if within_node else gpu.network_gb_per_second
     # A ring sums in 2 (n - 1) / n passes of the data; forward and backward pass sum twice each, recompute twice more.
     ring = 2 * (layout.tp - 1) / layout.tp
-    sums = layers * (6 if layout.recompute else 4) * ring * hidden_bytes
+    layer_sums = _seconds((6 if layout.recompute else 4) * ring * hidden_bytes, bandwidth)
+    layer = _layer_seconds(network, layout, gpu, tokens)
+    head = _head_seconds(network, layout, gpu, tokens)
+    passes = 4 if layout.recompute else 3
+    # All stages wait for the slowest: one with the most layers, or the last with its fewer ones and the head, which
+    # outweighs several layers where a small model has a large vocabulary.
+    _, layers, head = max(
+        (layers * (passes * layer + layer_sums) + heads * head, layers, heads * head)
+        for layers, heads in _stages(network.num_layers, layout.pp)
+    )
     spans_nodes = layout.tp * layout.pp * layout.dp > layout.gpus_per_node
     far = gpu.network_gb_per_second if spans_nodes else gpu.node_gb_per_second
     parameters = network.parameters / (layout.tp * layout.pp)
@@ -153,9 +162,9 @@ def step_time(network: Transformer, layout: Layout, gpu: Gpu, global_batch_size:
     # Masters and moments are read and written, weights written.
     updated = parameters / layout.dp * 28
     return StepTime(
-        micro_batch=passes * layers * _layer_seconds(network, layout, gpu, tokens)
-        + (_head_seconds(network, layout, gpu, tokens) if layout.pp == 1 else 0.0),
-        tensor_parallel=_seconds(sums, bandwidth),
+        micro_batch=passes * layers * layer + head,
+        recompute=layers * layer if layout.recompute else 0.0,
+        tensor_parallel=layers * layer_sums,
         pipeline_traffic=_seconds(2 * hidden_bytes, far) if layout.pp > 1 else 0.0,
         num_micro_batches=micro_batches,
         pp=layout.pp,
@@ -167,6 +176,13 @@ def step_time(network: Transformer, layout: Layout, gpu: Gpu, global_batch_size:
 def flops_share(network: Transformer, samples_per_second: float, gpus: int, gpu: Gpu) -> float:
     """MFU: the model's operations without recompute, over the peak of all GPUs. Chowdhery et al. 2022."""
     return network.flops_per_sample() * samples_per_second / (gpus * gpu.peak_tflops * 1e12)
+
+
+def _stages(num_layers: int, pp: int) -> list[tuple[int, int]]:
+    """Layers and heads of every stage."""
+    return [
+        (derive.layers_of_stage(num_layers, pp, stage), int(stage == pp - 1)) for stage in range(pp)
+    ]
 
 
 def _layer_seconds(network: Transformer, layout: Layout, gpu: Gpu, tokens: int) -> float:
@@ -183,7 +199,7 @@ def _layer_seconds(network: Transformer, layout: Layout, gpu: Gpu, tokens: int) 
 
 
 def _head_seconds(network: Transformer, layout: Layout, gpu: Gpu, tokens: int) -> float:
-    """Forward and backward pass of the output matrix on one rank; with stages it counts as a layer."""
+    """Forward and backward pass of the output matrix on one rank; it is not recomputed."""
     flops = 6 * tokens * network.hidden_size * network.vocab_size / layout.tp
     return flops / (gpu.peak_tflops * 1e12 * MATMUL_EFFICIENCY)
 
