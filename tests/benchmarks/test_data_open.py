@@ -1,5 +1,6 @@
 """A trillion tokens are opened by reading their headers: nothing is scanned, built or held."""
 
+import os
 import tracemalloc
 from pathlib import Path
 
@@ -35,3 +36,20 @@ def test_opening_and_far_samples_hold_little_memory(trillion: Path) -> None:
     tracemalloc.stop()
     # One entry of four bytes for each document would be 4 GB, for each row 2 GB.
     assert peak < 50 * 2**20
+
+
+def test_a_sample_costs_one_read_or_two(trillion: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = GLMDataset(open_sources(trillion), SPECIAL, ObjectiveConfig(), 2048, 1)
+    pread, reads = os.pread, 0
+
+    def counted(file: int, size: int, offset: int) -> bytes:
+        nonlocal reads
+        reads += 1
+        return pread(file, size, offset)
+
+    monkeypatch.setattr(os, "pread", counted)
+    for index in range(0, dataset.rows_per_epoch, dataset.rows_per_epoch // 50):
+        reads = 0
+        dataset[index]
+        # A row that goes on at the front of its source is read in two parts. Looking up a document would be 30 more.
+        assert 1 <= reads <= 2
