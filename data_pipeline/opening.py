@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from configs import derive
 from configs.errors import ConfigError
-from configs.schema import Config
+from configs.schema import Config, Documents
 from data_pipeline.corpus import Corpora, Shard
 from data_pipeline.dataset import GLMDataset, Source
 from data_pipeline.instructions import Instructions, InstructionSet, mean_tokens
@@ -28,14 +28,18 @@ def open_dataset(
         is_validation: the fixed rows of the held-out shards, see `GLMDataset.validation`.
 
     Raises:
-        DataError: a shard cannot be read or is too short.
+        DataError: a shard cannot be read or is too short, or its documents do not end as isolating them needs.
         ConfigError: the embedding has no row for [sMASK], which the objective asks for.
     """
     shards = corpora.valid if is_validation else corpora.train
     # Held-out loss is measured on a fixed mixture: stages are of training.
     rows = None if is_validation else config.data.stages
+    parts = [open_shard(shard, tokenizer) for shard in shards]
+    if config.objective.documents is Documents.isolated:
+        for part in parts:
+            part.check_ends(tokenizer.special.eos)
     return GLMDataset(
-        [Source(shard.name, open_shard(shard, tokenizer), shard.weight) for shard in shards],
+        [Source(shard.name, part, shard.weight) for shard, part in zip(shards, parts, strict=True)],
         tokenizer.special,
         config.objective,
         config.model.seq_length,

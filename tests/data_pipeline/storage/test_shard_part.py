@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from configs.errors import DataError
 from data_pipeline.storage.shard_part import ShardPart, hold_out_tail, unknown_id
 from data_pipeline.storage.shards import open_stream
-from tests.data_pipeline.storage.test_shards import write_with_megatron
+from tests.data_pipeline.storage.test_shards import write, write_with_megatron
 
 
 def part(prefix: Path, vocab_size: int = 100, documents: tuple[int, int] | None = None):
@@ -70,3 +70,22 @@ def test_unknown_id_is_named_by_file_token_and_byte_where_it_is_read(tmp_path: P
     assert str(error.value).startswith(
         f"{tmp_path}/m.bin has token id 700 at token 3 (byte 12); the vocabulary has 100."
     )
+
+
+def test_documents_that_do_not_end_with_eos_are_found_in_a_plain_corpus(tmp_path: Path):
+    with_end = [[[1, 2], [3, 9]], [], [[4], [9]], [[9]]]
+    write_with_megatron(tmp_path / "good", with_end)
+    part(tmp_path / "good").check_ends(9)
+    with pytest.raises(
+        DataError, match=r"eos \(8\), but document [023] of .*good ends with token 9"
+    ):
+        part(tmp_path / "good").check_ends(8)  # their eod is another id
+    write_with_megatron(tmp_path / "bad", [*with_end, [[9, 7]]])
+    part(tmp_path / "bad", documents=(0, 4)).check_ends(9)
+    with pytest.raises(DataError, match="document 4 of .*bad ends with token 7.*--append-eod"):
+        part(tmp_path / "bad").check_ends(9)
+
+
+def test_ends_of_our_own_shards_are_known(tmp_path: Path):
+    write(tmp_path / "a", [[1, 2], [3]])
+    part(tmp_path / "a").check_ends(7)
