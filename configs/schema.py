@@ -275,7 +275,8 @@ class DataConfig:
     """Sampling weights that change: rows [from_sample, weight of the first path, of the second, ...] in drawn samples, the
     first from 0; weights that a row leaves out are 0. Null: data.weights all the time."""
     stage_ramp_samples: int = 0
-    """Samples over which the weights move linearly from each stage's start on; 0: they jump."""
+    """Samples over which the weights move linearly from the start of each row of stages and each point of
+    instruction_share on; 0: they jump."""
     valid_paths: list[str] | None = None
     """Validation corpora; default: documents held out of `paths` by a fixed key when they are prepared; of a corpus
     made by Megatron, its last documents."""

@@ -45,7 +45,7 @@ def open_dataset(
         config.model.seq_length,
         config.seed,
         stages=None if rows is None else stages_of(rows, len(shards)),
-        ramp_samples=0 if rows is None else config.data.stage_ramp_samples,
+        ramp_samples=0 if is_validation else config.data.stage_ramp_samples,
         sentences=_sentences(config, tokenizer),
         locality_rows=0 if is_validation else config.data.locality_rows,
         instructions=_instructions(config, corpora, tokenizer, is_validation=is_validation),

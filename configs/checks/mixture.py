@@ -43,10 +43,10 @@ def _ramp(config: Config) -> list[str]:
         return [
             f"data.stage_ramp_samples ({ramp}) must not be negative. Try data.stage_ramp_samples=0."
         ]
-    if ramp and config.data.stages is None:
+    if ramp and config.data.stages is None and config.data.instruction_share is None:
         return [
-            f"data.stage_ramp_samples ({ramp}) needs data.stages (null) to move between. "
-            "Try data.stage_ramp_samples=0."
+            f"data.stage_ramp_samples ({ramp}) needs data.stages (null) or data.instruction_share (null) to move "
+            "between. Try data.stage_ramp_samples=0."
         ]
     return []
 

@@ -192,7 +192,8 @@ CASES = [
     ),
     (
         "data.stage_ramp_samples=100",
-        "data.stage_ramp_samples (100) needs data.stages (null) to move between. Try data.stage_ramp_samples=0.",
+        "data.stage_ramp_samples (100) needs data.stages (null) or data.instruction_share (null) to move between. Try "
+        "data.stage_ramp_samples=0.",
     ),
     (
         "data.skip_samples=[[5,5]]",

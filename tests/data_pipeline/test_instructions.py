@@ -221,6 +221,20 @@ def test_filled_windows_hold_more_records(tmp_path: Path):
     assert set(segments) == {8}  # windows of 32 tokens, records of 13
 
 
+def test_share_of_instructions_moves_over_the_ramp_without_stages_of_the_texts(tmp_path: Path):
+    records = write_records(tmp_path / "q.jsonl", 300)
+    words = (
+        f"data.instructions=[{records}]",
+        "data.instruction_share=[[0,0.1],[100,0.5]]",
+        "data.stage_ramp_samples=200",
+    )
+    config = load_config(config_of(tmp_path, *words))
+    corpora = ensure_prepared(config.data, config.model.vocab_size, lambda line: None)
+    dataset = open_dataset(config, corpora, BYTES, is_validation=False)
+    shares = [dataset.shares_at(index)[NAME] for index in (0, 99, 200, 300)]
+    assert shares == pytest.approx([0.1, 0.1, 0.3, 0.5])
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
