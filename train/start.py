@@ -9,7 +9,13 @@ from pathlib import Path
 
 from configs import derive
 from configs.checks.batches import batch_problems
-from configs.errors import CheckpointError, ConfigError, DataChangedError, RunFolderError
+from configs.errors import (
+    CheckpointError,
+    ConfigError,
+    DataChangedError,
+    DistributedError,
+    RunFolderError,
+)
 from configs.load import diff, from_yaml
 from configs.schema import Config, Precision
 from data_pipeline.continuity import Continuity, compare
@@ -28,7 +34,7 @@ from train.checkpoint import (
 from train.distributed import Session
 from train.generations import History
 from train.run_folder import RunFolder
-from train.trackers import Trackers
+from train.trackers import Trackers, last_step, lines_up_to
 
 
 @dataclass(frozen=True)
@@ -117,20 +123,53 @@ def choose_checkpoint(
 def _newest(
     folder: RunFolder, config: Config, session: Session, trackers: Trackers, beyond: int
 ) -> tuple[Path, Manifest] | None:
-    """The newest good checkpoint of the run's history after step `beyond`."""
-    places = [place.checkpoints for place in places_of(config, folder.checkpoints)]
+    """The newest good checkpoint of the run's history after step `beyond`.
+
+    Raises:
+        CheckpointError: all are damaged.
+        RunFolderError: metrics.jsonl lacks lines before each of them.
+        DistributedError: there may be one in a second copy that cannot be read.
+    """
+    own, *copies = [place.checkpoints for place in places_of(config, folder.checkpoints)]
+    readable = [copy for copy in copies if _is_readable(copy, trackers)]
     history = History.read(folder.path)
+    last_line = last_step(folder.metrics) if session.topology.rank == 0 else 0
+    too_late: list[int] = []
 
     def admits(path: Path, generation: int) -> bool:
-        if step_of(path) <= beyond:
+        step = step_of(path)
+        if step <= beyond:
             return False
-        if history.admits(generation, step_of(path)):
-            return True
-        trackers.say(f"{path} belongs to a history that the run has left: it is passed over.")
-        return False
+        if not history.admits(generation, step):
+            trackers.say(f"{path} belongs to a history that the run has left: it is passed over.")
+            return False
+        if step > last_line:
+            trackers.say(f"{path} is passed over: {folder.metrics} ends with step {last_line:,}.")
+            too_late.append(step)
+            return False
+        return True
 
-    path = newest_good_together(places, session, trackers.say, admits)
-    return None if path is None else (path, read_manifest(path))
+    path = newest_good_together([own, *readable], session, trackers.say, admits)
+    if path is not None:
+        return path, read_manifest(path)
+    if beyond < 0 and too_late:
+        lines_up_to(folder.metrics, min(too_late))  # says what is missing
+    if beyond < 0 and len(readable) < len(copies) and history.continues_after:
+        raise DistributedError(
+            f"{own} has no checkpoint, and whether a second copy has one cannot be known now. Mend checkpoint.copy_to, or "
+            "begin again without it: checkpoint.copy_to=null."
+        )
+    return None
+
+
+def _is_readable(copy: Path, trackers: Trackers) -> bool:
+    """A disk of second copies that fails must not keep a run from its own checkpoints."""
+    try:
+        committed(copy)
+    except OSError as error:
+        trackers.say(f"{copy} cannot be read: {error.strerror}. It is passed over.")
+        return False
+    return True
 
 
 def check_batches(samples_seen: int, config: Config, world_size: int) -> None:

@@ -114,18 +114,37 @@ def lines_up_to(path: Path, step: int) -> list[str]:
     Raises:
         RunFolderError: the file lacks some of them.
     """
-    kept: list[str] = []
-    if path.is_file():
-        for line in path.read_text().splitlines(keepends=True):
-            if not line.endswith("\n") or len(kept) == step:
-                break
-            kept.append(line)
-    if len(kept) != step or (kept and json.loads(kept[-1])["step"] != step):
+    kept = _whole_lines(path)[:step]
+    if len(kept) != step or (kept and _step_in(kept[-1]) != step):
         raise RunFolderError(
             f"{path} has lines for {len(kept)} of the {step} steps before the checkpoint. Restore the file, or start "
             "another run from the weights with run.name=NAME checkpoint.init_from=CHECKPOINT."
         )
     return kept
+
+
+def last_step(path: Path) -> int:
+    """The last step that has a line, and as many lines before it as it should; 0 if none has."""
+    lines = _whole_lines(path)
+    while lines and _step_in(lines[-1]) != len(lines):
+        lines.pop()
+    return len(lines)
+
+
+def _whole_lines(path: Path) -> list[str]:
+    """All lines but a torn last one; what is no text, after a crash of the machine, is kept as such."""
+    if not path.is_file():
+        return []
+    lines = path.read_text(errors="replace").split("\n")[:-1]
+    return [f"{line}\n" for line in lines]
+
+
+def _step_in(line: str) -> int | None:
+    """The step of a line; None if it is none of ours."""
+    try:
+        return json.loads(line)["step"]
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 class ConsoleTracker:

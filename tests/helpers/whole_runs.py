@@ -115,6 +115,12 @@ def compared(folder: Path) -> list[dict[str, Any]]:
     ]
 
 
+def resumed_at(run: Path) -> list[int]:
+    """Samples after which each life that continued the run went on."""
+    lines = (json.loads(line) for line in (run / "events.jsonl").open())
+    return [line["samples_seen"] for line in lines if line["event"] == "resume"]
+
+
 def _live(
     rank: int,
     world_size: int,

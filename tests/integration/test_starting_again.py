@@ -12,7 +12,7 @@ import pytest
 from tests.helpers.distributed import Ranks
 from tests.helpers.killing import KilledAtCall
 from tests.helpers.places import ROOT
-from tests.helpers.whole_runs import command, compared, live, metrics
+from tests.helpers.whole_runs import command, compared, live, metrics, resumed_at
 
 
 def train(*overrides: str) -> subprocess.CompletedProcess[str]:
@@ -54,12 +54,6 @@ def test_a_stopped_run_continues_as_if_never_stopped(finished: Path) -> None:
     assert compared(finished / "run") == compared(whole)
     kinds = [json.loads(line)["event"] for line in (finished / "run" / "events.jsonl").open()]
     assert kinds.count("start") == 1 and kinds.count("resume") == 1 and "stop" in kinds
-
-
-def resumed_at(run: Path) -> list[int]:
-    """Samples after which each life but the first went on."""
-    lines = (json.loads(line) for line in (run / "events.jsonl").open())
-    return [line["samples_seen"] for line in lines if line["event"] == "resume"]
 
 
 def test_a_run_goes_back_to_a_checkpoint_once_and_the_same_command_continues(

@@ -11,7 +11,7 @@ import pytest
 from configs.errors import RunFolderError
 from configs.schema import LogConfig, Wandb
 from train.tracker_wandb import WandbTracker, resolve_mode, run_id
-from train.trackers import ConsoleTracker, JsonlTracker, Trackers
+from train.trackers import ConsoleTracker, JsonlTracker, Trackers, last_step, lines_up_to
 
 
 def line(step: int, **values: Any) -> dict[str, Any]:
@@ -58,6 +58,29 @@ def test_missing_lines_are_an_error(tmp_path: Path, content: str):
     with pytest.raises(RunFolderError, match="of the 2 steps before the checkpoint"):
         JsonlTracker(path, 2)
     assert path.read_text() == content
+
+
+@pytest.mark.parametrize(
+    "content, step",
+    [
+        (b"", 0),
+        (b'{"step": 1}\n{"step": 2}\n', 2),
+        (b'{"step": 1}\n{"step": 2}', 1),
+        (b'{"step": 1}\n\0\0\0\xff\n', 1),
+        (b'{"step": 1}\n[2]\n{"step": 3}\n5\n', 3),
+        (b'{"step": 2}\n', 0),
+    ],
+)
+def test_the_last_step_with_a_line_is_found_whatever_a_crash_left(
+    tmp_path: Path, content: bytes, step: int
+):
+    path = tmp_path / "metrics.jsonl"
+    assert last_step(path) == 0
+    path.write_bytes(content)
+    assert last_step(path) == step
+    assert len(lines_up_to(path, step)) == step
+    with pytest.raises(RunFolderError):
+        lines_up_to(path, step + 1)
 
 
 def test_lines_are_printed_when_due_and_kept_in_the_log(

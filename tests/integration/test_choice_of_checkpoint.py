@@ -1,0 +1,115 @@
+"""Which checkpoint a start continues from, where the newest that it finds is not the one."""
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.distributed import Ranks
+from tests.helpers.killing import KilledAtCall
+from tests.helpers.whole_runs import command, compared, live, resumed_at
+
+SAVES = ("checkpoint.save_every_samples=16", "checkpoint.keep_last=9")
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`run`, stopped after 64 samples with a checkpoint every 2 steps, and `whole`, which was not."""
+    folder = tmp_path_factory.mktemp("runs")
+    overrides = command(folder, *SAVES)
+    assert live(1, (*overrides, f"run.dir={folder / 'whole'}")) == [0]
+    stop = "run.stop_after_samples=64"
+    assert live(1, (*overrides, f"run.dir={folder / 'run'}", stop)) == [75]
+    return folder
+
+
+@pytest.fixture
+def run(stopped: Path, tmp_path: Path) -> Path:
+    """A copy of the stopped run."""
+    return shutil.copytree(stopped / "run", tmp_path / "run")
+
+
+def killed_before_its_fourth_step(rank: int, world_size: int, overrides: tuple[str, ...]) -> None:
+    from train.engine import Engine
+    from train.main import cli
+
+    KilledAtCall(4).wrap(Engine, "train_step")
+    cli(list(overrides))
+
+
+def test_a_checkpoint_of_a_history_that_was_left_is_passed_over(
+    stopped: Path, run: Path, tmp_path: Path
+) -> None:
+    overrides = command(stopped, *SAVES, f"run.dir={run}")
+    # The second life does not see the newest checkpoint of the first, and trains beyond it without a save.
+    newest, hidden = run / "checkpoints" / "step_00000008", tmp_path / "hidden"
+    newest.rename(hidden)
+    ranks = Ranks(
+        killed_before_its_fourth_step, 1, (*overrides, "checkpoint.save_every_samples=96")
+    )
+    assert ranks.wait(120) == [-9]
+    hidden.rename(newest)
+    assert live(1, overrides) == [0]
+    assert resumed_at(run) == [48, 48]
+    assert f"{newest} belongs to a history that the run has left" in (run / "log.txt").read_text()
+    assert compared(run) == compared(stopped / "whole")
+
+
+def test_without_its_last_lines_a_run_goes_back_to_where_they_reach(
+    stopped: Path, run: Path
+) -> None:
+    overrides = command(stopped, *SAVES, f"run.dir={run}")
+    lines = (run / "metrics.jsonl").read_bytes().splitlines(keepends=True)
+    (run / "metrics.jsonl").write_bytes(b"".join(lines[:5]) + lines[5][:40] + b"\0\0\0\n")
+    assert live(1, overrides) == [0]
+    assert resumed_at(run) == [32]
+    assert compared(run) == compared(stopped / "whole")
+
+
+def test_without_any_lines_it_is_refused_and_nothing_is_lost(
+    stopped: Path, run: Path, tmp_path: Path
+) -> None:
+    (run / "metrics.jsonl").unlink()
+    checkpoints = sorted((run / "checkpoints").rglob("*"))
+    overrides, errors = command(stopped, *SAVES, f"run.dir={run}"), tmp_path / "errors.txt"
+    assert live(1, overrides, errors=errors) == [2]
+    assert "metrics.jsonl has lines for 0 of the 2 steps" in errors.read_text()
+    assert sorted((run / "checkpoints").rglob("*")) == checkpoints
+
+
+def with_dead_copies(rank: int, world_size: int, overrides: tuple[str, ...]) -> None:
+    """A life that cannot read its second copies."""
+    from train.main import cli
+
+    iterdir = Path.iterdir
+
+    def dead(path: Path) -> Iterator[Path]:
+        if "elsewhere" in path.parts:
+            raise OSError(errno.ESTALE, "Stale file handle")
+        return iterdir(path)
+
+    Path.iterdir = dead
+    os._exit(cli(list(overrides)))
+
+
+def test_a_dead_disk_of_second_copies_does_not_keep_a_run_from_its_own(
+    stopped: Path, run: Path, tmp_path: Path
+) -> None:
+    copies = tmp_path / "elsewhere" / "tiny" / "checkpoints"
+    copies.mkdir(parents=True)
+    copy_to = f"checkpoint.copy_to={tmp_path / 'elsewhere'}"
+    overrides = command(stopped, *SAVES, f"run.dir={run}", "run.name=tiny", copy_to)
+    # Without a checkpoint of its own it must not begin again: the copy may have one.
+    own, hidden = run / "checkpoints", tmp_path / "hidden"
+    own.rename(hidden)
+    assert Ranks(with_dead_copies, 1, overrides).wait(120) == [3]
+    shutil.rmtree(own)
+    hidden.rename(own)
+    assert Ranks(with_dead_copies, 1, overrides).wait(120) == [0]
+    assert resumed_at(run) == [64]
+    said = (run / "log.txt").read_text()
+    assert f"{copies} cannot be read: Stale file handle. It is passed over." in said
+    assert compared(run) == compared(stopped / "whole")
