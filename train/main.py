@@ -14,11 +14,18 @@ import warnings
 from pathlib import Path
 
 from configs import derive
-from configs.errors import EXIT_BUG, EXIT_DONE, EXIT_INTERRUPTED, EXIT_USER_INPUT
+from configs.errors import (
+    EXIT_BUG,
+    EXIT_DONE,
+    EXIT_INTERRUPTED,
+    EXIT_USER_INPUT,
+    ConfigError,
+    RankError,
+)
 from configs.load import describe_key, help_text, load_config, to_yaml
 from configs.schema import Config
 from train.failures import verdict
-from train.world import World, die_with_parent, end_torchrun, prepare_environment
+from train.world import World, die_with_parent, end_torchrun, node_name, prepare_environment
 
 
 def cli(arguments: list[str] | None = None) -> int:
@@ -76,7 +83,13 @@ def train(overrides: list[str], world: World) -> int:
     # accelerator meanwhile.
     from train.device import resolve_device
 
-    device = resolve_device(config.device, world)
+    try:
+        device = resolve_device(config.device, world)
+    except ConfigError as error:
+        if world.is_main:
+            raise
+        # Rank 0 may well have a device, and have nothing to say.
+        raise RankError(f"[rank {world.rank} on {node_name()}] {error}") from error
     prepare_environment(world, device.type)
     from train.run import run
 

@@ -17,6 +17,7 @@ from configs.errors import (
 )
 from train.failures import verdict
 from train.generations import begin
+from train.main import train
 from train.run_folder import RunFolder
 from train.world import Launch, World
 
@@ -72,6 +73,14 @@ def test_a_store_whose_host_is_gone_is_a_lost_peer() -> None:
 
 def test_rank_0_speaks_for_all() -> None:
     assert verdict(CheckpointError("all are damaged"), World()) == (2, "all are damaged")
+
+
+def test_a_rank_without_a_gpu_tells_its_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    monkeypatch.setenv("SLURMD_NODENAME", "node7")
+    words = r"\[rank 1 on node7\] local rank 1 has no GPU of its own: 1 are visible"
+    with pytest.raises(RankError, match=words):
+        train(["device=cuda", "optim.global_batch_size=16"], World(rank=1, local_rank=1, size=2))
 
 
 def test_a_run_folder_on_a_dead_disk_is_no_mistake(
