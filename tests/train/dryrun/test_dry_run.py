@@ -26,8 +26,9 @@ SMALL = (
     "optim.batch_ramp.start=4",
     "optim.batch_ramp.increment=2",
 )
+PUBLISHED = ("experiment=glm_130b",)
 # The published run with two replicas instead of 24.
-PUBLISHED = ("experiment=glm_130b", "cluster.nodes=8")
+TWO_REPLICAS = (*PUBLISHED, "cluster.nodes=8")
 
 
 def problems_of(
@@ -45,6 +46,20 @@ def problems_of(
     facts = build_ranks(config, range(derive.planned_world_size(config)))
     found = {name: check(config, facts) for name, check in CHECKS.items()}
     return {name: problems for name, problems in found.items() if problems}
+
+
+def sample_problems_of(rank: int, world_size: int, fault: str) -> list[str]:
+    """Build the ranks of the published run that read data, one of each tensor-parallel group, and check their samples."""
+    from configs.load import load_config
+    from train.dryrun.build import build_ranks
+    from train.dryrun.checks import sample_problems
+
+    if fault:
+        FAULTS[fault]()
+    tp, last, dp = 4, 7, 24
+    readers = [(stage * dp + replica) * tp for stage in (0, last) for replica in range(dp)]
+    config = load_config(list(PUBLISHED))
+    return sample_problems(config, build_ranks(config, readers))
 
 
 def _unbalance() -> None:
@@ -83,6 +98,18 @@ def _draw_twice() -> None:
     batches.micro_batch_indices = same
 
 
+def _read_as_the_second_replica() -> None:
+    """A reader that takes all replicas after the second for the second: what a run of two cannot show."""
+    from train import batches
+
+    indices = batches.micro_batch_indices
+
+    def clamped(first: int, number: int, dp: int, dp_rank: int, size: int) -> range:
+        return indices(first, number, dp, min(dp_rank, 1), size)
+
+    batches.micro_batch_indices = clamped
+
+
 def _cut_unlike() -> None:
     """A rank that cuts its stages elsewhere than the others."""
     from train.engine import StagedModule
@@ -115,6 +142,7 @@ FAULTS: dict[str, Callable[[], None]] = {
     "wrong stage balance": _unbalance,
     "mismatched tied ranks": _tie_other_ranks,
     "a sample drawn twice": _draw_twice,
+    "replicas after the second read as the second": _read_as_the_second_replica,
     "a rank cuts elsewhere": _cut_unlike,
     "a missing parameter": _forget_a_bias,
 }
@@ -124,12 +152,35 @@ def found(overrides: tuple[str, ...], fault: str = "") -> dict[str, list[str]]:
     return run_distributed(problems_of, 1, overrides, fault)[0]
 
 
+def drawn(fault: str = "") -> list[str]:
+    return run_distributed(sample_problems_of, 1, fault)[0]
+
+
 def test_the_ranks_of_a_small_run_fit_together() -> None:
     assert found(SMALL) == {}
 
 
-def test_the_ranks_of_the_published_run_fit_together() -> None:
-    assert found(PUBLISHED) == {}
+def test_two_replicas_of_the_published_run_fit_together() -> None:
+    assert found(TWO_REPLICAS) == {}
+
+
+def test_all_replicas_of_the_published_run_draw_each_sample_once() -> None:
+    assert drawn() == []
+
+
+@pytest.mark.slow
+def test_all_768_ranks_of_the_published_run_fit_together() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "launch", "dryrun", *PUBLISHED],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    *checks, ending = done.stdout.splitlines()
+    assert len(checks) == 7 and all(line.endswith(" good") for line in checks)
+    assert ending.startswith("768 ranks (tp 4 x pp 8 x dp 24) built and compared in ")
+    assert ending.endswith(" s: they fit together")
 
 
 def test_skipped_samples_are_not_drawn_and_not_missed() -> None:
@@ -163,6 +214,13 @@ def test_a_planted_fault_is_found(fault: str, check: str, words: str) -> None:
     problems = found(SMALL, fault)
     assert check in problems
     assert any(words in problem for problem in problems[check]), problems[check]
+
+
+def test_a_replica_that_reads_another_ones_samples_is_found_among_24() -> None:
+    problems = drawn("replicas after the second read as the second")
+    twice = "draws sample 1 twice (dp 1, dp 2, dp 3, "
+    assert any(twice in problem for problem in problems), problems
+    assert any("never draws sample 2; " in problem for problem in problems), problems
 
 
 def test_the_command_prints_the_checks_and_ends_with_code_2_where_ranks_do_not_fit() -> None:
