@@ -104,7 +104,7 @@ def _why_no_progress(plan: Plan) -> str:
 
 def _checkpoint(plan: Plan) -> Row:
     config = plan.config
-    on_host = plan.staging_bytes_per_rank * config.cluster.gpus_per_node
+    on_host = plan.staging_bytes_per_rank * derive.ranks_per_node(config)
     text = (
         f"{_bytes(checkpoint_bytes(config))} on disk, "
         f"{on_host / GIB:,.1f} GiB of host memory per node while it is written"

@@ -20,6 +20,8 @@ class Candidate:
     """A layout that the trainer accepts."""
 
     plan: Plan
+    more: str = ""
+    """To type as well: the ranks of a node, if the cluster is left at one."""
 
     @property
     def seconds(self) -> float:
@@ -39,13 +41,15 @@ class Candidate:
         recompute = str(config.parallel.recompute).lower()
         return (
             f"parallel.tp={config.parallel.tp} parallel.pp={config.parallel.pp} "
-            f"optim.micro_batch_size={config.optim.micro_batch_size} parallel.recompute={recompute}"
+            f"optim.micro_batch_size={config.optim.micro_batch_size} parallel.recompute={recompute}{self.more}"
         )
 
 
 def candidates(config: Config) -> list[Candidate]:
     """Every layout of the cluster that passes the configuration's checks, fastest first."""
-    found = [Candidate(Plan.of(changed)) for changed in _layouts(config)]
+    ranks = derive.ranks_per_node(config)
+    more = "" if ranks == config.cluster.gpus_per_node else f" cluster.gpus_per_node={ranks}"
+    found = [Candidate(Plan.of(changed), more) for changed in _layouts(config)]
     return sorted(found, key=lambda candidate: candidate.seconds)
 
 
@@ -187,12 +191,17 @@ def _larger(config: Config) -> Iterator[tuple[str, Config]]:
 
 
 def _layouts(config: Config) -> Iterator[Config]:
-    # A measured time is that of one layout: all are compared by the model.
-    config = replace(config, cluster=replace(config.cluster, measured_seconds_per_step=None))
-    ranks, model = derive.planned_world_size(config), config.model
-    within_node = config.cluster.gpus_per_node if config.cluster.nodes > 1 else ranks
+    ranks, model, gpus_per_node = (
+        derive.planned_world_size(config),
+        config.model,
+        derive.ranks_per_node(config),
+    )
+    # A measured time is that of one layout: all are compared by the model. A cluster left at its one rank is as large
+    # as the given layout needs it, and stays so for the others.
+    cluster = replace(config.cluster, measured_seconds_per_step=None, gpus_per_node=gpus_per_node)
+    config = replace(config, cluster=cluster)
     for tp in _divisors(model.num_heads):
-        if within_node % tp and not config.cluster.tp_across_nodes:
+        if gpus_per_node % tp and not config.cluster.tp_across_nodes:
             continue
         for pp in range(1, min(model.num_layers, ranks // tp) + 1):
             if ranks % (tp * pp):

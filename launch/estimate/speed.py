@@ -126,7 +126,7 @@ class Layout:
             tp=config.parallel.tp,
             pp=config.parallel.pp,
             dp=dp,
-            gpus_per_node=config.cluster.gpus_per_node,
+            gpus_per_node=derive.ranks_per_node(config),
             micro_batch_size=config.optim.micro_batch_size,
             recompute=config.parallel.recompute,
             size=bytes_per_element(config),

@@ -115,6 +115,18 @@ def test_every_candidate_can_be_typed() -> None:
         assert plan.step is not None and plan.step.total == candidate.seconds
 
 
+def test_a_cluster_left_at_its_one_rank_is_one_node_of_the_layouts_ranks() -> None:
+    words = ["model=glm_2b", "precision=bf16", "parallel.tp=4", "parallel.pp=2", "cluster.gpu=H100"]
+    left, said = load_config(words), load_config([*words, "cluster.gpus_per_node=8"])
+    assert Plan.of(left).step == Plan.of(said).step
+    assert estimate(words) == estimate([*words, "cluster.gpus_per_node=8"])
+    found = candidates(left)
+    assert {each.plan.gpus for each in found} == {8}
+    assert [each.seconds for each in found] == [each.seconds for each in candidates(said)]
+    typed_plan = Plan.of(load_config([*words, *found[0].words.split()]))
+    assert typed_plan.step == found[0].plan.step
+
+
 def test_a_search_without_a_gpu_is_refused() -> None:
     (problem,) = problems_of("--search")
     assert typed(problem) == ["cluster.gpu=A100-80G"]
