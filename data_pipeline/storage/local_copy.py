@@ -3,13 +3,18 @@
 Each rank asks; the first of a node copies under a lock, the others wait, so every node reads the shared storage once. A
 copy is kept in a folder that is named by the shard's fingerprint: another run finds it, and a shard that has changed is
 copied anew. A copy is compared with the checksums of the shard before it is used; a half one is never seen.
+
+A start that is ended while it copies (other nodes do not wait for ever) loses little: what is on the disk is noted, and
+the next start copies only the rest.
 """
 
+import errno
 import os
 import shutil
 import zlib
 from dataclasses import replace
 from pathlib import Path
+from typing import BinaryIO
 
 from configs.errors import DataError
 from data_pipeline.cache import Report, make_once
@@ -23,6 +28,8 @@ from data_pipeline.storage.shards import (
 )
 
 _ENDINGS = ("bin", "idx", "json")
+# How much of a copy is written between two notes of it; a multiple of what is read at once.
+_NOTED_BYTES = 64 * BLOCK_BYTES
 
 
 def copied(corpora: Corpora, folder: str, report: Report) -> Corpora:
@@ -56,39 +63,86 @@ def _copy(prefix: str, folder: Path, report: Report) -> str:
     name = Path(prefix).name.replace(".", "-")  # what follows a dot is not in a lock's name
     place = folder / f"{name}-{open_stream(prefix).fingerprint}"
 
+    half = folder / f"{place.name}.half"
+
     def make(making: Path) -> None:
         files = [Path(f"{prefix}.{ending}") for ending in _ENDINGS]
         files = [file for file in files if file.is_file()]
+        half.mkdir(exist_ok=True)
         needed = sum(file.stat().st_size for file in files)
+        there = sum(file.stat().st_size for file in half.iterdir())
         free = shutil.disk_usage(making).free
-        if needed > free:
+        if needed > free + there:
             raise DataError(
                 f"data.local_copy ({folder}) has {free / 2**30:,.1f} GiB free, and the shard {prefix} takes "
                 f"{needed / 2**30:,.1f} GiB. Make room, choose another folder with data.local_copy=PATH, or read the "
                 "shards where they are: data.local_copy=null."
             )
-        report(f"Copying {prefix} ({needed / 2**30:,.1f} GiB) to {place}")
-        for file in files:
-            _copy_file(file, making / f"tokens{file.suffix}")
-        _check(prefix, making)
+        told = f"Copying {prefix} ({needed / 2**30:,.1f} GiB) to {place}"
+        report(f"{told}, of which {there / 2**30:,.1f} GiB are there" if there else told)
+        _fill(half, files, prefix)
+        half.rename(making)  # which is empty
 
     return str(make_once(place, make, report, setting="data.local_copy") / "tokens")
 
 
+def _fill(half: Path, files: list[Path], prefix: str) -> None:
+    """Copy what is missing, and check all of it; what is wrong, or fills the disk, is not kept for the next start."""
+    try:
+        for file in files:
+            _copy_file(file, half / f"tokens{file.suffix}")
+        _check(prefix, half)
+    except DataError:
+        shutil.rmtree(half)
+        raise
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            shutil.rmtree(half)
+        raise
+    for note in half.glob("*.note"):
+        note.unlink()
+
+
 def _copy_file(source: Path, target: Path) -> None:
-    """Copy, and compare what is there afterwards with what was read."""
-    crc = 0
-    with source.open("rb") as reading, target.open("wb") as writing:
+    """Copy from where a killed start noted that it was, and compare what is there afterwards with what was read."""
+    note = Path(f"{target}.note")
+    done, crc = known = _noted(note, target)
+    with source.open("rb") as reading, target.open("ab") as writing:
+        writing.truncate(done)
+        reading.seek(done)
         while block := reading.read(BLOCK_BYTES):
             crc = zlib.crc32(block, crc)
             writing.write(block)
-        writing.flush()
-        os.fsync(writing.fileno())
+            done += len(block)
+            if done % _NOTED_BYTES == 0:
+                _note(note, writing, done, crc)
+        if (done, crc) != known:
+            _note(note, writing, done, crc)
     if checksum(target) != crc:
         raise DataError(
             f"The copy of {source} at {target} is not what was read: the disk of data.local_copy fails. Choose another "
             "folder with data.local_copy=PATH."
         )
+
+
+def _noted(note: Path, target: Path) -> tuple[int, int]:
+    """How many bytes of a file are on the disk, and the CRC-32 that they had when they were read."""
+    try:
+        done, crc = map(int, note.read_text().split())
+        return (done, crc) if done <= target.stat().st_size else (0, 0)
+    except (
+        FileNotFoundError,
+        ValueError,
+    ):  # nothing was noted, or the machine lost its power while it was
+        return 0, 0
+
+
+def _note(note: Path, file: BinaryIO, done: int, crc: int) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+    new = note.with_suffix(".new")
+    new.write_text(f"{done} {crc}")
+    new.replace(note)
 
 
 def _check(prefix: str, making: Path) -> None:

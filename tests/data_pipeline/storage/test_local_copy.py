@@ -1,5 +1,6 @@
 """Copies on a node's own disk: made once, equal, found again, never half."""
 
+import os
 import shutil
 from collections.abc import Callable
 from multiprocessing import get_context
@@ -14,6 +15,7 @@ from data_pipeline.storage import local_copy
 from data_pipeline.storage.local_copy import copied
 from data_pipeline.storage.shards import open_stream
 from tests.data_pipeline.storage.test_shards import write, write_with_megatron
+from tests.helpers.killing import KilledAtCall, run_forked
 
 DOCUMENTS = [[number % 256] * 40 for number in range(200)]
 
@@ -110,6 +112,74 @@ def test_disk_that_writes_something_else_is_found(
     monkeypatch.setattr(local_copy, "checksum", lambda _: 1)
     with pytest.raises(DataError, match="the disk of data.local_copy fails"):
         copy(corpora, tmp_path / "disk")
+
+
+def copy_killed(corpora: Corpora, folder: Path, number: int) -> int:
+    """Copy in a process that kills itself before the `number`-th step that keeps what was copied."""
+
+    def work() -> None:
+        killed = KilledAtCall(number)
+        killed.wrap(os, "fsync")
+        killed.wrap(Path, "replace")
+        copied(corpora, str(folder), lambda _: None)
+
+    return run_forked(work)
+
+
+@pytest.fixture
+def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local_copy, "BLOCK_BYTES", 1000)
+    monkeypatch.setattr(local_copy, "_NOTED_BYTES", 2000)
+
+
+@pytest.mark.usefixtures("small_steps")
+def test_start_after_a_kill_copies_only_the_rest(corpora: Corpora, tmp_path: Path):
+    data = tmp_path / "shared" / "text.bin"
+    content = data.read_bytes()
+    assert len(content) > 10_000
+    assert (
+        copy_killed(corpora, tmp_path / "disk", 9) == -9
+    )  # four notes are written, and 2000 bytes more
+    # What is there must not be read again: it is not what it was any more.
+    data.write_bytes(bytes(8000) + content[8000:])
+    told: list[str] = []
+    local = copy(corpora, tmp_path / "disk", told)
+    assert "GiB are there" in told[0]
+    assert Path(f"{local.train[0].prefix}.bin").read_bytes() == content
+    assert sorted(path.name for path in Path(local.train[0].prefix).parent.iterdir()) == [
+        "tokens.bin",
+        "tokens.idx",
+        "tokens.json",
+    ]
+
+
+@pytest.mark.usefixtures("small_steps")
+def test_starts_that_are_all_killed_early_come_to_the_end(corpora: Corpora, tmp_path: Path):
+    starts = 1
+    while copy_killed(corpora, tmp_path / "disk", 4):
+        starts += 1
+        assert starts < 50, "progress is lost"
+    assert starts > 5
+    local = copy(corpora, tmp_path / "disk")
+    for ending in ("bin", "idx", "json"):
+        copies = [
+            Path(f"{each.train[0].prefix}.{ending}").read_bytes() for each in (corpora, local)
+        ]
+        assert copies[0] == copies[1]
+
+
+@pytest.mark.usefixtures("small_steps")
+def test_half_copy_that_the_disk_has_changed_is_found_and_thrown_away(tmp_path: Path):
+    write_with_megatron(tmp_path / "m", [[[number] * 40] for number in range(200)])
+    corpora = Corpora([Shard("m", str(tmp_path / "m"), None)], [], "bytes")
+    assert copy_killed(corpora, tmp_path / "disk", 9) == -9
+    (half,) = (tmp_path / "disk").glob("*.half")
+    with (half / "tokens.bin").open("r+b") as file:
+        file.write(b"?")
+    with pytest.raises(DataError, match="the disk of data.local_copy fails"):
+        copy(corpora, tmp_path / "disk")
+    local = copy(corpora, tmp_path / "disk")
+    assert Path(f"{local.train[0].prefix}.bin").read_bytes() == (tmp_path / "m.bin").read_bytes()
 
 
 def test_ranks_of_a_node_copy_once(corpora: Corpora, tmp_path: Path):
