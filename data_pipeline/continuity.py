@@ -53,7 +53,7 @@ def compare(before: dict[str, Any], now: dict[str, Any], drawn: int) -> Continui
         for source in before["sources"]
         if any(source["name"] in shares for _, shares in begun)
     ]
-    changed = _source_breaks(used, now["sources"])
+    changed = _source_breaks(used, now["sources"], drawn)
     breaks += changed
     order = [source["name"] for source in used]
     is_present = {source["name"] for source in now["sources"]} >= set(order)
@@ -76,21 +76,32 @@ def compare(before: dict[str, Any], now: dict[str, Any], drawn: int) -> Continui
     return Continuity(breaks, advice, ahead, bool(changed))
 
 
-def _source_breaks(used: list[dict[str, Any]], now: list[dict[str, Any]]) -> list[str]:
+def _source_breaks(used: list[dict[str, Any]], now: list[dict[str, Any]], drawn: int) -> list[str]:
     """What became of the sources that samples were drawn from."""
     found = {source["name"]: source for source in now}
     breaks: list[str] = []
     for source in used:
         name, same = source["name"], found.get(source["name"])
-        if same is None:
+        if same is None and name == INSTRUCTIONS:
+            breaks.append(
+                f"{name} ({source['tokens']:,} tokens) is empty now; to draw no more of it keep it, with the point "
+                f"[{drawn},0] at the end of data.instruction_share"
+            )
+        elif same is None:
             breaks.append(
                 f"source {name} ({source['tokens']:,} tokens) is missing from data.paths; to draw no more of it keep it "
                 "there with the weight 0 in a new row of data.stages"
             )
         elif same["fingerprint"] != source["fingerprint"] or same["tokens"] != source["tokens"]:
+            together = (
+                " (its data sets have one order together: one more or less of them, or another data.instruction_cap, "
+                "shuffles all records anew, and some come again in the epoch that runs before others are seen)"
+                if name == INSTRUCTIONS
+                else ""
+            )
             breaks.append(
                 f"source {name} had {source['tokens']:,} tokens with fingerprint {source['fingerprint']}, and has "
-                f"{same['tokens']:,} with {same['fingerprint']}"
+                f"{same['tokens']:,} with {same['fingerprint']}{together}"
             )
     return breaks
 

@@ -79,6 +79,26 @@ def test_another_share_of_instructions_is_refused_with_the_share_that_begins_her
     )
 
 
+def test_one_more_set_of_instructions_is_refused_with_what_accepting_it_means():
+    stages = [[0, 1, 1, 1]]
+    before, now = described("abc", stages), described("abc", stages, c=30_000)
+    for each in (before, now):
+        each["sources"][2]["name"] = INSTRUCTIONS
+    (found,) = compare(before, now, 100).breaks
+    assert found.startswith(f"source {INSTRUCTIONS} had ")
+    assert "one order together" in found and "some come again in the epoch that runs" in found
+    assert (
+        "one order together" not in compare(described("ab"), described("ab", b=30_000), 1).breaks[0]
+    )
+
+
+def test_instructions_that_are_gone_are_refused_with_the_share_that_ends_them():
+    before = described("abc")
+    before["sources"][2]["name"] = INSTRUCTIONS
+    (found,) = compare(before, described("ab"), 100).breaks
+    assert found.endswith("keep it, with the point [100,0] at the end of data.instruction_share")
+
+
 @pytest.mark.parametrize("after", ["abc", "cab"])
 def test_source_added_by_size_is_refused_with_the_line_that_adds_it_from_here(after: str):
     before, drawn = open_dataset("ab"), 777
@@ -105,6 +125,7 @@ def test_changed_source_is_named_with_what_changed():
     found = compare(described("ab"), described("ab", b=30_000), 100)
     assert found.breaks[0].startswith("source b had 31,000 tokens with fingerprint ")
     assert "and has 30,000 with" in found.breaks[0]
+    assert "one order together" not in found.breaks[0]  # which is of instructions
     assert found.has_new_tokens
 
 
