@@ -3,7 +3,7 @@
 A problem reads "key (value) relation key (value). What to type."
 """
 
-from configs.checks import cluster, gpu, mixture, model, numbers, training
+from configs.checks import cluster, device, gpu, mixture, model, numbers, training
 from configs.checks.batches import batch_problems, layout_problems
 from configs.schema import Config
 
@@ -22,6 +22,7 @@ def problems(config: Config, world_size: int | None = None, samples_seen: int = 
             *numbers.CHECKS,
             *model.CHECKS,
             *training.CHECKS,
+            *device.CHECKS,
             *mixture.CHECKS,
             *cluster.CHECKS,
             *gpu.CHECKS,

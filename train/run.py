@@ -58,6 +58,7 @@ def run(config: Config, overrides: list[str], world: World, device: torch.device
             sys.stdout.write(found.finished_message + "\n")
         return EXIT_DONE
     start.settle_precision(config, found.stored)
+    start.check_device(config, device.type)
     config.precision, precision_reason = resolve_precision(config.precision, device)
     if config.deterministic:
         make_deterministic(device)

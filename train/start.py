@@ -9,6 +9,7 @@ from pathlib import Path
 
 from configs import derive
 from configs.checks.batches import batch_problems
+from configs.checks.device import device_problems
 from configs.errors import (
     CheckpointError,
     ConfigError,
@@ -79,6 +80,21 @@ def settle_precision(config: Config, stored: Config | None) -> None:
     """Keep the precision that the first start resolved."""
     if stored is not None and config.precision is Precision.auto:
         config.precision = stored.precision
+
+
+def check_device(config: Config, device_type: str) -> None:
+    """Check that the device can do what is asked of it.
+
+    Args:
+        config: of the run; `precision` is settled.
+        device_type: "cpu" or "cuda".
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    found = device_problems(config, device_type)
+    if found:
+        raise ConfigError(found)
 
 
 def choose_checkpoint(

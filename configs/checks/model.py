@@ -5,7 +5,7 @@ from collections.abc import Callable
 from configs import derive
 from configs.checks.batches import nearest_divisor
 from configs.derive import GLM_130B_ROW
-from configs.schema import AttentionPath, Config, DeviceKind, SliceRule
+from configs.schema import AttentionPath, Config, SliceRule
 
 _SHORTEST_WINDOW = 32
 
@@ -56,17 +56,12 @@ def _rows(config: Config) -> list[str]:
 
 def _attention(config: Config) -> list[str]:
     model = config.model
-    found: list[str] = []
     if model.attention_dropout > 0 and model.attention in (AttentionPath.sdpa, AttentionPath.flex):
-        found.append(
+        return [
             f"model.attention ({model.attention.value}) cannot apply model.attention_dropout "
             f"({model.attention_dropout}). Try model.attention=reference, or model.attention_dropout=0."
-        )
-    if model.attention is AttentionPath.flex and config.device is DeviceKind.cpu:
-        found.append(
-            "model.attention (flex) has no backward pass on device (cpu). Try model.attention=sdpa."
-        )
-    return found
+        ]
+    return []
 
 
 def _tensor_parallel(config: Config) -> list[str]:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 
 from configs import derive
-from configs.schema import Config, DeviceKind, Precision, Schedule
+from configs.schema import Config, Precision, Schedule
 
 
 def _precision(config: Config) -> list[str]:
@@ -20,8 +20,6 @@ def _precision(config: Config) -> list[str]:
             f"parallel.zero_stage (0) keeps no fp32 copy that precision ({precision.value}) needs. "
             "Try parallel.zero_stage=1, or precision=fp32."
         )
-    if precision is Precision.fp16 and config.device is DeviceKind.cpu:
-        found.append("precision (fp16) does not run on device (cpu). Try precision=bf16.")
     return found
 
 

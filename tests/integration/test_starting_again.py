@@ -252,3 +252,27 @@ def test_a_corpus_that_cannot_be_read_is_refused(
         f"data.cache_dir={tmp_path / 'cache'}",
     )
     refused(outcome, "bad.jsonl", *words)
+
+
+@pytest.mark.parametrize(
+    "word, stored, message",
+    [
+        ("precision=fp16", "", "precision (fp16) does not run on device (auto: cpu"),
+        ("precision=auto", "precision: fp16", "Try precision=bf16."),
+        ("model.attention=flex", "", "model.attention (flex) has no backward pass on device (auto"),
+    ],
+)
+def test_what_only_a_gpu_can_do_is_refused_where_there_is_none(
+    word: str, stored: str, message: str, tmp_path: Path
+) -> None:
+    run, errors = tmp_path / "run", tmp_path / "errors.txt"
+    overrides = command(tmp_path, f"run.dir={run}")
+    if stored:  # as a GPU without bf16 resolves it
+        assert live(1, (*overrides, "run.stop_after_samples=8")) == [75]
+        config = run / "config.yaml"
+        config.write_text(config.read_text().replace("precision: fp32", stored))
+    before = sorted(run.rglob("*"))
+    assert live(1, (*overrides, word), errors=errors) == [2]
+    assert message in errors.read_text()
+    assert "Traceback" not in errors.read_text()
+    assert sorted(run.rglob("*")) == before

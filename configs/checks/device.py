@@ -1,0 +1,32 @@
+"""Checks of what the device can do; asked again once it is known what `device=auto` is."""
+
+from collections.abc import Callable
+
+from configs.schema import AttentionPath, Config, DeviceKind, Precision
+
+
+def device_problems(config: Config, device_type: str) -> list[str]:
+    """List what is asked of the device that it cannot do.
+
+    Args:
+        config: of the run.
+        device_type: "cpu" or "cuda".
+    """
+    if device_type != "cpu":
+        return []
+    device = "cpu" if config.device is DeviceKind.cpu else "auto: cpu, for no GPU is visible"
+    found: list[str] = []
+    if config.model.attention is AttentionPath.flex:
+        found.append(
+            f"model.attention (flex) has no backward pass on device ({device}). Try model.attention=sdpa."
+        )
+    if config.precision is Precision.fp16:
+        found.append(f"precision (fp16) does not run on device ({device}). Try precision=bf16.")
+    return found
+
+
+def _configured(config: Config) -> list[str]:
+    return device_problems(config, "cpu") if config.device is DeviceKind.cpu else []
+
+
+CHECKS: tuple[Callable[[Config], list[str]], ...] = (_configured,)
