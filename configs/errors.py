@@ -52,6 +52,10 @@ class RankError(UserError):
     """Something that one rank alone has met, so that it tells instead of rank 0; names the rank and its host."""
 
 
+class DivergenceError(UserError):
+    """Training that does not recover: started again as it is, it would come to the same end."""
+
+
 class DistributedError(Exception):
     """A peer or a device failed, or ranks disagree; exits with 3 so that a launcher starts the run again."""
 

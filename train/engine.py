@@ -93,6 +93,9 @@ class Engine:
         self._optimizer: Any = engine.optimizer
         if config.parallel.zero_stage == 0:
             guard_update(self._optimizer, self.module, session, config.optim.clip)
+        if config.precision is Precision.fp16:
+            # At the least scale it would raise; the loop counts the steps in a row instead, and says what to do.
+            self._optimizer.loss_scaler.raise_error_at_min_scale = False
         self.optimizer_state = OptimizerState(
             self.deepspeed, self.module, config.model.num_layers, session.topology
         )

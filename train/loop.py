@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from configs import derive
-from configs.errors import CheckpointError, DistributedError
+from configs.errors import CheckpointError, DistributedError, DivergenceError
 from configs.schema import Config
 from data_pipeline.dataset import GLMDataset
 from data_pipeline.sampler import samples_drawn
@@ -76,8 +76,9 @@ class Trainer:
 
         Raises:
             CheckpointError: the last checkpoint could not be written.
-            DistributedError: ranks disagree, too many steps in a row were skipped, a later life has begun, or the file
-                system failed while the last checkpoint was written.
+            DistributedError: ranks disagree, a later life has begun, or the file system failed while the last
+                checkpoint was written.
+            DivergenceError: too many steps in a row were skipped.
         """
         skipped_in_a_row = 0
         is_first = True
@@ -192,9 +193,10 @@ class Trainer:
     def _check_skips(self, skipped_in_a_row: int) -> None:
         limit = self.config.stability.max_skipped_steps
         if skipped_in_a_row >= limit:
-            raise DistributedError(
-                f"{limit} steps in a row were skipped for overflow or NaN (stability.max_skipped_steps). The last "
-                "checkpoint is from before them: go on with a lower optim.lr, or skip the data with data.skip_samples."
+            raise DivergenceError(
+                f"{limit} steps in a row were skipped for overflow or NaN (stability.max_skipped_steps), and would be "
+                "again. Type the same command with a lower optim.lr, leave the data out with data.skip_samples, or go "
+                "back with checkpoint.resume=PATH to a checkpoint from before them."
             )
 
     def _has_reached_stop(self, progress: Progress) -> bool:
