@@ -6,6 +6,8 @@ the order of the input stays.
 """
 
 import contextlib
+import os
+import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,7 +20,7 @@ from data_pipeline.preparation.duplicates import repetitions
 from data_pipeline.preparation.parts import FinishedPart
 from data_pipeline.storage.shard_writer import ShardWriter
 from data_pipeline.storage.shards import ShardInfo, withdraw
-from data_pipeline.tokenizer import Tokenizer, keep_tokenizer, spec_in
+from data_pipeline.tokenizer import Tokenizer, keep_tokenizer, load_tokenizer, spec_in
 
 # Corpora of fewer documents always get a held-out one.
 _FEW = 1000
@@ -91,15 +93,36 @@ def join(
                     f"Of {_listed(sources)} no document was {what}: a share of {valid_fraction} is too extreme for it. "
                     "Try data.valid_fraction=0.05 or --valid-fraction 0.05."
                 )
+        # All that can fail for want of space or a lost file comes before the old shards are gone.
+        staged = Path(f"{prefix}.tokenizer.making")
+        opened.callback(shutil.rmtree, staged, ignore_errors=True)
+        _stage_tokenizer(tokenizer, staged)
+        kept_tokenizer.mkdir(exist_ok=True)
         for old in (prefix, valid_prefix):
             withdraw(old)
-        keep_tokenizer(tokenizer.spec, kept_tokenizer)
+        for file in staged.iterdir():
+            os.replace(file, kept_tokenizer / file.name)
         if valid is not None:
             valid.publish()
         train.publish()
     bad = [part.record for part in parts if part.record.num_bad_records]
     first = bad[0].first_bad_record if bad else ""
     return Prepared(*made, sum(record.num_bad_records for record in bad), first)
+
+
+def _stage_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
+    """Copy a tokenizer's file into a new folder.
+
+    Raises:
+        DataError: the file is gone, or no longer what the ids were made with.
+    """
+    shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed
+    load_tokenizer(tokenizer.spec)  # names the file if it is gone
+    keep_tokenizer(tokenizer.spec, folder)
+    if load_tokenizer(spec_in(tokenizer.spec, str(folder))).fingerprint != tokenizer.fingerprint:
+        raise DataError(
+            f"{tokenizer.spec} has changed since the tokens were made. Restore it, or prepare the corpus again."
+        )
 
 
 _Keeps = Callable[[int, int], np.ndarray]

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from configs.errors import DataError
-from data_pipeline.preparation import parts
+from data_pipeline.preparation import join, parts
 from data_pipeline.preparation.join import Prepared
 from data_pipeline.preparation.make_part import place
 from data_pipeline.preparation.prepare import prepare
@@ -201,6 +201,7 @@ def test_full_disk_spares_what_was_there_and_what_is_finished(
         (os, "fsync"),
         (shard_writer.ShardWriter, "append"),
         (shard_writer.ShardWriter, "finish"),
+        (join, "keep_tokenizer"),
     ):
         with monkeypatch.context() as patch:
             patch.setattr(owner, name, fail)
@@ -214,6 +215,36 @@ def test_full_disk_spares_what_was_there_and_what_is_finished(
     run(tmp_path, sentences(12))
     assert stored(tmp_path / "a.valid")
     assert set(shard_bytes(tmp_path / "a")) == set(before)
+
+
+@pytest.mark.parametrize("change", ["gone", "other"])
+def test_lost_or_changed_tokenizer_file_spares_what_was_there(
+    change: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    jsonl, file = write_jsonl(tmp_path / "here.jsonl", sentences(50)), tmp_path / "t" / "t.json"
+    file.parent.mkdir()
+    train_tokenizer(sentences(200), file, 300)
+    (tmp_path / "out").mkdir()
+    work = ([str(jsonl)], tmp_path / "out" / "a", load_tokenizer(f"hf:{file}"), 0.1)
+    prepare(*work)
+    before = shard_bytes(tmp_path / "out" / "a")
+    finish = shard_writer.ShardWriter.finish
+
+    def finish_and_change(self: shard_writer.ShardWriter, left_out: dict[str, int]):
+        if change == "gone":
+            file.unlink(missing_ok=True)
+        else:
+            train_tokenizer(sentences(200, seed=1), file, 300)
+        return finish(self, left_out)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shard_writer.ShardWriter, "finish", finish_and_change)
+        said = {"gone": "does not exist", "other": "has changed since"}[change]
+        with pytest.raises(DataError, match=said):
+            prepare(*work)
+    left = shard_bytes(tmp_path / "out" / "a")
+    assert {name: left[name] for name in before} == before
+    assert not Path(f"{work[1]}.tokenizer.making").exists()
 
 
 def test_bad_record_in_the_middle_of_the_input_spares_what_was_there(tmp_path: Path):
