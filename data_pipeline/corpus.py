@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -47,7 +47,13 @@ class Corpora:
     valid_instructions: list[Shard] = field(default_factory=list[Shard])
 
 
-def ensure_prepared(config: DataConfig, vocab_size: int, report: Report) -> Corpora:
+_Obtain = Callable[[Path, Callable[[Path], None], Report], Path]
+"""As `cache.make_once`."""
+
+
+def ensure_prepared(
+    config: DataConfig, vocab_size: int, report: Report, obtain: _Obtain = make_once
+) -> Corpora:
     """Find the shards of a run, preparing what is not there yet.
 
     Every rank calls this: the first one works, the others wait.
@@ -56,13 +62,14 @@ def ensure_prepared(config: DataConfig, vocab_size: int, report: Report) -> Corp
         config: paths, tokenizer, held-out share.
         vocab_size: `model.vocab_size`: of a tokenizer that has to be trained, and the limit for a given one.
         report: told, in one line, what is being made and where.
+        obtain: returns a folder of the cache; who only looks gives one that makes nothing.
 
     Raises:
         DataError: a corpus cannot be used.
         ConfigError: the tokenizer has more tokens than the model.
     """
     _check(config)
-    spec = config.tokenizer or _trained_tokenizer(config, vocab_size, report)
+    spec = config.tokenizer or _trained_tokenizer(config, vocab_size, report, obtain)
     tokenizer = load_tokenizer(spec)
     if tokenizer.vocab_size > vocab_size:
         raise ConfigError(
@@ -78,7 +85,7 @@ def ensure_prepared(config: DataConfig, vocab_size: int, report: Report) -> Corp
     train: list[Shard] = []
     valid: list[Shard] = []
     for path, name, weight in zip(config.paths, names, weights, strict=True):
-        prefix = _shard(path, config, (config.text_key,), tokenizer, held_out, report)
+        prefix = _shard(path, config, (config.text_key,), tokenizer, held_out, report, obtain)
         kept = None
         if config.valid_paths is None and _is_plain(path):
             kept, held = hold_out_tail(open_stream(path), held_out)
@@ -90,9 +97,11 @@ def ensure_prepared(config: DataConfig, vocab_size: int, report: Report) -> Corp
     valid_paths = config.valid_paths or []
     for path, name in zip(valid_paths, _names(valid_paths), strict=True):
         valid.append(
-            Shard(name, _shard(path, config, (config.text_key,), tokenizer, 0.0, report), None)
+            Shard(
+                name, _shard(path, config, (config.text_key,), tokenizer, 0.0, report, obtain), None
+            )
         )
-    return Corpora(train, valid, spec, *_instruction_shards(config, tokenizer, report))
+    return Corpora(train, valid, spec, *_instruction_shards(config, tokenizer, report, obtain))
 
 
 def tokenizer_of(prefix: str) -> str:
@@ -138,7 +147,7 @@ def _is_plain(path: str) -> bool:
     return is_shard(path) and not is_shard(f"{path}.valid") and read_info(path) is None
 
 
-def _trained_tokenizer(config: DataConfig, vocab_size: int, report: Report) -> str:
+def _trained_tokenizer(config: DataConfig, vocab_size: int, report: Report, obtain: _Obtain) -> str:
     """Spec of the tokenizer that belongs to `paths`: the shards' own, or a BPE trained on the texts."""
     for path in config.paths:
         if is_shard(path):
@@ -153,18 +162,18 @@ def _trained_tokenizer(config: DataConfig, vocab_size: int, report: Report) -> s
         sample = sampled(read, SAMPLE_CHARACTERS)
         train_tokenizer(sample, making / "tokenizer.json", vocab_size, listed)
 
-    return f"hf:{make_once(folder, make, report) / 'tokenizer.json'}"
+    return f"hf:{obtain(folder, make, report) / 'tokenizer.json'}"
 
 
 def _instruction_shards(
-    config: DataConfig, tokenizer: Tokenizer, report: Report
+    config: DataConfig, tokenizer: Tokenizer, report: Report, obtain: _Obtain
 ) -> tuple[list[Shard], list[Shard]]:
     """Training and held-out records: the same share is held out whatever measures the text."""
     train: list[Shard] = []
     valid: list[Shard] = []
     keys = (config.prompt_key, config.target_key)
     for path, name in zip(config.instructions, _names(config.instructions), strict=True):
-        prefix = _shard(path, config, keys, tokenizer, config.valid_fraction, report)
+        prefix = _shard(path, config, keys, tokenizer, config.valid_fraction, report, obtain)
         train.append(Shard(name, prefix, None))
         if is_shard(f"{prefix}.valid"):
             valid.append(Shard(name, f"{prefix}.valid", None))
@@ -183,6 +192,7 @@ def _shard(
     tokenizer: Tokenizer,
     valid_fraction: float,
     report: Report,
+    obtain: _Obtain,
 ) -> str:
     """Prefix of a corpus's shards."""
     if is_shard(path):
@@ -211,7 +221,7 @@ def _shard(
             parts_folder=folder.with_suffix(".parts"),  # found again if this start is killed
         )
 
-    return str(make_once(folder, make, report) / "tokens")
+    return str(obtain(folder, make, report) / "tokens")
 
 
 def _names(paths: list[str]) -> list[str]:

@@ -2,14 +2,17 @@
 
 import json
 import sys
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from configs.errors import DataError
 from configs.load import apply_overrides, from_yaml, load_config
 from configs.schema import Config
+from data_pipeline.cache import Report
 from data_pipeline.corpus import Corpora, Shard, ensure_prepared, tokenizer_of
 from data_pipeline.dataset import GLMDataset
+from data_pipeline.look.run_record import changed_data, check_same_data, kept_tokenizer
 from data_pipeline.opening import open_dataset
 from data_pipeline.sampler import trained_position
 from data_pipeline.storage.shards import is_shard, open_stream
@@ -29,6 +32,8 @@ class Target:
     tokenizer: Tokenizer
     is_validation: bool
     run_folder: Path | None
+    is_as_trained: bool = True
+    """False if the run has drawn other samples than those shown, which the user has asked for."""
 
     def facts(self, index: int) -> list[tuple[str, str]]:
         """Why the sample at `index` of the data stream is what it is, and what the run makes of it: (name, text) rows."""
@@ -52,6 +57,8 @@ class Target:
     def _use(self, index: int) -> str:
         """What becomes of a sample in the run."""
         config = self.config
+        if not self.is_as_trained:
+            return "not by this run: its data were others"
         if self.is_validation:
             return f"row {index:,} of the held-out set, the same at every evaluation"
         position = trained_position(index, config.data.skip_samples)
@@ -72,15 +79,14 @@ def open_target(name: str, overrides: list[str], *, is_validation: bool) -> Targ
         is_validation: look at the held-out rows.
 
     Raises:
-        UserError: it is none of these, or the data cannot be used.
+        UserError: it is none of these, or the data cannot be used, or are not those of the run.
     """
     if "=" in name:
         config = load_config([name, *overrides])
-        return _open(name, config, _prepared(config), is_validation, None)
+        return _open(name, config, _prepared(config), is_validation)
     folder = Path(name)
     if (folder / "config.yaml").is_file():
-        config = apply_overrides(from_yaml((folder / "config.yaml").read_text()), overrides)
-        return _open(name, config, _prepared(config), is_validation, folder)
+        return _open_run(folder, overrides, is_validation)
     if folder.is_dir() and not is_shard(name):
         raise DataError(
             f"{name} holds no config.yaml: it is no run. Give a run folder or a PREFIX."
@@ -92,19 +98,42 @@ def open_target(name: str, overrides: list[str], *, is_validation: bool) -> Targ
     spec = config.data.tokenizer or tokenizer_of(name)
     held_out = f"{name}.valid" if is_shard(f"{name}.valid") else name
     shards = Corpora([Shard(folder.name, name, None)], [Shard(folder.name, held_out, None)], spec)
-    return _open(name, config, shards, is_validation, None)
+    return _open(name, config, shards, is_validation)
 
 
-def _open(
-    name: str, config: Config, corpora: Corpora, is_validation: bool, folder: Path | None
-) -> Target:
+def _open_run(folder: Path, overrides: list[str], is_validation: bool) -> Target:
+    config = apply_overrides(from_yaml((folder / "config.yaml").read_text()), overrides)
+    config.data.tokenizer = kept_tokenizer(folder) or config.data.tokenizer
+    corpora = _prepared(config)
+    target = _open(str(folder), config, corpora, is_validation)
+    training = target.dataset
+    if is_validation:
+        training = open_dataset(config, corpora, target.tokenizer, is_validation=False)
+    changes = changed_data(folder, training)
+    if not config.data.accept_changed:
+        check_same_data(folder, changes)
+    return replace(target, run_folder=folder, is_as_trained=not changes)
+
+
+def _open(name: str, config: Config, corpora: Corpora, is_validation: bool) -> Target:
     tokenizer = load_tokenizer(corpora.tokenizer)
     dataset = open_dataset(config, corpora, tokenizer, is_validation=is_validation)
-    return Target(name, config, dataset, tokenizer, is_validation, folder)
+    return Target(name, config, dataset, tokenizer, is_validation, None)
 
 
 def _prepared(config: Config) -> Corpora:
-    return ensure_prepared(config.data, config.model.vocab_size, _say)
+    """Find what train has prepared: to look changes nothing."""
+    return ensure_prepared(config.data, config.model.vocab_size, _say, _found)
+
+
+def _found(folder: Path, make: Callable[[Path], None], report: Report) -> Path:
+    """Stand in for `make_once` where nothing may be made."""
+    if not folder.is_dir():
+        raise DataError(
+            f"{folder} is not there: the corpora were never prepared like this, or have changed since. Prepare them: "
+            "python -m data_pipeline prepare INPUT --output PREFIX --tokenizer SPEC, or start python -m train."
+        )
+    return folder
 
 
 def _say(text: str) -> None:

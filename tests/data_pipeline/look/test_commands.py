@@ -7,7 +7,10 @@ import pytest
 
 from configs.load import load_config, to_stored_yaml
 from data_pipeline import __main__ as commands
+from data_pipeline.corpus import ensure_prepared
+from data_pipeline.look.subject import open_target
 from data_pipeline.sampler import drawn_index
+from data_pipeline.tokenizer import keep_tokenizer
 from tests.helpers.texts import sentences
 
 SMALL = ("model.seq_length=128", "model.vocab_size=262", "data.tokenizer=bytes")
@@ -74,6 +77,63 @@ def test_run_tells_what_became_of_a_sample(run_folder: Path, capsys):
     assert used(32) == "not yet: the run ends after 24 samples"
     assert used(32, "optim.total_samples=48") == "as trained sample 24"
     assert used(3, "--valid") == "row 3 of the held-out set, the same at every evaluation"
+
+
+def describe_data(folder: Path, drawn: int) -> None:
+    """Leave a checkpoint's word of the data that the run is configured with."""
+    dataset = open_target(str(folder), [], is_validation=False).dataset
+    checkpoint = folder / "checkpoints" / "step_00000002"
+    checkpoint.mkdir(parents=True)
+    body = {"data_state": {"dataset": dataset.describe()}, "progress": {"samples_drawn": drawn}}
+    (checkpoint / "manifest.json").write_text(json.dumps(body))
+
+
+def test_run_is_not_shown_in_words_that_it_never_saw(prefix: Path, tmp_path: Path, capsys):
+    corpus, own, folder = tmp_path / "my.jsonl", tmp_path / "own", tmp_path / "run"
+    folder.mkdir()
+
+    def prepare(seed: int) -> None:
+        lines = (json.dumps({"text": text}) + "\n" for text in sentences(300, seed=seed))
+        corpus.write_text("".join(lines))
+        assert run(capsys, "prepare", corpus, "--output", own, "--tokenizer", "bytes")[0] == 0
+
+    prepare(1)
+    (folder / "config.yaml").write_text(
+        to_stored_yaml(load_config([*SMALL, f"data.paths=[{own}]"]))
+    )
+    describe_data(folder, 16)
+    assert "as trained sample 3" in run(capsys, "show", folder, "--index", 3)[1]
+    prepare(2)
+    for words in (("show", folder), ("stats", folder), ("show", folder, "--valid")):
+        code, out, err = run(capsys, *words)
+        assert (code, out) == (2, "")
+        assert "The data are not those that" in err
+        assert "source own had" in err
+        assert err.count("\n") == 1
+    code, out, _ = run(capsys, "show", folder, "--index", 3, "data.accept_changed=true")
+    assert code == 0
+    assert "not by this run: its data were others" in out
+    assert "as trained" not in out
+
+
+def test_looking_prepares_nothing(tmp_path: Path, capsys):
+    corpus, cache, folder = tmp_path / "my.jsonl", tmp_path / "cache", tmp_path / "run"
+    folder.mkdir()
+    words = [f"data.paths=[{corpus}]", f"data.cache_dir={cache}", *SMALL[:2]]
+    corpus.write_text("".join(json.dumps({"text": text}) + "\n" for text in sentences(300)))
+    config = load_config(words)
+    ensured = ensure_prepared(config.data, 262, lambda text: None)
+    keep_tokenizer(ensured.tokenizer, folder / "tokenizer")
+    (folder / "config.yaml").write_text(to_stored_yaml(config))
+    assert run(capsys, "show", folder)[0] == 0
+    made = sorted(cache.iterdir())
+    with corpus.open("a") as file:
+        file.write(json.dumps({"text": "One more."}) + "\n")
+    for target in (["show", folder], ["stats", folder], ["show", *words]):
+        code, out, err = run(capsys, *target)
+        assert (code, out) == (2, "")
+        assert "is not there: the corpora were never prepared like this" in err
+    assert sorted(cache.iterdir()) == made
 
 
 def test_mixture_of_a_stage_is_told(prefix: Path, capsys):
