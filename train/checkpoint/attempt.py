@@ -67,8 +67,8 @@ class Attempt:
         """Why it failed on this rank."""
         self.may_pass = False
         """True if a file system failed, so that a later start may do better; a full disk does not pass by itself."""
-        self.fatal: DistributedError | None = None
-        """Set if the run has gone on without this process: it must end."""
+        self.fatal: Exception | None = None
+        """Set if this process must end: the run has gone on without it. The checkpoint may be committed all the same."""
         self.written = threading.Event()
         """This rank's file and record are on the disk, or it has failed."""
         self.finished = threading.Event()
@@ -77,6 +77,7 @@ class Attempt:
         self._part = part
         self._duty = duty
         self._given_up = threading.Event()
+        self._is_committed = False
         self._seconds = 0.0
 
     def run(self) -> None:
@@ -134,7 +135,13 @@ class Attempt:
             fragments=[part for record in records for part in record.fragments],
         )
         self._place.commit(self.folder, manifest)
-        self._place.clean(self.folder, manifest, duty.healthy_step)
+        self._is_committed = True
+        # From here on nothing may say that the save has failed: its files would be deleted, and a later life may be
+        # reading them already.
+        try:
+            self._place.clean(self.folder, manifest, duty.healthy_step)
+        except Exception as problem:
+            self.fatal = problem
 
     def _collect(self, names: Sequence[str]) -> list[RankRecord] | None:
         """Wait for every rank's record; None if the attempt was given up."""
@@ -160,6 +167,8 @@ class Attempt:
             pause = min(2 * pause, _LONGEST_POLL_SECONDS)
 
     def _discard(self) -> None:
+        if self._is_committed:
+            return
         with contextlib.suppress(OSError):
             (self.folder / self._part.name).unlink(missing_ok=True)
         with contextlib.suppress(OSError):

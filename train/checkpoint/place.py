@@ -96,10 +96,11 @@ class Place:
             DistributedError: from the fence.
         """
         self._samples_of[newest] = manifest.progress["samples_seen"]
-        self.fence()
-        write_hint(newest)
-        # A disk that refuses to forget an old checkpoint changes nothing about the new one.
+        # A disk that refuses to forget an old checkpoint, or to tell whether a later life has begun, changes nothing
+        # about the new one.
         with contextlib.suppress(OSError):
+            self.fence()
+            write_hint(newest)
             samples_of = {folder: self._samples(folder) for folder in committed(self.checkpoints)}
             keep = kept(samples_of, self.keep_last, self.keep_every_samples, healthy_step)
             remove(set(samples_of) - keep)

@@ -155,6 +155,8 @@ class Saver:
             for attempt in self._attempts:
                 if attempt.finished.is_set() and attempt.error is None:
                     self._tell(attempt, None)
+                if attempt.fatal is not None:
+                    raise attempt.fatal
         return self._take_outcomes()
 
     def finish(self) -> list[Outcome]:
