@@ -127,17 +127,15 @@ def remove(folders: Iterable[Path]) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def remove_strays(folder: Path, named: Iterable[str]) -> None:
-    """Delete what killed attempts left beside the files of a committed checkpoint.
+def strays(folder: Path, named: Iterable[str]) -> list[Path]:
+    """What killed attempts left beside the files of a committed checkpoint.
 
     Args:
         folder: of the checkpoint.
         named: the files that its manifest names.
     """
     belonging = {MANIFEST, *named}
-    for path in folder.iterdir():
-        if path.name not in belonging:
-            path.unlink(missing_ok=True)
+    return [path for path in folder.iterdir() if path.name not in belonging]
 
 
 def _step_folders(checkpoints: Path) -> list[Path]:

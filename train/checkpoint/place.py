@@ -3,7 +3,7 @@
 import contextlib
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,8 +13,8 @@ from configs.schema import Config
 from glm.checkpoint.folder import (
     committed,
     remove,
-    remove_strays,
     step_of,
+    strays,
     unfinished,
     write_hint,
 )
@@ -62,13 +62,8 @@ class Place:
         Raises:
             DistributedError: from the fence.
         """
-        leftovers = []
         with contextlib.suppress(OSError):  # if the place is gone, the save will say so
-            leftovers = unfinished(self.checkpoints)
-        if leftovers:
-            self.fence()
-        for folder in leftovers:
-            shutil.rmtree(folder, ignore_errors=True)
+            self._remove(unfinished(self.checkpoints))
 
     def commit(self, folder: Path, manifest: Manifest) -> None:
         """Make a checkpoint visible, after the lines of metrics.jsonl without which a start would refuse it.
@@ -103,9 +98,22 @@ class Place:
             write_hint(newest)
             samples_of = {folder: self._samples(folder) for folder in committed(self.checkpoints)}
             keep = kept(samples_of, self.keep_last, self.keep_every_samples, healthy_step)
-            remove(set(samples_of) - keep)
-            remove(unfinished(self.checkpoints))
-            remove_strays(newest, manifest.files)
+            leftovers = unfinished(self.checkpoints)
+            beside = strays(newest, manifest.files)
+            self._remove([*sorted(set(samples_of) - keep), *leftovers])
+            self.fence()
+            for path in beside:
+                path.unlink(missing_ok=True)
+
+    def _remove(self, listed: Iterable[Path]) -> None:
+        """Delete folders that were listed before.
+
+        Deleting takes long and may be held up, by a network that is cut and healed. The question comes after the list
+        and before each folder: what a later life has begun by now is not in the list, or the answer is no.
+        """
+        for folder in listed:
+            self.fence()
+            remove([folder])
 
     def _samples(self, folder: Path) -> int:
         if folder not in self._samples_of:

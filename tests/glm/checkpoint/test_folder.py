@@ -11,9 +11,9 @@ from glm.checkpoint.folder import (
     committed,
     newest_good,
     remove,
-    remove_strays,
     step_folder,
     step_of,
+    strays,
     unfinished,
     write_hint,
 )
@@ -83,7 +83,8 @@ def test_a_checkpoint_of_a_newer_program_is_not_passed_over(tmp_path: Path) -> N
 def test_strays_go_and_what_belongs_stays(tmp_path: Path) -> None:
     write_files(tmp_path, 1, seed=3, attempt="dead")
     folder = save(tmp_path, 1, seed=1)
-    remove_strays(folder, read_manifest(folder).files)
+    for path in strays(folder, read_manifest(folder).files):
+        path.unlink()
     verify(folder)
     assert len(list(folder.iterdir())) == 4
 

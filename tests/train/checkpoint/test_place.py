@@ -1,6 +1,8 @@
 """A place as the committing rank looks after it: what is committed stays, and a later life's work is not touched."""
 
 import errno
+import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,8 +10,8 @@ from typing import Any
 import pytest
 
 from configs.errors import DistributedError
-from glm.checkpoint.folder import newest_good, step_folder
-from tests.helpers.checkpoints import NUM_RANKS, SHAPES, pieces_of, small_manifest
+from glm.checkpoint.folder import newest_good, step_folder, unfinished
+from tests.helpers.checkpoints import NUM_RANKS, SHAPES, pieces_of, small_manifest, write_files
 from tests.helpers.savers import check_content
 
 OVERTAKEN = DistributedError("a later life of this run has begun")
@@ -59,3 +61,42 @@ def test_what_a_life_has_committed_before_it_is_overtaken_stays(
     # Who cannot ask, or hears no, deletes nothing.
     check_content(step_folder(tmp_path, 1), seed=1)
     assert (tmp_path / "latest").read_text() == "step_00000001\n"
+
+
+def test_a_life_that_is_held_up_while_it_cleans_deletes_nothing_of_the_next_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_alone(tmp_path, 1, passing(9, OVERTAKEN))
+    overtaken = threading.Event()
+    rmtree = shutil.rmtree
+
+    def be_held_up(folder: Path, **options: Any) -> None:
+        """The next life begins while step 1 is being deleted."""
+        rmtree(folder, **options)
+        if folder.name == "step_00000001":
+            overtaken.set()
+            write_files(tmp_path, 3, seed=3, attempt="beef0000")
+            write_files(tmp_path, 2, seed=2, attempt="beef0000")
+
+    def fence() -> None:
+        if overtaken.is_set():
+            raise OVERTAKEN
+
+    monkeypatch.setattr(shutil, "rmtree", be_held_up)
+    assert save_alone(tmp_path, 2, fence).fatal is OVERTAKEN
+    assert overtaken.is_set()
+    for step in (2, 3):
+        assert len(list(step_folder(tmp_path, step).glob("*-beef0000.safetensors"))) == NUM_RANKS
+    check_content(step_folder(tmp_path, 2), seed=2)
+
+
+def test_the_question_is_asked_before_each_folder_is_deleted(tmp_path: Path) -> None:
+    from train.checkpoint.place import Place
+
+    for step in (1, 2, 3):
+        write_files(tmp_path, step, seed=step, attempt="dead0000")
+    Place(tmp_path, 1, None, passing(1, STALE)).make_room()
+    assert len(unfinished(tmp_path)) == 2
+    with pytest.raises(DistributedError, match="later life"):
+        Place(tmp_path, 1, None, passing(1, OVERTAKEN)).make_room()
+    assert len(unfinished(tmp_path)) == 1
