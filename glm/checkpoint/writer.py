@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import struct
+import uuid
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -94,8 +95,10 @@ def commit(
     """
     manifest.check(str(folder / MANIFEST))
     hidden: list[Path] = []
+    # A name of its own: a life that was cut off may come back and write at the same time, before the fence ends it.
+    own = folder / f"{uuid.uuid4().hex[:8]}-{MANIFEST}"
     try:
-        with _part(folder / MANIFEST) as partial:
+        with _part(own) as partial:
             _write(partial, [manifest.to_json().encode()])
             _sync_folder(folder)
             _sync_folder(folder.parent)

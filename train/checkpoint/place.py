@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -78,7 +79,8 @@ class Place:
         """
         self.sync()
         if self.run_folder is not None:
-            _carry(self.run_folder, self.checkpoints.parent)
+            self.fence()
+            _carry(self.run_folder, self.checkpoints.parent, folder)
         later = [other for other in committed(self.checkpoints) if step_of(other) > manifest.step]
         commit(folder, manifest, superseded=later, fence=self.fence)
 
@@ -141,12 +143,19 @@ def places_of(
     return places
 
 
-def _carry(run_folder: Path, copy: Path) -> None:
-    """Copy what a run needs beside a checkpoint to be continued, reported and used for generation."""
+def _carry(run_folder: Path, copy: Path, folder: Path) -> None:
+    """Copy what a run needs beside a checkpoint to be continued, reported and used for generation.
+
+    Args:
+        run_folder: of the run.
+        copy: its second copy.
+        folder: of the checkpoint that is about to be committed there. Files are written into it first, so that what is
+            left of a copy that was killed is cleaned away like any other leftover.
+    """
+    attempt = uuid.uuid4().hex[:8]  # another life's must not be mistaken for it
     for name in _CARRIED:
         if (run_folder / name).is_file():
-            partial = copy / f".{name}.part"
-            partial.unlink(missing_ok=True)
+            partial = folder / f"{attempt}-{name}.part"
             shutil.copyfile(run_folder / name, partial)
             sync_to_disk(partial)
             os.replace(partial, copy / name)

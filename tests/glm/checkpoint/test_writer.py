@@ -13,7 +13,7 @@ from glm.checkpoint import writer
 from glm.checkpoint.boxes import Box
 from glm.checkpoint.folder import committed, newest_good, step_of
 from glm.checkpoint.manifest import DamagedCheckpointError
-from glm.checkpoint.reader import load_full_tensors, verify
+from glm.checkpoint.reader import load_full_tensors, read_manifest, verify
 from glm.checkpoint.writer import Piece, commit, write_rank_file
 from tests.helpers.checkpoints import pieces_of, save, small_manifest, tensors, write_files
 
@@ -76,7 +76,7 @@ def test_a_commit_that_the_disk_refuses_changes_nothing(
     replace = os.replace
 
     def refuse(source: Path, target: Path) -> None:
-        if source.name == "manifest.json.part":
+        if source.name.endswith("manifest.json.part"):
             raise OSError(errno.ENOSPC, "No space left on device")
         replace(source, target)
 
@@ -85,6 +85,30 @@ def test_a_commit_that_the_disk_refuses_changes_nothing(
         commit(tmp_path / "step_00000002", small_manifest(2, files, fragments), [left])
     assert committed(tmp_path) == [left, former]
     assert list(tmp_path.glob("*/*.part")) == []
+
+
+def test_two_lives_that_commit_a_step_at_once_do_not_share_a_file(tmp_path: Path) -> None:
+    # The former one comes back at the worst moment: the later one has written its manifest, and not yet renamed it.
+    class OvertakenError(Exception):
+        pass
+
+    def overtaken() -> None:
+        raise OvertakenError
+
+    folder = tmp_path / "step_00000002"
+    former = small_manifest(2, *write_files(tmp_path, 2, seed=1, attempt="former"))
+    later = small_manifest(2, *write_files(tmp_path, 2, seed=2, attempt="later"))
+    came_back = []
+
+    def come_back() -> None:
+        with pytest.raises(OvertakenError):
+            commit(folder, former, fence=overtaken)
+        came_back.append(True)
+
+    commit(folder, later, fence=come_back)
+    assert came_back and read_manifest(folder).files == later.files
+    verify(folder)
+    assert list(folder.glob("*.part")) == []
 
 
 def test_a_commit_that_happened_is_not_reported_as_failed(

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from configs.errors import DistributedError
+from configs.load import load_config
 from glm.checkpoint.folder import newest_good, step_folder, unfinished
 from tests.helpers.checkpoints import NUM_RANKS, SHAPES, pieces_of, small_manifest, write_files
 from tests.helpers.savers import check_content
@@ -29,17 +30,31 @@ def passing(calls: int, error: Exception) -> Callable[[], None]:
     return fence
 
 
+def everything_in(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
 def save_alone(checkpoints: Path, step: int, fence: Callable[[], None]) -> Any:
     """One rank saves all that there is; the attempt, which is over."""
-    from train.checkpoint.attempt import Attempt, Duty, Part
     from train.checkpoint.place import Place
+
+    return save_into(Place(checkpoints, 1, None, fence), step)
+
+
+def save_into(place: Any, step: int) -> Any:
+    """The same for any place."""
+    from train.checkpoint.attempt import Attempt, Duty, Part
 
     name = "rank00000-abcd0123.safetensors"
     pieces = [piece for rank in range(NUM_RANKS) for piece in pieces_of(rank, seed=step)]
     shapes = {tensor: list(shape) for tensor, shape in SHAPES.items()}
     attempt = Attempt(
-        Place(checkpoints, 1, None, fence),
-        step_folder(checkpoints, step),
+        place,
+        step_folder(place.checkpoints, step),
         Part(name, pieces, shapes, "rank 0"),
         Duty(small_manifest(step, {}, []), [name], None),
     )
@@ -100,3 +115,53 @@ def test_the_question_is_asked_before_each_folder_is_deleted(tmp_path: Path) -> 
     with pytest.raises(DistributedError, match="later life"):
         Place(tmp_path, 1, None, passing(1, OVERTAKEN)).make_room()
     assert len(unfinished(tmp_path)) == 1
+
+
+def test_the_second_copy_asks_the_same_question_before_anything_of_it_changes(
+    tmp_path: Path,
+) -> None:
+    from train.checkpoint import places_of
+
+    run = tmp_path / "run"
+    run.mkdir()
+    config = load_config(["run.name=r", f"checkpoint.copy_to={tmp_path / 'elsewhere'}"])
+    (run / "config.yaml").write_text("of the later life")
+    _, copy = places_of(config, run / "checkpoints")
+    assert save_into(copy, 1).error is None
+    before = everything_in(tmp_path / "elsewhere")
+    assert before["r/config.yaml"] == b"of the later life"
+    (run / "config.yaml").write_text("of the former life")
+    _, copy = places_of(config, run / "checkpoints", passing(0, OVERTAKEN))
+    assert save_into(copy, 2).fatal is OVERTAKEN
+    assert everything_in(tmp_path / "elsewhere") == before
+
+
+def test_what_a_killed_copy_left_is_cleaned_away(tmp_path: Path) -> None:
+    from train.checkpoint import places_of
+
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "metrics.jsonl").write_text("{}")
+    config = load_config(["run.name=r", f"checkpoint.copy_to={tmp_path / 'elsewhere'}"])
+
+    class KilledError(BaseException):
+        """Nothing may catch it."""
+
+    def die(*_: Any) -> None:
+        raise KilledError
+
+    _, copy = places_of(config, run / "checkpoints")
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KilledError):
+        patch.setattr("train.checkpoint.place.sync_to_disk", die)
+        save_into(copy, 1)
+    assert any(name.endswith("metrics.jsonl.part") for name in everything_in(tmp_path))
+    assert save_into(copy, 1).error is None
+    assert not any(name.endswith(".part") for name in everything_in(tmp_path))
+
+
+def test_a_checkpoint_is_not_written_through_a_link(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    step_folder(tmp_path, 1).symlink_to(outside)
+    assert "is a link" in save_alone(tmp_path, 1, passing(9, OVERTAKEN)).error
+    assert list(outside.iterdir()) == []
