@@ -32,6 +32,7 @@ DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 _FILE_NAME = re.compile(r"[A-Za-z0-9_\-]{1,100}\.safetensors")
 _TENSOR_NAME = re.compile(r"[A-Za-z0-9_.\-]{1,500}")
 _LARGEST = 2**48
+_LARGEST_HEADER = 2**27
 _MOST_AXES = 8
 
 
@@ -215,9 +216,12 @@ class Manifest:
             raise DamagedCheckpointError(f"{where} {problem}.")
 
     def _problems(self) -> Iterable[str]:
-        for name in self.files:
+        for name, file in self.files.items():
             if not _FILE_NAME.fullmatch(name):
                 yield f"names a file that may lie outside its folder: {name[:200]!r}"
+            # It is read at once, and a file with holes has any size for nothing.
+            if file.header_bytes > _LARGEST_HEADER:
+                yield f"says that {name} has an absurdly large header: {file.header_bytes:,} bytes"
         for name, shape in self.tensors.items():
             if not (_TENSOR_NAME.fullmatch(name) and _is_sane_shape(shape)):
                 yield f"has a tensor that cannot be: {name[:200]!r} of shape {shape[:_MOST_AXES]}"

@@ -98,7 +98,7 @@ def verify_files(folder: Path, manifest: Manifest, names: Iterable[str]) -> None
                     if _checksum(file, part.num_bytes) != part.crc32:
                         raise _damaged(path, part)
         except OSError as error:
-            raise DamagedCheckpointError(f"{path} cannot be read: {error.strerror}.") from error
+            raise _unreadable(path, error) from error
 
 
 def load_full_tensors(folder: Path, kind: str = PARAMETER) -> dict[str, Tensor]:
@@ -154,13 +154,18 @@ class Reader:
             CPU tensor of the box's shape, in the stored number format.
 
         Raises:
-            DamagedCheckpointError: the checkpoint does not hold all of it.
+            DamagedCheckpointError: the checkpoint does not hold all of it, or it is larger than any memory here.
         """
         parts = self._index.get((tensor, kind)) or self._index.get((tensor, _stand_in(kind)), [])
         shape = self.manifest.tensors.get(tensor)
         if not parts or shape is None or len(shape) != len(wanted.shape):
             raise DamagedCheckpointError(f"{self._folder} does not hold {tensor} ({kind}).")
-        result = torch.empty(wanted.shape, dtype=DTYPES[parts[0].dtype])
+        try:
+            result = torch.empty(wanted.shape, dtype=DTYPES[parts[0].dtype])
+        except RuntimeError as error:  # torch has no type of its own for it
+            raise DamagedCheckpointError(
+                f"{self._folder}: there is no memory for {tensor} ({kind}), which has {wanted.volume:,} elements."
+            ) from error
         filled = 0
         for part in parts:
             common = wanted.intersection(part.box)
@@ -198,7 +203,10 @@ def _stand_in(kind: str) -> str:
 
 
 def _check_size(path: Path, stored: StoredFile) -> None:
-    size = _regular_size(path)
+    try:
+        size = _regular_size(path)
+    except OSError as error:
+        raise _unreadable(path, error) from error
     if size != stored.num_bytes:
         found = "missing, or no ordinary file," if size is None else f"{size:,} bytes"
         raise DamagedCheckpointError(
@@ -215,6 +223,10 @@ def _checksum(file: BinaryIO, num_bytes: int) -> int:
             return -1  # the file shrank while it was read
         crc32, num_bytes = zlib.crc32(block, crc32), num_bytes - len(block)
     return crc32
+
+
+def _unreadable(path: Path, error: OSError) -> DamagedCheckpointError:
+    return DamagedCheckpointError(f"{path} cannot be read: {error.strerror}.")
 
 
 def _damaged(path: Path, part: Fragment) -> DamagedCheckpointError:

@@ -151,6 +151,18 @@ def _absurd_file(folder: Path, outside: Path) -> None:
     forge(folder, files=body["files"])
 
 
+def _sparse_header(folder: Path, outside: Path) -> None:
+    """A file with holes: it has the size that is spoken of, and takes no room."""
+    path, body = first_file(folder), body_of(folder)
+    file = body["files"][path.name]
+    longer = 2**43 - file["header_bytes"]
+    file.update(num_bytes=file["num_bytes"] + longer, header_bytes=2**43)
+    for part in body["fragments"]:
+        part[6] += longer if part[5] == path.name else 0
+    os.truncate(path, file["num_bytes"])
+    forge(folder, files=body["files"], fragments=body["fragments"])
+
+
 def _a_million_boxes(folder: Path, outside: Path) -> None:
     """Boxes that interlock: comparing each with each would take days."""
     body = body_of(folder)
@@ -185,6 +197,7 @@ FORMAT_ATTACKS: dict[str, tuple[Attack, str]] = {
     "absurd shape": (_absurd_shape, "final_norm.weight"),
     "negative place": (_negative_place, "damaged"),
     "absurd file": (_absurd_file, "has 140,737,488,355,328 bytes"),
+    "sparse header": (_sparse_header, "absurdly large header"),
     "a million boxes": (_a_million_boxes, "wall"),
     "no number": (_not_a_number, "damaged"),
 }

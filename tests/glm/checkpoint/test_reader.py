@@ -1,5 +1,8 @@
 """Reading: every kind of damage is found and named, and any box can be had."""
 
+import errno
+import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +12,7 @@ from hypothesis import strategies as st
 
 from configs.errors import CheckpointError
 from glm.checkpoint.boxes import Box
+from glm.checkpoint.folder import newest_good
 from glm.checkpoint.manifest import DamagedCheckpointError
 from glm.checkpoint.reader import (
     Reader,
@@ -171,3 +175,36 @@ def test_a_manifest_that_is_no_text_is_damage(folder: Path) -> None:
     (folder / "manifest.json").write_bytes(b"\x80\x02]q\x00.")
     with pytest.raises(DamagedCheckpointError, match="no complete checkpoint"):
         verify(folder)
+
+
+def test_a_tensor_larger_than_any_memory_is_refused_with_its_name(folder: Path) -> None:
+    # 2**47 bytes in files with holes would take no room on a disk.
+    manifest = read_manifest(folder)
+    part = next(part for part in manifest.fragments if part.kind == "master")
+    huge = Box((0,), (2**45,))
+    manifest = replace(
+        manifest,
+        tensors={"huge": [2**45]},
+        fragments=[replace(part, tensor="huge", box=huge)],
+    )
+    with pytest.raises(DamagedCheckpointError, match="no memory for huge"):
+        Reader(folder, manifest).read("huge", "master", huge)
+
+
+def test_a_disk_error_makes_way_for_the_checkpoint_before(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    newest = save(folder.parent, 5, seed=2)
+    lstat = Path.lstat
+
+    def refuse(path: Path) -> os.stat_result:
+        if path.parent == newest and path.suffix == ".safetensors":
+            raise OSError(errno.EIO, "Input/output error")
+        return lstat(path)
+
+    monkeypatch.setattr(Path, "lstat", refuse)
+    reports: list[str] = []
+    assert newest_good([folder.parent], reports.append) == folder
+    assert len(reports) == 1 and "cannot be read: Input/output error" in reports[0]
+    with pytest.raises(DamagedCheckpointError, match="Input/output error"):
+        load_full_tensors(newest)
