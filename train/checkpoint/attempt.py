@@ -105,6 +105,12 @@ class Attempt:
             if self.error is not None or self._given_up.is_set():
                 self._discard()
 
+    def fail(self, reason: str) -> None:
+        """Instead of `run`: there is nothing to write."""
+        self.error = f"[{self._part.label}] {self.folder}: {reason}"
+        self.written.set()
+        self.finished.set()
+
     def give_up(self) -> None:
         """A rank has failed: nobody commits, and nothing of it stays."""
         self._given_up.set()

@@ -7,6 +7,7 @@ anyway, and passes the answer to `hear`. A save that failed is given up everywhe
 checkpoint before it stays. A save waits for the one before it; `finish` waits for the last.
 """
 
+import contextlib
 import os
 import threading
 import time
@@ -134,9 +135,13 @@ class Saver:
         started = time.perf_counter()
         self._settle()
         self._progress = progress
-        self._attempts = self._prepare(progress)
-        self._thread = threading.Thread(target=self._write, name="checkpoint", daemon=True)
-        self._thread.start()
+        attempts = self._prepare(progress)
+        thread = threading.Thread(
+            target=self._write, args=(attempts,), name="checkpoint", daemon=True
+        )
+        thread.start()
+        # Only now: nobody may wait for attempts that no thread works on.
+        self._thread, self._attempts = thread, attempts
         self._blocked_seconds += time.perf_counter() - started
 
     def hear(self, failed_somewhere: bool) -> list[Outcome]:
@@ -221,11 +226,17 @@ class Saver:
             generation=self._generation,
         )
 
-    def _write(self) -> None:
+    def _write(self, attempts: list[Attempt]) -> None:
         """The thread."""
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
-        self._copy.wait()
-        for attempt in self._attempts:
+        with contextlib.suppress(OSError):  # a courtesy
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
+        try:
+            self._copy.wait()
+        except Exception as problem:  # the device may have failed; nobody would hear it here
+            for attempt in attempts:
+                attempt.fail(f"the state was not copied into host memory: {problem!r}")
+            return
+        for attempt in attempts:
             attempt.run()
 
     def _settle(self) -> None:

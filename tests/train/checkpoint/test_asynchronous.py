@@ -136,6 +136,38 @@ def test_an_error_in_a_thread_is_heard_at_the_next_step_and_training_goes_on(
     assert message in errors[0] and f"rank {SLOW_RANK}: pp 0, dp {SLOW_RANK}" in errors[0]
 
 
+def fail_before_the_file(rank: int, world_size: int, checkpoints: Path, what: str) -> str | None:
+    saver = saver_of(rank, checkpoints)
+    with pytest.MonkeyPatch.context() as patch:
+        if rank == SLOW_RANK:
+
+            def refuse(*_: Any) -> None:
+                raise OSError(errno.EPERM, "Operation not permitted")
+
+            owner, name = (os, "setpriority") if what == "niceness" else (saver._copy, "wait")
+            patch.setattr(owner, name, refuse)
+        error = save_step(saver, 1).error
+        saver.leave()
+    dist.barrier()
+    assert save_step(saver, 2).error is None
+    check_content(step_folder(checkpoints, 2), seed=2)
+    return error
+
+
+@pytest.mark.parametrize("what", ["niceness", "copy"])
+def test_a_thread_that_fails_before_its_file_is_heard_too(tmp_path: Path, what: str) -> None:
+    ranks = Ranks(fail_before_the_file, NUM_RANKS, tmp_path, what)
+    try:
+        (error, *others) = ranks.results(90)
+    finally:
+        ranks.kill_all()
+    assert others == [error] * (NUM_RANKS - 1)
+    if what == "niceness":  # a courtesy
+        assert error is None
+    else:
+        assert "not copied" in error and f"rank {SLOW_RANK}: pp 0, dp {SLOW_RANK}" in error
+
+
 def leave_after_an_error(rank: int, world_size: int, checkpoints: Path, dead: bool) -> float:
     saver = saver_of(rank, checkpoints)
     gate = Gate() if rank == SLOW_RANK else None
