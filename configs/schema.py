@@ -242,8 +242,8 @@ class CheckpointConfig:
     """By how much that mean loss may be higher than in the stretch before it, in nats."""
     copy_to: str | None = None
     """Folder for a second copy of each checkpoint: NAME below it becomes a run folder that can be continued and used by
-    itself. All ranks must see it: on one node a local disk will do. The run continues from it if it holds a newer whole
-    checkpoint than its own folder."""
+    itself. All ranks must see it: on one node a local disk will do, on several a start refuses one. The run continues from
+    it if it holds a newer whole checkpoint than its own folder."""
     copy_keep_last: int = 1
     """How many of the newest second copies to keep."""
     resume: str = "auto"

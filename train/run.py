@@ -18,7 +18,14 @@ from data_pipeline.tokenizer import load_tokenizer
 from glm.checkpoint.manifest import Manifest
 from train import start
 from train.batches import BatchStream
-from train.checkpoint import Origin, Saver, initialise_from, no_fence, restore
+from train.checkpoint import (
+    Origin,
+    Saver,
+    check_copy_is_shared,
+    initialise_from,
+    no_fence,
+    restore,
+)
 from train.device import idle_devices_hint, make_deterministic, resolve_precision
 from train.distributed import Session, distributed_session
 from train.ending import show_what_was_learnt
@@ -150,6 +157,7 @@ class _Life:
     def _train(self, session: Session, stored: Config | None) -> tuple[Progress, bool, Trackers]:
         config, folder, world = self._config, self._folder, self._world
         say = Trackers([self._console()] if world.is_main else [])
+        check_copy_is_shared(config.checkpoint.copy_to, session)
         checkpoint = start.choose_checkpoint(folder, config, stored, session, say)
         seen = 0 if checkpoint is None else checkpoint[1].progress.get("samples_seen", 0)
         if seen and world.is_main:

@@ -9,11 +9,13 @@ from train.checkpoint.restore import (
     verify_together,
 )
 from train.checkpoint.saver import Origin, Outcome, Saver
+from train.checkpoint.shared import check_copy_is_shared
 
 __all__ = [
     "Origin",
     "Outcome",
     "Saver",
+    "check_copy_is_shared",
     "check_same_model",
     "initialise_from",
     "newest_good_together",

@@ -1,0 +1,77 @@
+"""Do all ranks see the folder of the second copy? Asked at the start: a save that nobody can commit ends only by waiting.
+
+Rank 0 puts a copy together from what every rank has written, so a disk of their own will do only for ranks of one node.
+"""
+
+import contextlib
+import time
+import uuid
+from pathlib import Path
+
+import torch.distributed as dist
+
+from configs.errors import CheckpointError
+from train.distributed import Session
+
+# The client of a network file system may believe what it knew of a folder for so long.
+_PATIENCE_SECONDS, _POLL_SECONDS = 60.0, 0.5
+
+
+def check_copy_is_shared(copy_to: str | None, session: Session) -> None:
+    """Refuse a folder for second copies that is another one on another node; every rank calls it.
+
+    A folder that cannot be used at all is not refused: the run's own checkpoints do without it, and the save says so.
+
+    Args:
+        copy_to: `checkpoint.copy_to`.
+        session: process groups.
+
+    Raises:
+        CheckpointError: on every rank, the same.
+    """
+    if copy_to is None:
+        return
+    topology = session.topology
+    name = [_put_file(Path(copy_to)) if topology.rank == 0 else None]
+    dist.broadcast_object_list(name, src=0, group=session.control_group)
+    if name[0] is None:
+        return
+    path = Path(copy_to) / name[0]
+    seen: list[bool] = [True] * topology.world_size
+    dist.all_gather_object(seen, _sees(path), group=session.control_group)
+    if topology.rank == 0:
+        with contextlib.suppress(OSError):
+            path.unlink()
+    blind = [rank for rank, sees in enumerate(seen) if not sees]
+    if blind:
+        raise CheckpointError(
+            f"checkpoint.copy_to ({copy_to}) is not the same folder for all ranks: {len(blind)} of {topology.world_size} "
+            f"do not see what rank 0 writes there (the first of them is rank {blind[0]}). Put it on a file system that "
+            "all nodes share, or do without a second copy: checkpoint.copy_to=null. A node's own disk will do for a run "
+            "on one node."
+        )
+
+
+def _put_file(folder: Path) -> str | None:
+    """Make an empty file; its name, None if the folder cannot be written."""
+    name = f".seen-{uuid.uuid4().hex[:8]}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    except OSError:
+        return None
+    return name
+
+
+def _sees(path: Path) -> bool:
+    """False only if the file is surely not there: a disk that fails may come back."""
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while True:
+        try:
+            if path.is_file():
+                return True
+        except OSError:
+            return True
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_POLL_SECONDS)
