@@ -16,7 +16,9 @@
                                              its manifest, a PyTorchJob
     python -m launch collect FOLDER [overrides] [--with-torch]
                                              all that a cluster without the internet lacks; bash FOLDER/install.sh there
-    python -m launch dryrun [overrides]      builds every rank's part on this machine and checks that they fit together
+    python -m launch dryrun [overrides] [--allow-uneven]
+                                             builds every rank's part on this machine and checks that they fit together;
+                                             --allow-uneven: layers that do not divide over the stages are a remark
     srun python -m launch preflight [overrides] [--exclude-file FILE]
                                              what each node must show before it may join; also under torchrun
 

@@ -1,6 +1,7 @@
 """What follows from a configuration by arithmetic alone: sizes, stages, batches, steps, schedules, computation."""
 
 from configs import derive
+from configs.checks.balance import uneven_stages
 from configs.schema import Config, Schedule
 
 Row = tuple[str, str]
@@ -42,7 +43,8 @@ def _layout(config: Config) -> list[Row]:
                 (f"stage {first}" if first == last else f"stages {first}-{last}", stages[first])
             )
             first = stage
-    return rows
+    uneven = uneven_stages(config)
+    return [*rows, ("uneven", uneven)] if uneven else rows
 
 
 def _batch(config: Config) -> list[Row]:

@@ -1,6 +1,9 @@
 """Build and check every rank of a run on this machine:  python -m launch dryrun experiment=glm_130b
 
-All 768 ranks of the published run take some minutes on two cores. Exit code 0: they fit together; 2: they do not.
+    ... dryrun [overrides] --allow-uneven    a number of layers that does not divide over the stages is a remark
+
+All 768 ranks of the published run take some minutes on two cores. Exit code 0: they fit together; 2: they do not, or
+the stages are uneven, which training accepts.
 """
 
 import multiprocessing
@@ -12,6 +15,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from configs import derive
+from configs.checks.balance import uneven_stages
 from configs.errors import EXIT_DONE, EXIT_USER_INPUT, DistributedError, UserError
 from configs.load import load_config
 from configs.schema import Config
@@ -20,6 +24,7 @@ from train.world import World, prepare_environment
 # Ranks that a process builds before it reports.
 _PORTION = 16
 _TOLD = 8
+ALLOW_UNEVEN = "--allow-uneven"
 
 
 def cli(arguments: list[str] | None = None) -> int:
@@ -29,16 +34,24 @@ def cli(arguments: list[str] | None = None) -> int:
         sys.stdout.write(str(__doc__))
         return EXIT_DONE
     try:
-        config = load_config(words)
-        problems = dry_run(config)
+        config = load_config([word for word in words if word != ALLOW_UNEVEN])
+        problems = dry_run(config, ALLOW_UNEVEN in words)
     except (UserError, DistributedError) as error:
         sys.stderr.write(f"{error}\n")
         return EXIT_USER_INPUT
     return EXIT_USER_INPUT if problems else EXIT_DONE
 
 
-def dry_run(config: Config) -> list[str]:
-    """Build all ranks, check them, and print a line per check; returns the problems."""
+def dry_run(config: Config, allow_uneven: bool) -> list[str]:
+    """Build all ranks, check them, and print a line per check.
+
+    Args:
+        config: of the run.
+        allow_uneven: a number of layers that does not divide over the stages is a remark, no problem.
+
+    Returns:
+        The problems.
+    """
     warnings.filterwarnings("ignore", module="megatron|deepspeed|torch.distributed")
     prepare_environment(World(), "cpu")
     # Late on purpose: PyTorch, DeepSpeed and Megatron-core take seconds to import.
@@ -70,7 +83,12 @@ def dry_run(config: Config) -> list[str]:
         for count in sorted(counts)
         for problem in play(count, config.parallel.pp, stage_instructions)
     ]
+    uneven = uneven_stages(config)
+    if uneven and not allow_uneven:
+        rows["balance"] = [f"{uneven} Or {ALLOW_UNEVEN}, if it is meant."]
     _print(rows, config, len(facts), time.monotonic() - started)
+    if uneven and allow_uneven:
+        sys.stdout.write(f"Remark: {uneven}\n")
     return [problem for problems in rows.values() for problem in problems]
 
 

@@ -59,6 +59,12 @@ def test_a_stage_of_the_head_alone_is_named_so() -> None:
     assert rows["stage 3"].startswith("final norm and head: ")
 
 
+def test_uneven_stages_are_remarked_on() -> None:
+    assert "about 25% of each step is idle" in table("parallel.pp=4")["uneven"]
+    assert "uneven" not in table("parallel.pp=2")
+    assert "uneven" not in table("experiment=glm_130b")
+
+
 def test_every_schedule_is_put_in_words() -> None:
     assert table("optim.schedule=constant")["learning rate"] == (
         "0 to 0.001 in 409 samples, then constant"

@@ -1,0 +1,27 @@
+"""What a number of layers that does not divide over the stages costs: no mistake, but seldom meant."""
+
+from configs import derive
+from configs.schema import Config
+
+
+def uneven_stages(config: Config) -> str:
+    """Say that stages wait for the largest one, how long, and which numbers of layers divide; empty if this one does."""
+    num_layers, pp = config.model.num_layers, config.parallel.pp
+    counted = num_layers + 2
+    if counted % pp == 0:
+        return ""
+    bounds = derive.stage_bounds(num_layers, pp)
+    # The final norm rides with the head: it does not count.
+    bounds[-1] -= 1
+    sizes = [stop - start for start, stop in zip(bounds, bounds[1:], strict=False)]
+    idle = 1 - counted / (pp * max(sizes))
+    better = [
+        f"model.num_layers={layers}"
+        for layers in (num_layers - counted % pp, num_layers + pp - counted % pp)
+        if layers >= pp
+    ]
+    return (
+        f"model.num_layers ({num_layers}) + embedding + head = {counted} does not divide over parallel.pp ({pp}): "
+        f"the stages hold {sizes}. Training accepts this; about {idle:.0%} of each step is idle, since all wait for the "
+        f"largest. Try {' or '.join(better)}."
+    )
