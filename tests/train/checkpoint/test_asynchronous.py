@@ -258,6 +258,32 @@ def test_a_life_that_was_overtaken_commits_and_deletes_nothing_more(
         assert len(list(tmp_path.glob("step_00000099/*.safetensors"))) == 3
 
 
+def be_overtaken_while_cleaning(rank: int, world_size: int, checkpoints: Path) -> str:
+    answers = iter(["commit"])
+
+    def fence() -> None:
+        if next(answers, None) is None:
+            raise DistributedError("a later life of this run has begun")
+
+    saver = saver_of(rank, checkpoints, fence=fence)
+    start_step(saver, 1)
+    try:
+        for _ in range(600):
+            saver.hear(agree(saver))
+            time.sleep(0.05)
+    except (DistributedError, RuntimeError) as error:
+        return f"{type(error).__name__}: {error}"
+    return ""
+
+
+def test_a_life_that_is_overtaken_after_its_commit_ends_at_its_next_step_and_keeps_it(
+    tmp_path: Path,
+) -> None:
+    results = run_distributed(be_overtaken_while_cleaning, NUM_RANKS, tmp_path)
+    assert results[0] == "DistributedError: a later life of this run has begun"
+    check_content(step_folder(tmp_path, 1), seed=1)
+
+
 def commit_order(rank: int, world_size: int, checkpoints: Path) -> list[str]:
     """What the process asks of the disk, in order."""
     calls: list[str] = []
