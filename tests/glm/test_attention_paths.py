@@ -1,5 +1,6 @@
 """Every attention path against a naive one: float64, dense mask, written from the definition."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import pytest
@@ -97,10 +98,29 @@ PATHS = {"reference": reference_attention, "sdpa": sdpa_attention}
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("name", ROWS)
 def test_forward_and_gradients_are_those_of_the_definition(path: str, name: str) -> None:
-    row = ROWS[name]
+    check_forward_and_gradients(PATHS[path], ROWS[name], SIZE, "cpu", 1e-5)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device: FlexAttention's kernels")
+@pytest.mark.parametrize("name", ROWS)
+def test_flex_attention_computes_forward_and_gradients_in_its_kernels(name: str) -> None:
+    # Each length is compiled: after eight of them PyTorch would fall back to what the CPU computes.
+    torch.compiler.reset()
+    check_forward_and_gradients(flex_attention, ROWS[name], 16, "cuda", 1e-4)
+
+
+def check_forward_and_gradients(
+    path: Callable[[Tensor, Tensor, Tensor, RowPlan], Tensor],
+    row: list[Piece],
+    size: int,
+    device: str,
+    tolerance: float,
+) -> None:
+    """Compare a path on a device with the definition in float64; padding must pass no gradient on."""
     layout = layout_of(row)
-    generator = torch.Generator().manual_seed(len(name))
-    shape = (1, HEADS, layout.shape[-1], SIZE)
+    generator = torch.Generator().manual_seed(layout.shape[-1])
+    shape = (1, HEADS, layout.shape[-1], size)
     inputs = [torch.randn(shape, generator=generator, dtype=torch.float64) for _ in range(3)]
     weight = torch.randn(shape, generator=generator, dtype=torch.float64)
     is_real = (layout[:, 0] > 0)[:, None, :, None]
@@ -109,27 +129,30 @@ def test_forward_and_gradients_are_those_of_the_definition(path: str, name: str)
     expected = naive(*(values[0] for values in exact), row)[None]
     (expected * weight * is_real).sum().backward()
 
-    tested = [values.float().requires_grad_() for values in inputs]
-    outcome = PATHS[path](*tested, RowPlan.of(layout))
+    tested = [values.float().to(device).requires_grad_() for values in inputs]
+    q, k, v = tested
+    on_device = path(q, k, v, RowPlan.of(layout.to(device)))
     nothing = sum((0 * values).sum() for values in tested)  # padding alone has no graph
-    ((outcome * weight.float() * is_real).sum() + nothing).backward()
+    ((on_device * (weight.float() * is_real).to(device)).sum() + nothing).backward()
+    outcome = on_device.detach().cpu()
 
     assert outcome.isfinite().all()
-    assert_close(outcome * is_real, expected)
+    assert_close(outcome * is_real, expected, tolerance)
     zeros = torch.zeros(shape)
-    gradients = [zeros if values.grad is None else values.grad for values in tested]
+    gradients = [zeros if values.grad is None else values.grad.cpu() for values in tested]
     exact_gradients = [zeros if values.grad is None else values.grad for values in exact]
     # One scale for all three: with a single token the gradients of queries and keys are exactly zero.
-    assert_close(torch.stack(gradients), torch.stack([each.double() for each in exact_gradients]))
+    exact_gradient = torch.stack([each.double() for each in exact_gradients])
+    assert_close(torch.stack(gradients), exact_gradient, tolerance)
     for gradient in gradients:
         padding = gradient.masked_select(~is_real.expand(shape))
         assert (padding == 0).all(), "padding passes no gradient on"
 
 
-def assert_close(tested: Tensor, exact: Tensor) -> None:
-    """Largest difference at most 1e-5 of the largest value."""
+def assert_close(tested: Tensor, exact: Tensor, tolerance: float = 1e-5) -> None:
+    """Largest difference at most this part of the largest value."""
     largest = exact.abs().max()
-    assert (tested.double() - exact).abs().max() <= 1e-5 * largest
+    assert (tested.double() - exact).abs().max() <= tolerance * largest
 
 
 def test_rows_of_a_batch_do_not_mix_whatever_path_each_takes() -> None:
@@ -166,16 +189,28 @@ def test_query_key_scaling_changes_nothing_but_the_range() -> None:
     torch.testing.assert_close(scaled, plain, rtol=1e-5, atol=1e-6)
 
 
-def test_flex_attention_computes_the_same_forward() -> None:
-    # FlexAttention's gradient exists on CUDA only.
-    layout = layout_of(ROWS["four equal windows"])
+@pytest.mark.parametrize("name", ROWS)
+def test_flex_attention_computes_the_forward_of_the_definition(name: str) -> None:
+    # Its kernels, and its gradient, exist on CUDA only; what is tested here is the mask.
+    layout = layout_of(ROWS[name])
     generator = torch.Generator().manual_seed(2)
-    q, k, v = (torch.randn(1, HEADS, 512, SIZE, generator=generator) for _ in range(3))
-    plan = RowPlan.of(layout)
-    is_real = (layout[:, 0] > 0)[:, None, :, None]
-    flex = flex_attention(q, k, v, plan)
+    shape = (HEADS, layout.shape[-1], SIZE)
+    q, k, v = (torch.randn(shape, generator=generator) for _ in range(3))
+    is_real = (layout[0, 0] > 0)[:, None]
+    flex = flex_attention(q[None], k[None], v[None], RowPlan.of(layout))[0]
     assert flex.isfinite().all()
-    assert_close(flex * is_real, (reference_attention(q, k, v, plan) * is_real).double())
+    assert_close(flex * is_real, naive(q.double(), k.double(), v.double(), ROWS[name]))
+
+
+def test_flex_attention_does_not_mix_the_rows_of_a_batch() -> None:
+    rows = [[Piece(90, 38)], ROWS["two segments in a window"], [Piece(0, 100, 28)]]
+    layout = layout_of(*rows)
+    generator = torch.Generator().manual_seed(3)
+    q, k, v = (torch.randn(len(rows), HEADS, 128, SIZE, generator=generator) for _ in range(3))
+    together = flex_attention(q, k, v, RowPlan.of(layout))
+    for index, row in enumerate(rows):
+        alone = naive(q[index].double(), k[index].double(), v[index].double(), row)
+        assert_close(together[index] * (layout[index, 0] > 0)[:, None], alone)
 
 
 def test_the_plan_is_made_once_per_layout_and_dies_with_it() -> None:
