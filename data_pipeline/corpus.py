@@ -16,7 +16,7 @@ from data_pipeline.preparation.progress import console_meter
 from data_pipeline.preparation.train_tokenizer import SAMPLE_CHARACTERS, sampled, train_tokenizer
 from data_pipeline.preparation.workers import num_cores
 from data_pipeline.storage.shard_part import hold_out_tail
-from data_pipeline.storage.shards import is_shard, open_stream, read_info
+from data_pipeline.storage.shards import is_shard, open_stream, read_index, read_info
 from data_pipeline.tokenizer import Tokenizer, load_tokenizer
 from data_pipeline.tokenizer import keep_tokenizer as keep_tokenizer
 
@@ -201,6 +201,12 @@ def _shard(
             raise DataError(
                 f"{path} was made with the tokenizer {info.tokenizer}, not {tokenizer.spec}. Prepare it again, or "
                 "leave data.tokenizer out."
+            )
+        # A Megatron corpus of two sentences a document has the same form, but no PREFIX.json of ours.
+        if len(text_keys) == 1 and info is not None and read_index(path).holds_records:
+            raise DataError(
+                f"{path} holds instruction records, whose prompts and targets would be trained as text. Name it "
+                f"elsewhere: data.paths=CORPUS data.instructions=[{path}]"
             )
         return path
     fingerprint = tokenizer.fingerprint

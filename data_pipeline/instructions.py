@@ -76,7 +76,7 @@ class InstructionSet:
         self._eos = eos
         index = part.shard.index
         self._index = DocumentIndex(part.shard.prefix, index)
-        if not index.num_documents or index.num_sequences != 2 * index.num_documents:
+        if not index.holds_records:
             raise DataError(
                 f"{part.shard.prefix} has {index.num_sequences:,} texts in {index.num_documents:,} documents: these are "
                 "no (prompt, target) records. Prepare them: python -m data_pipeline prepare FILE --prompt-key prompt "

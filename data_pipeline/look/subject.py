@@ -92,13 +92,16 @@ def open_target(name: str, overrides: list[str], *, is_validation: bool) -> Targ
             f"{name} holds no config.yaml: it is no run. Give a run folder or a PREFIX."
         )
     config = load_config([_SCREEN, *overrides])
-    open_stream(
-        name
-    )  # what is missing or damaged is said before anything is asked about its tokenizer
+    # What is missing or damaged is said before anything is asked about its tokenizer.
+    stream = open_stream(name)
     spec = config.data.tokenizer or tokenizer_of(name)
     held_out = f"{name}.valid" if is_shard(f"{name}.valid") else name
-    shards = Corpora([Shard(folder.name, name, None)], [Shard(folder.name, held_out, None)], spec)
-    return _open(name, config, shards, is_validation)
+    train, valid = [Shard(folder.name, name, None)], [Shard(folder.name, held_out, None)]
+    if stream.info is None or not stream.index.holds_records:
+        return _open(name, config, Corpora(train, valid, spec), is_validation)
+    # Nothing is drawn from the source of texts, which a mixture must have.
+    config.data.instruction_share = [[0, 1.0]]
+    return _open(name, config, Corpora(train, valid, spec, train, valid), is_validation)
 
 
 def _open_run(folder: Path, overrides: list[str], is_validation: bool) -> Target:

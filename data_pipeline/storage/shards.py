@@ -77,6 +77,11 @@ class Index:
     data_bytes: int
     """Size of the .bin that it belongs to."""
 
+    @property
+    def holds_records(self) -> bool:
+        """True for instructions: each document is a prompt and its target."""
+        return self.num_documents > 0 and self.num_sequences == 2 * self.num_documents
+
 
 class ShardStream:
     """The tokens of one shard in a row (a data_pipeline.dataset.TokenStream).

@@ -152,6 +152,23 @@ def test_next_sample_of_a_kind(prefix: Path, capsys):
         assert 30 <= int(number) < 45
 
 
+def test_records_are_shown_as_instructions_and_refused_as_texts(tmp_path: Path, capsys):
+    corpus, own = tmp_path / "my.jsonl", tmp_path / "own"
+    lines = (json.dumps({"q": f"What is {n}?", "a": f"It is {n}."}) + "\n" for n in range(100))
+    corpus.write_text("".join(lines))
+    words = ["prepare", corpus, "--prompt-key", "q", "--target-key", "a", "--output", own]
+    assert run(capsys, *words, "--tokenizer", "bytes")[0] == 0
+    for options in ([], ["--objective", "mip"], ["--valid"]):
+        code, out, _ = run(capsys, "show", own, *options)
+        assert code == 0
+        assert "What is " in out
+        assert out.split(",")[0].startswith("sample 0: ")
+        assert "MIP" in out.splitlines()[0].upper()
+    code, out, err = run(capsys, "show", f"data.paths=[{own}]", *SMALL)
+    assert (code, out) == (2, "")
+    assert f"data.instructions=[{own}]" in err
+
+
 def test_page_is_written(prefix: Path, tmp_path: Path, capsys):
     page = tmp_path / "page.html"
     assert run(capsys, "show", prefix, "--html", page) == (0, f"{page}\n", "")
