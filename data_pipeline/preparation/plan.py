@@ -83,14 +83,33 @@ class Plan:
         """Read plan.json.
 
         Raises:
-            DataError: it is not there.
+            DataError: it is not there, damaged, or of a newer version.
         """
         if not path.is_file():
             raise DataError(
                 f"{prefix} has no parts to merge ({path} does not exist). Make them: python -m data_pipeline prepare "
                 f"INPUT --output {prefix} --tokenizer SPEC --part 1/8"
             )
-        stored: Any = json.loads(path.read_bytes())
+        try:
+            stored: Any = json.loads(path.read_bytes())
+            version = int(stored.pop("format_version"))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise _damaged(path, error) from error
+        if version > _FORMAT_VERSION:
+            raise DataError(
+                f"{path} has format version {version}; this program reads up to {_FORMAT_VERSION}. Update it."
+            )
+        try:
+            return cls._from_dict(stored)
+        except (ValueError, KeyError, TypeError) as error:
+            raise _damaged(path, error) from error
+
+    def to_dict(self) -> dict[str, Any]:
+        """As it stands in plan.json."""
+        return {"format_version": _FORMAT_VERSION, **asdict(self)}
+
+    @classmethod
+    def _from_dict(cls, stored: dict[str, Any]) -> "Plan":
         settings: Any = stored["settings"]
         settings["filters"]["scripts"] = tuple(settings["filters"]["scripts"])
         settings["filters"] = Filters(**settings["filters"])
@@ -99,6 +118,12 @@ class Plan:
         for name in ("inputs", "identities"):
             stored[name] = tuple(stored[name])
         return cls(**stored)
+
+
+def _damaged(path: Path, error: Exception) -> DataError:
+    return DataError(
+        f"{path} is damaged ({error!r}). Run prepare again with the same --part I/N: finished parts are kept."
+    )
 
 
 class PartsFolder:
@@ -115,7 +140,7 @@ class PartsFolder:
 
     def write_plan(self) -> None:
         """Keep the plan for `merge`."""
-        _write_whole(self._folder / "plan.json", json.dumps(asdict(self._plan), indent=1))
+        _write_whole(self._folder / "plan.json", json.dumps(self._plan.to_dict(), indent=1))
 
     def num_parts(self, number: int) -> int | None:
         """Number of parts of an input; None if it was not read to its end yet."""

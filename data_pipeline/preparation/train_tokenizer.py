@@ -23,6 +23,8 @@ KINDS = ("bpe", "unigram")
 SAMPLE_CHARACTERS = 50_000_000
 
 _SMALLEST = 256 + len(SPECIAL_TEXTS)
+# Both trainers count in 32 bits.
+_LARGEST = 2**31 - 1
 # Scripts without blanks between words are cut off from what stands beside them: a name in Latin letters within a
 # Chinese sentence is a word of its own.
 _UNSPACED = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}]+"
@@ -57,6 +59,10 @@ def train_tokenizer(
         raise DataError(
             f"A vocabulary of {vocab_size} cannot hold 256 bytes and {len(SPECIAL_TEXTS)} special tokens. Try "
             f"model.vocab_size={_SMALLEST} or more (--vocab-size)."
+        )
+    if vocab_size > _LARGEST:
+        raise DataError(
+            f"A vocabulary of {vocab_size:,} is more than a token id can count. Try --vocab-size {_LARGEST} or less."
         )
     with_text = (text for text in texts if text.strip())
     first = next(with_text, None)

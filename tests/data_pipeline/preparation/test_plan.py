@@ -22,6 +22,7 @@ from configs.errors import DataError
 from data_pipeline.preparation import inputs, make_part, parts, prepare
 from data_pipeline.preparation.job_array import Share
 from data_pipeline.preparation.make_part import Settings
+from data_pipeline.preparation.plan import Plan
 from data_pipeline.storage import shard_writer
 from data_pipeline.tokenizer import ByteTokenizer
 from tests.helpers.killing import KilledAtCall, run_forked
@@ -278,3 +279,19 @@ def is_alive(process: int) -> bool:
     except (FileNotFoundError, ProcessLookupError):
         return False
     return state not in "ZX"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("{", "is damaged"),
+        ("[]", "is damaged"),
+        ('{"inputs": []}', "is damaged"),
+        ('{"format_version": 1, "settings": {}}', "is damaged"),
+        ('{"format_version": 99}', "has format version 99; this program reads up to 1"),
+    ],
+)
+def test_plan_that_cannot_be_read_is_a_message(content: str, said: str, tmp_path: Path):
+    (tmp_path / "plan.json").write_text(content)
+    with pytest.raises(DataError, match=said):
+        Plan.read(tmp_path / "plan.json", tmp_path / "a")

@@ -96,3 +96,9 @@ def test_unwritable_output_is_named(tmp_path: Path):
     (tmp_path / "t.json").mkdir()
     with pytest.raises(DataError, match="t.json cannot be written"):
         train_tokenizer(sentences(5), tmp_path / "t.json", 300)
+
+
+@pytest.mark.parametrize("kind", ["bpe", "unigram"])
+def test_vocabulary_beyond_any_token_id_is_refused(kind: str, tmp_path: Path):
+    with pytest.raises(DataError, match="Try --vocab-size 2147483647 or less"):
+        train_tokenizer(sentences(5), tmp_path / "t", 9_999_999_999_999, kind=kind)
