@@ -83,7 +83,8 @@ def _report_prepared(output: Path, done: Prepared) -> None:
     )
     if done.valid is not None:
         sys.stdout.write(
-            f"{output}.valid: held out, {done.valid.num_documents:,} documents, {done.valid.num_tokens:,} tokens\n"
+            f"{output}.valid: held out, {done.valid.num_documents:,} documents, {done.valid.num_tokens:,} tokens "
+            f"(texts whose place is below {done.valid.held_out_below:.4g})\n"
         )
     if done.left_out:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in done.left_out.items())

@@ -94,6 +94,8 @@ def ensure_prepared(
         elif config.valid_paths is None:
             valid.append(Shard(name, f"{prefix}.valid", None))
         train.append(Shard(name, prefix, weight, kept))
+    if config.valid_paths is None:
+        _tell_overlap(train, report)
     valid_paths = config.valid_paths or []
     for path, name in zip(valid_paths, _names(valid_paths), strict=True):
         valid.append(
@@ -140,6 +142,26 @@ def _check(config: DataConfig) -> None:
                 f"Nothing is held out of {path} (data.valid_fraction=0). Try data.valid_fraction=0.05, or name a "
                 "validation corpus: data.valid_paths=[PREFIX_OR_FILE]."
             )
+
+
+def _tell_overlap(train: list[Shard], report: Report) -> None:
+    """Tell where a text that one corpus holds out would be trained on if another corpus holds it too.
+
+    A small corpus holds out more than its share so that it holds out anything: that is no reason to refuse it.
+    """
+    infos = [(shard.name, read_info(shard.prefix)) for shard in train]
+    below = {
+        name: info.held_out_below
+        for name, info in infos
+        if info is not None and info.held_out_below is not None
+    }
+    if len(set(below.values())) > 1:
+        listed = ", ".join(f"{name} below {threshold:.4g}" for name, threshold in below.items())
+        report(
+            f"Corpora hold out different shares of texts ({listed}): a text that several of them have may be held out "
+            "of one and trained on in another. Prepare them together, with one --valid-fraction, or name a validation "
+            "corpus: data.valid_paths=[PREFIX_OR_FILE]"
+        )
 
 
 def _is_plain(path: str) -> bool:

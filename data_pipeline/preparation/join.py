@@ -86,7 +86,10 @@ def join(
             opened.callback(valid.discard)
         _divide(parts, keeps, threshold, train, valid)
         left_out = dict(sorted(counts.items()))
-        made = train.finish(left_out), valid.finish(left_out) if valid else None
+        made = (
+            train.finish(left_out, threshold),
+            valid.finish(left_out, threshold) if valid else None,
+        )
         for info, what in zip(made, ("kept for training", "held out"), strict=True):
             if info is not None and not info.num_documents:
                 raise DataError(

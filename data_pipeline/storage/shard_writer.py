@@ -94,11 +94,12 @@ class ShardWriter:
         self._num_sequences += flat.size
         self._num_tokens += len(tokens)
 
-    def finish(self, left_out: Mapping[str, int]) -> ShardInfo:
+    def finish(self, left_out: Mapping[str, int], held_out_below: float | None = None) -> ShardInfo:
         """Complete the files at their temporary place.
 
         Args:
             left_out: documents that are not in the shard, by reason.
+            held_out_below: the place below which documents were held out.
         """
         for scratch in (self._pointers, self._borders):
             scratch.seek(0)
@@ -120,6 +121,7 @@ class ShardWriter:
             block_crc32=self._block_crc32,
             index_crc32=checksum(partial_path(self._prefix, "idx")),
             left_out=dict(left_out),
+            held_out_below=held_out_below,
         )
         partial_path(self._prefix, "json").write_text(json.dumps(asdict(info), indent=1) + "\n")
         for ending in ("bin", "json", "idx"):

@@ -65,6 +65,8 @@ class ShardInfo:
     """CRC-32 of the .idx."""
     left_out: dict[str, int] = field(default_factory=dict[str, int])
     """Documents of the sources that are in neither shard, by reason."""
+    held_out_below: float | None = None
+    """Documents whose place, a hash of the text in [0, 1), is below were held out; None: not recorded."""
 
 
 @dataclass(frozen=True)

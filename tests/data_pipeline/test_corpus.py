@@ -16,6 +16,7 @@ from configs.schema import DataConfig
 from data_pipeline import corpus
 from data_pipeline.corpus import Corpora, ensure_prepared
 from data_pipeline.preparation import python_docs
+from data_pipeline.preparation.make_part import place
 from data_pipeline.preparation.prepare import prepare
 from data_pipeline.preparation.train_tokenizer import train_tokenizer
 from data_pipeline.storage.shards import open_stream
@@ -278,3 +279,22 @@ def test_prepared_shards_open_without_heavy_imports(tmp_path: Path):
     command = [sys.executable, "-c", _TRAINS, prefix]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout == "\n"
+
+
+def test_text_that_one_corpus_holds_out_and_another_trains_on_is_told(tmp_path: Path):
+    texts = sentences(2000)
+    wanted = sorted(texts, key=place)[len(texts) // 2 :][:3]
+    prefixes = []
+    for name, held in (("large", texts), ("small", wanted)):
+        path = tmp_path / f"{name}.jsonl"
+        path.write_text("".join(json.dumps({"text": text}) + "\n" for text in held))
+        prepare([str(path)], tmp_path / name, load_tokenizer("bytes"), 0.05)
+        prefixes.append(tmp_path / name)
+    (held_out,) = texts_of(f"{prefixes[1]}.valid", "bytes")
+    assert held_out in texts_of(str(prefixes[0]), "bytes")
+    said: list[str] = []
+    ensure(config(tmp_path, *prefixes), said)
+    assert len(said) == 1 and "large below 0.05, small below 0." in said[0]
+    said.clear()
+    ensure(config(tmp_path, prefixes[0], prefixes[0]), said)
+    assert said == []
