@@ -8,12 +8,13 @@ They are written by data_pipeline/storage/shard_writer.py. A reader needs only t
 so that a corpus of a billion documents opens at once, and reads of the .bin what a row asks for.
 """
 
+import contextlib
 import hashlib
 import json
 import os
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -40,8 +41,9 @@ _TYPES: dict[int, type[np.integer]] = {
 }
 # Megatron's rule for the type of a token: below this, two bytes are enough.
 _SMALL_VOCABULARY = 65_500
-# What of a plain Megatron corpus goes into its fingerprint, at each end of each file.
+# What of a plain Megatron corpus goes into its fingerprint, of each file: its ends, and pages spread evenly over it.
 _FINGERPRINTED_BYTES = 2**20
+_FINGERPRINTED_PAGES, _PAGE_BYTES = 256, 4096
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,10 @@ class ShardStream:
         self.info = read_info(prefix)
         self.index = read_index(prefix)
         self.num_documents = self.index.num_documents
-        size = os.path.getsize(f"{prefix}.bin")
+        with readable(f"{prefix}.bin"):
+            size = os.path.getsize(f"{prefix}.bin")
+            # Open as long as the stream lives.
+            self._file = open(f"{prefix}.bin", "rb", buffering=0)  # noqa: SIM115
         if size != self.index.data_bytes:
             raise DataError(
                 f"{prefix}.bin has {size:,} bytes, but {prefix}.idx speaks of {self.index.data_bytes:,}. One of them "
@@ -118,8 +123,12 @@ class ShardStream:
                 f"{prefix}.bin has {num_tokens:,} tokens, but {prefix}.json speaks of {self.info.num_tokens:,}. One of "
                 "them is of another corpus: prepare it again."
             )
+        if self.info is not None and self.info.num_documents != self.num_documents:
+            raise DataError(
+                f"{prefix}.idx has {self.num_documents:,} documents, but {prefix}.json speaks of "
+                f"{self.info.num_documents:,}. One of them is of another corpus: prepare it again."
+            )
         self._num_tokens = num_tokens
-        self._file = open(f"{prefix}.bin", "rb", buffering=0)  # noqa: SIM115  (open as long as the stream lives)
         # Rows are read in a shuffled order: what the kernel would read ahead is not what comes next.
         os.posix_fadvise(self._file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
 
@@ -139,10 +148,8 @@ class ShardStream:
         """
         item = self.index.dtype.itemsize
         start, stop = max(start, 0), min(stop, self._num_tokens)
-        try:
+        with readable(f"{self.prefix}.bin"):
             data = os.pread(self._file.fileno(), (stop - start) * item, start * item)
-        except OSError as error:
-            raise StorageError(f"{self.prefix}.bin cannot be read: {error.strerror}.") from error
         if len(data) != (stop - start) * item:
             raise DataError(
                 f"{self.prefix}.bin ends at byte {start * item + len(data):,}; it had {self._num_tokens * item:,} when "
@@ -152,7 +159,7 @@ class ShardStream:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of all tokens' checksums and the tokenizer; for a plain Megatron corpus, of its files' ends."""
+        """Hash of all tokens' checksums and the tokenizer; for a plain Megatron corpus, of samples of its files."""
         digest = hashlib.blake2b(digest_size=16)
         if self.info is not None:
             info = self.info
@@ -165,8 +172,26 @@ class ShardStream:
             digest.update(json.dumps(known).encode())
         else:
             for ending in ("idx", "bin"):
-                digest.update(_ends_of(Path(f"{self.prefix}.{ending}")))
+                path = Path(f"{self.prefix}.{ending}")
+                with readable(path):
+                    digest.update(_sample_of(path))
         return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def readable(path: str | Path) -> Generator[None, None, None]:
+    """Name the file that cannot be opened or read.
+
+    Raises:
+        DataError: it is not there, or not for us.
+        StorageError: the file system failed.
+    """
+    try:
+        yield
+    except OSError as error:
+        is_users = isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError)
+        kind = DataError if is_users else StorageError
+        raise kind(f"{path} cannot be read: {error.strerror}.") from error
 
 
 def open_stream(prefix: str) -> ShardStream:
@@ -184,8 +209,8 @@ def read_index(prefix: str) -> Index:
         DataError: it is not an index of Megatron's, or truncated.
     """
     path = Path(f"{prefix}.idx")
-    size = path.stat().st_size
-    with path.open("rb") as file:
+    with readable(path), path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
         header = file.read(_HEADER.size)
         if len(header) < _HEADER.size or not header.startswith(_MAGIC):
             raise DataError(f"{path} is not an index of token shards. Prepare the corpus again.")
@@ -219,8 +244,10 @@ def read_info(prefix: str) -> ShardInfo | None:
     path = Path(f"{prefix}.json")
     if not path.is_file():
         return None
+    with readable(path):
+        text = path.read_bytes()
     try:
-        stored = json.loads(path.read_bytes())
+        stored = json.loads(text)
         version = int(stored["format_version"])
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path} is damaged ({error}). Prepare the corpus again.") from error
@@ -281,10 +308,12 @@ def _number_at(file: BinaryIO, offset: int, form: str) -> int:
     return struct.unpack(form, file.read(struct.calcsize(form)))[0]
 
 
-def _ends_of(path: Path) -> bytes:
-    """Size, first and last bytes of a file."""
+def _sample_of(path: Path) -> bytes:
+    """Size, first and last bytes of a file, and pages between."""
     size = path.stat().st_size
+    last = max(size - _FINGERPRINTED_BYTES, 0)
+    offsets = [last * page // _FINGERPRINTED_PAGES for page in range(_FINGERPRINTED_PAGES)]
     with path.open("rb") as file:
-        first = file.read(_FINGERPRINTED_BYTES)
-        file.seek(max(size - _FINGERPRINTED_BYTES, 0))
-        return str(size).encode() + first + file.read()
+        pages = [os.pread(file.fileno(), _PAGE_BYTES, offset) for offset in offsets]
+        ends = [os.pread(file.fileno(), _FINGERPRINTED_BYTES, offset) for offset in (0, last)]
+    return b"".join([str(size).encode(), *ends, *pages])

@@ -11,7 +11,13 @@ import numpy as np
 
 from configs.errors import DataError
 from data_pipeline.storage.shard_part import describe_unknown_id, unknown_id
-from data_pipeline.storage.shards import HEADER_BYTES, ShardStream, block_checksums, checksum
+from data_pipeline.storage.shards import (
+    HEADER_BYTES,
+    ShardStream,
+    block_checksums,
+    checksum,
+    readable,
+)
 
 _STEP_TOKENS = 2**22
 
@@ -22,6 +28,9 @@ def problems(prefix: str, vocab_size: int | None = None) -> list[str]:
     Args:
         prefix: path without ending.
         vocab_size: the ids must lie below it; default: what PREFIX.json says.
+
+    Raises:
+        StorageError: the file system failed.
     """
     try:
         stream = ShardStream(prefix)
@@ -29,9 +38,10 @@ def problems(prefix: str, vocab_size: int | None = None) -> list[str]:
         return [str(error)]
     if vocab_size is None and stream.info is not None:
         vocab_size = stream.info.vocab_size
-    found = [*_damaged_blocks(stream), *_misplaced_sequences(stream)]
-    if vocab_size is not None:
-        found += _unknown_ids(stream, vocab_size)
+    with readable(f"{prefix}.bin or .idx"):
+        found = [*_damaged_blocks(stream), *_misplaced_sequences(stream)]
+        if vocab_size is not None:
+            found += _unknown_ids(stream, vocab_size)
     return found
 
 

@@ -56,6 +56,14 @@ def test_a_stopped_run_continues_as_if_never_stopped(finished: Path) -> None:
     assert kinds.count("start") == 1 and kinds.count("resume") == 1 and "stop" in kinds
 
 
+def test_a_run_that_has_reached_its_stop_trains_no_further(tmp_path: Path) -> None:
+    overrides = command(tmp_path, f"run.dir={tmp_path / 'run'}", "run.stop_after_samples=16")
+    assert live(1, overrides) == [75]
+    lines = compared(tmp_path / "run")
+    assert live(1, overrides) == [75]
+    assert compared(tmp_path / "run") == lines and len(lines) == 2
+
+
 def test_a_run_goes_back_to_a_checkpoint_once_and_the_same_command_continues(
     tmp_path: Path,
 ) -> None:

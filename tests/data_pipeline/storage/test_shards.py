@@ -1,7 +1,10 @@
 """Token shards against Megatron's own reader and writer, literal bytes and damage."""
 
 import binascii
+import errno
+import io
 import json
+import os
 import struct
 from pathlib import Path
 
@@ -12,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from megatron.core.datasets.indexed_dataset import IndexedDataset, IndexedDatasetBuilder
 
-from configs.errors import DataError
+from configs.errors import DataError, StorageError
 from data_pipeline.storage import shard_writer
 from data_pipeline.storage.shard_writer import ShardWriter
 from data_pipeline.storage.shards import is_shard, open_stream, read_index, withdraw
@@ -83,6 +86,7 @@ def test_files_are_written_literally(tmp_path: Path):
         "block_crc32": [binascii.crc32(struct.pack("<13H", *STREAM))],
         "index_crc32": binascii.crc32(header + lengths + pointers + borders),
         "left_out": {"empty": 2},
+        "held_out_below": None,
     }
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.bin", "a.idx", "a.json"]
 
@@ -146,6 +150,47 @@ def test_fingerprint_follows_tokens_and_tokenizer_and_not_the_place(tmp_path: Pa
     info = json.loads((tmp_path / "b.json").read_text())
     (tmp_path / "b.json").write_text(json.dumps({**info, "tokenizer_fingerprint": "other"}))
     assert open_stream(str(tmp_path / "b")).fingerprint != a
+
+
+def test_fingerprint_of_a_plain_corpus_follows_what_lies_between_its_ends(tmp_path: Path):
+    write_with_megatron(tmp_path / "m", [[[7] * 3_000_000]])
+    before = open_stream(str(tmp_path / "m")).fingerprint
+    with (tmp_path / "m.bin").open("r+b") as file:
+        file.seek(5_000_000)
+        file.write(b"\1" * 100_000)
+    assert open_stream(str(tmp_path / "m")).fingerprint != before
+
+
+def test_an_index_with_other_documents_than_its_record_is_refused(tmp_path: Path):
+    write(tmp_path / "a")
+    info = json.loads((tmp_path / "a.json").read_text())
+    (tmp_path / "a.json").write_text(json.dumps({**info, "num_documents": 5}))
+    with pytest.raises(DataError, match=r"a\.idx has 4 documents, but .*a\.json speaks of 5"):
+        open_stream(str(tmp_path / "a"))
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"), [(errno.EACCES, DataError), (errno.EIO, StorageError)], ids=["ours", "disk's"]
+)
+@pytest.mark.parametrize("ending", ["bin", "idx", "json"])
+def test_a_file_that_cannot_be_opened_is_named(
+    ending: str, code: int, kind: type[DataError], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    write(tmp_path / "a")
+    original = io.open
+
+    def fails(path, *arguments, **options):
+        if str(path).endswith(f".{ending}"):
+            raise OSError(code, os.strerror(code))
+        return original(path, *arguments, **options)
+
+    monkeypatch.setattr(io, "open", fails)
+    monkeypatch.setattr("builtins.open", fails)
+    with pytest.raises(
+        DataError, match=rf"a\.{ending} cannot be read: {os.strerror(code)}"
+    ) as caught:
+        open_stream(str(tmp_path / "a"))
+    assert type(caught.value) is kind
 
 
 def test_fingerprint_of_a_plain_corpus_follows_tokens_and_borders(tmp_path: Path):
