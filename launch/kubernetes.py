@@ -9,8 +9,6 @@ deadline or because its node is wanted, the run is asked to save and has `cluste
 
 import json
 import re
-import shlex
-from pathlib import PurePosixPath
 from typing import Any
 
 from configs import derive
@@ -102,7 +100,6 @@ def _pod(config: Config, overrides: list[str], ranks: int) -> dict[str, Any]:
                 "image": cluster.image,
                 "command": ["torchrun", "-m", "train", *overrides, *_time_limit(config)],
                 "workingDir": volume[2],
-                "lifecycle": {"preStop": {"exec": {"command": _ask_to_stop(config, volume[2])}}},
                 "env": [{"name": name, "value": value} for name, value in variables.items()],
                 "resources": {"limits": limits},
                 "volumeMounts": [
@@ -138,16 +135,6 @@ def _time_limit(config: Config) -> list[str]:
     minutes, second = divmod(seconds, 60)
     hours, minute = divmod(minutes, 60)
     return [f"run.time_limit={hours // 24}-{hours % 24:02}:{minute:02}:{second:02}"]
-
-
-def _ask_to_stop(config: Config, folder: str) -> list[str]:
-    """What a pod does before it is ended; Kubernetes ends it with the container, or after the grace period.
-
-    It asks through the file: torchrun kills its ranks 30 seconds after a SIGTERM, in the middle of a save. A run that
-    is only starting removes the file as left over, so it is repeated.
-    """
-    file = PurePosixPath(folder) / derive.run_dir(config) / "stop"
-    return ["sh", "-c", f"while :; do touch {shlex.quote(str(file))}; sleep 5; done"]
 
 
 def _problems(config: Config) -> list[str]:

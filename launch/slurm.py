@@ -6,6 +6,7 @@ reads the run's status.json and srun's own messages to choose between the end, a
 and the queue.
 """
 
+import re
 import shlex
 from collections.abc import Sequence
 from importlib import resources
@@ -21,8 +22,8 @@ from launch.submit import store, submit
 from launch.sweep import Variant, table, variants
 
 SCRIPT = "submit.sbatch"
-# The ways to ask SLURM for GPUs: by their number, or as a generic resource under the name that the cluster gave them.
-_GPU_OPTIONS = ("--gres", "--gpus", "-G")
+# The ways to ask SLURM for GPUs, or to ask for none: by their number, or as a generic resource.
+_GPU_OPTION = re.compile(r"--gpus|-G|--gres[= ](none$|.*gpu)")
 
 
 def slurm(words: list[str]) -> str:
@@ -234,7 +235,7 @@ def _checks_nodes(config: Config) -> bool:
 
 def _asks_for_gpus(config: Config) -> bool:
     """True unless there are none to ask for, or `cluster.sbatch_options` says how."""
-    says_how = any(option.startswith(_GPU_OPTIONS) for option in config.cluster.sbatch_options)
+    says_how = any(_GPU_OPTION.match(option) for option in config.cluster.sbatch_options)
     return config.device is not DeviceKind.cpu and not says_how
 
 

@@ -70,7 +70,7 @@ def verdict(error: Exception, world: World) -> tuple[int, str]:
     if isinstance(error, OSError) and may_pass(error):
         return EXIT_PEER_FAILED, f"{who} a file system failed: {error}\n{traceback.format_exc()}"
     if _is_of_torch_distributed(error) or (world.size > 1 and _speaks_of(error, _PEER_SIGNS)):
-        return EXIT_PEER_FAILED, f"{who} lost a peer: {str(error).splitlines()[0]}"
+        return EXIT_PEER_FAILED, f"{who} lost a peer: {str(error).partition(chr(10))[0]}"
     if _speaks_of(error, _DEVICE_SIGNS):
         return EXIT_PEER_FAILED, f"{who} its device failed\n{traceback.format_exc()}"
     return EXIT_BUG, f"{who}\n{traceback.format_exc()}"

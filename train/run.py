@@ -65,7 +65,8 @@ def run(config: Config, overrides: list[str], world: World, device: torch.device
             sys.stdout.write(found.finished_message + "\n")
         return EXIT_DONE
     start.settle_precision(config, found.stored)
-    start.check_device(config, device.type)
+    with told_once_a_node(world):
+        start.check_device(config, device.type)
     config.precision, precision_reason = resolve_precision(config.precision, device)
     if config.deterministic:
         make_deterministic(device)
@@ -77,6 +78,17 @@ def run(config: Config, overrides: list[str], world: World, device: torch.device
         life.hint = idle_devices_hint(device, world)
         life.precision_reason = precision_reason
         return life.live(found.stored)
+
+
+@contextlib.contextmanager
+def told_once_a_node(world: World) -> Iterator[None]:
+    """What a node lacks, rank 0's may have: then rank 0 says nothing of it."""
+    try:
+        yield
+    except UserError as error:
+        if world.is_main or world.local_rank:
+            raise
+        raise RankError(f"[rank {world.rank} on {node_name()}] {error}") from error
 
 
 @contextlib.contextmanager
@@ -140,14 +152,12 @@ class _Life:
         topology = Topology.from_config(config.parallel, world.rank, world.size)
         with distributed_session(world, topology, self._device) as session:
             progress, was_stopped, trackers = self._train(session, stored)
-            if was_stopped:
-                if world.is_main:
-                    self._record_stop(progress, trackers)
-                # srun ends the other ranks once one has left with 75: by then status.json must tell of the stop.
-                session.sum([0.0])
-        if world.is_main and not was_stopped:
-            self._stop.restore()  # nothing is left to be saved
-            self._finish(progress, trackers)
+            if not was_stopped:
+                self._stop.restore()  # nothing is left to be saved
+            if world.is_main:
+                (self._record_stop if was_stopped else self._finish)(progress, trackers)
+            # srun ends the ranks that are left soon after the first has gone: rank 0 must have said its last word.
+            session.sum([0.0])
         trackers.close()
         if not was_stopped:
             return EXIT_DONE
@@ -301,15 +311,14 @@ class _Life:
 
     def _finish(self, progress: Progress, trackers: Trackers) -> None:
         folder = self._folder
+        folder.write_status("done", progress.samples_seen, "all samples seen")
+        folder.event("done", samples_seen=progress.samples_seen)
         try:
             show_what_was_learnt(
                 self._config, folder, self._validation, self._corpora, trackers.say
             )
         except UserError as error:
             trackers.say(str(error))
-        # Only now: a run that is killed before comes here again.
-        folder.write_status("done", progress.samples_seen, "all samples seen")
-        folder.event("done", samples_seen=progress.samples_seen)
 
 
 def _speaker(world: World) -> Callable[[str], None]:

@@ -66,7 +66,10 @@ def look_at(folder: RunFolder, config: Config) -> Found:
         )
     status = folder.read_status() or {}
     seen = int(status.get("samples_seen", 0))
-    if status.get("state") == "done" and seen >= config.optim.total_samples:
+    is_shown = (
+        folder.path / "summary.json"
+    ).is_file()  # if not, it was killed while it showed what was learnt
+    if status.get("state") == "done" and is_shown and seen >= config.optim.total_samples:
         return Found(
             stored,
             f"The run {folder.path} is finished: {seen:,} samples. Go on with "
@@ -122,18 +125,28 @@ def choose_checkpoint(
         )
     manifest = verify_together(path, session)
     check_same_model(config, from_yaml(manifest.config), path)
-    if (
-        stored is not None
-        and stored.checkpoint.resume == asked
-        and not describe_changes(stored, config)
-    ):
-        since = _newest(folder, config, session, trackers, beyond=manifest.step)
+    if _went_back_before(stored, config, session):
+        try:
+            since = _newest(folder, config, session, trackers, beyond=manifest.step)
+        except CheckpointError as error:
+            trackers.say(f"{error} It goes back to {path} once more.")
+            since = None
         if since is not None:
             trackers.say(
                 f"This command went back to {path} before: it continues what was saved since."
             )
             return since
     return path, manifest
+
+
+def _went_back_before(stored: Config | None, config: Config, session: Session) -> bool:
+    """True if the former life was started by the same command; as rank 0 read it, for another node may read late."""
+    is_same = (
+        stored is not None
+        and stored.checkpoint.resume == config.checkpoint.resume
+        and not describe_changes(stored, config)
+    )
+    return session.sum([float(is_same and session.topology.rank == 0)])[0] > 0
 
 
 def _newest(

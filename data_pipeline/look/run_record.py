@@ -44,14 +44,21 @@ def changed_data(folder: Path, training: GLMDataset) -> list[str]:
         ) from error
 
 
-def check_same_data(folder: Path, changes: list[str]) -> None:
+def check_same_data(folder: Path, changes: list[str], overrides: list[str]) -> None:
     """Refuse to show what a run never saw.
+
+    Args:
+        folder: of the run.
+        changes: since it was trained.
+        overrides: of the run's configuration, which may be why.
 
     Raises:
         DataChangedError: there are changes.
     """
     if changes:
+        what = f"With {' '.join(overrides)} the data" if overrides else "The data"
+        advice = "Leave that out" if overrides else "Restore them"
         raise DataChangedError(
-            f"The data are not those that {folder} was trained on ({'; '.join(changes)}). Restore them, or look at what "
-            "lies there now with data.accept_changed=true."
+            f"{what} are not those that {folder} was trained on ({'; '.join(changes)}). {advice}, or look at them all the "
+            "same with data.accept_changed=true."
         )

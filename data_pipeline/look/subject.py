@@ -105,7 +105,9 @@ def open_target(name: str, overrides: list[str], *, is_validation: bool) -> Targ
 
 
 def _open_run(folder: Path, overrides: list[str], is_validation: bool) -> Target:
-    config = apply_overrides(from_yaml((folder / "config.yaml").read_text()), overrides)
+    stored = from_yaml((folder / "config.yaml").read_text())
+    stored.data.accept_changed = False  # was said of training, not of looking
+    config = apply_overrides(stored, overrides)
     config.data.tokenizer = kept_tokenizer(folder) or config.data.tokenizer
     corpora = _prepared(config)
     target = _open(str(folder), config, corpora, is_validation)
@@ -114,7 +116,7 @@ def _open_run(folder: Path, overrides: list[str], is_validation: bool) -> Target
         training = open_dataset(config, corpora, target.tokenizer, is_validation=False)
     changes = changed_data(folder, training)
     if not config.data.accept_changed:
-        check_same_data(folder, changes)
+        check_same_data(folder, changes, overrides)
     return replace(target, run_folder=folder, is_as_trained=not changes)
 
 
@@ -133,8 +135,9 @@ def _found(folder: Path, make: Callable[[Path], None], report: Report) -> Path:
     """Stand in for `make_once` where nothing may be made."""
     if not folder.is_dir():
         raise DataError(
-            f"{folder} is not there: the corpora were never prepared like this, or have changed since. Prepare them: "
-            "python -m data_pipeline prepare INPUT --output PREFIX --tokenizer SPEC, or start python -m train."
+            f"{folder} is not there: the corpora were never prepared like this, or have changed or been removed since. "
+            "Prepare them as shards of their own and look at these: python -m data_pipeline prepare INPUT --output PREFIX "
+            "--tokenizer SPEC."
         )
     return folder
 

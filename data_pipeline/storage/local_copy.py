@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
-from configs.errors import DataError
+from configs.errors import DataError, StorageError
 from data_pipeline.cache import Report, make_once
 from data_pipeline.corpus import Corpora, Shard
 from data_pipeline.storage.shards import (
@@ -25,6 +25,7 @@ from data_pipeline.storage.shards import (
     checksum,
     open_stream,
     read_info,
+    readable,
 )
 
 _ENDINGS = ("bin", "idx", "json")
@@ -92,6 +93,8 @@ def _fill(half: Path, files: list[Path], prefix: str) -> None:
         for file in files:
             _copy_file(file, half / f"tokens{file.suffix}")
         _check(prefix, half)
+    except StorageError:
+        raise  # what was read before may be read no more: it is kept
     except DataError:
         shutil.rmtree(half)
         raise
@@ -107,10 +110,11 @@ def _copy_file(source: Path, target: Path) -> None:
     """Copy from where a killed start noted that it was, and compare what is there afterwards with what was read."""
     note = Path(f"{target}.note")
     done, crc = known = _noted(note, target)
-    with source.open("rb") as reading, target.open("ab") as writing:
+    with readable(source):
+        reading = source.open("rb")
+    with reading, target.open("ab") as writing:
         writing.truncate(done)
-        reading.seek(done)
-        while block := reading.read(BLOCK_BYTES):
+        while block := _block(reading, done, source):
             crc = zlib.crc32(block, crc)
             writing.write(block)
             done += len(block)
@@ -123,6 +127,11 @@ def _copy_file(source: Path, target: Path) -> None:
             f"The copy of {source} at {target} is not what was read: the disk of data.local_copy fails. Choose another "
             "folder with data.local_copy=PATH."
         )
+
+
+def _block(file: BinaryIO, offset: int, path: Path) -> bytes:
+    with readable(path):
+        return os.pread(file.fileno(), BLOCK_BYTES, offset)
 
 
 def _noted(note: Path, target: Path) -> tuple[int, int]:

@@ -28,9 +28,6 @@ def problems(prefix: str, vocab_size: int | None = None) -> list[str]:
     Args:
         prefix: path without ending.
         vocab_size: the ids must lie below it; default: what PREFIX.json says.
-
-    Raises:
-        StorageError: the file system failed.
     """
     try:
         stream = ShardStream(prefix)
@@ -38,10 +35,15 @@ def problems(prefix: str, vocab_size: int | None = None) -> list[str]:
         return [str(error)]
     if vocab_size is None and stream.info is not None:
         vocab_size = stream.info.vocab_size
-    with readable(f"{prefix}.bin or .idx"):
-        found = [*_damaged_blocks(stream), *_misplaced_sequences(stream)]
-        if vocab_size is not None:
-            found += _unknown_ids(stream, vocab_size)
+    found: list[str] = []
+    try:
+        with readable(f"{prefix}.bin or .idx"):
+            found += _damaged_blocks(stream)
+            found += _misplaced_sequences(stream)
+            if vocab_size is not None:
+                found += _unknown_ids(stream, vocab_size)
+    except DataError as error:
+        found.append(str(error))
     return found
 
 

@@ -21,7 +21,11 @@ say() { printf '%s job %s life %s: %s\n' "$(date '+%F %T')" "$job" "$life" "$*";
 
 # Whether the job has not begun its next life. A script whose node SLURM has given up lives on and sees the job run,
 # but must neither stop nor requeue what the next script is doing.
-is_newest_life() { [ "$(cat "$newest_life" 2> /dev/null)" = "$life" ]; }
+is_newest_life() {
+  local newest
+  newest=$(cat "$newest_life" 2> /dev/null)
+  [ "${newest:-$life}" = "$life" ] # a file system that does not answer says nothing of another life
+}
 end_if_outlived() {
   if ! is_newest_life; then
     say "SLURM has begun another life of this job: this one ends"
@@ -33,7 +37,10 @@ end_if_outlived() {
 ask_slurm() {
   local tries
   for tries in {1..120}; do
-    [ "$tries" -eq 1 ] || sleep 5
+    if [ "$tries" -gt 1 ]; then
+      sleep 5
+      is_newest_life || return 1 # what was asked for this life would now meet the next one
+    fi
     "$@" && return
   done
   say "SLURM does not answer: $*" >&2

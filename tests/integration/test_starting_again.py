@@ -78,8 +78,11 @@ def test_a_run_goes_back_to_a_checkpoint_once_and_the_same_command_continues(
     assert resumed_at(run) == [32, 48]
     # Another command goes back again.
     assert live(1, (*overrides, "optim.lr=2e-3", back, "run.stop_after_samples=40")) == [75]
+    # As does the same one, if what was saved since is damaged.
+    damaged = run / "checkpoints" / "step_00000005" / "manifest.json"
+    damaged.write_text(damaged.read_text()[:-20])
     assert live(1, (*overrides, "optim.lr=2e-3", back)) == [0]
-    assert resumed_at(run) == [32, 48, 32, 40]
+    assert resumed_at(run) == [32, 48, 32, 32]
 
 
 def test_a_run_killed_while_it_shows_what_was_learnt_shows_it_again(tmp_path: Path) -> None:

@@ -91,6 +91,8 @@ def test_every_key_of_the_cluster_reaches_the_script() -> None:
         ("--exclusive,--gres=gpu:a100:8", False),
         ("--gpus-per-task=1", False),
         ("-G8", False),
+        ("--gres=none", False),
+        ("--gres=tmp:100G,--gres-flags=enforce-binding", True),
     ],
 )
 def test_who_says_how_to_ask_for_gpus_is_not_contradicted(options: str, is_ours: bool) -> None:

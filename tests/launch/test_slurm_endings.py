@@ -215,6 +215,21 @@ def test_a_script_that_slurm_took_for_dead_touches_nothing_of_the_next_life(
     assert (tmp_path / "runs/default/slurm/excluded_nodes").read_text() == ""
 
 
+def test_a_file_system_that_does_not_answer_is_no_other_life(tmp_path: Path) -> None:
+    lost = f"rm $run/slurm/job_77_life; {stop('SIGTERM')}; {status('stopped', 8)}; exit 75"
+    assert Life(tmp_path, lost).live().calls[-1] == "scontrol requeue 77"
+
+
+def test_a_request_that_was_not_heard_is_not_repeated_to_the_next_life(tmp_path: Path) -> None:
+    command(tmp_path / "bin" / "sleep", f"echo 1 > {tmp_path}/runs/default/slurm/job_77_life")
+    life = Life(
+        tmp_path,
+        f"{stop('SIGTERM')}; {status('stopped', 8)}; exit 75",
+        before={"scontrol": "[ -e requeued ] || { touch requeued; exit 1; }\n"},
+    ).live()
+    assert (life.code, len(life.calls)) == (75, 1)
+
+
 def test_a_job_that_was_sent_twice_stays_its_own(tmp_path: Path) -> None:
     """The other job's script says nothing of this job's lives."""
     other = "echo 5 > $run/slurm/job_78_life\n"

@@ -10,6 +10,7 @@ import torch.distributed as dist
 
 from configs.errors import (
     CheckpointError,
+    ConfigError,
     DataError,
     DistributedError,
     RankError,
@@ -18,6 +19,7 @@ from configs.errors import (
 from train.failures import verdict
 from train.generations import begin
 from train.main import train
+from train.run import told_once_a_node
 from train.run_folder import RunFolder
 from train.world import Launch, World
 
@@ -106,3 +108,16 @@ def test_a_dead_disk_does_not_hide_the_error_that_ends_a_life(
     monkeypatch.setattr("train.run_folder.replace_file", dead)
     monkeypatch.setattr("train.full_disk.os.write", dead)
     folder.fail("a peer is lost")
+
+
+@pytest.mark.parametrize(
+    ("rank", "local_rank", "kind"), [(0, 0, ConfigError), (1, 1, ConfigError), (2, 0, RankError)]
+)
+def test_what_a_node_lacks_is_told_by_its_first_rank(
+    rank: int, local_rank: int, kind: type[Exception]
+) -> None:
+    with (
+        pytest.raises(kind, match="flex has no backward"),
+        told_once_a_node(World(rank, local_rank, 4, "torchrun")),
+    ):
+        raise ConfigError(["flex has no backward pass on device (auto: cpu)."])

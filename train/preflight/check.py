@@ -10,14 +10,14 @@ import torch
 from configs import derive
 from configs.errors import EXIT_DONE, EXIT_PEER_FAILED
 from configs.schema import Config
-from train.preflight.judge import CPU_LIMITS, GPU_LIMITS, judge
+from train.preflight.judge import CPU_LIMITS, GPU_LIMITS, SILENT, judge
 from train.preflight.measurement import Measurement, Traffic
 from train.preflight.meeting import Meeting
 from train.preflight.network import longest_seconds
 from train.preflight.probes import Probes, measure
 from train.preflight.table import add_excluded, render
 
-_SILENT, _FAILED = "did not answer", "could not measure itself: "
+_FAILED = "could not measure itself: "
 
 
 def check_nodes(
@@ -85,7 +85,7 @@ def _lead(
         left = started + longest_seconds(all_hosts, patience_seconds) - time.monotonic()
         heard, missing = meeting.collect("traffic", seconds=left)
         traffic = {rank: Traffic.from_json(text) for rank, text in heard.items()}
-        silent = dict.fromkeys(missing, _SILENT)
+        silent = dict.fromkeys(missing, SILENT)
     limits = GPU_LIMITS if device.type == "cuda" else CPU_LIMITS
     judgement = judge(hosts, ranks, traffic, silent, derive.ranks_per_node(config), limits)
     sys.stdout.write(render(judgement) + "\n")
@@ -95,7 +95,7 @@ def _lead(
     code = EXIT_DONE if judgement.is_good else EXIT_PEER_FAILED
     meeting.publish("code", str(code))
     # The store may be ours: let the others read the code before it closes.
-    others = [rank for rank in range(1, meeting.world.size) if silent.get(rank) != _SILENT]
+    others = [rank for rank in range(1, meeting.world.size) if silent.get(rank) != SILENT]
     meeting.collect("left", others)
     return code
 
@@ -103,7 +103,7 @@ def _lead(
 def _hear_measurements(meeting: Meeting) -> tuple[dict[int, Measurement], dict[int, str]]:
     """What the ranks measured, and why the others did not."""
     said, missing = meeting.collect("measured")
-    silent = dict.fromkeys(missing, _SILENT)
+    silent = dict.fromkeys(missing, SILENT)
     silent |= {rank: text for rank, text in said.items() if text.startswith(_FAILED)}
     ranks = {rank: Measurement.from_json(text) for rank, text in said.items() if rank not in silent}
     return ranks, silent

@@ -7,11 +7,13 @@ swapped, and the node was searched for by hand.)
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median, median_low
 
 from train.preflight.links import cut_off, dead_links, links_of
 from train.preflight.measurement import Measurement, Traffic
+
+SILENT = "did not answer"
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ def judge(
         hosts: the node of each rank that came at all.
         ranks: what each rank measured.
         traffic: bandwidths, of the ranks that measured them; empty if not all ranks measured themselves.
-        silent: ranks that said nothing more, and why, as far as is known.
+        silent: ranks that said nothing more, and why, as far as is known; SILENT: it is not.
         num_devices: GPUs that each node must show at least: one for each of its ranks.
         limits: how much worse than the median is too much.
     """
@@ -98,22 +100,38 @@ def judge(
     links = links_of(hosts, traffic)
     lonely = cut_off(links)
     verdicts: list[Verdict] = []
+    # What all nodes have in common is no fault of theirs.
+    excusable: dict[str, list[str]] = {host: [] for host in nodes}
     for host, members in nodes.items():
         found = _slow(speeds[host], middle, limits)
         for rank in members:
             if rank in silent:
-                found.append(f"rank {rank} {silent[rank]}")
+                said = f"rank {rank} {silent[rank]}"
+                (found if silent[rank] == SILENT else excusable[host]).append(said)
             if rank not in ranks:
                 continue
             found += _wrong(ranks[rank], usual, limits)
             if rank in traffic and host in traffic[rank].errors:
-                found.append(f"the sum within the node failed: {traffic[rank].errors[host]}")
+                excusable[host].append(
+                    f"the sum within the node failed: {traffic[rank].errors[host]}"
+                )
         if host in lonely:
             found.append(lonely[host])
         notes = [note for rank in members if rank in ranks for note in ranks[rank].notes]
         verdicts.append(_verdict(host, speeds[host], found, notes))
+    is_common = len(nodes) > 1 and all(excusable.values())
+    if not is_common:
+        verdicts = [
+            replace(each, problems=list(dict.fromkeys([*each.problems, *excusable[each.host]])))
+            for each in verdicts
+        ]
     absent = [rank for rank in silent if rank not in hosts]
     problems = _wrong_everywhere(list(ranks.values()), usual)
+    if is_common:
+        first = next(iter(excusable.values()))[0]
+        problems.append(
+            f"On every node: {first}. Look at what they share: the environment (NCCL_SOCKET_IFNAME), the installation."
+        )
     if absent:
         named = ", ".join(map(str, absent))
         problems.append(f"Ranks {named} never came: their nodes are not known.")

@@ -21,7 +21,9 @@ from train.preflight.meeting import Meeting, pairs_of
 
 _REPEATS = 5
 _BYTES = {"cuda": 1 << 28, "cpu": 1 << 22}
-# Shares of the patience: what a sum may take, and when the next step begins without those that have not come.
+# Shares of the patience: what a sum may take, and when the next step begins without those that have not come. The first
+# one also loads the library, perhaps from a slow file system.
+_FIRST_SUM, _FIRST_STEP = 0.5, 0.65
 _SUM, _STEP = 0.25, 0.4
 
 Steps = list[list[tuple[str, str]]]
@@ -40,7 +42,7 @@ def steps_of(hosts: Sequence[str]) -> Steps:
 
 def longest_seconds(hosts: Sequence[str], patience_seconds: float) -> float:
     """After which every rank has ended its sums, whatever fails."""
-    return (len(steps_of(hosts)) + 1) * _STEP * patience_seconds
+    return (_FIRST_STEP + len(steps_of(hosts)) * _STEP) * patience_seconds
 
 
 def measure_traffic(
@@ -52,13 +54,15 @@ def measure_traffic(
         meeting: the store to start the groups from.
         device: of this rank.
         hosts: of all ranks, in order.
-        patience_seconds: of which a quarter goes to each sum; one that does not end is an error of its own.
+        patience_seconds: of which half goes to the first sum and a quarter to each other; one that does not end is an
+            error of its own.
     """
     own, started = meeting.host, time.monotonic()
     speeds: dict[str, float] = {}
     errors: dict[str, str] = {}
     for number, pairs in enumerate(steps_of(hosts)):
-        latest = started + (number + 1) * _STEP * patience_seconds
+        latest = started + (_FIRST_STEP + number * _STEP) * patience_seconds
+        limit = (_SUM if number else _FIRST_SUM) * patience_seconds
         for pair in pairs:
             if own not in pair:
                 continue
@@ -66,7 +70,6 @@ def measure_traffic(
             ranks = [rank for rank, host in enumerate(hosts) if host in pair]
             try:
                 _come_together(meeting, f"sum {' '.join(pair)}", ranks, latest)
-                limit = _SUM * patience_seconds
                 speeds[other] = _in_time(_sum(meeting, device, ranks, " ".join(pair), limit), limit)
             except RuntimeError as error:
                 errors[other] = str(error).splitlines()[0]

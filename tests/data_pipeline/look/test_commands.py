@@ -103,6 +103,8 @@ def test_run_is_not_shown_in_words_that_it_never_saw(prefix: Path, tmp_path: Pat
     )
     describe_data(folder, 16)
     assert "as trained sample 3" in run(capsys, "show", folder, "--index", 3)[1]
+    code, _, err = run(capsys, "show", folder, "objective.gmask_share=0.5")
+    assert code == 2 and "With objective.gmask_share=0.5 the data are not those" in err
     prepare(2)
     for words in (("show", folder), ("stats", folder), ("show", folder, "--valid")):
         code, out, err = run(capsys, *words)

@@ -1,5 +1,6 @@
 """Copies on a node's own disk: made once, equal, found again, never half."""
 
+import errno
 import os
 import shutil
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from configs.errors import DataError
+from configs.errors import DataError, StorageError
 from data_pipeline.corpus import Corpora, Shard
 from data_pipeline.storage import local_copy
 from data_pipeline.storage.local_copy import copied
@@ -193,3 +194,17 @@ def _copy_and_count(corpora: Corpora, folder: str) -> tuple[int, str]:
     told: list[str] = []
     local = copied(corpora, folder, told.append)
     return sum(line.startswith("Copying") for line in told), local.train[0].prefix
+
+
+def test_a_source_that_fails_is_named_and_what_was_copied_is_kept(
+    corpora: Corpora, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*arguments: object) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pread", fails)
+        with pytest.raises(StorageError, match=r"shared/text\.(bin|idx|json) cannot be read"):
+            copy(corpora, tmp_path / "disk")
+    assert list((tmp_path / "disk").glob("*.half"))
+    assert open_stream(copy(corpora, tmp_path / "disk").train[0].prefix)

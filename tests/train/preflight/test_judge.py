@@ -210,6 +210,21 @@ def test_ranks_that_do_not_answer_keep_their_node_out() -> None:
     assert judgement.problems == []
 
 
+def test_what_fails_on_every_node_is_no_nodes_fault() -> None:
+    """A wrong NCCL_SOCKET_IFNAME, or an installation that knows no kernel for this GPU."""
+    ranks = nodes()
+    hosts = {rank: one.host for rank, one in ranks.items()}
+    silent = dict.fromkeys(ranks, "could not measure itself: no kernel image")
+    judgement = judged({}, {}, silent, hosts)
+    assert bad(judgement) == {}
+    (problem,) = judgement.problems
+    assert "On every node: rank 0 could not measure itself: no kernel image" in problem
+    traffic = {rank: Traffic(None, {}, {host: "no such interface"}) for rank, host in hosts.items()}
+    judgement = judged(ranks, traffic)
+    assert bad(judgement) == {}
+    assert "the sum within the node failed: no such interface" in judgement.problems[0]
+
+
 def test_ranks_of_unknown_nodes_are_named_and_no_node_is_blamed() -> None:
     ranks = nodes()
     del ranks[3], ranks[4]
