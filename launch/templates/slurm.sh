@@ -70,7 +70,7 @@ on_warning() {
   say "asked to stop; the run saves after this step"
   ask_to_stop
   # A run that is only starting removes the file as left over: repeat it.
-  while sleep 5; do ask_to_stop; done &
+  while sleep 5; do ask_to_stop; done > /dev/null 2>&1 & # keeps nobody's output open
   trap "kill $!" EXIT
 }
 

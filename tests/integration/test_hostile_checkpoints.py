@@ -71,7 +71,7 @@ def check_refused(outcome: tuple[int, str], words: str, outside: Path) -> None:
 
 
 # One of each sort: the others are refused by the same function, as tests/glm/checkpoint/test_attacks.py shows.
-CHOSEN = ("pickle as manifest", "endless header", "a million boxes", "doubled key")
+CHOSEN = ("pickle as manifest", "endless header", "interlocking boxes", "doubled key")
 
 
 @pytest.mark.parametrize("name", CHOSEN)
