@@ -101,7 +101,7 @@ def test_second_process_waits_says_so_and_finds_it_made(tmp_path: Path):
 def test_unwritable_cache_says_how_to_choose_another(tmp_path: Path):
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(DataError, match="data.cache_dir=PATH"):
-        make_once(tmp_path / "file" / "thing", silent, silent)  # type: ignore[arg-type]
+        make_once(tmp_path / "file" / "thing", silent, silent)
 
 
 def test_user_without_a_home_is_told(monkeypatch: pytest.MonkeyPatch):

@@ -37,7 +37,7 @@ def jsonl(tmp_path: Path) -> Path:
 
 def config(tmp_path: Path, *paths: object, **options: object) -> DataConfig:
     cache = str(tmp_path / "cache")
-    return DataConfig(paths=[str(path) for path in paths], cache_dir=cache, **options)  # type: ignore[arg-type]
+    return DataConfig(paths=[str(path) for path in paths], cache_dir=cache, **options)
 
 
 def ensure(data: DataConfig, said: list[str] | None = None) -> Corpora:

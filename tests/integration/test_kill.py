@@ -13,6 +13,8 @@ import pytest
 from tests.helpers.whole_runs import command, compared, live, start, torchrun
 
 NUM_KILLS = 10
+# For what takes seconds on a machine that does nothing else.
+PATIENCE_SECONDS = 400
 # Dropout and a batch ramp on; 20 steps, evaluated every 4th or so, saved every 2nd or so.
 OVERRIDES = (
     "model.hidden_dropout=0.1",
@@ -37,7 +39,8 @@ def test_ten_kills_leave_the_metrics_of_an_undisturbed_run(
     world_size = 4 if layout else 1
     overrides = command(tmp_path, *OVERRIDES, *layout)
     started = time.monotonic()
-    assert live(world_size, (*overrides, f"run.dir={tmp_path / 'whole'}")) == [0] * world_size
+    whole = (*overrides, f"run.dir={tmp_path / 'whole'}")
+    assert live(world_size, whole, PATIENCE_SECONDS) == [0] * world_size
     lifetime = time.monotonic() - started
     expected = compared(tmp_path / "whole")
     assert len(expected) >= 12
@@ -45,7 +48,7 @@ def test_ten_kills_leave_the_metrics_of_an_undisturbed_run(
 
     chance = random.Random(20220506)
     kills, attempts, interrupted = 0, 0, 0
-    while kills < NUM_KILLS:
+    while kills < NUM_KILLS or not interrupted:
         attempts += 1
         run = tmp_path / f"killed-{attempts}"
         # Preparing the data is part of what is killed.
@@ -58,19 +61,20 @@ def test_ten_kills_leave_the_metrics_of_an_undisturbed_run(
             while time.monotonic() < deadline and any(p.is_alive() for p in ranks.processes):
                 time.sleep(0.01)
             victim = chance.choice(ranks.processes)
-            if victim.is_alive() and kills < NUM_KILLS:
+            if victim.is_alive() and (kills < NUM_KILLS or not interrupted):
                 os.kill(victim.pid, signal.SIGKILL)
                 kills += 1
                 interrupted += bool((run / "metrics.jsonl").exists())
+                if not interrupted:
+                    lifetime *= 1.2  # the machine is busier than it was: training begins later
                 ranks.wait(5)  # the others notice; a launcher would end what is left
                 ranks.kill_all()
             else:
-                codes = ranks.wait(120)
+                codes = ranks.wait(PATIENCE_SECONDS)
                 ranks.kill_all()
                 assert codes == [0] * world_size
                 is_finished = True
         assert compared(run) == expected
-    assert interrupted > 0, "no kill fell into training"
 
 
 def test_a_killed_launcher_takes_its_ranks_along_and_the_run_goes_on(tmp_path: Path) -> None:
@@ -79,14 +83,14 @@ def test_a_killed_launcher_takes_its_ranks_along_and_the_run_goes_on(tmp_path: P
     run = tmp_path / "launched"
     process = torchrun((*overrides, f"run.dir={run}"), 4)
     checkpoints = run / "checkpoints" / "latest"
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while not checkpoints.exists() and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.02)
     assert checkpoints.exists(), "it never came to a checkpoint"
     process.kill()
     process.wait()
     # The ranks must be gone: otherwise the next life would find the run in use.
-    codes = live(4, (*overrides, f"run.dir={run}"))
+    codes = live(4, (*overrides, f"run.dir={run}"), PATIENCE_SECONDS)
     assert codes == [0] * 4
     assert compared(run) == compared(tmp_path / "whole")
 
@@ -95,7 +99,7 @@ def test_a_killed_launcher_takes_its_ranks_along_and_the_run_goes_on(tmp_path: P
 def test_ten_kills_of_the_launcher_leave_the_metrics_of_an_undisturbed_run(tmp_path: Path) -> None:
     overrides = command(tmp_path, *OVERRIDES, "parallel.tp=2", "parallel.pp=2")
     started = time.monotonic()
-    assert torchrun((*overrides, f"run.dir={tmp_path / 'whole'}"), 4).wait(300) == 0
+    assert torchrun((*overrides, f"run.dir={tmp_path / 'whole'}"), 4).wait(PATIENCE_SECONDS) == 0
     lifetime = time.monotonic() - started
     expected = compared(tmp_path / "whole")
 
@@ -117,6 +121,6 @@ def test_ten_kills_of_the_launcher_leave_the_metrics_of_an_undisturbed_run(tmp_p
             finished += 1
             run = tmp_path / f"killed-{finished}"
     assert interrupted > 0, "no kill fell into training"
-    assert torchrun((*overrides, f"run.dir={run}"), 4).wait(300) == 0
+    assert torchrun((*overrides, f"run.dir={run}"), 4).wait(PATIENCE_SECONDS) == 0
     assert compared(run) == expected
     sys.stderr.write(f"\n{kills} launchers killed, {interrupted} of them while or after training\n")

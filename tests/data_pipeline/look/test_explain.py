@@ -195,5 +195,5 @@ def test_a_sample_that_is_not_what_is_stored_is_not_explained_away():
         def __getitem__(self, index: int):
             return built
 
-    found = explain(Frozen(), 0, FIT, TOKENIZER)  # type: ignore[arg-type]
+    found = explain(Frozen(), 0, FIT, TOKENIZER)
     assert [segment.stored for segment in found.segments] == [None] * len(found.segments)

@@ -58,17 +58,17 @@ def mask_sample() -> Explanation:
     )
     sample = pack_row([[first, second]], 32, 0, Objective.MASK, index=17, redraws=1)
     objective = ObjectiveConfig(windows_per_row=1)
-    return explain(OneSample(sample, 9), 17, objective, Words())  # type: ignore[arg-type]
+    return explain(OneSample(sample, 9), 17, objective, Words())
 
 
 def gmask_sample() -> Explanation:
     segment = gmask_segment(np.arange(100, 109), 3, SPECIAL)
     sample = pack_row([[segment]], 12, 0, Objective.GMASK, index=2)
-    return explain(OneSample(sample, 9), 2, ObjectiveConfig(), Words())  # type: ignore[arg-type]
+    return explain(OneSample(sample, 9), 2, ObjectiveConfig(), Words())
 
 
 def test_mask_sample_shows_each_target_beside_its_blank():
-    assert render(mask_sample(), Words(), [("used", "as trained sample 17")]) == (  # type: ignore[arg-type]
+    assert render(mask_sample(), Words(), [("used", "as trained sample 17")]) == (
         "sample 17: [MASK], 32 tokens in 1 window, 2 segments, 7 targets, 17 padding, 1 plan redrawn\n"
         "\n"
         "source     words, epoch 3, row 1 of it\n"
@@ -87,7 +87,7 @@ def test_mask_sample_shows_each_target_beside_its_blank():
 
 
 def test_gmask_sample_shows_the_continuation():
-    assert render(gmask_sample(), Words(), []) == (  # type: ignore[arg-type]
+    assert render(gmask_sample(), Words(), []) == (
         "sample 2: [gMASK], 12 tokens in 1 window, 1 segment, 6 targets, 2 padding, 0 plans redrawn\n"
         "\n"
         "source     words, epoch 3, row 1 of it\n"
@@ -151,14 +151,14 @@ class Page(HTMLParser):
 
 @pytest.mark.parametrize("make", [mask_sample, gmask_sample])
 def test_page_stands_alone_and_its_links_lead_somewhere(make):
-    page = Page(render_page(make(), Words(), []))  # type: ignore[arg-type]
+    page = Page(render_page(make(), Words(), []))
     assert "script" not in page.tags
     assert page.links
     assert {link.removeprefix("#") for link in page.links} <= page.ids
 
 
 def test_page_tells_every_token_with_its_numbers():
-    page = Page(render_page(mask_sample(), Words(), []))  # type: ignore[arg-type]
+    page = Page(render_page(mask_sample(), Words(), []))
     text = re.sub(r"\s+", " ", " ".join(page.texts))
     assert "segment 1 (window 1): tokens 0 to 10, 6 context, 5 target" in text
     assert "predicts token 105; place 6, position 4" in page.titles
@@ -170,7 +170,7 @@ def test_text_is_escaped():
         def decode(self, ids: list[int]) -> str:
             return "".join('<b>&"' for _ in ids)
 
-    page = render_page(mask_sample(), Angry(), [("used", "<i>")])  # type: ignore[arg-type]
+    page = render_page(mask_sample(), Angry(), [("used", "<i>")])
     Page(page)
     assert "<i>" not in page
     assert html.escape('<b>&"') in page

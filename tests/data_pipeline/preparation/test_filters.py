@@ -54,4 +54,4 @@ def test_several_texts_are_judged_together():
 )
 def test_impossible_filter_is_refused(options: dict[str, object], said: str):
     with pytest.raises(DataError, match=said):
-        Filters(**options)  # type: ignore[arg-type]
+        Filters(**options)

@@ -247,7 +247,7 @@ def test_rows_are_numbered_over_all_row_groups(tmp_path: Path, monkeypatch: pyte
     assert [part.start for part in parts] == list(range(8))
     assert sum(part.read_bytes for part in parts) == path.stat().st_size
     assert read(path) == texts
-    texts[36] = None  # type: ignore[call-overload]
+    texts[36] = None
     pyarrow.parquet.write_table(pyarrow.table({"text": texts}), path, row_group_size=7)
     with pytest.raises(DataError, match=r"corpus\.parquet, row 37: no text"):
         read(path)
@@ -259,7 +259,7 @@ def test_rows_of_a_data_set_are_numbered_over_all_parts(tmp_path: Path, monkeypa
     monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: rows)
     assert len(list(parts_of("a-set", ["text"]))) == 15
     assert read(Path("a-set")) == [row["text"] for row in rows]
-    rows[22] = {"text": None}  # type: ignore[dict-item]
+    rows[22] = {"text": None}
     with pytest.raises(DataError, match="a-set, row 23: no text"):
         read(Path("a-set"))
 

@@ -35,7 +35,7 @@ def test_same_texts_give_the_same_file_with_any_number_of_threads(kind: str, tmp
         check=True,
         env=environment,
         cwd=ROOT,
-        preexec_fn=lambda: os.sched_setaffinity(0, one_core),  # noqa: PLW1509
+        preexec_fn=lambda: os.sched_setaffinity(0, one_core),
     )
     assert (tmp_path / "here").read_bytes() == (tmp_path / "there").read_bytes()
 

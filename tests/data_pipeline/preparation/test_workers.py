@@ -27,14 +27,14 @@ def jsonl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_worker_that_is_killed_is_told_of_and_the_next_run_goes_on(
     jsonl: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    original = workers._Worker.give  # noqa: SLF001
+    original = workers._Worker.give
     given: list[int] = []
 
     def give(self: workers._Worker, number: int, task: workers.Task) -> None:
         original(self, number, task)
         given.append(number)
         if len(given) == 5:
-            os.kill(self._process.pid, signal.SIGKILL)  # noqa: SLF001
+            os.kill(self._process.pid, signal.SIGKILL)
 
     with monkeypatch.context() as patch:
         patch.setattr(workers._Worker, "give", give)

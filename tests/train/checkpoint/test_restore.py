@@ -33,4 +33,4 @@ def test_another_model_is_refused_naming_every_key_that_differs() -> None:
 def test_a_run_cannot_be_resumed_from_weights_alone() -> None:
     manifest = Manifest(1, {}, {}, "", {}, {}, {}, [])
     with pytest.raises(CheckpointError, match=r"checkpoint\.init_from=c/step_00000001"):
-        restore(SimpleNamespace(), Path("c/step_00000001"), manifest)  # type: ignore[arg-type]
+        restore(SimpleNamespace(), Path("c/step_00000001"), manifest)
