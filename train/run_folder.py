@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from configs.errors import DistributedError, RunFolderError
+from glm.checkpoint.disk import sync_to_disk
 from train import generations
 from train.failures import may_pass
 from train.full_disk import LineFile, said_if_full
@@ -196,15 +197,6 @@ def renewed(path: Path, content: bytes | None = None) -> TextIO:
     # After a power failure the name must stand for the new file: what is written from now on goes there.
     sync_to_disk(path.parent)
     return renewed_file
-
-
-def sync_to_disk(path: Path) -> None:
-    """Bring a file, or the table of names of a folder, to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _source(threads: int) -> str:

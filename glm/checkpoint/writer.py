@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from glm.checkpoint.boxes import Box
+from glm.checkpoint.disk import sync_to_disk
 from glm.checkpoint.manifest import DTYPES, MANIFEST, Fragment, Manifest, StoredFile
 
 _HIDDEN = f"superseded_{MANIFEST}"
@@ -67,7 +68,7 @@ def write_rank_file(
     with _part(folder / name) as partial:
         _write(partial, [header, *blocks])
         os.replace(partial, folder / name)
-    _sync_folder(folder)
+    sync_to_disk(folder)
     return StoredFile(begin, len(header), zlib.crc32(header)), fragments
 
 
@@ -100,8 +101,8 @@ def commit(
     try:
         with _part(own) as partial:
             _write(partial, [manifest.to_json().encode()])
-            _sync_folder(folder)
-            _sync_folder(folder.parent)
+            sync_to_disk(folder)
+            sync_to_disk(folder.parent)
             if fence is not None:
                 fence()
             for path in superseded:
@@ -114,7 +115,7 @@ def commit(
         raise
     # From here on it is committed, and no error may say otherwise: this only makes it outlast a loss of power.
     with contextlib.suppress(OSError):
-        _sync_folder(folder)
+        sync_to_disk(folder)
 
 
 @contextlib.contextmanager
@@ -170,12 +171,3 @@ def _header(pieces: Sequence[Piece]) -> bytes:
 def _bytes(values: Tensor) -> memoryview:
     assert values.is_contiguous() and values.device.type == "cpu", "bytes are taken as they lie"
     return values.detach().reshape(-1).view(torch.uint8).numpy().data
-
-
-def _sync_folder(folder: Path) -> None:
-    """Bring a folder's table of names to the disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -11,6 +11,7 @@ from pathlib import Path
 from configs import derive
 from configs.errors import CheckpointError
 from configs.schema import Config
+from glm.checkpoint.disk import sync_to_disk
 from glm.checkpoint.folder import (
     committed,
     remove,
@@ -23,7 +24,6 @@ from glm.checkpoint.manifest import Manifest
 from glm.checkpoint.reader import read_manifest
 from glm.checkpoint.writer import commit
 from train.checkpoint.retention import kept
-from train.run_folder import sync_to_disk
 
 _CARRIED = ("config.yaml", "overrides.txt", "source.txt", "metrics.jsonl", "events.jsonl")
 
