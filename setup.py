@@ -39,6 +39,7 @@ setup(
         "rich>=13",
         "zstandard>=0.22",
         "numpy>=1.26",
+        "msgspec>=0.19",
     ],
     extras_require={"test": TEST, "dev": [*TEST, "pre-commit>=3.7"]},
     entry_points={

@@ -40,6 +40,10 @@ class DataChangedError(DataError):
     """The data differ from those that the checkpoint was trained on."""
 
 
+class RecordError(UserError):
+    """A small file of ours that cannot be taken as one: another kind of file, damaged, or of wrong types or values."""
+
+
 class CheckpointError(UserError):
     """A checkpoint that is damaged, unfinished or of another model."""
 
