@@ -5,6 +5,7 @@ name, a run's name. `visible` shows them as \x1b and \u202e.
 """
 
 import contextlib
+import os
 import sys
 import unicodedata
 from typing import Any, TextIO
@@ -29,10 +30,56 @@ def visible(text: str, keep: str = "\n\t") -> str:
 
 def prepare_streams() -> None:
     """Let no character that a terminal's encoding lacks be an error; every command's first act."""
-    streams: list[Any] = [sys.stdout, sys.stderr]  # None, or a test's, which cannot be reconfigured
-    for stream in streams:
+    for stream in _standard_streams():
         with contextlib.suppress(AttributeError, OSError, ValueError):
             stream.reconfigure(errors="backslashreplace")
+
+
+def never_fail_to_print() -> None:
+    """Let words that cannot be printed be lost from now on: a run of weeks does not end for a full disk behind its log.
+
+    Whatever prints - this program, a library's warnings, a progress bar - writes to standard output and error as before.
+    """
+    # A file opened next would otherwise get the number of a closed stream, and libraries would write words into it.
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
+    prepare_streams()
+    streams: list[Any] = [Forgiving(stream) for stream in _standard_streams()]
+    sys.stdout, sys.stderr = streams
+
+
+class Forgiving:
+    """A text stream whose writes never fail.
+
+    Args:
+        stream: where the words go; None: nowhere.
+    """
+
+    def __init__(self, stream: TextIO | None) -> None:
+        self._stream: Any = open(os.devnull, "w") if stream is None else stream  # noqa: SIM115
+
+    def write(self, text: str) -> int:
+        """Write if it can be written."""
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush if it can be done."""
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.flush()
+
+    def isatty(self) -> bool:
+        """True if it is a terminal that is still there."""
+        with contextlib.suppress(OSError, ValueError):
+            return self._stream.isatty()
+        return False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def tell(text: str, stream: TextIO | None = None) -> None:
@@ -47,6 +94,11 @@ def tell(text: str, stream: TextIO | None = None) -> None:
     with contextlib.suppress(OSError, ValueError, AttributeError):
         target.write(visible(text) + "\n")
         target.flush()
+
+
+def _standard_streams() -> list[Any]:
+    """None where the process was started without one, and in tests what cannot be reconfigured."""
+    return [sys.stdout, sys.stderr]
 
 
 def _shown(character: str, keep: str) -> str:

@@ -4,6 +4,8 @@ import io
 import os
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -52,3 +54,21 @@ def test_a_character_that_the_terminal_lacks_is_replaced() -> None:
         check=True,
     )
     assert done.stdout == b"a\\u5982\\x1b\n"
+
+
+def test_printing_never_fails_once_a_run_has_asked_for_it() -> None:
+    code = (
+        "import sys; from configs.terminal import never_fail_to_print; never_fail_to_print();"
+        "print('x' * 100_000); print('y', file=sys.stderr); sys.stdout.write('z'); sys.stdout.flush();"
+        "assert not sys.stdout.isatty(); open('after', 'w').write('safe')"
+    )
+    for words in (">/dev/full 2>/dev/full", ">&- 2>&-", "<&- >&- 2>&-", "| true"):
+        with tempfile.TemporaryDirectory() as folder:
+            subprocess.run(
+                ["bash", "-o", "pipefail", "-c", f'"$0" -c "{code}" {words}', sys.executable],
+                env={**os.environ, "PYTHONPATH": str(ROOT)},
+                cwd=folder,
+                check=True,
+                stdout=subprocess.DEVNULL,
+            )
+            assert (Path(folder) / "after").read_text() == "safe"
