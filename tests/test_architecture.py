@@ -45,7 +45,7 @@ DOORS = {
     "megatron": ["glm/tensor_parallel.py", "train/distributed.py"],
     "deepspeed": ["train/engine.py", "train/distributed.py"],
     "wandb": ["train/tracker_wandb.py"],
-    "rich": ["train/trackers.py", "data_pipeline/preparation/progress.py"],
+    "rich": ["train/console.py", "data_pipeline/preparation/progress.py"],
     "tokenizers": ["data_pipeline/tokenizer.py", "data_pipeline/preparation/train_tokenizer.py"],
     "sentencepiece": ["data_pipeline/tokenizer.py", "data_pipeline/preparation/train_tokenizer.py"],
     "datasets": ["data_pipeline/preparation/inputs.py"],

@@ -26,6 +26,7 @@ from train.checkpoint import (
     no_fence,
     restore,
 )
+from train.console import ConsoleTracker
 from train.device import idle_devices_hint, make_deterministic, resolve_precision
 from train.distributed import Session, distributed_session
 from train.ending import show_what_was_learnt
@@ -40,7 +41,7 @@ from train.stop import StopSignal
 from train.time_limit import TimeLimit, deadline_of
 from train.topology import Topology
 from train.tracker_wandb import WandbTracker, run_id
-from train.trackers import ConsoleTracker, JsonlTracker, Tracker, Trackers
+from train.trackers import JsonlTracker, Tracker, Trackers
 from train.watchdog import Limits, Watchdog
 from train.world import World, job_end, node_name, process_start
 

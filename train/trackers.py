@@ -1,16 +1,15 @@
-"""Where a run reports to: metrics.jsonl, the console with log.txt, and wandb, behind one protocol."""
+"""Where a run reports to, behind one protocol; and metrics.jsonl, which the run itself relies on.
+
+The console with log.txt is train/console.py, wandb is train/tracker_wandb.py.
+"""
 
 import json
-import math
-import sys
 from pathlib import Path
-from typing import Any, Protocol
-
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from typing import Protocol
 
 from configs.errors import RunFolderError
 from train.full_disk import LineFile
-from train.metrics import OBJECTIVE_NAMES, Metrics, to_json_value
+from train.metrics import Metrics, to_json_value
 from train.run_folder import renewed
 
 
@@ -145,95 +144,3 @@ def _step_in(line: str) -> int | None:
         return json.loads(line)["step"]
     except (ValueError, KeyError, TypeError):
         return None
-
-
-class ConsoleTracker:
-    """A bar or lines on the terminal, and log.txt with every printed line.
-
-    Args:
-        log: file that gets the lines.
-        total_samples: length of the run.
-        every_steps: a line every this many steps.
-        show_bar: draw a bar; otherwise print the lines.
-    """
-
-    def __init__(self, log: Path, total_samples: int, every_steps: int, show_bar: bool) -> None:
-        self._file = LineFile(log.open("a"))
-        self._total = total_samples
-        self._every = every_steps
-        self._bar: Progress | None = None
-        self._show_bar = show_bar
-
-    def log(self, line: Metrics) -> None:
-        """Move the bar, or print a line now and then; evaluations are always printed."""
-        is_due = line["step"] % self._every == 0 or line["valid/loss"] is not None
-        text = step_text(line)
-        if is_due:
-            self._file.write(text)
-        if self._show_bar:
-            self._move_bar(line)
-        elif is_due:
-            sys.stdout.write(text + "\n")
-            sys.stdout.flush()
-
-    def say(self, text: str) -> None:
-        """Print a sentence and keep it."""
-        self._file.write(text)
-        if self._bar is not None:
-            self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
-        else:
-            sys.stdout.write(text + "\n")
-            sys.stdout.flush()
-
-    def sync(self) -> None:
-        """Nothing: no checkpoint relies on what people read."""
-
-    def close(self) -> None:
-        """Take the bar down."""
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
-
-    def _move_bar(self, line: Metrics) -> None:
-        if self._bar is None:
-            self._bar = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(bar_width=24),
-                TaskProgressColumn(),
-                TimeRemainingColumn(),
-            )
-            self._bar.start()
-            self._bar.add_task("", total=self._total, completed=line["samples_seen"])
-        description = (
-            f"loss {line['train/loss']:.3f}  {line['speed/tokens_per_second']:,.0f} tokens/s"
-        )
-        if line["valid/loss"] is not None:
-            self._bar.console.print(step_text(line), markup=False, highlight=False, soft_wrap=True)
-        task = self._bar.task_ids[0]
-        self._bar.update(task, completed=line["samples_seen"], description=description)
-
-
-def step_text(line: Metrics) -> str:
-    """One step as a line of fixed columns."""
-    parts = " ".join(
-        f"{name} {line[f'train/loss_{name}']:.2f}"
-        for name in OBJECTIVE_NAMES
-        if line[f"train/loss_{name}"] is not None
-    )
-    text = (
-        f"step {line['step']:6,} | samples {line['samples_seen']:10,} | loss {_short(line['train/loss'])} ({parts}) | "
-        f"lr {line['optim/lr']:.2e} | gnorm {_short(line['optim/grad_norm'])} | "
-        f"{line['speed/tokens_per_second']:,.0f} tokens/s"
-    )
-    if line["valid/loss"] is not None:
-        valid = " ".join(
-            f"{name} {line[f'valid/loss_{name}']:.3f}"
-            for name in OBJECTIVE_NAMES
-            if line[f"valid/loss_{name}"] is not None
-        )
-        text += f" | held-out loss {line['valid/loss']:.4f} ({valid})"
-    return text
-
-
-def _short(value: Any) -> str:
-    return f"{value:.4f}" if value is not None and math.isfinite(value) else str(value)

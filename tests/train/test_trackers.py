@@ -11,7 +11,7 @@ import pytest
 from configs.errors import RunFolderError
 from configs.schema import LogConfig, Wandb
 from train.tracker_wandb import WandbTracker, resolve_mode, run_id
-from train.trackers import ConsoleTracker, JsonlTracker, Trackers, last_step, lines_up_to
+from train.trackers import JsonlTracker, last_step, lines_up_to
 
 
 def line(step: int, **values: Any) -> dict[str, Any]:
@@ -81,39 +81,6 @@ def test_the_last_step_with_a_line_is_found_whatever_a_crash_left(
     assert len(lines_up_to(path, step)) == step
     with pytest.raises(RunFolderError):
         lines_up_to(path, step + 1)
-
-
-def test_lines_are_printed_when_due_and_kept_in_the_log(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-):
-    tracker = ConsoleTracker(tmp_path / "log.txt", 80, every_steps=2, show_bar=False)
-    tracker.say("model tiny")
-    for step in range(1, 4):
-        tracker.log(line(step))
-    tracker.log(line(5, **{"valid/loss": 4.0, "valid/loss_gmask": 4.0}))
-    printed = capsys.readouterr().out
-    assert printed == (tmp_path / "log.txt").read_text()
-    assert [text.split("|")[0].strip() for text in printed.splitlines()] == [
-        "model tiny",
-        "step      2",
-        "step      5",
-    ]
-    assert "loss 2.5000 (gmask 2.50)" in printed and "gnorm inf" in printed
-    assert printed.endswith("held-out loss 4.0000 (gmask 4.000)\n")
-
-
-def test_a_bar_leaves_sentences_and_evaluations_on_the_screen(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-):
-    trackers = Trackers([ConsoleTracker(tmp_path / "log.txt", 80, every_steps=1, show_bar=True)])
-    trackers.log(line(1))
-    trackers.say("a checkpoint [not markup]")
-    trackers.log(line(2, **{"valid/loss": 4.0}))
-    trackers.log(line(3, **{"train/loss": float("nan")}))
-    trackers.close()
-    printed = capsys.readouterr().out
-    assert "a checkpoint [not markup]" in printed and "held-out loss 4.0000" in printed
-    assert len((tmp_path / "log.txt").read_text().splitlines()) == 4
 
 
 def test_wandb_offline_records_every_life_of_one_run(

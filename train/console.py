@@ -1,0 +1,148 @@
+"""What people see of a run while it trains: a bar or lines on the terminal, and log.txt with every printed line."""
+
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from configs.terminal import tell, visible
+from train.full_disk import LineFile
+from train.metrics import OBJECTIVE_NAMES, Metrics
+
+# Share of the newest step in the loss and the speed that the bar shows: an average over about ten steps.
+_NEWEST = 0.1
+
+
+class ConsoleTracker:
+    """A bar or lines on the terminal, and log.txt with every printed line.
+
+    Neither stops training: words that cannot be printed are lost, those that cannot be kept are missed in log.txt.
+
+    Args:
+        log: file that gets the lines.
+        total_samples: length of the run.
+        every_steps: a line every this many steps.
+        show_bar: draw a bar; otherwise print the lines.
+    """
+
+    def __init__(self, log: Path, total_samples: int, every_steps: int, show_bar: bool) -> None:
+        self._file: LineFile | None = LineFile(log.open("a", encoding="utf-8"))
+        self._total = total_samples
+        self._every = every_steps
+        self._bar: Progress | None = None
+        self._show_bar = show_bar
+        self._smoothed: dict[str, float] = {}
+
+    def log(self, line: Metrics) -> None:
+        """Move the bar, or print a line now and then; evaluations are always printed."""
+        is_evaluated = line["valid/loss"] is not None
+        is_due = line["step"] % self._every == 0 or is_evaluated
+        if is_due:
+            self._keep(step_text(line))
+        if self._show_bar:
+            self._move_bar(line)
+        elif is_due:
+            tell(step_text(line))
+
+    def say(self, text: str) -> None:
+        """Print a sentence and keep it."""
+        text = visible(text)
+        self._keep(text)
+        self._print(text)
+
+    def sync(self) -> None:
+        """Nothing: no checkpoint relies on what people read."""
+
+    def close(self) -> None:
+        """Take the bar down."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def _keep(self, text: str) -> None:
+        if self._file is None:
+            return
+        try:
+            self._file.write(text)
+        except OSError as error:  # the numbers are in metrics.jsonl, whose failure does count
+            self._file = None
+            tell(f"{error.filename}: {error.strerror}. The log misses what comes now.", sys.stderr)
+
+    def _print(self, text: str) -> None:
+        if self._bar is None:
+            tell(text)
+        else:
+            self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def _move_bar(self, line: Metrics) -> None:
+        if self._bar is None:
+            # It goes when it has served: what is printed last must stand last.
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=16),
+                TaskProgressColumn(),
+                TimeElapsedColumn(),
+                TextColumn("+"),
+                TimeRemainingColumn(),
+                console=Console(),
+                transient=True,
+            )
+            self._bar.start()
+            self._bar.add_task("", total=self._total, completed=line["samples_seen"])
+        loss = self._smooth("loss", line["train/loss"])
+        speed = self._smooth("speed", line["speed/tokens_per_second"])
+        description = f"step {line['step']:,} loss {loss:.3f} {speed:,.0f} tok/s"
+        if line["valid/loss"] is not None:
+            self._print(evaluation_text(line))
+        task = self._bar.task_ids[0]
+        self._bar.update(task, completed=line["samples_seen"], description=description)
+
+    def _smooth(self, name: str, value: float) -> float:
+        """Average exponentially; a value that is no number is shown as it is, and forgotten."""
+        if not math.isfinite(value):
+            return value
+        former = self._smoothed.get(name, value)
+        self._smoothed[name] = former + _NEWEST * (value - former)
+        return self._smoothed[name]
+
+
+def step_text(line: Metrics) -> str:
+    """One step as a line of fixed columns, for a log."""
+    parts = _by_objective(line, "train", 2)
+    text = (
+        f"step {line['step']:6,} | samples {line['samples_seen']:10,} | loss {_short(line['train/loss'])} ({parts}) | "
+        f"lr {line['optim/lr']:.2e} | gnorm {_short(line['optim/grad_norm'])} | "
+        f"{line['speed/tokens_per_second']:,.0f} tokens/s"
+    )
+    if line["valid/loss"] is not None:
+        valid = _by_objective(line, "valid", 3)
+        text += f" | held-out loss {line['valid/loss']:.4f} ({valid})"
+    return text
+
+
+def evaluation_text(line: Metrics) -> str:
+    """An evaluation as a line for a terminal of 80 columns, beside a bar that shows the rest."""
+    valid = _by_objective(line, "valid", 3)
+    return (
+        f"{line['samples_seen']:>10,} samples  held-out loss {_short(line['valid/loss'])} ({valid})"
+        f"  lr {line['optim/lr']:.1e}"
+    )
+
+
+def _by_objective(line: Metrics, kind: str, digits: int) -> str:
+    values = {name: line[f"{kind}/loss_{name}"] for name in OBJECTIVE_NAMES}
+    return " ".join(f"{name} {v:.{digits}f}" for name, v in values.items() if v is not None)
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4f}" if value is not None and math.isfinite(value) else str(value)
