@@ -47,7 +47,10 @@ def never_fail_to_print() -> None:
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
     prepare_streams()
-    streams: list[Any] = [Forgiving(stream) for stream in _standard_streams()]
+    streams: list[Any] = [
+        stream if isinstance(stream, Forgiving) else Forgiving(stream)
+        for stream in _standard_streams()
+    ]
     sys.stdout, sys.stderr = streams
 
 

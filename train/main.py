@@ -24,12 +24,21 @@ from configs.errors import (
 )
 from configs.load import describe_key, help_text, load_config, to_yaml
 from configs.schema import Config
+from configs.terminal import never_fail_to_print, tell
 from train.failures import verdict
-from train.world import World, die_with_parent, end_torchrun, node_name, prepare_environment
+from train.world import (
+    World,
+    die_with_parent,
+    end_torchrun,
+    node_name,
+    prepare_environment,
+    wait_passively,
+)
 
 
 def cli(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
+    never_fail_to_print()
     words = sys.argv[1:] if arguments is None else arguments
     world = World()
     try:
@@ -58,8 +67,7 @@ def _leave(world: World, code: int, message: str) -> int:
     What is wrong with the input, or with this program, is so the next time too: it is not started again.
     """
     if message:
-        sys.stderr.write(f"{message}\n")
-        sys.stderr.flush()
+        tell(message, sys.stderr)
     if code in (EXIT_USER_INPUT, EXIT_BUG):
         end_torchrun(world)
     if world.size > 1:
@@ -78,6 +86,9 @@ def train(overrides: list[str], world: World) -> int:
     """
     config = load_config(overrides, world.size, position=_furthest)
     die_with_parent(world)
+    if world.is_main:
+        tell("Loading PyTorch, DeepSpeed and Megatron-core ...")
+    wait_passively()
     warnings.filterwarnings("ignore", module="megatron|deepspeed|torch.distributed")
     # Late on purpose: PyTorch, DeepSpeed and Megatron-core take seconds to import, and DeepSpeed chooses its
     # accelerator meanwhile.

@@ -187,7 +187,7 @@ class _Life:
         if self._generation is not None:
             self._generation.fence()
             self._generation.continue_after(progress.step)
-        wandb_id = self._record(progress, changes, checkpoint) if world.is_main else None
+        wandb_id = self._record(progress, changes, checkpoint, say) if world.is_main else None
         trackers = self._trackers(progress, wandb_id, say) if world.is_main else Trackers([])
         trackers.say(
             startup_report(
@@ -253,6 +253,7 @@ class _Life:
         progress: Progress,
         changes: list[str],
         checkpoint: tuple[Path, Manifest] | None,
+        say: Trackers,
     ) -> str | None:
         """Write what is run, before the first step."""
         config, folder = self._config, self._folder
@@ -266,7 +267,7 @@ class _Life:
         if config.log.wandb is Wandb.off:
             return None
         stored = checkpoint[1].extra.get("wandb_run_id") if checkpoint else None
-        return run_id(folder.path, stored)
+        return run_id(folder.path, stored, say.say)
 
     def _deadline(self) -> float | None:
         """When this process is ended; rank 0 decides for all."""

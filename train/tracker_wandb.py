@@ -1,7 +1,7 @@
 """Weights & Biases: the one file that imports wandb, and only when it is used.
 
-One run id is made at the first start and kept in the run folder and the checkpoints, so that every life reports to the
-same run. Without an API key the run is recorded offline, each life in its own folder, with a script that sends all of
+One run id is made at the first start and kept in the run folder and the checkpoints, so that every start reports to the
+same run. Without an API key the run is recorded offline, each start in its own folder, with a script that sends all of
 them in order. Whatever goes wrong in wandb is said once and never stops training.
 """
 
@@ -12,30 +12,49 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
-from configs.errors import RunFolderError
+from configs.errors import RecordError, RunFolderError
+from configs.records import read_text
 from configs.schema import LogConfig, Wandb
 from train.metrics import Metrics
+from train.run_folder import replace_file
 
 _SYNC = """#!/usr/bin/env bash
 # Sends the offline records of this run, oldest first, to the one wandb run. Needs WANDB_API_KEY or `wandb login`.
 set -euo pipefail
 cd "$(dirname "$0")"
-for life in offline-run-*; do
-  wandb sync --append "$life"
-done
+help=$(wandb sync --help)
+if [[ $help == *--append* ]]; then  # wandb before 0.22 or so
+  for record in offline-run-*; do
+    wandb sync --append --id RUN_ID "$record"
+  done
+else
+  wandb sync --yes --id RUN_ID offline-run-*
+fi
 """
 _RUN_ID = re.compile(r"[A-Za-z0-9_\-]{1,64}")
 
 
-def run_id(folder: Path, stored: object) -> str:
-    """The run's wandb id: from the checkpoint if there is a sensible one, from the run folder, or a new one."""
+def run_id(folder: Path, stored: object, warn: Callable[[str], None]) -> str:
+    """The run's wandb id: from the run folder, or else from the checkpoint if there is a sensible one, or a new one.
+
+    Args:
+        folder: run folder; the id is kept in it.
+        stored: what the checkpoint says.
+        warn: told if the id cannot be kept.
+    """
     path = folder / "wandb" / "run_id.txt"
-    if path.is_file():
-        return path.read_text().strip()
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        if _RUN_ID.fullmatch(kept := read_text(path).strip()):
+            return kept
+    except (OSError, RecordError):
+        pass  # none, or none of ours: it is made anew below
     is_sensible = isinstance(stored, str) and _RUN_ID.fullmatch(stored)
     chosen = str(stored) if is_sensible else uuid.uuid4().hex[:12]
-    path.write_text(chosen + "\n")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(path, chosen + "\n")
+    except OSError as error:
+        warn(f"{path} cannot be written ({error.strerror}): the next start may report elsewhere.")
     return chosen
 
 
@@ -95,14 +114,12 @@ class WandbTracker:
             )
             self._run.define_metric("samples_seen")
             self._run.define_metric("*", step_metric="samples_seen")
+            if mode == "offline":
+                warn(
+                    f"wandb records offline. Send it later with: bash {_sync_script(folder, identifier)}"
+                )
         except Exception as error:  # a tracker must not end the run
             self._give_up(error)
-            return
-        if mode == "offline":
-            sync = folder / "wandb" / "sync.sh"
-            sync.write_text(_SYNC)
-            sync.chmod(0o755)
-            warn(f"wandb records offline. Send it later with: bash {sync}")
 
     def log(self, line: Metrics) -> None:
         """Report one step."""
@@ -120,7 +137,7 @@ class WandbTracker:
         """Nothing: no checkpoint relies on wandb."""
 
     def close(self) -> None:
-        """Finish this life's record."""
+        """Finish this start's record."""
         if self._run is None:
             return
         try:
@@ -134,9 +151,15 @@ class WandbTracker:
         self._warn(f"wandb failed ({reason}); training goes on without it.")
 
 
+def _sync_script(folder: Path, identifier: str) -> Path:
+    """Write what sends the records; who may read it is for the umask to say."""
+    path = folder / "wandb" / "sync.sh"
+    replace_file(path, _SYNC.replace("RUN_ID", identifier))
+    return path
+
+
 def _has_login() -> bool:
-    netrc = Path.home() / ".netrc"
     try:
-        return "wandb" in netrc.read_text()
-    except OSError:
+        return "wandb" in read_text(Path.home() / ".netrc")
+    except (OSError, RecordError, RuntimeError):  # RuntimeError: this user has no home
         return False

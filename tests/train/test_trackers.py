@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -89,9 +90,9 @@ def test_wandb_offline_records_every_life_of_one_run(
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     said: list[str] = []
-    identifier = run_id(tmp_path, None)
+    identifier = run_id(tmp_path, None, said.append)
     for first in (1, 3):
-        assert run_id(tmp_path, "another") == identifier
+        assert run_id(tmp_path, "another", said.append) == identifier
         settings = LogConfig(wandb=Wandb.offline)
         tracker = WandbTracker(
             tmp_path, "tiny", identifier, settings, {"optim.lr": 1e-3}, said.append
@@ -106,15 +107,59 @@ def test_wandb_offline_records_every_life_of_one_run(
     assert all(identifier in record.name for record in records)
     assert b"train/loss" in records[0].read_bytes()
 
-    # The script sends the lives in order; a stand-in notes what it is told.
+    # The script sends them in order, with every wandb: a stand-in notes what it is told.
+    names = [record.parent.name for record in records]
     tools = tmp_path / "tools"
     tools.mkdir()
-    (tools / "wandb").write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/sent.txt\n')
-    (tools / "wandb").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
-    subprocess.run(["bash", str(sync)], check=True)
-    sent = (tmp_path / "sent.txt").read_text().splitlines()
-    assert sent == [f"sync --append {record.parent.name}" for record in records]
+    for options, expected in (
+        ("--append", [f"sync --append --id {identifier} {name}" for name in names]),
+        ("--yes", [f"sync --yes --id {identifier} {' '.join(names)}"]),
+    ):
+        stand_in = f'[ "$2" = --help ] && echo "{options}" || echo "$@" >> {tmp_path}/sent.txt\n'
+        (tools / "wandb").write_text(f"#!/bin/sh\n{stand_in}")
+        (tools / "wandb").chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
+        subprocess.run(["bash", str(sync)], check=True)
+        assert (tmp_path / "sent.txt").read_text().splitlines() == expected
+        (tmp_path / "sent.txt").unlink()
+
+    # The installed wandb takes the options that the script chooses for it.
+    (tools / "wandb").write_text(
+        f'#!/bin/sh\n[ "$2" = --help ] || set -- "$@" --dry-run\nexec {sys.executable} -m wandb "$@"\n'
+    )
+    done = subprocess.run(["bash", str(sync)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "No such option" not in done.stdout + done.stderr
+
+
+def test_the_id_is_made_anew_where_what_is_kept_is_none(tmp_path: Path):
+    said: list[str] = []
+    kept = tmp_path / "wandb" / "run_id.txt"
+    for spoil in (
+        lambda: kept.write_bytes(b"\xff"),
+        lambda: kept.write_text("../x\n"),
+        kept.unlink,
+    ):
+        first = run_id(tmp_path, None, said.append)
+        assert run_id(tmp_path, None, said.append) == first
+        spoil()
+        assert run_id(tmp_path, None, said.append) != first
+    assert run_id(tmp_path / "new", "the-checkpoints", said.append) == "the-checkpoints"
+    assert not said
+    (tmp_path / "closed").mkdir()
+    (tmp_path / "closed" / "wandb").write_text("a file in its place")
+    assert run_id(tmp_path / "closed", "the-checkpoints", said.append) == "the-checkpoints"
+    assert "cannot be written" in said[0]
+
+
+def test_who_has_no_home_has_no_login(monkeypatch: pytest.MonkeyPatch):
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("WANDB_API_KEY", "WANDB_MODE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", no_home)
+    assert resolve_mode(Wandb.auto) == "offline"
 
 
 def test_wandb_is_online_only_with_a_key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
