@@ -20,6 +20,7 @@ from train.engine import Engine, StepOutcome
 from train.evaluation import evaluate, share_of
 from train.generations import Generation
 from train.metrics import Metrics, loss_metrics, metrics_line, speed_metrics
+from train.pace import Pace
 from train.plan import StepPlan, TrainingPlan
 from train.progress import Progress
 from train.run_folder import RunFolder
@@ -67,6 +68,7 @@ class Trainer:
     watchdog: Watchdog
     limits: Limits
     time_limit: TimeLimit
+    pace: Pace
 
     def run(self, progress: Progress) -> tuple[Progress, bool]:
         """Train from `progress` to the end.
@@ -105,6 +107,8 @@ class Trainer:
             if finished or self.plan.eval_due(before.samples_seen, progress.samples_seen):
                 valid = self.evaluate()
             self.trackers.log(self._metrics(step, progress, agreed, valid))
+            if slow := self.pace.observe(agreed.rank_seconds_max, step.num_samples):
+                self.trackers.say(slow)
             save_due = self.plan.save_due(before.samples_seen, progress.samples_seen)
             if finished or stopping or save_due:
                 self._watch("saving", is_rare=True)

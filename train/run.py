@@ -33,6 +33,7 @@ from train.ending import show_what_was_learnt
 from train.engine import Engine
 from train.generations import Generation
 from train.loop import Trainer
+from train.pace import Pace, busy_hint
 from train.plan import TrainingPlan
 from train.progress import Progress
 from train.run_folder import RunFolder
@@ -194,7 +195,8 @@ class _Life:
                 config, session.topology, self._device, self._training, self.precision_reason
             )
         )
-        for line in (self.hint, *changes):
+        busy = busy_hint() if self._device.type == "cpu" else None
+        for line in (self.hint, busy, *changes):
             if line:
                 trackers.say(line)
         if checkpoint is not None:
@@ -236,6 +238,7 @@ class _Life:
             watchdog=self._watchdog(),
             limits=Limits(config.stability.watchdog_seconds),
             time_limit=TimeLimit(self._deadline(), config.run.time_margin_seconds),
+            pace=Pace(),
         )
         try:
             progress, was_stopped = trainer.run(progress)

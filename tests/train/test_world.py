@@ -1,5 +1,6 @@
 """Reading the launcher's environment."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import pytest
 
 from configs.errors import ConfigError
 from tests.helpers.places import ROOT
-from train.world import Launch, World
+from train.world import Launch, World, wait_passively
 
 
 def test_without_a_launcher_it_is_one_process() -> None:
@@ -84,3 +85,17 @@ def test_process_1_of_a_container_may_be_torchrun_itself(
     command = [*container, sys.executable, str(tmp_path / name)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.stdout == "lives\n", done.returncode) == ((True, 0) if lives else (False, 247))
+
+
+@pytest.mark.parametrize("chosen", ["OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"])
+def test_cpu_threads_wait_asleep_unless_the_user_chose_otherwise(
+    monkeypatch: pytest.MonkeyPatch, chosen: str
+):
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"):
+        monkeypatch.delenv(name, raising=False)
+    wait_passively()
+    assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
+    monkeypatch.delenv("OMP_WAIT_POLICY")
+    monkeypatch.setenv(chosen, "5")
+    wait_passively()
+    assert os.environ[chosen] == "5" and os.environ.get("OMP_WAIT_POLICY") in ("5", None)
