@@ -24,7 +24,6 @@ from configs.errors import DataError
 from data_pipeline.objective import Objective
 from data_pipeline.permutation import Permutation
 from data_pipeline.rows import Row
-from data_pipeline.storage.document_index import DocumentIndex
 from data_pipeline.storage.shard_part import ShardPart
 
 NAME = "data.instructions"
@@ -75,7 +74,6 @@ class InstructionSet:
         self.part = part
         self._eos = eos
         index = part.shard.index
-        self._index = DocumentIndex(part.shard.prefix, index)
         if not index.holds_records:
             raise DataError(
                 f"{part.shard.prefix} has {index.num_sequences:,} texts in {index.num_documents:,} documents: these are "
@@ -89,18 +87,17 @@ class InstructionSet:
 
     def num_tokens(self, number: int) -> int:
         """Stored tokens of a record."""
-        start_of = self._index.start_of_sequence
-        return start_of(2 * number + 2) - start_of(2 * number)
+        start, _, stop = self.part.documents.record_at(number)
+        return stop - start
 
     def read(self, number: int) -> Record:
         """Read a record.
 
         Raises:
-            DataError: the shards cannot be read.
+            DataError: the shards cannot be read, or are damaged here.
             DataError: an id lies outside of the vocabulary.
         """
-        start_of = self._index.start_of_sequence
-        start, middle, stop = (start_of(2 * number + border) for border in range(3))
+        start, middle, stop = self.part.documents.record_at(number)
         tokens = self.part.read(start, stop).astype(np.int64)
         has_eos = stop > middle and tokens[-1] == self._eos
         return Record(tokens[: middle - start], tokens[middle - start : len(tokens) - has_eos])

@@ -32,11 +32,17 @@ class ShardPart:
         self, shard: ShardStream, vocab_size: int, documents: tuple[int, int] | None = None
     ) -> None:
         self.shard = shard
-        self._documents = DocumentIndex(shard.prefix, shard.index)
+        self.documents = DocumentIndex(shard.prefix, shard.index)
+        """Where those of the whole shard begin."""
         self._vocab_size = vocab_size
         self._start, self._stop = 0, len(shard)
         if documents is not None:
-            self._start, self._stop = (self._documents.start_of(border) for border in documents)
+            self._start, self._stop = (self.documents.start_of(border) for border in documents)
+            if self._start > self._stop:
+                raise DataError(
+                    f"{shard.prefix}.idx is damaged: document {documents[1]:,} begins before document {documents[0]:,}. "
+                    "Prepare the corpus again, or copy it anew."
+                )
 
     def __len__(self) -> int:
         """Number of tokens."""
@@ -61,7 +67,7 @@ class ShardPart:
 
     def pieces(self, start: int, stop: int) -> list[Piece]:
         """The documents, numbered in the whole shard, that tokens [start, stop) are taken from."""
-        return self._documents.pieces(self._start + start, self._start + stop)
+        return self.documents.pieces(self._start + start, self._start + stop)
 
     def check_ends(self, eos: int) -> None:
         """Look at documents all over a plain Megatron corpus: each must end with `eos`, as ours do.
@@ -73,8 +79,8 @@ class ShardPart:
             return
         place_of = Permutation.of(len(self), 0, "document ends")
         for number in range(min(len(self), _DOCUMENTS_LOOKED_AT)):
-            document = self._documents.document_at(self._start + place_of(number))
-            end = self._documents.start_of(document + 1)
+            document = self.documents.document_at(self._start + place_of(number))
+            end = self.documents.start_of(document + 1)
             last = int(self.shard.read(end - 1, end)[0])
             if last != eos:
                 raise DataError(
@@ -107,23 +113,23 @@ def hold_out_tail(shard: ShardStream, share: float) -> tuple[tuple[int, int], tu
         DataError: there is only one document.
     """
     index = DocumentIndex(shard.prefix, shard.index)
-    first, last = index.document_at(0), index.document_at(len(shard) - 1)
-    border = min(max(index.document_at(int(len(shard) * (1 - share))), first + 1), last)
+    final = len(shard) - 1
+    first, last = (index.document_at(0), index.document_at(final)) if len(shard) else (0, 0)
     if first == last:
         raise DataError(
-            f"{shard.prefix} has only one document, so none can be held out. Name a validation corpus: "
+            f"{shard.prefix} has only one document with text, so none can be held out. Name a validation corpus: "
             "data.valid_paths=[PREFIX_OR_FILE]."
         )
+    border = index.document_at(min(int(len(shard) * (1 - share)), final))
+    border = min(max(border, first + 1), last)
     return (0, border), (border, shard.num_documents)
 
 
 def unknown_id(tokens: np.ndarray, vocab_size: int) -> int | None:
     """Find the first id outside of [0, vocab_size): its place in (n,) `tokens`, None if there is none."""
-    # A negative id is a large one without its sign, so that one comparison finds both.
-    unsigned = tokens.view(f"u{tokens.dtype.itemsize}")
-    if not len(tokens) or int(unsigned.max()) < vocab_size:
+    if not len(tokens) or (int(tokens.min()) >= 0 and int(tokens.max()) < vocab_size):
         return None
-    return int((unsigned >= vocab_size).argmax())
+    return int(((tokens < 0) | (tokens >= vocab_size)).argmax())
 
 
 def describe_unknown_id(shard: ShardStream, place: int, token: int) -> str:

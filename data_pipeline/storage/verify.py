@@ -10,16 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from configs.errors import DataError
+from data_pipeline.storage.open_files import readable
+from data_pipeline.storage.shard_index import HEADER_BYTES
 from data_pipeline.storage.shard_part import describe_unknown_id, unknown_id
-from data_pipeline.storage.shards import (
-    HEADER_BYTES,
-    ShardStream,
-    block_checksums,
-    checksum,
-    readable,
-)
+from data_pipeline.storage.shards import ShardStream, block_checksums, checksum
 
 _STEP_TOKENS = 2**22
+_ANY_ID = 2**63
 
 
 def problems(prefix: str, vocab_size: int | None = None) -> list[str]:
@@ -27,7 +24,7 @@ def problems(prefix: str, vocab_size: int | None = None) -> list[str]:
 
     Args:
         prefix: path without ending.
-        vocab_size: the ids must lie below it; default: what PREFIX.json says.
+        vocab_size: the ids must lie below it; default: what PREFIX.json says; without one only negative ids are wrong.
     """
     try:
         stream = ShardStream(prefix)
@@ -40,8 +37,7 @@ def problems(prefix: str, vocab_size: int | None = None) -> list[str]:
         with readable(f"{prefix}.bin or .idx"):
             found += _damaged_blocks(stream)
             found += _misplaced_sequences(stream)
-            if vocab_size is not None:
-                found += _unknown_ids(stream, vocab_size)
+            found += _unknown_ids(stream, vocab_size)
     except DataError as error:
         found.append(str(error))
     return found
@@ -52,8 +48,6 @@ def _damaged_blocks(stream: ShardStream) -> Iterator[str]:
     if info is None:
         return
     blocks = list(block_checksums(Path(f"{prefix}.bin"), info.block_bytes))
-    if len(blocks) != len(info.block_crc32):
-        yield f"{prefix}.json speaks of {len(info.block_crc32):,} blocks; {prefix}.bin has {len(blocks):,}."
     if checksum(Path(f"{prefix}.idx")) != info.index_crc32:
         yield f"{prefix}.idx is damaged. Prepare it again, or copy it anew."
     size = Path(f"{prefix}.bin").stat().st_size
@@ -69,41 +63,49 @@ def _misplaced_sequences(stream: ShardStream) -> Iterator[str]:
     count = index.num_sequences
     if not count:
         return
-    lengths = np.memmap(path, dtype="<i4", mode="r", offset=HEADER_BYTES, shape=(count,))
-    pointers = np.memmap(
-        path, dtype="<i8", mode="r", offset=HEADER_BYTES + 4 * count, shape=(count,)
-    )
     start = 0
     for first in range(0, count, _STEP_TOKENS):
-        sizes = lengths[first : first + _STEP_TOKENS].astype(np.int64) * index.dtype.itemsize
+        step = min(_STEP_TOKENS, count - first)
+        lengths = _numbers(path, "<i4", HEADER_BYTES + 4 * first, step)
+        pointers = _numbers(path, "<i8", HEADER_BYTES + 4 * count + 8 * first, step)
+        sizes = lengths.astype(np.int64) * index.dtype.itemsize
         ends = start + np.cumsum(sizes)
-        wrong = np.flatnonzero(
-            (pointers[first : first + _STEP_TOKENS] != ends - sizes) | (sizes < 0)
-        )
+        wrong = np.flatnonzero((pointers != ends - sizes) | (sizes < 0))
         if len(wrong):
             yield f"{path} is damaged: sequence {first + int(wrong[0]):,} does not begin where the one before it ends."
             return
         start = int(ends[-1])
-    borders = np.memmap(
-        path,
-        dtype="<i8",
-        mode="r",
-        offset=HEADER_BYTES + 12 * count,
-        shape=(index.num_documents + 1,),
-    )
-    is_ordered = all(  # neighbours of two steps share a border
-        (np.diff(borders[first : first + _STEP_TOKENS + 1]) >= 0).all()
-        for first in range(0, index.num_documents, _STEP_TOKENS)
-    )
-    if borders[0] != 0 or borders[-1] != count or not is_ordered:
+    if not _is_covered(path, HEADER_BYTES + 12 * count, index.num_documents, count):
         yield f"{path} is damaged: its document borders do not cover its {count:,} sequences in order."
 
 
-def _unknown_ids(stream: ShardStream, vocab_size: int) -> Iterator[str]:
+def _is_covered(path: str, offset: int, num_documents: int, num_sequences: int) -> bool:
+    """True if the documents' borders at `offset` rise from 0 to the number of sequences."""
+    before = 0
+    for first in range(0, num_documents + 1, _STEP_TOKENS):
+        step = min(_STEP_TOKENS, num_documents + 1 - first)
+        borders = _numbers(path, "<i8", offset + 8 * first, step)
+        if (not first and borders[0] != 0) or borders[0] < before or (np.diff(borders) < 0).any():
+            return False
+        before = int(borders[-1])
+    return before == num_sequences
+
+
+def _numbers(path: str, form: str, offset: int, count: int) -> np.ndarray:
+    """(count,) numbers of a file: read, not mapped, for a file that is cut meanwhile must not end the process."""
+    found = np.fromfile(path, form, count, offset=offset)
+    if len(found) != count:
+        raise DataError(f"{path} became shorter while it was read. Prepare the corpus again.")
+    return found
+
+
+def _unknown_ids(stream: ShardStream, vocab_size: int | None) -> Iterator[str]:
+    limit = _ANY_ID if vocab_size is None else vocab_size
     for start in range(0, len(stream), _STEP_TOKENS):
         tokens = stream.read(start, min(start + _STEP_TOKENS, len(stream)))
-        place = unknown_id(tokens, vocab_size)
+        place = unknown_id(tokens, limit)
         if place is not None:
             found = describe_unknown_id(stream, start + place, int(tokens[place]))
-            yield f"{found}; the vocabulary has {vocab_size:,}."
+            known = "ids begin at 0" if vocab_size is None else f"the vocabulary has {vocab_size:,}"
+            yield f"{found}; {known}."
             return

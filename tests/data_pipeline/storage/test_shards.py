@@ -184,8 +184,16 @@ def test_a_file_that_cannot_be_opened_is_named(
             raise OSError(code, os.strerror(code))
         return original(path, *arguments, **options)
 
+    open_descriptor = os.open
+
+    def fails_to_open(path, *arguments, **options):
+        if str(path).endswith(f".{ending}"):
+            raise OSError(code, os.strerror(code))
+        return open_descriptor(path, *arguments, **options)
+
     monkeypatch.setattr(io, "open", fails)
     monkeypatch.setattr("builtins.open", fails)
+    monkeypatch.setattr(os, "open", fails_to_open)
     with pytest.raises(
         DataError, match=rf"a\.{ending} cannot be read: {os.strerror(code)}"
     ) as caught:

@@ -1,0 +1,127 @@
+"""Opening the large files of shards: only regular ones, each failure with the file's name, and as many as a run needs."""
+
+import contextlib
+import errno
+import os
+import resource
+import stat
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from configs.errors import DataError, StorageError
+
+# More than any data set has shards, and less than any kernel refuses.
+_ENOUGH_FILES = 2**20
+_NOT_THERE = (errno.ENOENT, errno.ENOTDIR)
+_USERS = (
+    *_NOT_THERE,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EISDIR,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+    errno.ENXIO,
+)
+
+
+@dataclass(frozen=True)
+class FileStamp:
+    """What changes with every write to a file."""
+
+    size: int
+    """Bytes."""
+    mtime_ns: int
+    """Time of the last write, in nanoseconds since the epoch."""
+
+    @classmethod
+    def of(cls, file: BinaryIO) -> "FileStamp":
+        """Ask for that of an open file, whatever its name stands for by now."""
+        found = os.fstat(file.fileno())
+        return cls(found.st_size, found.st_mtime_ns)
+
+
+@contextlib.contextmanager
+def readable(path: str | Path) -> Generator[None, None, None]:
+    """Name the file that cannot be opened or read.
+
+    Raises:
+        DataError: it is not there, or not for us.
+        StorageError: the file system failed.
+    """
+    try:
+        yield
+    except OSError as error:
+        kind = DataError if error.errno in _USERS else StorageError
+        raise kind(f"{path} cannot be read: {error.strerror}.") from error
+
+
+def require_file(path: str, advice: str) -> None:
+    """Check that a path names a regular file.
+
+    Args:
+        path: the file, or a link to it.
+        advice: a sentence for a path where nothing is.
+
+    Raises:
+        DataError: it does not.
+        StorageError: the file system failed.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except OSError as error:
+        if error.errno in _NOT_THERE:
+            raise DataError(f"{path} does not exist. {advice}") from error
+        with readable(path):
+            raise
+    except ValueError as error:
+        raise DataError(f"{path!r} cannot be the name of a file ({error}).") from error
+    if not stat.S_ISREG(mode):
+        what = "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
+        raise DataError(f"{path} is {what}, not a file. Check the path.")
+
+
+def open_to_keep(path: str) -> BinaryIO:
+    """Open a regular file that stays open as long as the run lives, for positioned reads.
+
+    Many shards need many open files: this process's own limit is raised as far as the system lets it.
+
+    Raises:
+        DataError: it cannot be opened, or the limit is too low.
+        StorageError: the file system failed.
+    """
+    with readable(path):
+        try:
+            return _opened(path)
+        except OSError as error:
+            if error.errno != errno.EMFILE:
+                raise
+        _raise_limit()
+        try:
+            return _opened(path)
+        except OSError as error:
+            if error.errno != errno.EMFILE:
+                raise
+            soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+            raise DataError(
+                f"{path} cannot be opened: this process may hold {soft:,} files open, and every shard takes two to four. "
+                f"Allow more before the command, ulimit -n {16 * max(hard, 1024)} (above {hard:,} an administrator must), "
+                "or prepare several INPUT together as one PREFIX."
+            ) from error
+
+
+def _opened(path: str) -> BinaryIO:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    # What comes later, checkpoints and connections, needs room too.
+    if descriptor >= resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2:
+        _raise_limit()
+    return open(descriptor, "rb", buffering=0)
+
+
+def _raise_limit() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _ENOUGH_FILES if hard == resource.RLIM_INFINITY else min(hard, _ENOUGH_FILES)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        with contextlib.suppress(OSError, ValueError):  # then opening says what is wrong
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
