@@ -20,6 +20,15 @@ _WHITESPACE_PIECES = (_TAB, *(f"<|blank_{length}|>" for length in range(2, _LONG
 # The end of a document is the file's own </s>; padding is an image token.
 SPECIAL = SpecialTokens(mask=150_000, gmask=150_001, sop=150_004, eop=150_005, eos=20_002, pad=0)
 SMASK = 150_002
+# How the file writes them, by role; padding has no text.
+ROLE_TEXTS = {
+    "mask": "[MASK]",
+    "gmask": "[gMASK]",
+    "sop": "<sop>",
+    "eop": "<eop>",
+    "eos": "</s>",
+    "smask": "[sMASK]",
+}
 # 150,088; the released weights have 150,528 rows, of which the others were never used.
 VOCAB_SIZE = OFFSET + NUM_PIECES + len(_SPECIAL_PIECES) + len(_WHITESPACE_PIECES)
 

@@ -80,7 +80,7 @@ class Blanks:
         positions: list[int] = []
         pieces = text.rstrip().split(marker)
         for index, piece in enumerate(pieces):
-            context += tokenizer.encode(piece)
+            context += tokenizer.encode(piece, is_continuation=index > 0)
             if index < len(pieces) - 1:
                 positions.append(len(context))
                 context.append(token)
@@ -164,7 +164,10 @@ def fill(
             row.spans[-1].append(token)
             if len(row.spans[-1]) >= min(max_new_tokens, max(room, 0)):
                 break
-    spans = [tokenizer.decode(span) for span in row.spans]
+    spans = [
+        tokenizer.decode_span(span, follows=blank > 0)
+        for blank, span in zip(row.blank_positions, row.spans, strict=True)
+    ]
     return Filled(_splice(text, spans, GMASK_TEXT if row.is_gmask else MASK_TEXT), spans)
 
 

@@ -46,8 +46,11 @@ DOORS = {
     "deepspeed": ["train/engine.py", "train/distributed.py"],
     "wandb": ["train/tracker_wandb.py"],
     "rich": ["train/console.py", "data_pipeline/preparation/progress.py"],
-    "tokenizers": ["data_pipeline/tokenizer.py", "data_pipeline/preparation/train_tokenizer.py"],
-    "sentencepiece": ["data_pipeline/tokenizer.py", "data_pipeline/preparation/train_tokenizer.py"],
+    "tokenizers": ["data_pipeline/tokenizer_hf.py", "data_pipeline/preparation/train_tokenizer.py"],
+    "sentencepiece": [
+        "data_pipeline/tokenizer_sentencepiece.py",
+        "data_pipeline/preparation/train_tokenizer.py",
+    ],
     "datasets": ["data_pipeline/preparation/inputs.py"],
     "pyarrow": ["data_pipeline/preparation/inputs.py"],
     "zstandard": [

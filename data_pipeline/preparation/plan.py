@@ -17,8 +17,9 @@ from data_pipeline.preparation.parts import FinishedPart, entry_type, read_recor
 from data_pipeline.storage.shards import token_type
 from data_pipeline.tokenizer import Tokenizer
 
-# Part of every part's fingerprint: raised when the same input would now become other tokens or documents.
 _FORMAT_VERSION = 1
+# Part of every part's fingerprint: raised when the same input would now become other tokens or documents.
+_TOKENS_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Plan:
         settings.pop("skip_bad_records")
         return _hash(
             [
-                _FORMAT_VERSION,
+                _TOKENS_VERSION,
                 PART_BYTES,
                 self.identities[number],
                 self.tokenizer_fingerprint,

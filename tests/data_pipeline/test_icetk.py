@@ -69,7 +69,8 @@ def test_code_comes_back_with_its_layout(tokenizer: Tokenizer):
     text = "while a:\n\tthe cat\n        sat  on   mats\n\n"
     known = tokenizer.decode(tokenizer.encode(text)).replace(" \N{DOUBLE QUESTION MARK} ", ":")
     assert known == text
-    ids = [*tokenizer.encode("the cat"), 150000, *tokenizer.encode("mat"), 20002, 0]
+    after = tokenizer.encode("mat", is_continuation=True)
+    ids = [*tokenizer.encode("the cat"), 150000, *after, 20002, 0]
     assert tokenizer.decode(ids) == "the cat[MASK]mat<eos><pad>"
 
 

@@ -36,10 +36,9 @@ def sentencepiece_model(**options: object) -> bytes:
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(sentences(100)),
         model_writer=model,
-        vocab_size=60,
         hard_vocab_limit=False,
         minloglevel=2,
-        **options,
+        **{"vocab_size": 60, **options},
     )
     return model.getvalue()
 
