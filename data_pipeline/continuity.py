@@ -5,11 +5,14 @@ A stage, source or weight that begins to matter only at or after the position of
 was drawn: a source's own order depends on its name, its tokens and the settings, never on the other sources.
 """
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
 from fractions import Fraction
 from math import lcm
 from typing import Any
 
+from configs.errors import RecordError
+from configs.records import Count, ShortText, convert
 from data_pipeline.instructions import NAME as INSTRUCTIONS
 
 # Told apart source by source and stage by stage; every other entry of a description must be as it was.
@@ -17,6 +20,59 @@ _COMPARED_HERE = {"sources", "mixture", "fingerprint"}
 
 # First sample, and the share of each source that has one.
 _Stage = tuple[int, dict[str, Fraction]]
+
+
+# A share as Fraction writes it; never a division by zero, or a number without end.
+_SHARE = re.compile(r"[0-9]{1,60}(/0*[1-9][0-9]{0,60})?")
+_WHERE = "The description of the data in the checkpoint"
+
+
+@dataclass(frozen=True)
+class DescribedSource:
+    """One of a description's sources."""
+
+    name: ShortText
+    tokens: Count
+    fingerprint: ShortText
+    files: dict[ShortText, tuple[Count, int]] = field(default_factory=dict[str, tuple[int, int]])
+    """Size in bytes and time in nanoseconds of each file, by data set and ending; {} in an older description."""
+
+
+@dataclass(frozen=True)
+class DescribedMixture:
+    """A description's stages: first sample, and the share of each source as a fraction."""
+
+    ramp_samples: Count
+    stages: list[tuple[Count, list[ShortText]]]
+
+
+@dataclass(frozen=True)
+class Description:
+    """What of a description (`GLMDataset.describe`) is used by name; all other entries are only compared."""
+
+    sources: list[DescribedSource]
+    mixture: DescribedMixture
+
+
+def read_description(value: object) -> Description:
+    """Check a description that was read from a checkpoint.
+
+    Raises:
+        RecordError: it is none.
+    """
+    found = convert(value, Description, _WHERE)
+    names = [source.name for source in found.sources]
+    firsts = [first for first, _ in found.mixture.stages]
+    is_right = (
+        len(set(names)) == len(names)
+        and firsts[:1] == [0]
+        and sorted(set(firsts)) == firsts
+        and all(len(shares) == len(names) for _, shares in found.mixture.stages)
+        and all(_SHARE.fullmatch(share) for _, shares in found.mixture.stages for share in shares)
+    )
+    if not is_right:
+        raise RecordError(f"{_WHERE} is damaged: its stages are not those of its sources.")
+    return found
 
 
 @dataclass(frozen=True)
@@ -40,7 +96,11 @@ def compare(before: dict[str, Any], now: dict[str, Any], drawn: int) -> Continui
         before: of the data that the samples so far were drawn from.
         now: of those to go on with.
         drawn: position of the data stream.
+
+    Raises:
+        RecordError: `before` is no description.
     """
+    read_description(before)
     breaks = [
         f"{key}: {_short(before.get(key))} -> {_short(now.get(key))}"
         for key in sorted({*before, *now} - _COMPARED_HERE)
@@ -144,6 +204,8 @@ def _texts_alone(stages: list[_Stage]) -> list[_Stage]:
     alone: list[_Stage] = []
     for first, shares in stages:
         texts = {name: share for name, share in shares.items() if name != INSTRUCTIONS}
+        if not texts:
+            continue  # instructions alone: what the texts weigh does not matter
         whole = sum(texts.values())
         proportions = {name: share / whole for name, share in texts.items()}
         if not alone or proportions != alone[-1][1]:

@@ -7,7 +7,7 @@ windows and spans (what is hidden), blanks (the arrays), packing (the row).
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from configs.schema import ObjectiveConfig
 from data_pipeline import instructions as instruction_data
-from data_pipeline.instructions import InstructionRow, Instructions
+from data_pipeline.instructions import InstructionRow, Instructions, InstructionStream
 from data_pipeline.mip_windows import mip_windows
 from data_pipeline.mixing.mixture import Mixture, Stage, with_share
 from data_pipeline.objective import Objective
@@ -24,6 +24,7 @@ from data_pipeline.rng import rng_for
 from data_pipeline.rows import Row, RowMap
 from data_pipeline.sentences import SentenceBlanks
 from data_pipeline.special_tokens import SpecialTokens
+from data_pipeline.storage.shard_part import ShardPart
 from data_pipeline.windows import check_objective, gmask_windows, mask_windows
 
 
@@ -55,7 +56,7 @@ class Source:
 
 
 class GLMDataset:
-    """Endless, pure map from index to sample.
+    """Endless, pure map from index to sample; its length is where the run that it belongs to ends.
 
     Args:
         sources: streams with unique names (a name is part of every key: renaming a source changes its order).
@@ -71,6 +72,7 @@ class GLMDataset:
         instruction_shares: share of its rows from a drawn index on, the first from 0; the others keep the rest.
         is_validation: a fixed set of rows, the same in every pass, with the objectives evenly interleaved; see
             `GLMDataset.validation`.
+        num_samples: length; None: `rows_per_epoch`.
 
     Raises:
         DataError: a source is too short.
@@ -92,6 +94,7 @@ class GLMDataset:
         instructions: Instructions | None = None,
         instruction_shares: Sequence[tuple[int, float]] = (),
         is_validation: bool = False,
+        num_samples: int | None = None,
     ) -> None:
         names = [source.name for source in sources]
         assert len(set(names)) == len(names), f"the sources {names} must have unique names"
@@ -104,6 +107,7 @@ class GLMDataset:
         self._seq_length = seq_length
         self._seed = seed
         self._locality_rows = locality_rows
+        self._num_samples = num_samples
         self._purpose = "validation sample" if is_validation else "sample"
         self._rows: list[RowMap | Instructions] = [
             RowMap(
@@ -145,8 +149,23 @@ class GLMDataset:
         """
         return cls(sources, special, objective, seq_length, seed, is_validation=True)
 
+    def __len__(self) -> int:
+        """Samples that the run draws, those that it skips included; indices beyond are samples too."""
+        return self.rows_per_epoch if self._num_samples is None else self._num_samples
+
+    def __iter__(self) -> Iterator[Sample]:
+        """Yield the samples that the length counts."""
+        return (self[index] for index in range(len(self)))
+
     def __getitem__(self, index: int) -> Sample:
-        """Build the sample at `index` >= 0."""
+        """Build the sample at `index` >= 0.
+
+        Raises:
+            IndexError: it is negative.
+            DataError: a shard cannot be read.
+        """
+        if index < 0:
+            raise IndexError(f"sample {index} of a stream that begins at 0")
         source, row = self.locate(index)
         window_length = self._seq_length // self._objective.windows_per_row
         pad = self._special.pad
@@ -169,6 +188,11 @@ class GLMDataset:
         """Say which source a sample is read from, and which of its stored tokens."""
         source_number, within = self._mixture.locate(index)
         return self._sources[source_number], self._rows[source_number].row(within)
+
+    @property
+    def sources(self) -> Sequence[Source]:
+        """What is read, the instructions last."""
+        return self._sources
 
     @property
     def rows_per_epoch(self) -> int:
@@ -207,11 +231,25 @@ class GLMDataset:
                     "tokens": len(source.stream),
                     "rows_per_epoch": rows.num_rows,
                     "fingerprint": source.stream.fingerprint,
+                    "files": {
+                        f"{name}.{ending}": [stamp.size, stamp.mtime_ns]
+                        for name, part in shard_parts(source.stream)
+                        for ending, stamp in part.stamps.items()
+                    },
                 }
                 for source, rows in zip(self._sources, self._rows, strict=True)
             ],
             "mixture": self._mixture.describe(),
         }
+
+
+def shard_parts(stream: TokenStream) -> list[tuple[str, ShardPart]]:
+    """What a source reads of shards, each with the name of its data set: "" for a corpus of text."""
+    if isinstance(stream, ShardPart):
+        return [("", stream)]
+    if isinstance(stream, InstructionStream):
+        return [(each.name, each.part) for each in stream.sets]
+    return []
 
 
 def _read(stream: TokenStream, row: Row) -> np.ndarray:

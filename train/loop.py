@@ -9,6 +9,7 @@ from configs import derive
 from configs.errors import CheckpointError, DistributedError, DivergenceError
 from configs.schema import Config
 from data_pipeline.dataset import GLMDataset
+from data_pipeline.file_changes import FileWatch
 from data_pipeline.sampler import samples_drawn
 from glm.loss import ObjectiveSums
 from train import time_limit
@@ -60,6 +61,8 @@ class Trainer:
     engine: Engine
     batches: BatchStream
     validation: GLMDataset
+    files: FileWatch
+    """Of both data sets."""
     trackers: Trackers
     saver: Saver
     stop: StopSignal
@@ -78,6 +81,7 @@ class Trainer:
 
         Raises:
             CheckpointError: the last checkpoint could not be written.
+            DataChangedError: shards were written to since they were opened.
             DistributedError: ranks disagree, a later life has begun, or the file system failed while the last
                 checkpoint was written.
             DivergenceError: too many steps in a row were skipped.
@@ -112,6 +116,8 @@ class Trainer:
             save_due = self.plan.save_due(before.samples_seen, progress.samples_seen)
             if finished or stopping or save_due:
                 self._watch("saving", is_rare=True)
+                for note in self.files.check():
+                    self.trackers.say(note)
                 self.time_limit.begin_save()
                 self.saver.save(progress)
             if stopping and not finished:

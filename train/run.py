@@ -12,6 +12,7 @@ from configs.errors import EXIT_DONE, EXIT_STOPPED, RankError, StorageError, Use
 from configs.load import flatten, to_stored_yaml
 from configs.schema import Config, ProgressBar, Wandb
 from data_pipeline.corpus import Corpora, ensure_prepared, keep_tokenizer
+from data_pipeline.file_changes import FileWatch
 from data_pipeline.opening import open_dataset
 from data_pipeline.storage.local_copy import copied
 from data_pipeline.tokenizer import load_tokenizer
@@ -217,6 +218,7 @@ class _Life:
                 progress.samples_seen,
             ),
             validation=self._validation,
+            files=FileWatch([self._training, self._validation]),
             trackers=trackers,
             saver=Saver(
                 checkpoints=folder.checkpoints,

@@ -15,12 +15,14 @@ from configs.errors import (
     ConfigError,
     DataChangedError,
     DistributedError,
+    RecordError,
     RunFolderError,
 )
 from configs.load import diff, from_yaml
 from configs.schema import Config, Precision
 from data_pipeline.continuity import Continuity, compare
 from data_pipeline.dataset import GLMDataset
+from data_pipeline.file_changes import changes_since
 from data_pipeline.sampler import check_skip_samples
 from data_pipeline.tokenizer import spec_in
 from glm.checkpoint.folder import committed, step_of
@@ -232,7 +234,7 @@ def check_data(manifest: Manifest, dataset: GLMDataset, config: Config) -> list[
         stored, drawn = manifest.data_state, manifest.progress["samples_drawn"]
         skipped = [[int(start), int(stop)] for start, stop in stored.get("skip_samples", [])]
         found = compare(stored["dataset"], dataset.describe(), drawn)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RecordError) as error:
         raise CheckpointError(
             f"The checkpoint of step {manifest.step:,} was written by another program: it does not say what data it was "
             f"trained on ({error!r})."
@@ -245,8 +247,19 @@ def check_data(manifest: Manifest, dataset: GLMDataset, config: Config) -> list[
             f"others. {''.join(f'{each}. ' for each in advice if each)}Restore them, or continue all the same with "
             "data.accept_changed=true."
         )
-    accepted = [f"data accepted: {'; '.join(found.breaks)}"] if found.breaks else []
-    return [*accepted, *found.ahead]
+    files = changes_since(stored["dataset"], dataset)
+    if files.damage and not config.data.accept_changed:
+        raise DataChangedError(
+            f"The data are not those of the checkpoint: {'; '.join(files.damage)}. See all of the damage with "
+            "python -m data_pipeline verify PREFIX and restore the files, or continue all the same with "
+            "data.accept_changed=true."
+        )
+    accepted = [*found.breaks, *files.damage]
+    return [
+        *([f"data accepted: {'; '.join(accepted)}"] if accepted else []),
+        *found.ahead,
+        *files.notes,
+    ]
 
 
 def _tokenizer_advice(found: Continuity, config: Config) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 from configs.errors import DataError
 from data_pipeline.permutation import Permutation
 from data_pipeline.storage.document_index import DocumentIndex, Piece
+from data_pipeline.storage.open_files import FileStamp, readable
 from data_pipeline.storage.shards import ShardStream
 
 # Each costs a search in the index. Where a tenth of a corpus's tokens lie in documents without an end, all of these
@@ -68,6 +69,23 @@ class ShardPart:
     def pieces(self, start: int, stop: int) -> list[Piece]:
         """The documents, numbered in the whole shard, that tokens [start, stop) are taken from."""
         return self.documents.pieces(self._start + start, self._start + stop)
+
+    @property
+    def stamps(self) -> dict[str, FileStamp]:
+        """Those of both files when they were opened, by ending."""
+        return {"bin": self.shard.stamp, "idx": self.documents.stamp}
+
+    def current_stamps(self) -> dict[str, FileStamp]:
+        """Those of the same open files now.
+
+        Raises:
+            StorageError: the file system failed.
+        """
+        with readable(f"{self.shard.prefix}.bin or .idx"):
+            return {
+                "bin": FileStamp.of(self.shard.file),
+                "idx": FileStamp.of(self.documents.file),
+            }
 
     def check_ends(self, eos: int) -> None:
         """Look at documents all over a plain Megatron corpus: each must end with `eos`, as ours do.

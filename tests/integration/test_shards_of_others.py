@@ -5,6 +5,7 @@ import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -210,3 +211,53 @@ def test_documents_without_tokens_are_no_matter(valid: str, tmp_path: Path):
     builder.finalize(str(tmp_path / "c.idx"))
     assert train(tmp_path / "r", f"data.paths=[{tmp_path / 'c'}]") == ([0], "")
     assert data_command(["show", str(tmp_path / "c"), "data.tokenizer=bytes"]) == 0
+
+
+def _train_while_data_change(
+    rank: int, world_size: int, overrides: tuple[str, ...], folder: str
+) -> None:
+    """As `_train`, but a byte of the corpus is changed in place in the third step."""
+    from train.engine import Engine
+
+    original, steps = Engine.train_step, 0
+
+    def train_step(self: Engine, *arguments: Any) -> Any:
+        nonlocal steps
+        steps += 1
+        if steps == 3:
+            with open(f"{folder}/corpus.bin", "r+b") as file:
+                file.write(b"\xff")
+        return original(self, *arguments)
+
+    Engine.train_step = train_step
+    _train(rank, world_size, overrides, folder)
+
+
+def test_a_shard_that_is_changed_while_it_is_trained_on_ends_the_run_before_a_save(
+    ours: Path, valid: str, tmp_path: Path
+):
+    for ending in ("bin", "idx", "json"):
+        shutil.copyfile(f"{ours}.{ending}", tmp_path / f"corpus.{ending}")
+    words = (
+        *SMALL,
+        f"run.dir={tmp_path / 'run'}",
+        f"data.paths={tmp_path / 'corpus'}",
+        f"data.valid_paths={valid}",
+        "checkpoint.save_every_samples=16",
+    )
+    ranks = Ranks(_train_while_data_change, 1, words, str(tmp_path))
+    try:
+        assert ranks.wait(120) == [2]
+    finally:
+        ranks.kill_all()
+    said = (tmp_path / "err-0.txt").read_text()
+    assert "Data were changed while they were read" in said and "Traceback" not in said
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").glob("step_*")] == [
+        "step_00000002"
+    ]
+    # As damaged as it is it is refused; restored, also with other times, the run goes on.
+    codes, said = train(tmp_path, *words[len(SMALL) + 1 :])
+    assert codes == [2] and "no longer has the checksum of its bytes 0 to" in said
+    shutil.copyfile(f"{ours}.bin", tmp_path / "corpus.bin")
+    assert train(tmp_path, *words[len(SMALL) + 1 :])[0] == [0]
+    assert [line["step"] for line in metrics(tmp_path / "run")] == [1, 2, 3, 4]
