@@ -371,6 +371,9 @@ class StabilityConfig:
     """A step that takes longer counts as hanging: every rank writes its stacks to runs/NAME/stacks and exits with 3, for the
     launcher to start the run again. Ten times as long for the first step, evaluations and saves. null: 20 times the
     slowest recent step, at least 300."""
+    meeting_seconds: float = 120.0
+    """How long the ranks wait, when they start, for one that does not come; then they exit with 3 and name it. One that
+    came may prepare for as long as it takes."""
 
 
 @dataclass
