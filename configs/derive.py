@@ -6,6 +6,7 @@ The sentence to remember:  global_batch_size == micro_batch_size * grad_accum * 
 import math
 from dataclasses import dataclass
 
+from configs.scheduler import limit_seconds
 from configs.schema import Config, DataConfig, LossWeighting, ModelConfig, OptimConfig
 
 # The original cuts 2000 stored tokens for a row of 2048, so that most inserted tokens fit.
@@ -62,10 +63,8 @@ def eval_every_samples(config: Config) -> int:
 
 
 def time_limit_seconds(time: str) -> int:
-    """Seconds of a time limit written [D-]HH:MM:SS."""
-    days, _, clock = time.rpartition("-")
-    hours, minutes, seconds = map(int, clock.split(":"))
-    return ((int(days or 0) * 24 + hours) * 60 + minutes) * 60 + seconds
+    """Seconds of a time limit, in one of the forms that sbatch takes; checked."""
+    return limit_seconds(time) or 0
 
 
 # --- parallelism

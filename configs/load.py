@@ -34,7 +34,9 @@ from configs.schema import Config
 from configs.validate import are_sizes_sound, problems
 
 # Words that the grammar wants in quotes although nothing about them is unclear, such as [NCCL_DEBUG=INFO,--exclusive].
-_PLAIN_LIST = re.compile(r"\[[^\[\]{}'\"\\\n]*\]")
+# Brackets inside belong to a word, as in [nid[0001-0008,12],--constraint=[rack1|rack2]].
+_PLAIN_LIST = re.compile(r"\[(?:[^\[\]{}'\"\\\n]|\[[^\[\]{}'\"\\\n]*\])*\]")
+_OUTER_COMMA = re.compile(r",(?![^\[\]]*\])")
 
 GROUPS = ("model", "optim", "parallel", "experiment")
 
@@ -250,7 +252,7 @@ def _parse(key: str, raw: str, hint: Any) -> Any:
         override = OverridesParser.create().parse_override(f"{key}={raw}")
     except HydraException:
         if hint == list[str] and _PLAIN_LIST.fullmatch(raw):
-            return [item.strip() for item in raw[1:-1].split(",")]
+            return [item.strip() for item in _OUTER_COMMA.split(raw[1:-1])]
         if raw.startswith(("[", "{")):
             raise ValueError(raw) from None
         return raw  # a path with characters that the grammar reserves

@@ -120,7 +120,7 @@ class RunConfig:
     stop_after_samples: int | None = None
     """Stop as if asked to (checkpoint, exit code 75) once this many samples are seen; null: run to the end."""
     time_limit: str | None = None
-    """Stop as if asked to before the process has run this long, [D-]HH:MM:SS: when another step and a save, as slow as the
+    """Stop as if asked to before the process has run this long, in a form of `cluster.time`: when another step and a save, as slow as the
     slowest so far, would not end in time. null: SLURM's limit of the job, where it is known."""
     time_margin_seconds: float = 60.0
     """Kept free before the time limit, in seconds; before the first save it also stands for what a save takes."""
@@ -371,6 +371,9 @@ class StabilityConfig:
     """A step that takes longer counts as hanging: every rank writes its stacks to runs/NAME/stacks and exits with 3, for the
     launcher to start the run again. Ten times as long for the first step, evaluations and saves. null: 20 times the
     slowest recent step, at least 300."""
+    meeting_seconds: float = 120.0
+    """How long the ranks wait, when they start, for one that does not come; then they exit with 3 and name it. One that
+    came may prepare for as long as it takes."""
 
 
 @dataclass
@@ -409,7 +412,7 @@ class ClusterConfig:
     qos: str | None = None
     """SLURM quality of service."""
     time: str = "24:00:00"
-    """SLURM time limit, [D-]HH:MM:SS."""
+    """SLURM time limit: minutes, MM:SS, HH:MM:SS, D-HH, D-HH:MM or D-HH:MM:SS."""
     signal_seconds: int = 300
     """How long before the time limit the run is asked to save and stop, in seconds: a step, a save and up to a minute
     by which SLURM may be late."""
@@ -418,7 +421,7 @@ class ClusterConfig:
     max_restarts: int = 3
     """Restarts in a row without a new checkpoint, after which a job gives up."""
     exclude: list[str] = field(default_factory=list[str])
-    """Nodes that SLURM must not use."""
+    """Nodes that SLURM must not use, each entry a name or a list such as nid[0001-0008,12]."""
     preflight: bool | None = None
     """Begin each life of a job with `python -m launch preflight`, and leave out the nodes that it names. null: unless
     device is cpu."""

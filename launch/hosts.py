@@ -2,7 +2,8 @@
 
     python -m launch pdsh experiment=glm_130b cluster.hostfile=hosts
 
-The file has a line `HOST` or `HOST slots=N` for each node, as the DeepSpeed launcher's has; `#` begins a comment.
+The file has a line `HOST` or `HOST slots=N` for each node, as the DeepSpeed launcher's has; `#` begins a comment. HOST
+may name several as SLURM does: nid[0001-0008,12].
 """
 
 import re
@@ -10,14 +11,17 @@ import shlex
 from pathlib import Path
 
 from configs import derive
-from configs.errors import ConfigError, UserError
+from configs.errors import ConfigError, RecordError, UserError
 from configs.load import load_config
+from configs.records import read_text
+from configs.scheduler import expand_nodes
 from configs.schema import Config
+from configs.terminal import visible
 from launch.options import parse
 from launch.slurm import environment
 from launch.torchrun import several_nodes
 
-_LINE = re.compile(r"([\w.-]+)(?:\s+slots=(\d+))?")
+_LINE = re.compile(r"(\S+)(?:\s+slots=(\d{1,9}))?", re.ASCII)
 
 
 def pdsh(words: list[str]) -> str:
@@ -57,7 +61,9 @@ def read_hosts(path: Path) -> dict[str, int | None]:
         UserError: it cannot be read, or has lines of another form.
     """
     try:
-        text = path.read_text("utf-8")
+        text = read_text(path)
+    except RecordError as error:
+        raise UserError(f"cluster.hostfile: {error} Write a line HOST for each node.") from error
     except OSError as error:
         raise UserError(f"cluster.hostfile ({path}) cannot be read: {error.strerror}.") from error
     hosts: dict[str, int | None] = {}
@@ -67,14 +73,17 @@ def read_hosts(path: Path) -> dict[str, int | None]:
         if not line:
             continue
         match = _LINE.fullmatch(line)
-        if match is None:
+        names = expand_nodes(match[1]) if match else None
+        if match is None or names is None:
             found.append(
-                f'{path}, line {number}: "{line}" is not of the form HOST or HOST slots=N. Mend the line.'
+                f'{path}, line {number}: "{visible(line)}" is not of the form HOST or HOST slots=N. Correct the line.'
             )
-        elif match[1] in hosts:
-            found.append(f"{path}, line {number}: {match[1]} is named twice. Delete the line.")
-        else:
-            hosts[match[1]] = None if match[2] is None else int(match[2])
+            continue
+        for name in names:
+            if name in hosts:
+                found.append(f"{path}, line {number}: {name} is named twice. Delete the line.")
+            else:
+                hosts[name] = None if match[2] is None else int(match[2])
     if not hosts and not found:
         found.append(f"{path} names no host. Write a line HOST for each node.")
     if found:

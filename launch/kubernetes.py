@@ -14,6 +14,7 @@ from typing import Any
 from configs import derive
 from configs.errors import ConfigError
 from configs.load import load_config
+from configs.scheduler import expand_nodes
 from configs.schema import Config, DeviceKind
 from launch.options import parse
 
@@ -115,7 +116,8 @@ def _pod(config: Config, overrides: list[str], ranks: int) -> dict[str, Any]:
         ],
     }
     if cluster.exclude:
-        away = {"key": "kubernetes.io/hostname", "operator": "NotIn", "values": cluster.exclude}
+        names = [name for nodes in cluster.exclude for name in expand_nodes(nodes) or []]
+        away = {"key": "kubernetes.io/hostname", "operator": "NotIn", "values": names}
         terms = {"nodeSelectorTerms": [{"matchExpressions": [away]}]}
         pod["affinity"] = {
             "nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}

@@ -36,10 +36,11 @@ def torchrun(words: list[str]) -> str:
         return several_nodes(config, overrides, "$HEAD_NODE")
     restarts = ["--max-restarts", str(config.cluster.max_restarts)]
     ranks = ["--nproc-per-node", str(derive.planned_world_size(config))]
-    options = ["--standalone", *restarts, *ranks, "-m", "train", *overrides]
+    options = [*restarts, *ranks, "-m", "train", *overrides]
     if starts:
-        become("torch.distributed.run", options)
-    return shlex.join(["torchrun", *options])
+        become("train.torchrun", options)
+    # torchrun --standalone would listen on every address of the machine.
+    return shlex.join(["python", "-m", "train.torchrun", *options])
 
 
 def several_nodes(config: Config, overrides: Sequence[str], head: str) -> str:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from configs.errors import ConfigError
 from configs.schema import DeviceKind, Precision
-from train.world import World
+from train.world import World, sees_only_its_gpus
 
 # Dense bf16/fp16 peak in TFLOP/s, by a part of the device's name; vendors' data sheets.
 _PEAKS = {
@@ -35,14 +35,15 @@ def resolve_device(kind: DeviceKind, world: World) -> torch.device:
         return torch.device("cpu")
     if count == 0:
         raise ConfigError(["device (cuda): no GPU is visible to PyTorch. Try device=cpu."])
-    if world.local_rank >= count:
+    index = 0 if sees_only_its_gpus(world) else world.local_rank
+    if index >= count:
         raise ConfigError(
             [
                 f"local rank {world.local_rank} has no GPU of its own: {count} are visible. Start at most {count} "
                 f"processes a node: torchrun --standalone --nproc-per-node {count} -m train ..."
             ]
         )
-    device = torch.device("cuda", world.local_rank)
+    device = torch.device("cuda", index)
     torch.cuda.set_device(device)
     return device
 

@@ -21,11 +21,13 @@ from megatron.core import parallel_state
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from configs.errors import DistributedError
+from train.rendezvous import Rendezvous
 from train.topology import Topology
-from train.world import World, has_rendezvous, store_address
+from train.world import World
 
 # Longer than the slowest thing one rank does alone (writing a checkpoint, compiling a kernel).
 TIMEOUT = datetime.timedelta(minutes=30)
+MEETING_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ class Session:
 
 @contextlib.contextmanager
 def distributed_session(
-    world: World, topology: Topology, device: torch.device
+    world: World, topology: Topology, device: torch.device, rendezvous: Rendezvous | None = None
 ) -> Iterator[Session]:
     """Open the process groups of a run, and close them.
 
@@ -76,13 +78,21 @@ def distributed_session(
         world: this process.
         topology: the grid that the groups must match.
         device: cpu (gloo) or this rank's cuda device (nccl).
+        rendezvous: of the ranks, where it was opened before; closed here. None: opened here.
 
     Raises:
         DistributedError: the ranks cannot meet, or a library places them differently.
     """
-    _start_torch(world, device)
-    _start_libraries(topology, device)
-    yield Session(topology, device, _control_group(device), _replica_group(topology, device))
+    presence = rendezvous or Rendezvous.open(world, MEETING_SECONDS)
+    presence.gather()
+    with presence.watched():
+        _start_torch(world, device, presence.store)
+        _start_libraries(topology, device)
+        session = Session(
+            topology, device, _control_group(device), _replica_group(topology, device)
+        )
+    presence.close()
+    yield session
     _stop()
 
 
@@ -120,35 +130,14 @@ def deepspeed_grid(topology: Topology) -> PipeModelDataParallelTopology:
     return PipeModelDataParallelTopology(num_pp=topology.pp, num_mp=topology.tp, num_dp=topology.dp)
 
 
-def _start_torch(world: World, device: torch.device) -> None:
+def _start_torch(world: World, device: torch.device, store: dist.Store) -> None:
     backend = "nccl" if device.type == "cuda" else "gloo"
-    if world.size == 1 and not has_rendezvous():
-        dist.init_process_group(
-            backend, store=dist.HashStore(), rank=0, world_size=1, timeout=TIMEOUT
-        )
-        return
     try:
         dist.init_process_group(
-            backend,
-            store=_served_store(world),
-            rank=world.rank,
-            world_size=world.size,
-            timeout=TIMEOUT,
+            backend, store=store, rank=world.rank, world_size=world.size, timeout=TIMEOUT
         )
     except (RuntimeError, ValueError) as error:
         raise DistributedError(f"[rank {world.rank}] the ranks could not meet: {error}") from error
-
-
-def _served_store(world: World) -> dist.Store | None:
-    """The store that torchrun keeps through its restarts, without what former lives left in it; None: not served.
-
-    PyTorch 2.13 takes it for a new one, and the ranks then try to reach the addresses of dead ones.
-    """
-    address = store_address()
-    if address is None or not address.is_served:
-        return None
-    store = dist.TCPStore(address.host, address.port, world.size, is_master=False, timeout=TIMEOUT)
-    return dist.PrefixStore(f"start_{address.restarts}", store)
 
 
 def _start_libraries(topology: Topology, device: torch.device, with_gloo: bool = True) -> None:

@@ -101,7 +101,7 @@ def train(overrides: list[str], world: World) -> int:
             raise
         # Rank 0 may well have a device, and have nothing to say.
         raise RankError(f"[rank {world.rank} on {node_name()}] {error}") from error
-    prepare_environment(world, device.type)
+    prepare_environment(world, device.type, device.index)
     from train.run import run
 
     return run(config, overrides, world, device)

@@ -32,11 +32,13 @@ from train.device import idle_devices_hint, make_deterministic, resolve_precisio
 from train.distributed import Session, distributed_session
 from train.ending import show_what_was_learnt
 from train.engine import Engine
+from train.exposure import exposure_warning
 from train.generations import Generation
 from train.loop import Trainer
 from train.pace import Pace, busy_hint
 from train.plan import TrainingPlan
 from train.progress import Progress
+from train.rendezvous import Rendezvous
 from train.run_folder import RunFolder
 from train.startup import startup_report
 from train.stop import StopSignal
@@ -73,11 +75,13 @@ def run(config: Config, overrides: list[str], world: World, device: torch.device
     config.precision, precision_reason = resolve_precision(config.precision, device)
     if config.deterministic:
         make_deterministic(device)
+    rendezvous = Rendezvous.open(world, config.stability.meeting_seconds)
     with _held(folder, world) as generation:
         corpora = ensure_prepared(config.data, config.model.vocab_size, _speaker(world))
         if config.data.local_copy is not None:
             corpora = copied(corpora, config.data.local_copy, _speaker(world))
         life = _Life(config, overrides, world, folder, device, corpora, generation)
+        life.rendezvous = rendezvous
         life.hint = idle_devices_hint(device, world)
         life.precision_reason = precision_reason
         return life.live(found.stored)
@@ -124,6 +128,7 @@ class _Life:
     """The pieces of one life, built in order."""
 
     hint: str | None = None
+    rendezvous: Rendezvous | None = None
     precision_reason: str = ""
 
     def __init__(
@@ -153,7 +158,7 @@ class _Life:
         """Open the session, train, close; then show what was learnt."""
         world, config = self._world, self._config
         topology = Topology.from_config(config.parallel, world.rank, world.size)
-        with distributed_session(world, topology, self._device) as session:
+        with distributed_session(world, topology, self._device, self.rendezvous) as session:
             progress, was_stopped, trackers = self._train(session, stored)
             if not was_stopped:
                 self._stop.restore()  # nothing is left to be saved
@@ -197,7 +202,7 @@ class _Life:
             )
         )
         busy = busy_hint() if self._device.type == "cpu" else None
-        for line in (self.hint, busy, *changes):
+        for line in (self.hint, busy, exposure_warning(world), *changes):
             if line:
                 trackers.say(line)
         if checkpoint is not None:

@@ -22,6 +22,12 @@ _PR_SET_PDEATHSIG = 1
 _LOCAL_RANK_0_FIRST_SECONDS = 5.0
 _TORCHRUN_ENDS_SECONDS = 30.0
 _STARTED = time.time()
+
+LOOPBACK = "127.0.0.1"
+# Names that the loopback interface has, by system.
+_LOOPBACK_INTERFACES = ("lo", "lo0")
+# What torchrun calls a run that was given no name: two of them are not the same.
+_NO_RUN = "none"
 # How threads wait, in the words of OpenMP and of its implementations by GNU and by Intel.
 _WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 
@@ -54,11 +60,12 @@ class Launch:
         """Read the launcher's variables."""
         variables = os.environ if environment is None else environment
         job = variables.get("SLURM_JOB_ID", "")
+        elastic_run = variables.get("TORCHELASTIC_RUN_ID", "")
         return cls(
             f"{variables.get('SLURM_CLUSTER_NAME', '')}:{job}" if job else "",
             _number(variables.get("SLURM_RESTART_COUNT", "")),
             _number(variables.get("SLURM_STEP_ID", "")),
-            variables.get("TORCHELASTIC_RUN_ID", ""),
+            "" if elastic_run == _NO_RUN else elastic_run,
         )
 
     def follows(self, former: "Launch", is_same_host: bool) -> bool:
@@ -136,12 +143,42 @@ class World:
         )
 
 
-def prepare_environment(world: World, device: str) -> None:
+def is_on_one_node(world: World, environment: Mapping[str, str] | None = None) -> bool:
+    """True if the launcher's variables say that all ranks are on this machine."""
+    variables = os.environ if environment is None else environment
+    if world.size == 1 or variables.get("LOCAL_WORLD_SIZE") == str(world.size):
+        return True
+    if world.launcher == "slurm":
+        nodes = variables.get("SLURM_STEP_NUM_NODES") or variables.get("SLURM_NNODES")
+        return nodes == "1"
+    address = variables.get("MASTER_ADDR", "")
+    return address in ("localhost", "::1") or address.startswith("127.")
+
+
+def sees_only_its_gpus(world: World, environment: Mapping[str, str] | None = None) -> bool:
+    """True if the launcher has given each rank of a node GPUs of its own, so that each counts from 0.
+
+    SLURM does with --gpus-per-task, and wrappers that set CUDA_VISIBLE_DEVICES for each rank do. torchrun's ranks share
+    what torchrun sees.
+    """
+    variables = os.environ if environment is None else environment
+    if world.launcher == "torchrun":
+        return False
+    given = _number(variables.get("SLURM_GPUS_PER_TASK", "").rpartition(":")[2])
+    if world.launcher == "slurm" and given:
+        return True
+    visible = variables.get("CUDA_VISIBLE_DEVICES", "")
+    is_shared = variables.get("SLURM_GPUS_ON_NODE") == "1" and world.local_rank > 0
+    return bool(visible) and "," not in visible and not is_shared
+
+
+def prepare_environment(world: World, device: str, index: int | None = None) -> None:
     """Set what the libraries read from the environment while they are imported.
 
     Args:
         world: this process.
         device: "cpu" or "cuda".
+        index: of this rank's device among those that it sees; None: its local rank.
     """
     # DeepSpeed picks its accelerator at import; left alone it takes CUDA wherever a GPU is visible.
     os.environ["DS_ACCELERATOR"] = device
@@ -149,11 +186,25 @@ def prepare_environment(world: World, device: str) -> None:
     os.environ.setdefault("RANK", str(world.rank))
     os.environ.setdefault("LOCAL_RANK", str(world.local_rank))
     os.environ.setdefault("WORLD_SIZE", str(world.size))
+    if index is not None:
+        # PipelineModule takes it for the device's index.
+        os.environ["LOCAL_RANK"] = str(index)
     # Megatron-core 0.16 asks for this on GPUs before Blackwell when tensor parallelism is used.
     os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "1")
     if device == "cuda":
         # Lets deterministic matrix products run where the run asks for them; must be set before CUDA starts.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    if is_on_one_node(world) and (interface := _loopback_interface()):
+        # Left alone, both listen on the address of this machine's name, which others can reach, and which need not exist.
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)
+        os.environ.setdefault("NCCL_SOCKET_IFNAME", interface)
+
+
+def _loopback_interface() -> str | None:
+    with contextlib.suppress(OSError):
+        names = [name for _, name in socket.if_nameindex()]
+        return next((name for name in _LOOPBACK_INTERFACES if name in names), None)
+    return None
 
 
 def wait_passively() -> None:
@@ -243,6 +294,12 @@ def end_torchrun(world: World) -> None:
         )  # a second signal would disturb torchrun while it cleans up
     os.kill(parent, signal.SIGTERM)
     time.sleep(_TORCHRUN_ENDS_SECONDS)  # it ends this process
+
+
+def launcher_pid(world: World) -> int | None:
+    """The torchrun that started this rank; None under another launcher."""
+    parent = os.getppid()
+    return parent if world.launcher == "torchrun" and _is_torchrun(parent) else None
 
 
 def _is_torchrun(pid: int) -> bool:

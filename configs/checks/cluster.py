@@ -3,19 +3,19 @@
 import re
 from collections.abc import Callable
 
-from configs import derive
+from configs.scheduler import TIME_FORMS, expand_nodes, limit_seconds
 from configs.schema import Config
 
-_TIME = re.compile(r"(?:\d+-)?\d{1,2}:[0-5]\d:[0-5]\d")
-_VARIABLE = re.compile(r"[A-Za-z_]\w*=.*")
-_NODE = re.compile(r"[\w.-]+")
+_VARIABLE = re.compile(r"[A-Za-z_]\w*=.*", re.ASCII)
 
 
 def _time(config: Config) -> list[str]:
     cluster = config.cluster
-    if not _TIME.fullmatch(cluster.time) or derive.time_limit_seconds(cluster.time) == 0:
-        return [f"cluster.time ({cluster.time}) must be [D-]HH:MM:SS. Try cluster.time=24:00:00."]
-    limit = derive.time_limit_seconds(cluster.time)
+    limit = limit_seconds(cluster.time)
+    if not limit:
+        return [
+            f"cluster.time ({cluster.time}) must be {TIME_FORMS}, above 0: SLURM's forms. Try cluster.time=24:00:00."
+        ]
     if cluster.signal_seconds < limit:
         return []
     return [
@@ -26,9 +26,9 @@ def _time(config: Config) -> list[str]:
 
 def _time_limit(config: Config) -> list[str]:
     limit = config.run.time_limit
-    if limit is None or (_TIME.fullmatch(limit) and derive.time_limit_seconds(limit)):
+    if limit is None or limit_seconds(limit):
         return []
-    return [f"run.time_limit ({limit}) must be [D-]HH:MM:SS. Try run.time_limit=12:00:00."]
+    return [f"run.time_limit ({limit}) must be {TIME_FORMS}, above 0. Try run.time_limit=12:00:00."]
 
 
 def _nodes(config: Config) -> list[str]:
@@ -70,9 +70,10 @@ def _words(config: Config) -> list[str]:
         if not _VARIABLE.fullmatch(entry)
     ]
     found += [
-        f"cluster.exclude ({node}) must be the name of a node. Try cluster.exclude=node042."
-        for node in cluster.exclude
-        if not _NODE.fullmatch(node)
+        f"cluster.exclude ({nodes}) must name nodes as SLURM does, such as node042 or nid[010696-010718]. "
+        "Try cluster.exclude=[node042,node7]."
+        for nodes in cluster.exclude
+        if expand_nodes(nodes) is None
     ]
     options = {"srun_options": cluster.srun_options, "sbatch_options": cluster.sbatch_options}
     found += [

@@ -82,6 +82,7 @@ def _above_zero(config: Config) -> list[str]:
         "model.rope_base": (config.model.rope_base, 10000),
         "objective.mean_span_length": (config.objective.mean_span_length, 3),
         "stability.watchdog_seconds": (config.stability.watchdog_seconds, 600),
+        "stability.meeting_seconds": (config.stability.meeting_seconds, 120),
     }
     return [
         f"{key} ({value}) must be above 0. Try {key}={usual}."

@@ -30,7 +30,7 @@ def memory_table(plan: Plan) -> list[str]:
         f"stage {first}" if first == last else f"stages {first}-{last}"
         for first, last in ((group[0].stage, group[-1].stage) for group in groups)
     ]
-    unit, name_of_unit = (GIB, "GiB") if plan.fullest.peak >= GIB else (2**20, "MiB")
+    unit, name_of_unit = _unit(plan)
     title = f"memory per {'GPU' if plan.gpu is not None else 'rank'}, {name_of_unit}"
     width = max(len(name) for name in _PARTS)
     lines = [f"{title:<{width}}" + "".join(f"  {name:>12}" for name in names)]
@@ -39,9 +39,9 @@ def memory_table(plan: Plan) -> list[str]:
         if any(values):
             lines.append(f"{name:<{width}}" + "".join(f"  {value:12,.2f}" for value in values))
     if plan.gpu is not None:
-        share = plan.fullest.peak / GIB
+        peak = plan.fullest.peak / unit
         lines.append(
-            f"It fits: {share:,.1f} GiB of {usable_gib(plan.gpu):,.1f} usable "
+            f"It fits: {peak:,.1f} {name_of_unit} of {usable_gib(plan.gpu) * GIB / unit:,.1f} usable "
             f"({plan.gpu.memory_gib:g} less 1.5 for CUDA and NCCL and 5 % fragmentation)."
         )
     return [*lines, _other_recompute(plan)]
@@ -56,10 +56,16 @@ def _other_recompute(plan: Plan) -> str:
     kept = max(stage.activations for stage in plan.stages)
     then = max(stage.activations for stage in memory_of_stages(other, is_on_gpu(config)))
     word = "Without" if config.parallel.recompute else "With"
+    unit, name = _unit(plan)
     return (
-        f"{word} recompute the activations would be {then / GIB:,.2f} instead of {kept / GIB:,.2f} GiB, "
-        f"the peak {changed.peak / GIB:,.2f} GiB."
+        f"{word} recompute the activations would be {then / unit:,.2f} instead of {kept / unit:,.2f} {name}, "
+        f"the peak {changed.peak / unit:,.2f} {name}."
     )
+
+
+def _unit(plan: Plan) -> tuple[int, str]:
+    """What all of the page counts memory in: its bytes and its name."""
+    return (GIB, "GiB") if plan.fullest.peak >= GIB else (2**20, "MiB")
 
 
 def _groups(stages: list[StageMemory]) -> list[list[StageMemory]]:

@@ -209,10 +209,13 @@ CASES = [
         "data.skip_samples ([[1, 5], [4, 8], [8, 9]]) must be in order, without overlap. "
         "Try data.skip_samples=[[1,9]].",
     ),
-    ("cluster.time=24h", "cluster.time (24h) must be [D-]HH:MM:SS. Try cluster.time=24:00:00."),
+    (
+        "cluster.time=24h",
+        "cluster.time (24h) must be minutes, MM:SS, HH:MM:SS, D-HH, D-HH:MM or D-HH:MM:SS, above 0: SLURM's forms. Try cluster.time=24:00:00.",
+    ),
     (
         "cluster.time=00:00:00",
-        "cluster.time (00:00:00) must be [D-]HH:MM:SS. Try cluster.time=24:00:00.",
+        "cluster.time (00:00:00) must be minutes, MM:SS, HH:MM:SS, D-HH, D-HH:MM or D-HH:MM:SS, above 0: SLURM's forms. Try cluster.time=24:00:00.",
     ),
     ("cluster.nodes=0", "cluster.nodes (0) must be at least 1. Try cluster.nodes=1."),
     (
@@ -243,8 +246,9 @@ CASES = [
         "cluster.environment (NCCL_DEBUG) must be NAME=VALUE. Try cluster.environment=NCCL_DEBUG=INFO.",
     ),
     (
-        "cluster.exclude=node[1-3]",
-        "cluster.exclude (node[1-3]) must be the name of a node. Try cluster.exclude=node042.",
+        "cluster.exclude=node;1",
+        "cluster.exclude (node;1) must name nodes as SLURM does, such as node042 or nid[010696-010718]. "
+        "Try cluster.exclude=[node042,node7].",
     ),
     (
         "cluster.srun_options=exclusive",

@@ -82,10 +82,17 @@ def live(
 
 
 def torchrun(
-    overrides: tuple[str, ...], ranks: int, max_restarts: int = 0
+    overrides: tuple[str, ...], ranks: int, max_restarts: int = 0, before: tuple[str, ...] = ()
 ) -> subprocess.Popen[str]:
-    """Start `python -m train` under torchrun, as a user does; its words arrive on standard error."""
-    words = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    """Start `python -m train` as `python -m launch torchrun` says; its words arrive on standard error.
+
+    Args:
+        overrides: words of the command line.
+        ranks: their number.
+        max_restarts: how often the launcher starts them again.
+        before: a command that runs the words after it.
+    """
+    words = [*before, sys.executable, "-m", "train.torchrun"]
     words += ["--nproc-per-node", str(ranks), "--max-restarts", str(max_restarts), "-m", "train"]
     environment = {name: value for name, value in os.environ.items() if name not in _RENDEZVOUS}
     return subprocess.Popen(

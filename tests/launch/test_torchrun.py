@@ -13,13 +13,13 @@ from launch.torchrun import torchrun
 from tests.helpers.places import ROOT
 
 
-def test_one_node_meets_by_itself() -> None:
-    assert torchrun([]) == "torchrun --standalone --max-restarts 3 --nproc-per-node 1 -m train"
+def test_one_node_meets_on_its_loopback_address() -> None:
+    assert torchrun([]) == "python -m train.torchrun --max-restarts 3 --nproc-per-node 1 -m train"
 
 
 def test_there_are_processes_for_at_least_one_whole_model() -> None:
     assert torchrun(["parallel.tp=2", "parallel.pp=2"]) == (
-        "torchrun --standalone --max-restarts 3 --nproc-per-node 4 -m train parallel.tp=2 parallel.pp=2"
+        "python -m train.torchrun --max-restarts 3 --nproc-per-node 4 -m train parallel.tp=2 parallel.pp=2"
     )
 
 
@@ -38,11 +38,10 @@ def test_the_shell_hands_over_the_words_unchanged() -> None:
 
 
 def test_submit_becomes_the_command_that_is_printed(tmp_path: Path) -> None:
-    # Stands for PyTorch: says what torchrun was told, and ends as a launcher ends whose ranks failed.
-    module = tmp_path / "torch" / "distributed" / "run.py"
+    # Stands for the launcher: says what it was told, and ends as one ends whose ranks failed.
+    module = tmp_path / "train" / "torchrun.py"
     module.parent.mkdir(parents=True)
-    for package in (module.parent, module.parent.parent):
-        (package / "__init__.py").touch()
+    (module.parent / "__init__.py").touch()
     module.write_text("import shlex, sys\nprint(shlex.join(sys.argv[1:]))\nsys.exit(7)\n")
     words = ["parallel.tp=2", "run.name=it's mine"]
     done = subprocess.run(
@@ -54,7 +53,7 @@ def test_submit_becomes_the_command_that_is_printed(tmp_path: Path) -> None:
         timeout=60,
     )
     assert (done.returncode, done.stderr) == (7, "")
-    assert f"torchrun {done.stdout.strip()}" == torchrun(words)
+    assert f"python -m train.torchrun {done.stdout.strip()}" == torchrun(words)
 
 
 def test_submit_on_several_nodes_says_what_starts_them() -> None:

@@ -19,7 +19,7 @@ from configs.checks.balance import uneven_stages
 from configs.errors import EXIT_DONE, EXIT_USER_INPUT, DistributedError, UserError
 from configs.load import load_config
 from configs.schema import Config
-from train.world import World, prepare_environment
+from train.world import World, prepare_environment, process_start
 
 # Ranks that a process builds before it reports.
 _PORTION = 16
@@ -61,7 +61,6 @@ def dry_run(config: Config, allow_uneven: bool) -> list[str]:
     from train.dryrun.schedule import play
     from train.engine import stage_instructions
 
-    started = time.monotonic()
     world_size = derive.planned_world_size(config)
     portions = [
         range(start, min(start + _PORTION, world_size)) for start in range(0, world_size, _PORTION)
@@ -86,7 +85,7 @@ def dry_run(config: Config, allow_uneven: bool) -> list[str]:
     uneven = uneven_stages(config)
     if uneven and not allow_uneven:
         rows["balance"] = [f"{uneven} Or {ALLOW_UNEVEN}, if it is meant."]
-    _print(rows, config, len(facts), time.monotonic() - started)
+    _print(rows, config, len(facts), time.time() - process_start())
     if uneven and allow_uneven:
         sys.stdout.write(f"Remark: {uneven}\n")
     return [problem for problems in rows.values() for problem in problems]

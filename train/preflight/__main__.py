@@ -60,7 +60,7 @@ def _check(words: list[str], world: World) -> int:
         if world.is_main:
             raise
         raise DistributedError(f"[rank {world.rank}] {meeting.host}: {error}") from error
-    prepare_environment(world, device.type)
+    prepare_environment(world, device.type, device.index)
     let_nccl_fail()
     path = options.get("--exclude-file")
     return check_nodes(

@@ -10,7 +10,8 @@ from typing import Any
 import torch.distributed as dist
 
 from configs.errors import DistributedError
-from train.world import World, store_address
+from train.rendezvous import open_stores
+from train.world import World
 
 _CLOCK, _CLOCK_PERIOD_SECONDS, _CLOCK_READS = "clock", 0.005, 20
 
@@ -50,26 +51,7 @@ class Meeting:
         Raises:
             DistributedError: there is nobody at that address.
         """
-        address = store_address()
-        if address is None:
-            alone = dist.HashStore()
-            return cls(alone, alone, world, host, patience_seconds)
-        serves = world.is_main and not address.is_served
-        try:
-            stores = [
-                dist.TCPStore(
-                    address.host,
-                    address.port,
-                    is_master=is_master,
-                    wait_for_workers=False,
-                    timeout=datetime.timedelta(seconds=patience_seconds),
-                )
-                for is_master in (serves, False)
-            ]
-        except RuntimeError as error:
-            raise DistributedError(
-                f"[rank {world.rank}] nobody answers at {address.host}:{address.port}: {error}"
-            ) from error
+        stores = open_stores(world, patience_seconds, 2)
         store, clock_store = (dist.PrefixStore("preflight", each) for each in stores)
         return cls(store, clock_store, world, host, patience_seconds)
 

@@ -20,6 +20,7 @@ from train.preflight.driver import DriverReport, driver_report, driver_version
 from train.preflight.measurement import Measurement, Traffic
 from train.preflight.meeting import Meeting
 from train.preflight.network import measure_traffic
+from train.world import World, sees_only_its_gpus
 
 _REPEATS = 5
 _PACKAGES = ("torch", "deepspeed", "megatron-core", "numpy")
@@ -63,7 +64,7 @@ def measure(config: Config, meeting: Meeting, device: torch.device, probes: Prob
         host=meeting.host,
         local_rank=meeting.world.local_rank,
         device=device_name(device),
-        num_devices=probes.num_devices(device),
+        num_devices=_node_devices(config, meeting.world, device, probes),
         memory_gib=probes.total_memory_gib(device),
         free_memory_gib=free,
         matmul_tflops=probes.matmul_tflops(device),
@@ -83,6 +84,12 @@ def _disk(folder: Path, probes: Probes) -> tuple[float | None, str]:
         return probes.disk_mb_per_second(folder), ""
     except OSError as error:
         return None, f"{folder}: {error.strerror}"
+
+
+def _node_devices(config: Config, world: World, device: torch.device, probes: Probes) -> int | None:
+    """GPUs of this node; a rank that sees only its own stands for as many as there are ranks."""
+    seen = probes.num_devices(device)
+    return derive.ranks_per_node(config) if seen and sees_only_its_gpus(world) else seen
 
 
 def num_devices(device: torch.device) -> int | None:

@@ -1,0 +1,81 @@
+"""torchrun whose rendezvous stays on this machine:  python -m train.torchrun --nproc-per-node 4 -m train parallel.tp=2
+
+Takes torchrun's options (torchrun --help). `torchrun --standalone` starts the same ranks, but its store listens on
+every address of the machine, and what torchrun reads there it unpickles: whoever reaches the port can run code as its
+user. Here the ranks of the one node meet in a store that listens on the loopback address and holds no pickles.
+"""
+
+import sys
+import uuid
+from typing import Any
+
+from configs.errors import EXIT_DONE, EXIT_USER_INPUT
+
+_BACKEND = "loopback"
+_ONE_NODE = ("1", "1:1")
+# Options that say where to meet, with what torchrun has for them unless they are given.
+_MEETING = {
+    "standalone": False,
+    "rdzv_backend": "static",
+    "rdzv_endpoint": "",
+    "rdzv_id": "none",
+    "node_rank": 0,
+    "master_addr": "127.0.0.1",
+    "master_port": None,
+}
+
+
+def cli(arguments: list[str] | None = None) -> int:
+    """Start the ranks and wait for them; returns the exit code. Failed ranks end the process with torchrun's."""
+    words = sys.argv[1:] if arguments is None else arguments
+    if words and words[0] in ("--help", "-h"):
+        sys.stdout.write(str(__doc__))
+        return EXIT_DONE
+    # Late on purpose: PyTorch takes seconds to import.
+    from torch.distributed import run
+    from torch.distributed.elastic.multiprocessing.errors import record
+    from torch.distributed.elastic.rendezvous import rendezvous_handler_registry
+
+    options: Any = run.parse_args(words)
+    if problem := _problem(options):
+        sys.stderr.write(f"{problem}\n")
+        return EXIT_USER_INPUT
+    options.rdzv_backend = _BACKEND
+    options.rdzv_endpoint = (
+        "127.0.0.1:0"  # it warns where there is none; the store chooses the port
+    )
+    options.rdzv_id = str(uuid.uuid4())
+    rendezvous_handler_registry.register(_BACKEND, _handler)
+    record(run.run)(options)
+    return EXIT_DONE
+
+
+def _problem(options: Any) -> str | None:
+    if options.nnodes not in _ONE_NODE:
+        return (
+            f"--nnodes ({options.nnodes}) must be 1: here all ranks are on this machine. For several nodes see "
+            "python -m launch torchrun --help."
+        )
+    given = [name for name, usual in _MEETING.items() if getattr(options, name) != usual]
+    if given:
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        return f"{names}: the ranks of this machine meet by themselves. Leave it out."
+    return None
+
+
+def _handler(parameters: Any) -> Any:
+    """What torchrun asks for a store and for this node's place, one of one."""
+    from torch.distributed.elastic.rendezvous.static_tcp_rendezvous import StaticTCPRendezvous
+
+    from train.rendezvous import serve_on_loopback
+    from train.world import LOOPBACK
+
+    store, port = serve_on_loopback(0)
+    handler: Any = StaticTCPRendezvous(LOOPBACK, port, 0, 1, parameters.run_id, timeout=600)
+    handler._store = store
+    handler.get_backend = lambda: _BACKEND
+    return handler
+
+
+if __name__ == "__main__":
+    sys.exit(cli())
