@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from configs.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_USER_INPUT, DataError, UserError
+from configs.terminal import prepare_streams, tell
 from data_pipeline.look.commands import add_commands
 from data_pipeline.preparation.documents import OnError, Skipped, stop
 from data_pipeline.preparation.filters import SCRIPTS, Filters
@@ -248,11 +249,12 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
 
 def cli(arguments: list[str] | None = None) -> int:
     """Run a data command; returns its exit code."""
+    prepare_streams()
     options = _options(arguments)
     try:
         options.run(options)
     except UserError as error:
-        sys.stderr.write(f"{error}\n")
+        tell(str(error), sys.stderr)
         return EXIT_USER_INPUT
     except KeyboardInterrupt:
         sys.stderr.write("Interrupted; nothing half-made is used. The same command goes on.\n")

@@ -1,17 +1,19 @@
 """The commands that look at data and change nothing: show, stats, verify."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from configs.errors import DataError
+from configs.terminal import visible
 from data_pipeline.look.explain import explain
 from data_pipeline.look.show import render
 from data_pipeline.look.show_html import render_page
 from data_pipeline.look.stats import chosen_indices, gather
 from data_pipeline.look.stats import render as render_statistics
-from data_pipeline.look.subject import Target, open_target
+from data_pipeline.look.subject import Target, is_run, open_target, shards_of_run
 from data_pipeline.objective import Objective
 from data_pipeline.storage.shards import is_shard, open_stream
 from data_pipeline.storage.verify import problems
@@ -35,7 +37,7 @@ def show(options: argparse.Namespace) -> None:
     found = explain(target.dataset, index, target.config.objective, target.tokenizer)
     facts = target.facts(index)
     if options.html is None:
-        sys.stdout.write(render(found, target.tokenizer, facts) + "\n")
+        _print(render(found, target.tokenizer, facts))
         return
     try:
         Path(options.html).write_text(render_page(found, target.tokenizer, facts), "utf-8")
@@ -43,7 +45,7 @@ def show(options: argparse.Namespace) -> None:
         raise DataError(
             f"{options.html} cannot be written ({error.strerror}). Choose another --html FILE."
         ) from error
-    sys.stdout.write(f"{options.html}\n")
+    _print(options.html)
 
 
 def stats(options: argparse.Namespace) -> None:
@@ -56,22 +58,30 @@ def stats(options: argparse.Namespace) -> None:
     target = _open(options)
     indices = chosen_indices(start, stop, options.samples)
     sampled = "" if len(indices) == stop - start else f", {len(indices):,} of them looked at"
-    sys.stdout.write(f"{target.name}: samples {start:,} to {stop:,}{sampled}\n\n")
-    sys.stdout.write(render_statistics(gather(target.dataset, indices)) + "\n")
+    _print(f"{visible(target.name, keep='')}: samples {start:,} to {stop:,}{sampled}\n")
+    _print(render_statistics(gather(target.dataset, indices)))
 
 
 def verify(options: argparse.Namespace) -> None:
-    """Check shards, held-out ones included; every problem of all of them is told."""
+    """Check shards, held-out ones included, or all of a run; every problem of all of them is told."""
     found: list[str] = []
-    for prefix in options.prefix:
-        held_out = f"{prefix}.valid"
-        for name in (prefix, held_out) if is_shard(held_out) else (prefix,):
-            new = problems(name, options.vocab_size)
+    for name in options.prefix:
+        for prefix, vocab_size in _shards(name, options.vocab_size):
+            new = problems(prefix, vocab_size)
             found += new
             if not new:
-                _say_whole(name)
+                _say_whole(prefix)
     if found:
         raise DataError("\n".join(found))
+
+
+def _shards(name: str, vocab_size: int | None) -> list[tuple[str, int | None]]:
+    """What verify reads for a word of the command line, and what the ids must lie below."""
+    if is_run(name) and not is_shard(name):
+        prefixes, size = shards_of_run(name)
+        return [(prefix, vocab_size or size) for prefix in prefixes]
+    held_out = f"{name}.valid"
+    return [(each, vocab_size) for each in (name, held_out) if each == name or is_shard(each)]
 
 
 def add_commands(command: AddCommand) -> None:
@@ -93,7 +103,9 @@ def add_commands(command: AddCommand) -> None:
     )
 
     made = command("verify", verify, "check shards; name the damaged file and offset")
-    made.add_argument("prefix", metavar="PREFIX", nargs="+")
+    made.add_argument(
+        "prefix", metavar="PREFIX|RUN", nargs="+", help="of token shards, or a run folder"
+    )
     made.add_argument("--vocab-size", type=int, help="for a plain Megatron corpus")
 
 
@@ -127,6 +139,21 @@ def _next_of(target: Target, wanted: Objective, index: int, name: str) -> int:
 def _say_whole(prefix: str) -> None:
     stream = open_stream(prefix)
     limits = "" if stream.info is not None else " (no checksums: a plain Megatron corpus)"
-    sys.stdout.write(
-        f"{prefix}: whole{limits}, {stream.num_documents:,} documents, {len(stream):,} tokens\n"
-    )
+    name = visible(prefix, keep="")
+    _print(f"{name}: whole{limits}, {stream.num_documents:,} documents, {len(stream):,} tokens")
+
+
+def _print(text: str) -> None:
+    """Print what was asked for; not to be able to is an error, but that the reader has seen enough (`| head`) is none.
+
+    Raises:
+        DataError: standard output fails.
+    """
+    try:
+        sys.stdout.write(visible(text) + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # What is still to be written, and Python's last flush, go nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        raise DataError(f"Standard output cannot be written: {error.strerror}.") from error

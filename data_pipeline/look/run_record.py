@@ -4,21 +4,78 @@ The shards of today may be others than those that the run was trained on. Whoeve
 being shown words that it never saw.
 """
 
-import json
+import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from configs.errors import DataChangedError, DataError
+from configs.errors import ConfigError, DataChangedError, DataError, RecordError
+from configs.load import from_yaml
+from configs.records import Count, decode, read_record, read_text
+from configs.schema import Config
 from data_pipeline.continuity import compare
 from data_pipeline.dataset import GLMDataset
+from data_pipeline.file_changes import changes_since
+from data_pipeline.storage.open_files import readable, require_file
 from data_pipeline.tokenizer import spec_in
+
+# Of a run of the largest model on a thousand ranks.
+_LARGEST_MANIFEST = 2**30
+_LONGEST_LINE = 2**20
+
+
+@dataclass(frozen=True)
+class _DataState:
+    dataset: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Progress:
+    samples_drawn: Count
+
+
+@dataclass(frozen=True)
+class _Manifest:
+    """What is needed of a checkpoint's table of contents."""
+
+    data_state: _DataState
+    progress: _Progress
+
+
+@dataclass(frozen=True)
+class _Line:
+    """What is needed of a line of metrics.jsonl."""
+
+    step: Count
+    samples_seen: Count
+
+
+def stored_config(folder: Path) -> Config:
+    """Read the configuration of a run.
+
+    Raises:
+        DataError: there is none.
+        RecordError: config.yaml is no text file.
+        ConfigError: it is no configuration.
+    """
+    path = folder / "config.yaml"
+    try:
+        return from_yaml(read_text(path))
+    except FileNotFoundError as error:
+        raise DataError(f"{path} is not there any more. Look again.") from error
+    except ConfigError as error:
+        raise ConfigError([f"{path}: {problem}" for problem in error.problems]) from error
 
 
 def kept_tokenizer(folder: Path) -> str | None:
-    """Spec of the tokenizer that is kept in a run folder; None if the run came to no start."""
+    """Spec of the tokenizer that is kept in a run folder; None if the run came to no start.
+
+    Raises:
+        RecordError: it is no text file.
+    """
     kept = folder / "tokenizer"
     try:
-        return spec_in((kept / "spec.txt").read_text().strip(), str(kept))
+        return spec_in(read_text(kept / "spec.txt").strip(), str(kept))
     except FileNotFoundError:
         return None
 
@@ -29,19 +86,51 @@ def changed_data(folder: Path, training: GLMDataset) -> list[str]:
     Raises:
         DataError: the newest checkpoint does not describe its data.
     """
-    manifests = sorted(folder.glob("checkpoints/step_*/manifest.json"))
-    if not manifests:
-        return []
-    path = manifests[-1]
-    try:
-        stored: Any = json.loads(path.read_bytes())
-        described, drawn = stored["data_state"]["dataset"], stored["progress"]["samples_drawn"]
-        return compare(described, training.describe(), drawn).breaks
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(
-            f"{path} does not say what data it was trained on ({error!r}). Move its folder away to look at an earlier "
-            "checkpoint's."
-        ) from error
+    for path in sorted(folder.glob("checkpoints/step_*/manifest.json"), key=_step, reverse=True):
+        try:
+            stored = read_record(path, _Manifest, _LARGEST_MANIFEST)
+            found = compare(
+                stored.data_state.dataset, training.describe(), stored.progress.samples_drawn
+            )
+            return [*found.breaks, *changes_since(stored.data_state.dataset, training).damage]
+        except FileNotFoundError:
+            continue  # retention has deleted it meanwhile, or a link leads nowhere
+        except RecordError as error:
+            raise DataError(
+                f"{path} does not say what data it was trained on ({str(error).rstrip('.')}). Move its folder away to "
+                "look at an earlier checkpoint's."
+            ) from error
+    return []
+
+
+def step_of(folder: Path, position: int) -> str:
+    """Say in which step a position was trained, by the run's own record; "" if it has not come to it."""
+    path = folder / "metrics.jsonl"
+    if not os.path.lexists(path):
+        return ""
+    require_file(str(path), "The link leads nowhere.")
+    seen = 0
+    with readable(path), path.open("rb") as lines:
+        number = 0
+        while line := lines.readline(_LONGEST_LINE):
+            number += 1
+            if not line.endswith(b"\n"):
+                return ""  # the torn last line of a run that was killed
+            try:
+                found = decode(line, _Line, f"{path}:{number}")
+            except RecordError:
+                found = None
+            if found is None or found.samples_seen <= seen:
+                return f"in a step that is not known: line {number:,} of {path.name} is damaged"
+            seen = found.samples_seen
+            if seen > position:
+                return f"in step {found.step:,}"
+    return ""
+
+
+def _step(manifest: Path) -> int:
+    digits = manifest.parent.name.removeprefix("step_")
+    return int(digits) if digits.isdecimal() else -1
 
 
 def check_same_data(folder: Path, changes: list[str], overrides: list[str]) -> None:

@@ -5,6 +5,7 @@ python -m data_pipeline show PREFIX --index 17 --objective mask
 
 from collections.abc import Sequence
 
+from configs.terminal import visible
 from data_pipeline.instructions import InstructionRow
 from data_pipeline.look.explain import Explanation, SegmentView, Span
 from data_pipeline.objective import Objective
@@ -28,7 +29,7 @@ def render(explanation: Explanation, tokenizer: Tokenizer, facts: Sequence[tuple
     sample = explanation.sample
     lines = [headline(explanation), ""]
     rows = [*origin(explanation), *facts]
-    lines += [f"{name:<10} {text}" for name, text in rows]
+    lines += [f"{name:<10} {visible(text, keep='')}" for name, text in rows]
     for segment in explanation.segments:
         context = sample.tokens[segment.context.start : segment.context.stop]
         lines += [
@@ -128,4 +129,4 @@ def _count(number: int, noun: str) -> str:
 
 
 def _indent(text: str) -> str:
-    return text.replace("\n", "\n    ")
+    return visible(text).replace("\n", "\n    ")

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from configs.terminal import visible
 from data_pipeline.look.explain import Explanation, SegmentView, Span, blank_ids
 from data_pipeline.look.mask_picture import ASKS_CONTEXT, OWN_SPAN, SEES_CONTEXT, SEES_TARGETS, draw
 from data_pipeline.look.show import (
@@ -63,7 +64,7 @@ def render_page(
     sample = explanation.sample
     title = f"sample {sample.index:,}: {OBJECTIVE_NAMES[sample.objective]}"
     rows = "".join(
-        f'<tr><td class="quiet">{html.escape(name)}</td><td>{html.escape(text)}</td></tr>'
+        f'<tr><td class="quiet">{html.escape(name)}</td><td>{html.escape(visible(text, keep=""))}</td></tr>'
         for name, text in (*origin(explanation), *facts)
     )
     legend = "".join(
@@ -175,7 +176,7 @@ def _tokens(
         title = f"{numbers}; place {at[0]}, position {positions}"
         is_special = int(ids[at[0]]) in tokenizer.special.to_dict().values()
         style = ' class="special"' if is_special else ""
-        parts.append(f'<span{style} title="{title}">{html.escape(text)}</span>')
+        parts.append(f'<span{style} title="{title}">{html.escape(visible(text))}</span>')
     return "".join(parts)
 
 

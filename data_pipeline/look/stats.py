@@ -12,6 +12,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from configs.terminal import visible
 from data_pipeline.dataset import GLMDataset
 from data_pipeline.look.show import OBJECTIVE_NAMES
 from data_pipeline.packing import Sample
@@ -160,7 +161,7 @@ def _shares_table(
     named = sorted(groups.items(), key=lambda item: -item[1].samples)
     for name, shares in [*named, *([("all", total)] if len(named) > 1 else [])]:
         cells = [
-            name,
+            visible(name, keep=""),
             f"{shares.samples:,}",
             f"{shares.samples / max(total.samples, 1):.2%}",
             f"{shares.stored:,}",

@@ -1,18 +1,25 @@
 """Opens what `show` and `stats` are asked to look at: a run, a configuration, or one prefix of token shards."""
 
-import json
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from configs.errors import DataError
-from configs.load import apply_overrides, from_yaml, load_config
+from configs.load import apply_overrides, load_config
 from configs.schema import Config
+from configs.terminal import tell
 from data_pipeline.cache import Report
 from data_pipeline.corpus import Corpora, Shard, ensure_prepared, tokenizer_of
 from data_pipeline.dataset import GLMDataset
-from data_pipeline.look.run_record import changed_data, check_same_data, kept_tokenizer
+from data_pipeline.look.run_record import (
+    changed_data,
+    check_same_data,
+    kept_tokenizer,
+    step_of,
+    stored_config,
+)
 from data_pipeline.opening import open_dataset
 from data_pipeline.sampler import trained_position
 from data_pipeline.storage.shards import is_shard, open_stream
@@ -66,11 +73,13 @@ class Target:
             return "never: it lies in a range of data.skip_samples"
         if position >= config.optim.total_samples:
             return f"not yet: the run ends after {config.optim.total_samples:,} samples"
-        step = None if self.run_folder is None else _step_of(self.run_folder, position)
-        return f"as trained sample {position:,}" + ("" if step is None else f", in step {step:,}")
+        step = "" if self.run_folder is None else step_of(self.run_folder, position)
+        return f"as trained sample {position:,}" + (f", {step}" if step else "")
 
 
-def open_target(name: str, overrides: list[str], *, is_validation: bool) -> Target:
+def open_target(
+    name: str | os.PathLike[str], overrides: Sequence[str] = (), *, is_validation: bool = False
+) -> Target:
     """Open a run folder, a prefix of token shards, or, if `name` is an override, a configuration as train reads it.
 
     Args:
@@ -81,13 +90,14 @@ def open_target(name: str, overrides: list[str], *, is_validation: bool) -> Targ
     Raises:
         UserError: it is none of these, or the data cannot be used, or are not those of the run.
     """
-    if "=" in name:
+    name = os.fspath(name)
+    if is_override(name):
         config = load_config([name, *overrides])
         return _open(name, config, _prepared(config), is_validation)
     folder = Path(name)
-    if (folder / "config.yaml").is_file():
-        return _open_run(folder, overrides, is_validation)
-    if folder.is_dir() and not is_shard(name):
+    if is_run(name):
+        return _open_run(folder, list(overrides), is_validation)
+    if os.path.isdir(name) and not is_shard(name):
         raise DataError(
             f"{name} holds no config.yaml: it is no run. Give a run folder or a PREFIX."
         )
@@ -104,11 +114,40 @@ def open_target(name: str, overrides: list[str], *, is_validation: bool) -> Targ
     return _open(name, config, Corpora(train, valid, spec, train, valid), is_validation)
 
 
-def _open_run(folder: Path, overrides: list[str], is_validation: bool) -> Target:
-    stored = from_yaml((folder / "config.yaml").read_text())
+def is_override(word: str) -> bool:
+    """True for key=value, and not for a path with such a name: a sweep names its runs by what they change."""
+    key, equals, _ = word.partition("=")
+    return bool(equals) and "/" not in key and not os.path.lexists(word) and not is_shard(word)
+
+
+def is_run(name: str) -> bool:
+    """True if there is a run folder of this name, whole or not."""
+    return os.path.lexists(os.path.join(name, "config.yaml"))
+
+
+def shards_of_run(folder: str) -> tuple[list[str], int]:
+    """Prefixes of all shards that a run reads, and the size of their vocabulary.
+
+    Raises:
+        UserError: the run or its data cannot be used.
+    """
+    config = _run_config(Path(folder), [])
+    corpora = _prepared(config)
+    groups = (corpora.train, corpora.valid, corpora.instructions, corpora.valid_instructions)
+    prefixes = dict.fromkeys(shard.prefix for group in groups for shard in group)
+    return list(prefixes), load_tokenizer(corpora.tokenizer).vocab_size
+
+
+def _run_config(folder: Path, overrides: list[str]) -> Config:
+    stored = stored_config(folder)
     stored.data.accept_changed = False  # was said of training, not of looking
     config = apply_overrides(stored, overrides)
     config.data.tokenizer = kept_tokenizer(folder) or config.data.tokenizer
+    return config
+
+
+def _open_run(folder: Path, overrides: list[str], is_validation: bool) -> Target:
+    config = _run_config(folder, overrides)
     corpora = _prepared(config)
     target = _open(str(folder), config, corpora, is_validation)
     training = target.dataset
@@ -143,20 +182,4 @@ def _found(folder: Path, make: Callable[[Path], None], report: Report) -> Path:
 
 
 def _say(text: str) -> None:
-    sys.stderr.write(text + "\n")
-
-
-def _step_of(folder: Path, position: int) -> int | None:
-    """The step that trained a position, by the run's own record; None if it has not come to it."""
-    metrics = folder / "metrics.jsonl"
-    if not metrics.is_file():
-        return None
-    with metrics.open() as lines:
-        for line in lines:
-            try:
-                values = json.loads(line)
-            except ValueError:
-                return None  # the torn last line of a run that was killed
-            if values["samples_seen"] > position:
-                return int(values["step"])
-    return None
+    tell(text, sys.stderr)

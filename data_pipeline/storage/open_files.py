@@ -53,6 +53,8 @@ def readable(path: str | Path) -> Generator[None, None, None]:
     try:
         yield
     except OSError as error:
+        if error.errno == errno.EMFILE:
+            raise DataError(_too_many_files(path)) from error
         kind = DataError if error.errno in _USERS else StorageError
         raise kind(f"{path} cannot be read: {error.strerror}.") from error
 
@@ -98,17 +100,7 @@ def open_to_keep(path: str) -> BinaryIO:
             if error.errno != errno.EMFILE:
                 raise
         _raise_limit()
-        try:
-            return _opened(path)
-        except OSError as error:
-            if error.errno != errno.EMFILE:
-                raise
-            soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-            raise DataError(
-                f"{path} cannot be opened: this process may hold {soft:,} files open, and every shard takes two to four. "
-                f"Allow more before the command, ulimit -n {16 * max(hard, 1024)} (above {hard:,} an administrator must), "
-                "or prepare several INPUT together as one PREFIX."
-            ) from error
+        return _opened(path)
 
 
 def _opened(path: str) -> BinaryIO:
@@ -125,3 +117,12 @@ def _raise_limit() -> None:
     if soft != resource.RLIM_INFINITY and soft < most:
         with contextlib.suppress(OSError, ValueError):  # then opening says what is wrong
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
+def _too_many_files(path: str | Path) -> str:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return (
+        f"{path} cannot be opened: this process may hold {soft:,} files open, and every shard takes two to four. Allow more "
+        f"before the command, ulimit -n {16 * max(hard, 1024)} (more than {hard:,} an administrator must allow), or prepare "
+        "several INPUT together as one PREFIX."
+    )
