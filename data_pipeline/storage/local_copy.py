@@ -9,18 +9,24 @@ the next start copies only the rest.
 """
 
 import errno
+import hashlib
+import json
 import os
+import re
 import shutil
+import stat
 import zlib
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from configs.errors import DataError, StorageError
+from configs.errors import DataError, RecordError, StorageError
+from configs.records import Count, read_record
 from data_pipeline.cache import Report, make_once
 from data_pipeline.corpus import Corpora, Shard
 from data_pipeline.storage.shards import (
     BLOCK_BYTES,
+    ShardStream,
     block_checksums,
     checksum,
     open_stream,
@@ -29,6 +35,12 @@ from data_pipeline.storage.shards import (
 )
 
 _ENDINGS = ("bin", "idx", "json")
+# All that a half copy may hold; a folder with anything else in it is not ours to clean.
+_HALF = {
+    f"tokens.{ending}{more}" for ending in _ENDINGS for more in ("", ".note", ".note.new", ".new")
+}
+# The fingerprint tells copies apart; the name is for people.
+_LONGEST_NAME = 100
 # How much of a copy is written between two notes of it; a multiple of what is read at once.
 _NOTED_BYTES = 64 * BLOCK_BYTES
 
@@ -61,15 +73,16 @@ def copied(corpora: Corpora, folder: str, report: Report) -> Corpora:
 
 def _copy(prefix: str, folder: Path, report: Report) -> str:
     """Prefix of the copy of a shard, which is made if there is none."""
-    name = Path(prefix).name.replace(".", "-")  # what follows a dot is not in a lock's name
-    place = folder / f"{name}-{open_stream(prefix).fingerprint}"
-
+    stream = open_stream(prefix)
+    # What follows a dot is not in a lock's name, and brackets mean something to a search for left-overs.
+    name = re.sub(r"[^\w-]", "-", Path(prefix).name)[:_LONGEST_NAME]
+    place = folder / f"{name}-{_identity(stream)}"
     half = folder / f"{place.name}.half"
+    files = [Path(f"{prefix}.{ending}") for ending in _ENDINGS]
+    files = [file for file in files if file.is_file()]
 
     def make(making: Path) -> None:
-        files = [Path(f"{prefix}.{ending}") for ending in _ENDINGS]
-        files = [file for file in files if file.is_file()]
-        half.mkdir(exist_ok=True)
+        _clear(half)
         needed = sum(file.stat().st_size for file in files)
         there = sum(file.stat().st_size for file in half.iterdir())
         free = shutil.disk_usage(making).free
@@ -84,7 +97,47 @@ def _copy(prefix: str, folder: Path, report: Report) -> str:
         _fill(half, files, prefix)
         half.rename(making)  # which is empty
 
-    return str(make_once(place, make, report, setting="data.local_copy") / "tokens")
+    copy = make_once(place, make, report, setting="data.local_copy") / "tokens"
+    for file in files:
+        made = Path(f"{copy}{file.suffix}")
+        if not made.is_file() or made.stat().st_size != file.stat().st_size:
+            raise DataError(
+                f"{place} is not the copy of {prefix} that its name says: {made.name} is missing or of another size. Move "
+                "the folder away, and the shard is copied anew."
+            )
+    return str(copy)
+
+
+def _identity(stream: ShardStream) -> str:
+    """What names a copy: all that is known of a shard's bytes.
+
+    The fingerprint of a plain Megatron corpus comes from samples, so that its sizes and times count too: one that was
+    changed between them must not be read as the copy that was made before.
+    """
+    if stream.info is not None:
+        return stream.fingerprint
+    stamps = [os.stat(f"{stream.prefix}.{ending}") for ending in ("bin", "idx")]
+    known = [stream.fingerprint, *((each.st_size, each.st_mtime_ns) for each in stamps)]
+    return hashlib.blake2b(json.dumps(known).encode(), digest_size=16).hexdigest()
+
+
+def _clear(half: Path) -> None:
+    """Keep a half copy that can be gone on with, or make an empty folder; what is not ours is left alone.
+
+    Raises:
+        DataError: something else is in the way.
+    """
+    if not os.path.lexists(half):
+        half.mkdir()
+        return
+    if half.is_symlink() or not half.is_dir() or {entry.name for entry in half.iterdir()} - _HALF:
+        raise DataError(
+            f"{half} is in the way of data.local_copy, and is not only what a copy leaves. Move it away, or choose another "
+            "folder with data.local_copy=PATH."
+        )
+    if not all(stat.S_ISREG(entry.lstat().st_mode) for entry in half.iterdir()):
+        shutil.rmtree(half)
+        half.mkdir()
 
 
 def _fill(half: Path, files: list[Path], prefix: str) -> None:
@@ -102,16 +155,22 @@ def _fill(half: Path, files: list[Path], prefix: str) -> None:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             shutil.rmtree(half)
         raise
-    for note in half.glob("*.note"):
-        note.unlink()
+    kept = {f"tokens{file.suffix}" for file in files}
+    for entry in half.iterdir():
+        if entry.name not in kept:
+            entry.unlink()
 
 
 def _copy_file(source: Path, target: Path) -> None:
-    """Copy from where a killed start noted that it was, and compare what is there afterwards with what was read."""
+    """Copy from where a killed start noted that it was, and compare what is there afterwards with what was read.
+
+    The copy gets the time of its source: so a checkpoint that was trained on the one is known to fit the other.
+    """
     note = Path(f"{target}.note")
     done, crc = known = _noted(note, target)
     with readable(source):
         reading = source.open("rb")
+        times = os.fstat(reading.fileno())
     with reading, target.open("ab") as writing:
         writing.truncate(done)
         while block := _block(reading, done, source):
@@ -127,6 +186,7 @@ def _copy_file(source: Path, target: Path) -> None:
             f"The copy of {source} at {target} is not what was read: the disk of data.local_copy fails. Choose another "
             "folder with data.local_copy=PATH."
         )
+    os.utime(target, ns=(times.st_atime_ns, times.st_mtime_ns))
 
 
 def _block(file: BinaryIO, offset: int, path: Path) -> bytes:
@@ -134,23 +194,32 @@ def _block(file: BinaryIO, offset: int, path: Path) -> bytes:
         return os.pread(file.fileno(), BLOCK_BYTES, offset)
 
 
+@dataclass(frozen=True)
+class _Note:
+    """How far a file is copied, beside it while it is."""
+
+    done: Count
+    """Bytes on the disk."""
+    crc32: Count
+    """What they had when they were read."""
+
+
 def _noted(note: Path, target: Path) -> tuple[int, int]:
     """How many bytes of a file are on the disk, and the CRC-32 that they had when they were read."""
     try:
-        done, crc = map(int, note.read_text().split())
-        return (done, crc) if done <= target.stat().st_size else (0, 0)
-    except (
-        FileNotFoundError,
-        ValueError,
-    ):  # nothing was noted, or the machine lost its power while it was
-        return 0, 0
+        found = read_record(note, _Note)
+        if found.done <= target.stat().st_size and found.crc32 < 2**32:
+            return found.done, found.crc32
+    except (FileNotFoundError, RecordError):
+        pass  # nothing was noted, or the machine lost its power while it was: copied anew
+    return 0, 0
 
 
 def _note(note: Path, file: BinaryIO, done: int, crc: int) -> None:
     file.flush()
     os.fsync(file.fileno())
-    new = note.with_suffix(".new")
-    new.write_text(f"{done} {crc}")
+    new = Path(f"{note}.new")
+    new.write_text(json.dumps(asdict(_Note(done, crc))))
     new.replace(note)
 
 
