@@ -2,14 +2,15 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from configs.errors import ConfigError, DataError
 from configs.schema import DataConfig
 from data_pipeline.cache import Report, cache_folder, make_once
-from data_pipeline.preparation.inputs import identity, read_documents
+from data_pipeline.preparation.inputs import identity, is_on_hub, read_documents
 from data_pipeline.preparation.make_part import Settings
 from data_pipeline.preparation.prepare import prepare
 from data_pipeline.preparation.progress import console_meter
@@ -52,7 +53,11 @@ _Obtain = Callable[[Path, Callable[[Path], None], Report], Path]
 
 
 def ensure_prepared(
-    config: DataConfig, vocab_size: int, report: Report, obtain: _Obtain = make_once
+    config: DataConfig,
+    vocab_size: int,
+    report: Report,
+    obtain: _Obtain = make_once,
+    typed: Sequence[str] | None = None,
 ) -> Corpora:
     """Find the shards of a run, preparing what is not there yet.
 
@@ -63,13 +68,21 @@ def ensure_prepared(
         vocab_size: `model.vocab_size`: of a tokenizer that has to be trained, and the limit for a given one.
         report: told, in one line, what is being made and where.
         obtain: returns a folder of the cache; who only looks gives one that makes nothing.
+        typed: the words of the command line, where `config` comes from a checkpoint or a run: nothing is fetched from the
+            hub because a file says so. None: all of `config` is the user's own.
 
     Raises:
         DataError: a corpus cannot be used.
         ConfigError: the tokenizer has more tokens than the model.
     """
     _check(config)
-    spec = config.tokenizer or _trained_tokenizer(config, vocab_size, report, obtain)
+
+    def obtain_for(key: str, *paths: str) -> _Obtain:
+        return _refusing(key, paths, obtain) if _is_foreign(key, paths, typed) else obtain
+
+    spec = config.tokenizer or _trained_tokenizer(
+        config, vocab_size, report, obtain_for("data.paths", *config.paths)
+    )
     tokenizer = load_tokenizer(spec)
     if tokenizer.vocab_size > vocab_size:
         raise ConfigError(
@@ -85,7 +98,8 @@ def ensure_prepared(
     train: list[Shard] = []
     valid: list[Shard] = []
     for path, name, weight in zip(config.paths, names, weights, strict=True):
-        prefix = _shard(path, config, (config.text_key,), tokenizer, held_out, report, obtain)
+        obtained = obtain_for("data.paths", path)
+        prefix = _shard(path, config, (config.text_key,), tokenizer, held_out, report, obtained)
         kept = None
         if config.valid_paths is None and _is_plain(path):
             kept, held = hold_out_tail(open_stream(path), held_out)
@@ -98,12 +112,34 @@ def ensure_prepared(
         _tell_overlap(train, report)
     valid_paths = config.valid_paths or []
     for path, name in zip(valid_paths, _names(valid_paths), strict=True):
-        valid.append(
-            Shard(
-                name, _shard(path, config, (config.text_key,), tokenizer, 0.0, report, obtain), None
-            )
+        obtained = obtain_for("data.valid_paths", path)
+        prefix = _shard(path, config, (config.text_key,), tokenizer, 0.0, report, obtained)
+        valid.append(Shard(name, prefix, None))
+    obtained = obtain_for("data.instructions", *config.instructions)
+    return Corpora(train, valid, spec, *_instruction_shards(config, tokenizer, report, obtained))
+
+
+def _is_foreign(key: str, paths: Sequence[str], typed: Sequence[str] | None) -> bool:
+    """True if a corpus would be fetched from the hub that the user has not named."""
+    if typed is None or any(word.lstrip("+").startswith(f"{key}=") for word in typed):
+        return False
+    return any(is_on_hub(path) and not is_shard(path) for path in paths)
+
+
+def _refusing(key: str, paths: Sequence[str], obtain: _Obtain) -> _Obtain:
+    """As `obtain` for what is there already; nothing is made."""
+
+    def obtain_or_refuse(folder: Path, make: Callable[[Path], None], report: Report) -> Path:
+        if os.path.isdir(folder):
+            return obtain(folder, make, report)
+        names = ",".join(path for path in paths if is_on_hub(path))
+        raise DataError(
+            f"The stored configuration names data of the hub ({key}: {names}), and nothing is fetched because a file says "
+            f"so. To fetch it type {key}=[{','.join(paths)}], or measure texts of your own: data.paths=FILE "
+            "data.valid_paths=FILE."
         )
-    return Corpora(train, valid, spec, *_instruction_shards(config, tokenizer, report, obtain))
+
+    return obtain_or_refuse
 
 
 def tokenizer_of(prefix: str) -> str:

@@ -1,19 +1,42 @@
 """From a configuration to the data set that a run trains or is measured on: the same one for every program that asks."""
 
+import sys
 from dataclasses import replace
 
 from configs import derive
 from configs.errors import ConfigError
 from configs.schema import Config, Documents
-from data_pipeline.corpus import Corpora, Shard
+from configs.terminal import tell
+from data_pipeline.cache import Report
+from data_pipeline.corpus import Corpora, Shard, ensure_prepared
 from data_pipeline.dataset import GLMDataset, Source
 from data_pipeline.instructions import Instructions, InstructionSet, mean_tokens
 from data_pipeline.mip_windows import records_per_window
 from data_pipeline.mixing.mixture import stages_of
+from data_pipeline.sampler import samples_drawn
 from data_pipeline.sentences import SentenceBlanks, sentence_ends
 from data_pipeline.storage.shard_part import ShardPart
 from data_pipeline.storage.shards import open_stream
-from data_pipeline.tokenizer import Tokenizer
+from data_pipeline.tokenizer import Tokenizer, load_tokenizer
+
+
+def open_data(
+    config: Config, *, is_validation: bool = False, report: Report | None = None
+) -> tuple[GLMDataset, Tokenizer]:
+    """Open the samples of a configuration and their tokenizer, preparing the corpora that are not yet prepared.
+
+    Args:
+        config: as `configs.load.load_config` makes it.
+        is_validation: the held-out samples.
+        report: told what is being prepared; default: standard error.
+
+    Raises:
+        DataError: a corpus cannot be used.
+        ConfigError: the tokenizer does not fit the model.
+    """
+    corpora = ensure_prepared(config.data, config.model.vocab_size, report or _report)
+    tokenizer = load_tokenizer(corpora.tokenizer)
+    return open_dataset(config, corpora, tokenizer, is_validation=is_validation), tokenizer
 
 
 def open_dataset(
@@ -51,7 +74,19 @@ def open_dataset(
         instructions=_instructions(config, corpora, tokenizer, is_validation=is_validation),
         instruction_shares=_instruction_shares(config, is_validation=is_validation),
         is_validation=is_validation,
+        num_samples=_num_samples(config, is_validation=is_validation),
     )
+
+
+def _num_samples(config: Config, *, is_validation: bool) -> int:
+    """Where the run ends, in drawn samples; of held-out ones what an evaluation reads."""
+    if is_validation:
+        return config.eval.num_samples
+    return samples_drawn(config.optim.total_samples, config.data.skip_samples)
+
+
+def _report(text: str) -> None:
+    tell(text, sys.stderr)
 
 
 def open_shard(shard: Shard, tokenizer: Tokenizer) -> ShardPart:

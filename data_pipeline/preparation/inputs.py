@@ -68,6 +68,11 @@ def is_file_name(path: str) -> bool:
     return path.endswith(FILE_ENDINGS)
 
 
+def is_on_hub(path: str) -> bool:
+    """True if a corpus is none of this machine: the name of a data set, which is fetched from the hub."""
+    return not (path == python_docs.NAME or is_file_name(path) or os.path.exists(path))
+
+
 def check_input(path: str) -> None:
     """Refuse what cannot be a corpus: a file that is not there, or of another kind.
 
