@@ -75,8 +75,9 @@ def test_nothing_is_fetched_because_a_checkpoint_names_it(
         raise DataError("fetched")
 
     config = load_config([*words, f"{key}=[someone/texts]"])
-    if key != "data.paths":
-        open_data(load_config(words))  # so that the corpus itself is prepared
+    # The corpus itself is there, as it is prepared beside a validation corpus and without one.
+    for more in ([], [words[3].replace("data.paths", "data.valid_paths")]):
+        open_data(load_config([*words, *more]))
     monkeypatch.setattr(corpus, "prepare", fetch)
     for typed in ([], ["eval.num_samples=4", "data.paths_=x"]):
         with pytest.raises(DataError, match=rf"hub \({key}: someone/texts\).*type {key}=\["):
