@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from configs.errors import RecordError, RunFolderError, UserError
-from configs.records import read_text
+from configs.files import read_text
 
 _MARK = "# Written by python -m launch, which replaces this file while it is unchanged: "
 

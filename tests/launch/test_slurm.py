@@ -283,5 +283,5 @@ def test_a_directive_that_would_not_end_with_its_line_is_refused() -> None:
 
 
 def test_a_container_s_command_may_name_variables_of_the_job() -> None:
-    script = render(["cluster.container='box run $HOME/a.sif ${X}/b \"c d\"'"])
+    script = render(["cluster.container='box run $HOME/a.sif $X/b \"c d\"'"])
     assert '\ncontainer=(box run "$HOME"/a.sif "$X"/b \'c d\')\n' in script
