@@ -8,6 +8,8 @@
                                              N jobs of which each continues the one before
     ... slurm [overrides] --sweep optim.lr=1e-4,2e-4 --sweep seed=1,2 [--submit | --table]
                                              one job array, a run folder for each combination; --table shows the results
+    python -m launch status RUN [--field state]
+                                             what a run's status.json says, for scripts: a field a line, or one alone
     python -m launch layout [overrides] [--nodes N] [--run FOLDER]
                                              how many ranks to start on the N nodes that are left, name=value a line
     python -m launch pdsh [overrides] cluster.hostfile=FILE
@@ -27,27 +29,27 @@ Nothing here imports PyTorch: it answers on a login node. The last two become pr
 
 import sys
 from collections.abc import Callable
+from importlib import import_module
 
 from configs.errors import EXIT_DONE, EXIT_USER_INPUT, UserError
-from launch.collect import collect
-from launch.estimate import estimate
-from launch.handover import dryrun, preflight
-from launch.hosts import pdsh
-from launch.kubernetes import kubernetes
-from launch.layout import layout
-from launch.slurm import slurm
-from launch.torchrun import torchrun
+
+
+def _command(module: str, name: str) -> Callable[[list[str]], str]:
+    """A command whose module is imported when it is run: most read configurations, which takes a second."""
+    return lambda words: getattr(import_module(module), name)(words)
+
 
 COMMANDS: dict[str, Callable[[list[str]], str]] = {
-    "estimate": estimate,
-    "torchrun": torchrun,
-    "slurm": slurm,
-    "layout": layout,
-    "pdsh": pdsh,
-    "kubernetes": kubernetes,
-    "collect": collect,
-    "dryrun": dryrun,
-    "preflight": preflight,
+    "estimate": _command("launch.estimate", "estimate"),
+    "torchrun": _command("launch.torchrun", "torchrun"),
+    "slurm": _command("launch.slurm", "slurm"),
+    "status": _command("launch.status", "status"),
+    "layout": _command("launch.layout", "layout"),
+    "pdsh": _command("launch.hosts", "pdsh"),
+    "kubernetes": _command("launch.kubernetes", "kubernetes"),
+    "collect": _command("launch.collect", "collect"),
+    "dryrun": _command("launch.handover", "dryrun"),
+    "preflight": _command("launch.handover", "preflight"),
 }
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from configs import derive
 from configs.errors import ConfigError, RecordError, UserError
+from configs.files import read_text
 from configs.load import load_config
-from configs.records import read_text
 from configs.scheduler import expand_nodes
 from configs.schema import Config
 from configs.terminal import visible

@@ -1,6 +1,5 @@
 """How many ranks to start on the nodes that are left: for scripts of one's own, one `name=value` a line."""
 
-import json
 from pathlib import Path
 
 from configs import derive
@@ -8,6 +7,7 @@ from configs.errors import ConfigError
 from configs.load import load_config
 from launch.node_counts import node_counts
 from launch.options import parse
+from launch.status import samples_seen
 
 
 def layout(words: list[str]) -> str:
@@ -43,11 +43,3 @@ def layout(words: list[str]) -> str:
         "samples_seen": seen,
     }
     return "\n".join(f"{name}={value}" for name, value in values.items())
-
-
-def samples_seen(run: Path) -> int:
-    """How far a run is: after its last checkpoint; 0 for one that has not begun."""
-    try:
-        return int(json.loads((run / "status.json").read_text())["samples_seen"])
-    except (OSError, ValueError, KeyError):
-        return 0

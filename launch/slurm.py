@@ -16,8 +16,11 @@ from configs import derive
 from configs.errors import ConfigError
 from configs.load import load_config
 from configs.schema import ClusterConfig, Config, DeviceKind
+from configs.terminal import visible
+from launch.missing import tell_what_is_missing
 from launch.node_counts import node_counts
 from launch.options import Request, parse
+from launch.script_words import array, command_words, comment, directive
 from launch.submit import store, submit
 from launch.sweep import Variant, table, variants
 
@@ -54,12 +57,13 @@ def slurm(words: list[str]) -> str:
         runs = [Variant(request.overrides, {}, config)]
         name, folder = derive.run_name(config), Path(derive.run_dir(config))
     script = render(runs, words, name, str(folder), ends_when_stopped=links > 1)
-    path = store(folder, SCRIPT, script)
-    if "--submit" not in request.switches:
-        return script
     for run in runs:
-        store(Path(run.folder), SCRIPT, script)
-    jobs = submit(path, links)
+        tell_what_is_missing(run.config)
+    folders = [folder, *(Path(run.folder) for run in runs)]
+    if "--submit" not in request.switches:
+        store(folder, SCRIPT, script)
+        return script
+    path, jobs = submit(folders, SCRIPT, script, links)
     what = f" ({len(runs)} runs)" if axes else f"; stop it with: touch {folder / 'stop'}"
     return f"Sent {path} as job {', then '.join(jobs)}. Logs: {folder / 'slurm'}{what}"
 
@@ -95,7 +99,7 @@ def render(
     is_array = len(runs) > 1
     lines = [
         "#!/bin/bash",
-        f"# {' '.join(['python -m launch slurm', *map(shlex.quote, words)])}",
+        comment(f"# python -m launch slurm {shlex.join(words)}"),
         f"# Kept as {folder}/{SCRIPT}; send it from the same folder with: sbatch {folder}/{SCRIPT}",
         *directives(config, name, f"{folder}/slurm/job_{'%A_%a' if is_array else '%j'}.txt"),
         *([f"#SBATCH --array=0-{len(runs) - 1}"] if is_array else []),
@@ -138,7 +142,7 @@ def directives(config: Config, name: str, output: str) -> list[str]:
     lines.append("--requeue" if cluster.requeue else "--no-requeue")
     if _keeps_nodes(cluster):
         lines.append("--no-kill")
-    return [f"#SBATCH {line}" for line in (*lines, *cluster.sbatch_options)]
+    return [directive(line) for line in (*lines, *cluster.sbatch_options)]
 
 
 def environment(cluster: ClusterConfig) -> list[str]:
@@ -158,7 +162,7 @@ def _choice(runs: Sequence[Variant]) -> list[str]:
     rendered = [
         [
             f"run={shlex.quote(run.folder)}",
-            f"command=({' '.join(['python -m train', *map(shlex.quote, run.overrides)])})",
+            f"command=({array(['python', '-m', 'train', *run.overrides])})",
             f"layouts='{_layouts(run.config)}'",
         ]
         for run in runs
@@ -187,8 +191,8 @@ def settings(config: Config, script: str, ends_when_stopped: bool) -> list[str]:
         options.insert(0, f"--cpus-per-task={cluster.cpus_per_rank}")
     return [
         f"script={shlex.quote(script)}",
-        f"container=({cluster.container or ''})",
-        f"srun_options=({' '.join(map(shlex.quote, options))})",
+        f"container=({command_words('cluster.container', cluster.container or '')})",
+        f"srun_options=({array(options)})",
         f"ranks_per_node={derive.ranks_per_node(config)}",
         f"preflight={'yes' if _checks_nodes(config) else 'no'}",
         f"min_nodes={cluster.min_nodes or cluster.nodes}",
@@ -207,11 +211,12 @@ def body() -> str:
 
 def folder_problem(folder: str) -> str | None:
     """What is wrong with a run folder's name, which SLURM reads as a pattern; None if nothing is."""
-    unusable = sorted(set(folder) & set("%\\'\"\n"))
+    controls = {character for character in folder if visible(character, keep="") != character}
+    unusable = sorted(set(folder) & set("%\\'\"") | controls)
     if not unusable:
         return None
     return (
-        f"The run folder ({folder}) must not contain {' '.join(map(repr, unusable))}: SLURM reads its name as a pattern. "
+        f"The run folder ({visible(folder, keep='')}) must not contain {' '.join(map(repr, unusable))}: SLURM reads its name as a pattern. "
         "Try run.name=NAME of letters, digits, - and _."
     )
 

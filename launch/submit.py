@@ -1,44 +1,121 @@
-"""Keeping a job script in its run folder, and handing it to sbatch."""
+"""Keeping a job script in its run folder, and handing it to sbatch.
 
+A kept script ends with a line that tells whether it still is as it was written: nothing else is ever replaced. What was
+made for a job that SLURM refuses is removed.
+"""
+
+import contextlib
+import hashlib
+import os
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
-from configs.errors import RunFolderError, UserError
+from configs.errors import RecordError, RunFolderError, UserError
+from configs.files import read_text
+
+_MARK = "# Written by python -m launch, which replaces this file while it is unchanged: "
 
 
 def store(folder: Path, name: str, script: str) -> Path:
-    """Write a script into a run folder, and make the folder for the job's logs, without which SLURM drops them.
+    """Keep a script in a run folder, and make the folder for the job's logs, without which SLURM drops them.
 
     Raises:
-        RunFolderError: it cannot be written.
+        RunFolderError: it cannot be written, or something else has its name.
     """
-    path = folder / name
-    try:
-        (folder / "slurm").mkdir(parents=True, exist_ok=True)
-        path.write_text(script, encoding="utf-8")
-    except OSError as error:
-        raise RunFolderError(
-            f"The script {path} cannot be written: {error.strerror}. Choose another run folder with run.dir=PATH."
-        ) from error
-    return path
+    return _Kept().store(folder, name, script)
 
 
-def submit(path: Path, links: int) -> list[str]:
-    """Send a script `links` times, each job waiting for the end of the one before.
+def submit(folders: Sequence[Path], name: str, script: str, links: int) -> tuple[Path, list[str]]:
+    """Keep a script in each folder, and send the first one `links` times, each job waiting for the one before.
 
     Returns:
-        The job numbers.
+        What was sent, and the job numbers.
 
     Raises:
-        UserError: SLURM is not here, or refuses the job.
+        UserError: SLURM is not here, or refuses the job; then nothing was made.
     """
-    _sbatch(["--test-only", str(path)])
-    jobs: list[str] = []
-    for _ in range(links):
-        after = [f"--dependency=afterany:{jobs[-1]}"] if jobs else []
-        answer = _sbatch(["--parsable", *after, str(path)])
-        jobs.append(answer.strip().partition(";")[0])
-    return jobs
+    kept, jobs = _Kept(), list[str]()
+    try:
+        path = [kept.store(folder, name, script) for folder in dict.fromkeys(folders)][0]
+        _sbatch(["--test-only", str(path)])
+        for _ in range(links):
+            after = [f"--dependency=afterany:{jobs[-1]}"] if jobs else []
+            answer = _sbatch(["--parsable", *after, str(path)])
+            jobs.append(answer.strip().partition(";")[0])
+    except UserError:
+        if not jobs:
+            kept.remove()
+        raise
+    return path, jobs
+
+
+class _Kept:
+    """The files and folders that were made, so that they can be removed again."""
+
+    def __init__(self) -> None:
+        self._files: list[Path] = []
+        self._folders: list[Path] = []
+
+    def store(self, folder: Path, name: str, script: str) -> Path:
+        path = folder / name
+        is_new = not os.path.lexists(path)
+        if not is_new and not _is_ours(path):
+            raise RunFolderError(
+                f"{path} was not written by this command, or was changed since: it is not replaced. "
+                f"Move it away: mv {path} {path}.mine"
+            )
+        try:
+            self._make(folder / "slurm")
+            _write(path, f"{script}{_MARK}{_digest(script)}\n")
+        except OSError as error:
+            raise RunFolderError(
+                f"The script {path} cannot be written: {error.strerror}. Choose another run folder with run.dir=PATH."
+            ) from error
+        if is_new:
+            self._files.append(path)
+        return path
+
+    def remove(self) -> None:
+        """Remove what was made and is still as it was made; what cannot be removed stays."""
+        for path in self._files:
+            with contextlib.suppress(OSError):
+                path.unlink()
+        for path in reversed(self._folders):
+            with contextlib.suppress(OSError):  # somebody has put something into it
+                path.rmdir()
+
+    def _make(self, folder: Path) -> None:
+        for path in reversed((folder, *folder.parents)):
+            with contextlib.suppress(FileExistsError):
+                path.mkdir()
+                self._folders.append(path)
+        if not folder.is_dir():
+            folder.mkdir()  # says what is in the way
+
+
+def _write(path: Path, text: str) -> None:
+    """Put a file in place as a whole. It may hold what is nobody else's business: only its owner reads it."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o700)
+        with open(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        script, found, digest = read_text(path).rpartition(_MARK)
+    except (RecordError, OSError):
+        return False
+    return bool(found) and digest.strip() == _digest(script)
+
+
+def _digest(script: str) -> str:
+    return hashlib.sha256(script.encode()).hexdigest()[:16]
 
 
 def _sbatch(words: list[str]) -> str:
@@ -46,7 +123,8 @@ def _sbatch(words: list[str]) -> str:
         done = subprocess.run(["sbatch", *words], capture_output=True, text=True)
     except FileNotFoundError:
         raise UserError(
-            "sbatch is not on this machine. Run this on a login node of the cluster, or copy the script there."
+            "sbatch is not on this machine. Run this on a login node of the cluster; without --submit the script is kept "
+            "and printed, to be copied there."
         ) from None
     if done.returncode == 0:
         return done.stdout

@@ -5,7 +5,7 @@ set -uo pipefail
 logs=$run/slurm
 excluded=$logs/excluded_nodes # one a line: nodes that failed; delete a line when its node is mended
 mkdir -p "$logs" || exit 2
-touch "$excluded"
+(umask 077 && touch "$excluded") || exit 2
 # One task of an array has the array's own number in SLURM_JOB_ID, by which squeue and scontrol mean all of its tasks.
 job=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}
 job=${job:-$SLURM_JOB_ID}
@@ -47,11 +47,24 @@ ask_slurm() {
   return 1
 }
 
-# One value of the run's status.json, which the run replaces as a whole.
-status() { sed -n "s/^ *\"$1\": *\"\{0,1\}\([^\",]*\).*/\1/p" "$run/status.json" 2> /dev/null; }
+# One value of the run's status.json, which the run replaces as a whole. Python may be in the container alone, so it is
+# not asked (`python -m launch status`): escapes are dropped, and what is then no plain value of its key counts as none.
+status() {
+  local value pattern
+  case $1 in
+    state) pattern='[a-z]{1,20}' ;;
+    samples_seen) pattern='[0-9]{1,18}' ;;
+    *) pattern='[0-9.e+]{1,40}' ;;
+  esac
+  [ -f "$run/status.json" ] || return 0 # a pipe would be waited for
+  value=$(head -c 65536 "$run/status.json" 2> /dev/null | tr -d '\000' | tr '\n\r\t' '   ' | sed 's/\\.//g' |
+    grep -aoE "\"$1\" *: *(\"[^\"]*\"|[^\",} ]+)" | head -n 1 | sed "s/^\"$1\" *: *//; s/\"//g")
+  [[ ! $value =~ ^$pattern$ ]] || echo "$value"
+}
 
 stop_reason() {
-  tail -n 20 "$run/events.jsonl" | sed -n 's/.*"event": "stop", "reason": "\([^"]*\)".*/\1/p' | tail -n 1
+  [ -f "$run/events.jsonl" ] || return 0
+  tail -n 20 "$run/events.jsonl" | tr -d '\000' | sed -n 's/.*"event": "stop", "reason": "\([^"]*\)".*/\1/p' | tail -n 1
 }
 
 by_script="asked by the job script"
@@ -168,7 +181,7 @@ start_again() {
 
 # The rest of a chain: pending jobs that depend on this one, and those that depend on them; of arrays the same task.
 later_links() {
-  squeue -h -r -u "$(id -un)" -t PENDING -o '%i %E' | sort -n |
+  squeue -h -r -u "$(id -u)" -t PENDING -o '%i %E' | sort -n |
     awk -v first="${job%_*}" -v task="${SLURM_ARRAY_TASK_ID:-}" '
       BEGIN { chain[first] }
       {
@@ -197,7 +210,7 @@ count_lives() {
   local seen of lives last_seen
   seen=$(status samples_seen)
   read -r of lives last_seen 2> /dev/null < "$logs/lives" || of=
-  [ "${of:-}" = "$SLURM_JOB_ID" ] && [ "${last_seen:-0}" = "${seen:-0}" ] || lives=0
+  [ "${of:-}" = "$SLURM_JOB_ID" ] && [ "${last_seen:-0}" = "${seen:-0}" ] && [[ $lives =~ ^[0-9]{1,9}$ ]] || lives=0
   lives=$((lives + 1))
   echo "$SLURM_JOB_ID $lives ${seen:-0}" > "$logs/lives"
   if [ "$lives" -gt "$((max_restarts + 1))" ]; then

@@ -6,9 +6,14 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from configs.errors import ConfigError, UserError
+from configs.load import load_config
+from launch import slurm as module
 from launch.slurm import slurm
+from launch.sweep import Variant
 from tests.helpers.slurm_script import (
     FOUR_NODES,
     command,
@@ -130,6 +135,8 @@ def test_without_slurm_here_the_message_says_where_to_go(
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UserError, match="sbatch is not on this machine"):
         slurm(["--submit"])
+    assert not list(tmp_path.iterdir())
+    slurm([])
     assert (tmp_path / "runs/default/submit.sbatch").is_file()
 
 
@@ -151,6 +158,11 @@ def test_a_refused_job_is_one_message_that_says_what_to_type(
         slurm(["--submit"])
     assert advice in str(caught.value)
     assert "\n" not in str(caught.value)
+    with pytest.raises(UserError):
+        slurm(["--sweep", "seed=1,2", "--submit"])
+    assert [path.name for path in tmp_path.iterdir()] == [
+        "bin"
+    ]  # nothing is left of what was refused
 
 
 def test_each_job_of_a_chain_waits_for_the_one_before(
@@ -189,3 +201,87 @@ def test_nodes_with_gpus_are_checked_unless_told_otherwise(
     words: list[str], is_checked: bool
 ) -> None:
     assert (f"\npreflight={'yes' if is_checked else 'no'}\n") in render(words)
+
+
+def test_a_script_that_this_command_did_not_write_is_never_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    kept = tmp_path / "runs/default/submit.sbatch"
+    slurm([])
+    slurm(["seed=2"])  # our own is
+    assert "seed=2" in kept.read_text()
+    subprocess.run(["bash", "-n", str(kept)], check=True)
+    for text in ("echo my own\n", kept.read_text().replace("seed=2", "seed=3")):
+        kept.write_text(text)
+        with pytest.raises(UserError, match=r"it is not replaced. Move it away: mv runs/default/"):
+            slurm([])
+        assert kept.read_text() == text
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o700), (0o077, 0o700), (0o277, 0o500)])
+def test_only_its_owner_reads_a_script(
+    mask: int, mode: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs/default/slurm").mkdir(parents=True)
+    before = os.umask(mask)
+    try:
+        slurm([])
+    finally:
+        os.umask(before)
+    assert (tmp_path / "runs/default/submit.sbatch").stat().st_mode & 0o777 == mode
+
+
+def test_what_the_job_will_miss_is_said_when_it_is_rendered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "here.json").touch()
+    (tmp_path / "there.bin").touch()
+    slurm(["data.paths=[shards/pile,there]", "data.tokenizer=icetk:ice_text.model"])
+    said = capsys.readouterr().err
+    assert said.startswith(
+        "Not on this machine: shards/pile (data.paths); ice_text.model (data.tokenizer)."
+    )
+    slurm(["data.paths=there", "data.tokenizer=hf:here.json"])
+    assert capsys.readouterr().err == ""
+
+
+HOSTILE = st.text(
+    st.characters(codec="utf-8", exclude_characters="\0"), max_size=12
+) | st.sampled_from(
+    ["a\nfalse", "$(false)", "`false`", "';false;'", '"', "\\", "*", "~", "#", "!", "\r"]
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(HOSTILE, max_size=4), HOSTILE)
+def test_words_reach_the_ranks_as_they_were_typed(words: list[str], option: str) -> None:
+    """Whatever they hold, none of it runs on the way."""
+    config = load_config(["device=cpu"])
+    config.cluster.srun_options = [option]
+    config.cluster.environment = [f"VALUE={option}"]
+    config.cluster.container = shlex.join(["box", option])
+    script = module.render([Variant(words, {}, config)], words, "default", "runs/default")
+    lines = script.partition("# --- what follows")[0]
+    end = 'printf "%s\\0" "${command[@]}" "${srun_options[@]}" "${container[@]}" "$VALUE"\n'
+    done = subprocess.run(
+        ["bash", "-eu", "-c", lines + end], capture_output=True, check=True, cwd="/", env={}
+    )
+    assert not done.stderr
+    assert done.stdout.decode().split("\0")[:-1] == [
+        *("python", "-m", "train", *words, option, "box", option, option)
+    ]
+
+
+def test_a_directive_that_would_not_end_with_its_line_is_refused() -> None:
+    config = load_config(["device=cpu"])
+    config.cluster.sbatch_options = ["--comment=a\nfalse"]
+    with pytest.raises(ConfigError, match="cannot stand in an #SBATCH line"):
+        module.render([Variant([], {}, config)], [], "default", "runs/default")
+
+
+def test_a_container_s_command_may_name_variables_of_the_job() -> None:
+    script = render(["cluster.container='box run $HOME/a.sif $X/b \"c d\"'"])
+    assert '\ncontainer=(box run "$HOME"/a.sif "$X"/b \'c d\')\n' in script

@@ -1,10 +1,12 @@
 """What the sbatch script does with the end of a life, on stand-ins for SLURM's commands."""
 
+import os
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from launch.slurm import body
 from tests.helpers.slurm_script import (
     FOUR_NODES,
     NODE_FAILURE,
@@ -257,3 +259,40 @@ def test_when_slurm_ends_the_job_nothing_is_started_and_failed_nodes_are_exclude
     life = Life(tmp_path, ended, job="PENDING").live()
     assert (life.code, life.starts) == (143, 1)
     assert "scontrol update JobId=77 ExcNodeList=node2" in life.calls
+
+
+@pytest.mark.parametrize(
+    ("text", "state"),
+    [
+        ('{"message": "\\"state\\": \\"done\\"", "state": "failed"}', "failed"),
+        ('{"state":"done"}', "done"),
+        ('{\n "state" :\n "stopped"}', "stopped"),
+        ('{"state": "$(touch ran)"}', ""),
+        ('{"state": ["done"]}', ""),
+        ("\x00\xff[[[[", ""),
+        ("state", ""),
+    ],
+)
+def test_any_status_is_read_as_what_it_is_or_as_none(text: str, state: str, tmp_path: Path) -> None:
+    (tmp_path / "status.json").write_text(text, "latin-1")
+    function = body().partition("\nstatus() {")[2].partition("\n}\n")[0]
+    script = f"run=.\nstatus() {{{function}\n}}\nstatus state\nstatus samples_seen"
+    done = subprocess.run(
+        ["bash", "-uo", "pipefail", "-c", script],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=20,
+    )
+    assert (done.stdout.strip(), done.stderr) == (state, "")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_status_that_is_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    run = tmp_path / "runs" / "default"
+    run.mkdir(parents=True)
+    os.mkfifo(run / "status.json")
+    os.mkfifo(run / "events.jsonl")
+    life = Life(tmp_path, "exit 0").live()
+    assert (life.code, life.starts) == (0, 1), life.said

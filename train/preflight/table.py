@@ -1,5 +1,6 @@
 """The verdicts as a table, and the file of nodes to leave out."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -40,7 +41,13 @@ def add_excluded(path: Path, hosts: Sequence[str]) -> None:
     new = [host for host in hosts if host not in known]
     if new:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("\n".join([*known, *new]) + "\n")
+        # Which nodes failed is the owner's business; a file that is there keeps its mode.
+        with open(path, "w", encoding="utf-8", opener=_for_its_owner) as file:
+            file.write("\n".join([*known, *new]) + "\n")
+
+
+def _for_its_owner(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _number(value: float | None) -> str:

@@ -1,0 +1,44 @@
+"""What a configuration names and this machine lacks: said when a job is rendered, not after a night in the queue."""
+
+import sys
+from pathlib import Path
+
+from configs.schema import Config
+from configs.terminal import tell, visible
+
+
+def tell_what_is_missing(config: Config) -> None:
+    """Say in one line on standard error which files are not here, if any; the job may run where they are."""
+    if found := missing(config):
+        named = "; ".join(visible(each, keep="") for each in found)
+        tell(f"Not on this machine: {named}. The job needs what is meant as a file.", sys.stderr)
+
+
+def missing(config: Config) -> list[str]:
+    """Each file, folder or prefix of shards that is not here, with its key; a data set's name is among them, too."""
+    data = config.data
+    kind, _, file = (data.tokenizer or "").partition(":")
+    named = {
+        "data.paths": data.paths,
+        "data.valid_paths": data.valid_paths or [],
+        "data.instructions": data.instructions,
+        "data.tokenizer": [file] if kind and file else [],
+        "checkpoint.init_from": [config.checkpoint.init_from or ""],
+        "checkpoint.resume": [config.checkpoint.resume],
+    }
+    return [
+        f"{name} ({key})"
+        for key, names in named.items()
+        for name in names
+        if name not in ("", "auto", "never") and not _is_here(Path(name).expanduser())
+    ]
+
+
+def _is_here(path: Path) -> bool:
+    """True of a file, a folder, and a prefix of shards."""
+    try:
+        if path.exists():
+            return True
+        return any(each.name.startswith(f"{path.name}.") for each in path.parent.iterdir())
+    except (OSError, ValueError):
+        return False

@@ -1,0 +1,87 @@
+"""What scripts are told of a run."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from launch.__main__ import cli
+from tests.helpers.places import ROOT
+
+GOOD = {
+    "format_version": 1,
+    "state": "stopped",
+    "samples_seen": 48,
+    "message": "two\nlines\x1b[2J",
+    "time": 1.5,
+    "of a later version": [],
+}
+
+
+def test_a_script_gets_one_field_or_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "status.json").write_text(json.dumps(GOOD))
+    assert cli(["status", str(tmp_path), "--field", "state"]) == 0
+    assert capsys.readouterr().out == "stopped\n"
+    assert cli(["status", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "format_version=1",
+        "state=stopped",
+        "samples_seen=48",
+        "message=two\\x0alines\\x1b[2J",
+        "time=1.5",
+    ]
+    assert cli(["status", str(tmp_path), "--field", "stat"]) == 2
+    assert "--field (stat) is not one of format_version, state" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"", b"null", b"[1]", b"{}", b"{", b"\xff", b"[" * 100_000,
+        b'{"state": 3}', b'{"state": "done", "samples_seen": -1}', b'{"state": "done", "samples_seen": true}',
+        b'{"state": "done", "samples_seen": 1e400}', b'{"state": "done", "samples_seen": ' + b"9" * 5000 + b"}",
+        b'{"state": "done", "time": NaN}',
+    ],
+)  # fmt: skip
+def test_what_is_no_status_ends_with_2(
+    text: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "status.json").write_bytes(text)
+    assert cli(["status", str(tmp_path)]) == 2
+    said = capsys.readouterr()
+    assert not said.out
+    assert "is damaged" in said.err or "not UTF-8" in said.err
+
+
+@pytest.mark.parametrize("kind", ["nothing", "folder", "pipe", "link to itself"])
+def test_another_kind_of_file_ends_with_2_at_once(
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "status.json"
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "link to itself":
+        path.symlink_to(path)
+    assert cli(["status", str(tmp_path), "--field", "state"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_it_needs_the_standard_library_alone(tmp_path: Path) -> None:
+    (tmp_path / "status.json").write_text(json.dumps(GOOD))
+    words = [
+        sys.executable,
+        "-S",
+        "-m",
+        "launch",
+        "status",
+        str(tmp_path),
+        "--field",
+        "samples_seen",
+    ]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "48\n"
