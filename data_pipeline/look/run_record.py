@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import ConfigError, DataChangedError, DataError, RecordError
+from configs.files import read_text
 from configs.load import from_yaml
-from configs.records import Count, decode, read_record, read_text
+from configs.records import Count, decode, read_record
 from configs.schema import Config
 from data_pipeline.continuity import compare
 from data_pipeline.dataset import GLMDataset

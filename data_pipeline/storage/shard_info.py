@@ -5,7 +5,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from configs.errors import DataError, RecordError
-from configs.records import Count, ShortText, decode, read_file
+from configs.files import read_file
+from configs.records import Count, ShortText, decode
 from data_pipeline.special_tokens import SpecialTokens
 from data_pipeline.storage.open_files import readable
 
