@@ -40,7 +40,7 @@ def resolve_device(kind: DeviceKind, world: World) -> torch.device:
         raise ConfigError(
             [
                 f"local rank {world.local_rank} has no GPU of its own: {count} are visible. Start at most {count} "
-                f"processes a node: torchrun --standalone --nproc-per-node {count} -m train ..."
+                f"processes a node: python -m train.torchrun --nproc-per-node {count} -m train ..."
             ]
         )
     device = torch.device("cuda", index)
@@ -53,7 +53,7 @@ def idle_devices_hint(device: torch.device, world: World) -> str | None:
     count = torch.cuda.device_count() if device.type == "cuda" else 0
     if world.size == 1 and count > 1:
         return (
-            f"One process uses one of {count} GPUs. For all of them: torchrun --standalone --nproc-per-node {count} "
+            f"One process uses one of {count} GPUs. For all of them: python -m train.torchrun --nproc-per-node {count} "
             "-m train ..."
         )
     return None

@@ -1,7 +1,7 @@
 """Pretrain GLM:  python -m train [key=value ...]
 
     python -m train                                                        one process, a small run in minutes
-    torchrun --standalone --nproc-per-node 4 -m train parallel.tp=2 parallel.pp=2
+    python -m train.torchrun --nproc-per-node 4 -m train parallel.tp=2 parallel.pp=2
     python -m launch estimate experiment=glm_130b                          what a large run would be
 
 This file reads the command line and turns errors into messages and exit codes; train/run.py composes the run. The

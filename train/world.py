@@ -131,7 +131,7 @@ class World:
             raise ConfigError(
                 [
                     f"{', '.join(missing)} not set although other launcher variables are. Start several "
-                    "processes with: torchrun --standalone --nproc-per-node N -m train"
+                    "processes with: python -m train.torchrun --nproc-per-node N -m train"
                 ]
             )
         return cls(

@@ -18,7 +18,7 @@ def layout_problems(config: Config, world_size: int | None) -> list[str]:
     if world_size is not None and world_size % ranks:
         found.append(
             f"parallel.tp ({tp}) x parallel.pp ({pp}) = {ranks} must divide the number of processes ({world_size}). "
-            f"Try torchrun --standalone --nproc-per-node {max(world_size // ranks, 1) * ranks} -m train ..."
+            f"Try python -m train.torchrun --nproc-per-node {max(world_size // ranks, 1) * ranks} -m train ..."
         )
     elif world_size is None and planned > 1 and planned % ranks:
         found.append(

@@ -55,7 +55,7 @@ def test_the_scheduler_s_word_on_a_former_life(
 
 
 def test_half_an_environment_is_an_error_that_says_what_to_type() -> None:
-    with pytest.raises(ConfigError, match="LOCAL_RANK not set.*torchrun --standalone"):
+    with pytest.raises(ConfigError, match="LOCAL_RANK not set.*python -m train.torchrun"):
         World.from_environment({"RANK": "0", "WORLD_SIZE": "2"})
 
 

@@ -22,7 +22,7 @@ def problem_of(*words: str, world: int | None = None) -> str:
 def test_the_published_run_needs_whole_replicas() -> None:
     assert problem_of("experiment=glm_130b", world=1) == (
         "parallel.tp (4) x parallel.pp (8) = 32 must divide the number of processes (1). "
-        "Try torchrun --standalone --nproc-per-node 32 -m train ..."
+        "Try python -m train.torchrun --nproc-per-node 32 -m train ..."
     )
     load_config(["experiment=glm_130b"], 768)
     load_config(["experiment=glm_130b"], 32)
