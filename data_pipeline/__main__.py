@@ -1,7 +1,9 @@
 """The data commands: `python -m data_pipeline prepare | merge | train-tokenizer | show | stats | verify`."""
 
 import argparse
+import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,7 +12,7 @@ from configs.terminal import prepare_streams, tell
 from data_pipeline.look.commands import add_commands
 from data_pipeline.preparation.documents import OnError, Skipped, stop
 from data_pipeline.preparation.filters import SCRIPTS, Filters
-from data_pipeline.preparation.inputs import read_documents
+from data_pipeline.preparation.inputs import check_input, read_documents
 from data_pipeline.preparation.job_array import parse_share
 from data_pipeline.preparation.join import Prepared
 from data_pipeline.preparation.make_part import Settings
@@ -48,18 +50,27 @@ def _prepare(options: argparse.Namespace) -> None:
         skip_bad_records=options.on_error == "skip",
     )
     share = parse_share(options.part) if options.part else None
-    output = Path(options.output)
-    _make_folder(output.parent)
+    inputs, output = options.input, Path(options.output)
     tokenizer = load_tokenizer(options.tokenizer)
-    work = (options.input, output, tokenizer, options.valid_fraction, settings)
+    for path in inputs:  # before a folder is made for a mistyped name
+        check_input(path)
+    _report_repeated(inputs)
+    _make_folder(output.parent)
+    work = (inputs, output, tokenizer, options.valid_fraction, settings)
     workers, meter = options.workers, console_meter()
     if share is None:
         _report_prepared(output, prepare(*work, workers=workers, meter=meter))
         return
     prepare_share(*work, share, workers=workers, meter=meter)
-    sys.stdout.write(
-        f"Part {share} of {output} is made. When all {share.count} are: python -m data_pipeline merge {output}\n"
+    tell(
+        f"Part {share} of {output} is made. When all {share.count} are: python -m data_pipeline merge {output}"
     )
+
+
+def _report_repeated(inputs: list[str]) -> None:
+    for path, count in Counter(map(os.path.realpath, inputs)).items():
+        if count > 1:
+            tell(f"{path} is named {count} times: its documents will be in the shards as often.")
 
 
 def _text_keys(options: argparse.Namespace) -> tuple[str, ...]:
@@ -79,17 +90,15 @@ def _merge(options: argparse.Namespace) -> None:
 
 
 def _report_prepared(output: Path, done: Prepared) -> None:
-    sys.stdout.write(
-        f"{output}: {done.train.num_documents:,} documents, {done.train.num_tokens:,} tokens\n"
-    )
+    tell(f"{output}: {done.train.num_documents:,} documents, {done.train.num_tokens:,} tokens")
     if done.valid is not None:
-        sys.stdout.write(
+        tell(
             f"{output}.valid: held out, {done.valid.num_documents:,} documents, {done.valid.num_tokens:,} tokens "
-            f"(texts whose place is below {done.valid.held_out_below:.4g})\n"
+            f"(texts whose place is below {done.valid.held_out_below:.4g})"
         )
     if done.left_out:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in done.left_out.items())
-        sys.stdout.write(f"Left out: {sum(done.left_out.values()):,} documents ({reasons})\n")
+        tell(f"Left out: {sum(done.left_out.values()):,} documents ({reasons})")
     _report_skipped(done.num_bad_records, done.first_bad_record)
     index = read_index(str(output))
     if index.num_sequences == index.num_documents:
@@ -97,7 +106,7 @@ def _report_prepared(output: Path, done: Prepared) -> None:
         words += "" if done.valid is not None else " data.valid_paths=[PREFIX_OR_FILE]"
     else:
         words = f"data.paths=CORPUS data.tokenizer=SPEC data.instructions=[{output}]"
-    sys.stdout.write(f"Train on it: python -m train {words}\n")
+    tell(f"Train on it: python -m train {words}")
 
 
 def _train_tokenizer(options: argparse.Namespace) -> None:
@@ -106,6 +115,10 @@ def _train_tokenizer(options: argparse.Namespace) -> None:
             f"--characters ({options.characters:,}) is too little. Try --characters {SAMPLE_CHARACTERS}."
         )
     output = Path(options.output)
+    if os.path.lexists(output):
+        raise DataError(
+            f"{output} exists, and would be replaced. Choose another --output FILE, or remove it first."
+        )
     _make_folder(output.parent)
     skipped = Skipped()
     on_error: OnError = skipped if options.on_error == "skip" else stop
@@ -116,9 +129,7 @@ def _train_tokenizer(options: argparse.Namespace) -> None:
     )
     _report_skipped(skipped.count, skipped.first)
     spec = f"{'hf' if options.kind == 'bpe' else 'sp'}:{output}"
-    sys.stdout.write(
-        f"{output}: {size:,} tokens. Use it: --tokenizer {spec}, or data.tokenizer={spec}\n"
-    )
+    tell(f"{output}: {size:,} tokens. Use it: --tokenizer {spec}, or data.tokenizer={spec}")
 
 
 def _texts(path: str, text_key: str, on_error: OnError) -> Iterator[str]:
@@ -127,7 +138,7 @@ def _texts(path: str, text_key: str, on_error: OnError) -> Iterator[str]:
 
 def _report_skipped(count: int, first: str) -> None:
     if count:
-        sys.stdout.write(f"Skipped: {count:,} records, the first: {first}\n")
+        tell(f"Skipped: {count:,} records, the first: {first}")
 
 
 def _make_folder(folder: Path) -> None:
@@ -257,7 +268,7 @@ def cli(arguments: list[str] | None = None) -> int:
         tell(str(error), sys.stderr)
         return EXIT_USER_INPUT
     except KeyboardInterrupt:
-        sys.stderr.write("Interrupted; nothing half-made is used. The same command goes on.\n")
+        tell("Interrupted; nothing half-made is used. The same command goes on.", sys.stderr)
         return EXIT_INTERRUPTED
     return EXIT_DONE
 

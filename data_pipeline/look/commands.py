@@ -6,11 +6,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from configs.errors import DataError
+from configs.errors import DataError, RecordError
+from configs.records import read_file
 from configs.terminal import visible
 from data_pipeline.look.explain import explain
 from data_pipeline.look.show import render
-from data_pipeline.look.show_html import render_page
+from data_pipeline.look.show_html import MARK, render_page
 from data_pipeline.look.stats import chosen_indices, gather
 from data_pipeline.look.stats import render as render_statistics
 from data_pipeline.look.subject import Target, is_run, open_target, shards_of_run
@@ -23,6 +24,7 @@ AddCommand = Callable[[str, Callable[[argparse.Namespace], None], str], argparse
 _OBJECTIVES = {"mask": Objective.MASK, "gmask": Objective.GMASK, "mip": Objective.MIP}
 # Far more than the distance between two samples of one kind at any sensible share.
 _SEARCHED_SAMPLES = 100_000
+_LARGEST_PAGE = 2**27
 _TARGET = "a run folder, a prefix of token shards, or key=value as in train"
 
 
@@ -39,13 +41,29 @@ def show(options: argparse.Namespace) -> None:
     if options.html is None:
         _print(render(found, target.tokenizer, facts))
         return
+    page = Path(options.html)
+    _refuse_strange(page)
     try:
-        Path(options.html).write_text(render_page(found, target.tokenizer, facts), "utf-8")
+        page.write_text(render_page(found, target.tokenizer, facts), "utf-8")
     except OSError as error:
         raise DataError(
             f"{options.html} cannot be written ({error.strerror}). Choose another --html FILE."
         ) from error
     _print(options.html)
+
+
+def _refuse_strange(page: Path) -> None:
+    """Refuse to replace a file that is no page of `show`."""
+    if not os.path.lexists(page):
+        return
+    try:
+        is_ours = MARK in read_file(page, _LARGEST_PAGE).decode("utf-8", "replace")
+    except (OSError, RecordError):
+        is_ours = False
+    if not is_ours:
+        raise DataError(
+            f"{page} is no page that show has written, and would be replaced. Choose another --html FILE."
+        )
 
 
 def stats(options: argparse.Namespace) -> None:

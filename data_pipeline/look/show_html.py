@@ -22,6 +22,9 @@ from data_pipeline.look.show import (
 from data_pipeline.storage.document_index import Piece
 from data_pipeline.tokenizer import Tokenizer
 
+MARK = '<meta name="generator" content="python -m data_pipeline show">'
+"""Stands in every page, so that a page may be replaced by the next one."""
+
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1c2430; --quiet: #68758a; --line: #d8dee8; --page: #fff; --card: #f6f8fb;
   --cc: #4a86c5; --tc: #a8c7e6; --tt: #f0b27a; --own: #d9731f; --token: #e9eef5; --blank: #d9731f }
@@ -75,7 +78,7 @@ def render_page(
     picture = draw(explanation.segments, len(sample.tokens), explanation.window_length)
     cards = "".join(_card(segment, explanation, tokenizer) for segment in explanation.segments)
     return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>
+<html lang="en"><head><meta charset="utf-8">{MARK}<title>{html.escape(title)}</title>
 <meta name="viewport" content="width=device-width, initial-scale=1"><style>{_STYLE}</style></head><body>
 <h1>{html.escape(title)}</h1>
 <p class="quiet">{html.escape(headline(explanation).partition(", ")[2])}</p>

@@ -6,6 +6,7 @@ reading goes on.
 """
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NoReturn, cast
@@ -15,9 +16,18 @@ from configs.errors import DataError
 Document = tuple[str, ...]
 
 # A plain text has no document borders. It is cut at the first blank line after this many characters, so that a book
-# becomes many documents, some of which can be held out; without blank lines it is cut at a line's end.
+# becomes many documents, some of which can be held out; without blank lines it is cut at a line's end, and a line
+# that is longer by itself at the end of a sentence.
 _DOCUMENT_CHARACTERS = 2000
 _LONGEST_DOCUMENT = 8000
+# The end of a sentence: a mark, what closes with it, and the blank behind it, which Chinese does without.
+_SENTENCE_END = re.compile(
+    "(?:[.!?\u2026][\"')\\]\u201d\u2019]*(?=\\s)|[\u3002\uff01\uff1f][\u201d\u2019\u300b\u300d\u300f\u3011\uff09]*)\\s*"
+)
+# A file system gives zeros, a sector or more, for what was never written of a file.
+_HOLE = bytes(512)
+_NUM_NAMES, _NAME_CHARACTERS, _VALUE_CHARACTERS, _ERROR_CHARACTERS = 20, 60, 40, 2000
+_SKIP = "To leave such records out, prepare with --on-error skip."
 
 OnError = Callable[[DataError], None]
 Lines = Iterable[tuple[Callable[[], str], bytes]]
@@ -38,7 +48,7 @@ class Skipped:
 
     def __call__(self, error: DataError) -> None:
         """Count one record."""
-        self.first = self.first or str(error)
+        self.first = self.first or str(error).removesuffix(f" {_SKIP}")[:_ERROR_CHARACTERS]
         self.count += 1
 
 
@@ -48,9 +58,9 @@ def from_jsonl(lines: Lines, text_keys: Sequence[str], on_error: OnError) -> Ite
         if not line.strip():
             continue
         try:
-            record: object = json.loads(line)
+            record = _record(line)
         except (ValueError, RecursionError) as error:
-            on_error(DataError(f"{where()}: not a JSON record ({error}). Mend the line."))
+            on_error(DataError(f"{where()}: not a JSON record ({error}). Mend the line. {_SKIP}"))
             continue
         yield from documents_of(record, where, text_keys, on_error)
 
@@ -60,14 +70,17 @@ def from_text(lines: Lines, on_error: OnError) -> Iterator[Document]:
     gathered: list[str] = []
     size = 0
     for _, line in _decoded(lines, on_error):
-        gathered.append(line)
-        size += len(line)
-        is_blank = not line.strip()
-        if (is_blank and size >= _DOCUMENT_CHARACTERS) or size >= _LONGEST_DOCUMENT:
-            yield ("".join(gathered).strip(),)
+        *whole, last = _pieces(line)
+        for piece in whole:
+            yield from _joined([*gathered, piece])
             gathered, size = [], 0
-    if rest := "".join(gathered).strip():
-        yield (rest,)
+        gathered.append(last)
+        size += len(last)
+        is_blank = not last.strip()
+        if (is_blank and size >= _DOCUMENT_CHARACTERS) or size >= _LONGEST_DOCUMENT:
+            yield from _joined(gathered)
+            gathered, size = [], 0
+    yield from _joined(gathered)
 
 
 def documents_of(
@@ -75,19 +88,38 @@ def documents_of(
 ) -> Iterator[Document]:
     """Turn one record into its documents: here one, of its fields `text_keys`."""
     if not isinstance(record, Mapping):
-        on_error(_no_text(where(), text_keys[0], [type(record).__name__]))
+        on_error(_no_field(where(), text_keys[0], [type(record).__name__]))
         return
     fields = cast("Mapping[str, object]", record)
     texts: list[str] = []
     for key in text_keys:
-        text = fields.get(key)
+        if key not in fields:
+            on_error(_no_field(where(), key, list(fields)))
+            return
+        text = fields[key]
+        if isinstance(text, bytes):
+            try:
+                text = text.decode("utf-8")
+            except UnicodeDecodeError as error:
+                on_error(
+                    DataError(
+                        f'{where()}: field "{key}" is not UTF-8 (its byte {error.start} is '
+                        f"0x{text[error.start]:02x}). Convert the text. {_SKIP}"
+                    )
+                )
+                return
         if not isinstance(text, str):
-            on_error(_no_text(where(), key, list(fields)))
+            on_error(
+                DataError(
+                    f'{where()}: no text in field "{key}": its value is {_described(text)}. Mend the record, or name '
+                    f"another field with data.text_key=NAME or --text-key NAME. {_SKIP}"
+                )
+            )
             return
         if not _is_encodable(text):
             on_error(
                 DataError(
-                    f'{where()}: field "{key}" holds half a character (a lone surrogate). Mend the record.'
+                    f'{where()}: field "{key}" holds half a character (a lone surrogate). Mend the record. {_SKIP}'
                 )
             )
             return
@@ -95,26 +127,87 @@ def documents_of(
     yield tuple(texts)
 
 
+def names_of(fields: Sequence[object]) -> str:
+    """The first few names of fields, for a message."""
+    named = ", ".join(str(name)[:_NAME_CHARACTERS] for name in fields[:_NUM_NAMES])
+    more = len(fields) - _NUM_NAMES
+    return f"{named} and {more:,} more" if more > 0 else named
+
+
+def _record(line: str) -> object:
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError:
+        raise
+    except (
+        ValueError
+    ):  # a number of more digits than Python reads: no text, but no reason to refuse the record
+        return json.loads(line, parse_int=float)
+
+
+def _pieces(line: str) -> Iterator[str]:
+    """A line as it is or, if it is longer than a document by itself, cut at ends of sentences, else at blanks."""
+    start = 0
+    while len(line) - start > _LONGEST_DOCUMENT:
+        earliest, latest = start + _DOCUMENT_CHARACTERS, start + _LONGEST_DOCUMENT
+        ends = [found.end() for found in _SENTENCE_END.finditer(line, earliest, latest)]
+        blank = line.rfind(" ", earliest, latest) + 1
+        cut = ends[-1] if ends else blank or latest
+        yield line[start:cut]
+        start = cut
+    yield line[start:]
+
+
+def _joined(gathered: Sequence[str]) -> Iterator[Document]:
+    if text := "".join(gathered).strip():
+        yield (text,)
+
+
 def _decoded(lines: Lines, on_error: OnError) -> Iterator[tuple[Callable[[], str], str]]:
     for where, raw in lines:
+        hole = raw.find(_HOLE)
+        if hole >= 0:
+            on_error(
+                DataError(
+                    f"{where()}: zeros from byte {hole:,} of the line on: a hole, as a copy that broke off leaves it. "
+                    f"Fetch the file again. {_SKIP}"
+                )
+            )
+            continue
         try:
             line = raw.decode("utf-8")
         except UnicodeDecodeError as error:
             on_error(
                 DataError(
                     f"{where()}: not UTF-8 (byte {error.start} of the line is 0x{raw[error.start]:02x}). Convert "
-                    "the file: iconv -f ENCODING -t utf-8"
+                    f"the file: iconv -f ENCODING -t utf-8. {_SKIP}"
                 )
             )
             continue
         yield where, line
 
 
-def _no_text(where: str, key: str, fields: list[str]) -> DataError:
+def _no_field(where: str, key: str, fields: Sequence[object]) -> DataError:
     return DataError(
-        f'{where}: no text in field "{key}" (the record has: {", ".join(fields)}). Name the field with '
-        "data.text_key=NAME or --text-key NAME."
+        f'{where}: no text in field "{key}" (the record has: {names_of(fields)}). Name the field with '
+        f"data.text_key=NAME or --text-key NAME. {_SKIP}"
     )
+
+
+def _described(value: object) -> str:
+    """What stands in the place of a text, for a message."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    shown = str(value)[:_VALUE_CHARACTERS]
+    if isinstance(value, int | float):
+        return f"the number {shown}"
+    if isinstance(value, Mapping):
+        return f"an object ({names_of(list(cast('Mapping[object, object]', value)))})"
+    if isinstance(value, list):
+        return f"a list of {len(cast('list[object]', value)):,}"
+    return f"of type {type(value).__name__}"
 
 
 def _is_encodable(text: str) -> bool:

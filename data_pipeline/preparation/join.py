@@ -6,7 +6,6 @@ the order of the input stays.
 """
 
 import contextlib
-import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -17,14 +16,17 @@ import numpy as np
 
 from configs.errors import DataError
 from data_pipeline.preparation.duplicates import repetitions
-from data_pipeline.preparation.parts import FinishedPart
+from data_pipeline.preparation.outputs import Outputs
+from data_pipeline.preparation.parts import FinishedPart, PartRecord
+from data_pipeline.preparation.parts_folder import PartsFolder
 from data_pipeline.storage.shard_writer import ShardWriter
-from data_pipeline.storage.shards import ShardInfo, withdraw
+from data_pipeline.storage.shards import ShardInfo
 from data_pipeline.tokenizer import Tokenizer, keep_tokenizer, load_tokenizer, spec_in
 
 # Corpora of fewer documents always get a held-out one.
 _FEW = 1000
 _REPEATED = "repeated"
+_NUM_NAMED = 8
 
 
 @dataclass(frozen=True)
@@ -46,17 +48,19 @@ class Prepared:
 
 def join(
     parts: Sequence[FinishedPart],
-    prefix: Path,
+    folder: PartsFolder,
+    outputs: Outputs,
     tokenizer: Tokenizer,
     sources: Sequence[str],
     valid_fraction: float,
     deduplicate: bool,
 ) -> Prepared:
-    """Write the shards of finished parts; they replace what was there before when all of them is complete.
+    """Write the shards of finished parts; when all of them is complete they replace those of an earlier preparation.
 
     Args:
         parts: in the order of the input.
-        prefix: path without ending; its folder exists.
+        folder: of the parts, where the shards are written until they are complete.
+        outputs: their place; its folder exists.
         tokenizer: that the parts were made with.
         sources: what the documents were read from, for the record and for messages.
         valid_fraction: share of documents to hold out.
@@ -67,23 +71,24 @@ def join(
         OSError: the shards cannot be written.
     """
     counts = _added_up(parts)
-    keeps = _keeper(parts, prefix.parent, counts) if deduplicate else _keep_all
+    bad = [part.record for part in parts if part.record.num_bad_records]
+    keeps = _keeper(parts, outputs.train.parent, counts) if deduplicate else _keep_all
     summary = _Summary.of(parts, keeps)
     if not summary.num_documents:
         raise DataError(
-            f"{_listed(sources)} has no text ({_reasons(counts)}). Check the path and the field that holds the text."
+            f"{_listed(sources)} has no text ({_reasons(counts, bad)}). Check the path and the field that holds the text."
         )
     threshold = summary.threshold(valid_fraction, sources)
-    valid_prefix = Path(f"{prefix}.valid")
-    kept_tokenizer = Path(f"{prefix}.tokenizer")
-    spec = spec_in(tokenizer.spec, kept_tokenizer.name)
+    spec = spec_in(tokenizer.spec, outputs.tokenizer.name)
     with contextlib.ExitStack() as opened:
-        train = ShardWriter(prefix, tokenizer, spec, sources)
-        opened.callback(train.discard)
-        valid = None
-        if valid_fraction > 0:
-            valid = ShardWriter(valid_prefix, tokenizer, spec, sources)
-            opened.callback(valid.discard)
+
+        def writer(prefix: Path, name: str) -> ShardWriter:
+            made = ShardWriter(prefix, tokenizer, spec, sources, folder.staged_shard(name))
+            opened.callback(made.discard)
+            return made
+
+        train = writer(outputs.train, "train")
+        valid = writer(outputs.valid, "valid") if valid_fraction > 0 else None
         _divide(parts, keeps, threshold, train, valid)
         left_out = dict(sorted(counts.items()))
         made = (
@@ -97,18 +102,14 @@ def join(
                     "Try data.valid_fraction=0.05 or --valid-fraction 0.05."
                 )
         # All that can fail for want of space or a lost file comes before the old shards are gone.
-        staged = Path(f"{prefix}.tokenizer.making")
-        opened.callback(shutil.rmtree, staged, ignore_errors=True)
-        _stage_tokenizer(tokenizer, staged)
-        kept_tokenizer.mkdir(exist_ok=True)
-        for old in (prefix, valid_prefix):
-            withdraw(old)
-        for file in staged.iterdir():
-            os.replace(file, kept_tokenizer / file.name)
+        opened.callback(shutil.rmtree, folder.staged_tokenizer, ignore_errors=True)
+        _stage_tokenizer(tokenizer, folder.staged_tokenizer)
+        outputs.check(sources, tokenizer.spec)  # hours may have passed
+        outputs.withdraw()
+        outputs.publish_tokenizer(folder.staged_tokenizer)
         if valid is not None:
             valid.publish()
         train.publish()
-    bad = [part.record for part in parts if part.record.num_bad_records]
     first = bad[0].first_bad_record if bad else ""
     return Prepared(*made, sum(record.num_bad_records for record in bad), first)
 
@@ -214,11 +215,14 @@ def _added_up(parts: Sequence[FinishedPart]) -> Counter[str]:
     return counts
 
 
-def _reasons(counts: Counter[str]) -> str:
-    if not counts:
-        return "0 documents"
-    return ", ".join(f"{count:,} documents left out: {why}" for why, count in counts.items())
+def _reasons(counts: Counter[str], bad: Sequence[PartRecord]) -> str:
+    reasons = [f"{count:,} documents left out: {why}" for why, count in counts.items()]
+    if bad:
+        skipped = sum(record.num_bad_records for record in bad)
+        reasons.append(f"{skipped:,} records skipped, the first: {bad[0].first_bad_record}")
+    return ", ".join(reasons) or "0 documents"
 
 
 def _listed(sources: Sequence[str]) -> str:
-    return ", ".join(sources) if sources else "The corpus"
+    more = f" and {len(sources) - _NUM_NAMED:,} more" if len(sources) > _NUM_NAMED else ""
+    return ", ".join(sources[:_NUM_NAMED]) + more if sources else "The corpus"

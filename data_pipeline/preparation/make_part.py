@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
+from data_pipeline.preparation.corpus_part import Part
 from data_pipeline.preparation.documents import Document, Skipped, stop
 from data_pipeline.preparation.duplicates import digest_of
 from data_pipeline.preparation.filters import EMPTY, Filters
-from data_pipeline.preparation.inputs import Part, read_part
+from data_pipeline.preparation.inputs import read_part
 from data_pipeline.preparation.parts import PartWriter, entry_type
 from data_pipeline.storage.shards import token_type
 from data_pipeline.tokenizer import Tokenizer

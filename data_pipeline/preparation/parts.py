@@ -1,15 +1,17 @@
 """A finished part of a preparation on disk: tokens of its documents, what is known of each, and a record of the part.
 
-One file: the tokens, then an entry per document, then a JSON record, then the record's length. It appears under its
-name when all of it is on disk, so a part is either finished or not there. Its record says what it was made from: a
-part of other input or settings is not used.
+One file: the tokens, then an entry per document, then a JSON record, then the record's length and checksum. It appears
+under its name when all of it is on disk, so a part is either finished or not there. Its record says what it was made
+from, and the checksums of the rest: a part of other input or settings, or a damaged one, is not used.
 """
 
 import contextlib
 import json
 import os
+import stat
 import struct
 import uuid
+import zlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,10 +19,12 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from configs.errors import DataError
+from configs.errors import DataError, RecordError
+from configs.records import LARGEST_RECORD, Count, ShortText, decode
 
 DIGEST_BYTES = 16
-_LENGTH = struct.Struct("<Q")
+# Of the record: bytes, CRC-32.
+_TAIL = struct.Struct("<II")
 # Read at a time.
 _BLOCK_TOKENS = 2**21
 _BLOCK_DOCUMENTS = 2**16
@@ -30,14 +34,18 @@ _BLOCK_DOCUMENTS = 2**16
 class PartRecord:
     """What a finished part says of itself."""
 
-    fingerprint: str
+    fingerprint: ShortText
     """Of the input, its stretch, the tokenizer and the settings."""
-    num_documents: int
-    num_tokens: int
-    left_out: dict[str, int]
+    num_documents: Count
+    num_tokens: Count
+    num_bytes: Count
+    """Of tokens and entries."""
+    tokens_crc32: Count
+    entries_crc32: Count
+    left_out: dict[str, Count]
     """Documents that were left out, by reason."""
-    num_bad_records: int
-    first_bad_record: str
+    num_bad_records: Count
+    first_bad_record: ShortText
 
 
 def entry_type(num_texts: int, has_digests: bool) -> np.dtype:
@@ -65,11 +73,14 @@ class PartWriter:
         self._partial = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.making")
         self._file: BinaryIO = self._partial.open("wb")
         self._entries: list[np.ndarray] = []
-        self._num_tokens = 0
+        self._num_tokens = self._num_bytes = self._crc32 = 0
 
     def append(self, tokens: np.ndarray, entries: np.ndarray) -> None:
         """Add documents: their tokens in a row, and an entry each."""
-        self._file.write(tokens.tobytes())
+        data = tokens.tobytes()
+        self._file.write(data)
+        self._num_bytes += len(data)
+        self._crc32 = zlib.crc32(data, self._crc32)
         self._entries.append(entries)
         self._num_tokens += len(tokens)
 
@@ -81,18 +92,20 @@ class PartWriter:
         first_bad_record: str,
     ) -> None:
         """Write the rest and move the file to its place."""
+        entries = b"".join(block.tobytes() for block in self._entries)
         record = PartRecord(
             fingerprint,
             sum(map(len, self._entries)),
             self._num_tokens,
+            self._num_bytes + len(entries),
+            self._crc32,
+            zlib.crc32(entries),
             left_out,
             num_bad_records,
             first_bad_record,
         )
-        for entries in self._entries:
-            self._file.write(entries.tobytes())
         written = json.dumps(asdict(record)).encode()
-        self._file.write(written + _LENGTH.pack(len(written)))
+        self._file.write(entries + written + _TAIL.pack(len(written), zlib.crc32(written)))
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
@@ -121,12 +134,22 @@ class FinishedPart:
         self._path = path
         self._dtype = dtype
         self._entry = entry
-        record = read_record(path)
+        record = read_part_record(path)
         if record is None:
-            raise DataError(
-                f"{path} is missing or damaged. Prepare again: only this part is made anew."
-            )
+            raise self._damaged()
         self.record = record
+        expected = record.num_tokens * dtype.itemsize + record.num_documents * entry.itemsize
+        crc32 = num_tokens = 0
+        if record.num_bytes == expected:
+            for entries in self.entries():
+                crc32 = zlib.crc32(entries.tobytes(), crc32)
+                num_tokens += int(entries["lengths"].sum(dtype=np.int64))
+        if (record.num_bytes, crc32, num_tokens) != (
+            expected,
+            record.entries_crc32,
+            record.num_tokens,
+        ):
+            raise self._damaged()
 
     def entries(self) -> Iterator[np.ndarray]:
         """Yield the entries of up to 65,536 documents at a time."""
@@ -137,7 +160,12 @@ class FinishedPart:
                 yield np.frombuffer(file.read(count * self._entry.itemsize), self._entry)
 
     def blocks(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield (tokens, entries) of a few million tokens at a time, or of one longer document."""
+        """Yield (tokens, entries) of a few million tokens at a time, or of one longer document.
+
+        Raises:
+            DataError: at the end, if the tokens are not those that were written.
+        """
+        crc32 = 0
         with self._path.open("rb") as file:
             for entries in self.entries():
                 ends = np.cumsum(entries["lengths"].sum(axis=1, dtype=np.int64))
@@ -146,18 +174,33 @@ class FinishedPart:
                     until = int(np.searchsorted(ends, done + _BLOCK_TOKENS, side="right"))
                     until = max(until, first + 1)
                     count = int(ends[until - 1]) - done
-                    tokens = np.frombuffer(file.read(count * self._dtype.itemsize), self._dtype)
-                    yield tokens, entries[first:until]
+                    data = file.read(count * self._dtype.itemsize)
+                    crc32 = zlib.crc32(data, crc32)
+                    yield np.frombuffer(data, self._dtype), entries[first:until]
                     first, done = until, int(ends[until - 1])
+        if crc32 != self.record.tokens_crc32:
+            raise self._damaged()
+
+    def _damaged(self) -> DataError:
+        self._path.unlink(missing_ok=True)  # so that it is made again
+        return DataError(
+            f"{self._path} is missing or damaged. Prepare again: only this part is made anew."
+        )
 
 
-def read_record(path: Path) -> PartRecord | None:
+def read_part_record(path: Path) -> PartRecord | None:
     """The record of a finished part; None if there is none that can be read."""
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would not end
+            return None
         with path.open("rb") as file:
-            file.seek(-_LENGTH.size, os.SEEK_END)
-            (length,) = _LENGTH.unpack(file.read())
-            file.seek(-_LENGTH.size - length, os.SEEK_END)
-            return PartRecord(**json.loads(file.read(length)))
-    except (OSError, ValueError, TypeError):
+            size = file.seek(-_TAIL.size, os.SEEK_END)
+            length, crc32 = _TAIL.unpack(file.read())
+            if length > min(size, LARGEST_RECORD):
+                return None
+            file.seek(size - length)
+            text = file.read(length)
+        record = decode(text, PartRecord, str(path))
+    except (OSError, RecordError):
         return None
+    return record if (zlib.crc32(text), record.num_bytes) == (crc32, size - length) else None

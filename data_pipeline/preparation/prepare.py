@@ -6,23 +6,20 @@ same bytes for any number of workers, any interruption and any division over a j
 """
 
 import contextlib
-import os
-import shutil
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 
 from configs.errors import DataError
-from data_pipeline.cache import lock_file
 from data_pipeline.preparation.inputs import parts_of, size_bytes
 from data_pipeline.preparation.job_array import Share
 from data_pipeline.preparation.join import Prepared, join
 from data_pipeline.preparation.make_part import Settings, Task
-from data_pipeline.preparation.plan import PartsFolder, Plan
+from data_pipeline.preparation.outputs import Outputs
+from data_pipeline.preparation.parts_folder import WHOLE, PartsFolder
+from data_pipeline.preparation.plan import Plan, identity_hash
 from data_pipeline.preparation.progress import Meter, Silent
 from data_pipeline.preparation.workers import run_tasks
 from data_pipeline.tokenizer import Tokenizer, load_tokenizer
-
-_WHOLE = Share()
 
 
 def prepare(
@@ -38,8 +35,8 @@ def prepare(
 ) -> Prepared:
     """Write PREFIX (training) and, if something is held out, PREFIX.valid.
 
-    Both appear when all is complete, and replace what was there before. A process that is killed leaves the parts that
-    it finished, with which the next one goes on.
+    Both appear when all is complete, and replace what an earlier preparation has left there. A process that is killed
+    leaves the parts that it finished, with which the next one goes on.
 
     Args:
         inputs: corpora, as in `data.paths`.
@@ -52,14 +49,14 @@ def prepare(
         parts_folder: where finished parts are kept until the shards are there; default PREFIX.parts.
 
     Raises:
-        DataError: a corpus cannot be used, there is no text, too little to hold some out, or no space.
+        DataError: a corpus cannot be used, there is no text, too little to hold some out, or no space; or something
+            that no preparation has made would be lost.
     """
     plan = Plan.of(inputs, tokenizer, valid_fraction, settings or Settings())
     folder = parts_folder or _parts_folder(prefix)
-    parts = PartsFolder(folder, plan)
-    with _working_in(parts, folder, prefix, _WHOLE):
-        _make_parts(plan, parts, tokenizer, _WHOLE, workers, meter or Silent())
-        return _join(plan, parts, folder, prefix, tokenizer)
+    with _working_in(folder, plan, prefix, WHOLE) as (parts, outputs):
+        _make_parts(plan, parts, tokenizer, WHOLE, workers, meter or Silent())
+        return _join(plan, parts, outputs, tokenizer)
 
 
 def prepare_share(
@@ -79,9 +76,7 @@ def prepare_share(
         DataError: as `prepare`.
     """
     plan = Plan.of(inputs, tokenizer, valid_fraction, settings, share.count)
-    folder = _parts_folder(prefix)
-    parts = PartsFolder(folder, plan)
-    with _working_in(parts, folder, prefix, share):
+    with _working_in(_parts_folder(prefix), plan, prefix, share) as (parts, _):
         parts.write_plan()
         _make_parts(plan, parts, tokenizer, share, workers, meter or Silent())
 
@@ -99,9 +94,8 @@ def merge(prefix: Path) -> Prepared:
         raise DataError(
             f"{plan.tokenizer} has changed since the parts of {prefix} were made. Restore it, or prepare them again."
         )
-    parts = PartsFolder(folder, plan)
-    with _working_in(parts, folder, prefix, _WHOLE):
-        return _join(plan, parts, folder, prefix, tokenizer)
+    with _working_in(folder, plan, prefix, WHOLE) as (parts, outputs):
+        return _join(plan, parts, outputs, tokenizer)
 
 
 def _make_parts(
@@ -127,6 +121,8 @@ def _make_parts(
                 if parts.is_finished(number, part.number):
                     meter.skip(part.read_bytes)
                 else:
+                    if parts.is_damaged(number, part.number):
+                        meter.note(f"Part {part.number} of {path} is damaged: it is made again")
                     fingerprint = plan.fingerprint(number, part.number)
                     yield Task(part, parts.path(number, part.number), fingerprint)
             parts.write_num_parts(number, count)
@@ -144,16 +140,25 @@ def _make_parts(
         )
     finally:
         meter.stop()
+    for path, known in zip(plan.inputs, plan.identities, strict=True):
+        if identity_hash(path) != known:
+            raise DataError(
+                f"{path} has changed while it was read. Prepare it again when it is complete, or copy it first."
+            )
 
 
-def _join(
-    plan: Plan, parts: PartsFolder, folder: Path, prefix: Path, tokenizer: Tokenizer
-) -> Prepared:
+def _join(plan: Plan, parts: PartsFolder, outputs: Outputs, tokenizer: Tokenizer) -> Prepared:
     finished = parts.all_finished(tokenizer.vocab_size)
     prepared = join(
-        finished, prefix, tokenizer, plan.inputs, plan.valid_fraction, plan.settings.deduplicate
+        finished,
+        parts,
+        outputs,
+        tokenizer,
+        plan.inputs,
+        plan.valid_fraction,
+        plan.settings.deduplicate,
     )
-    shutil.rmtree(folder)
+    parts.remove()
     return prepared
 
 
@@ -163,40 +168,16 @@ def _parts_folder(prefix: Path) -> Path:
 
 @contextlib.contextmanager
 def _working_in(
-    parts: PartsFolder, folder: Path, prefix: Path, share: Share
-) -> Generator[None, None, None]:
-    """Hold the folder of parts, and say what could not be written.
-
-    Several tasks of a job array may hold it, each its own share. What was made stays when the work fails.
-    """
-    is_whole = share == _WHOLE
+    folder: Path, plan: Plan, prefix: Path, share: Share
+) -> Generator[tuple[PartsFolder, Outputs], None, None]:
+    """Hold the folder of parts, and say what could not be written."""
+    parts, outputs = PartsFolder(folder, plan), Outputs(prefix, folder)
     try:
-        folder.mkdir(exist_ok=True)
-        with contextlib.ExitStack() as locks:
-            _lock(locks, folder / "lock", prefix, shared=not is_whole)
-            if is_whole:  # nobody else writes here: what a killed process left is of no use
-                for stale in folder.glob("*.making"):
-                    stale.unlink()
-            else:
-                _lock(locks, folder / f"{share.index}-of-{share.count}.lock", prefix, shared=False)
-            try:
-                yield
-            except BaseException:
-                if is_whole and not parts.is_worth_keeping():
-                    shutil.rmtree(folder, ignore_errors=True)
-                raise
+        outputs.check(plan.inputs, plan.tokenizer)
+        with parts.held(share, prefix):
+            yield parts, outputs
     except OSError as error:
         reason = error.strerror or str(error)
         raise DataError(
             f"{prefix} cannot be written ({reason}). Make room, or choose another place (--output, data.cache_dir)."
         ) from error
-
-
-def _lock(locks: contextlib.ExitStack, path: Path, prefix: Path, *, shared: bool) -> None:
-    file = locks.enter_context(path.open("ab"))
-    is_ours = lock_file(file, wait=False, shared=shared)
-    # The process before us may have removed the folder since we opened the file.
-    if not is_ours or not path.exists() or path.stat().st_ino != os.fstat(file.fileno()).st_ino:
-        raise DataError(
-            f"Another process is writing {prefix} at this moment. Wait for it, or choose another --output PREFIX."
-        )

@@ -14,6 +14,8 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
+from configs.terminal import tell, visible
+
 _SECONDS_BETWEEN_LINES = 10.0
 
 
@@ -32,6 +34,10 @@ class Meter(Protocol):
         """Count bytes of the input."""
         ...
 
+    def note(self, text: str) -> None:
+        """Say something in a line of its own."""
+        ...
+
     def stop(self) -> None:
         """End, finished or not."""
         ...
@@ -47,6 +53,9 @@ class Silent:
         """See Meter."""
 
     def advance(self, num_bytes: int) -> None:
+        """See Meter."""
+
+    def note(self, text: str) -> None:
         """See Meter."""
 
     def stop(self) -> None:
@@ -79,6 +88,10 @@ class Bar:
         if self._task is not None:
             self._bar.advance(self._task, num_bytes)
 
+    def note(self, text: str) -> None:
+        """See Meter."""
+        self._bar.console.print(visible(text), markup=False, highlight=False, soft_wrap=True)
+
     def stop(self) -> None:
         """See Meter."""
         self._bar.stop()
@@ -107,8 +120,11 @@ class Lines:
         now = time.monotonic()
         if now - self._spoke >= _SECONDS_BETWEEN_LINES:
             self._spoke = now
-            sys.stdout.write(line(self._total, self._earlier, self._read, now - self._began) + "\n")
-            sys.stdout.flush()
+            tell(line(self._total, self._earlier, self._read, now - self._began))
+
+    def note(self, text: str) -> None:
+        """See Meter."""
+        tell(text)
 
     def stop(self) -> None:
         """See Meter."""

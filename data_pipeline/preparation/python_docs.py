@@ -44,7 +44,7 @@ def identity() -> list[str | int]:
     library = _library()
     digest = hashlib.blake2b(digest_size=8)
     for path in (*_modules(library), _topics_file(library)):
-        size = path.stat().st_size if path.is_file() else 0
+        size = os.path.getsize(path) if os.path.isfile(path) else 0
         digest.update(f"{path.relative_to(library)} {size}\n".encode())
     return [NAME, digest.hexdigest()]
 

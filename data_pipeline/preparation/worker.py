@@ -1,4 +1,4 @@
-"""A worker process of a preparation: `python -m data_pipeline.preparation.worker`, started by data_pipeline/preparation/workers.py.
+"""A worker process of a preparation, started by data_pipeline/preparation/workers.py.
 
 It reads tasks from its standard input until that ends, and dies with the process that started it.
 """
@@ -48,7 +48,3 @@ def _die_with(parent: int) -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os.kill(os.getpid(), signal.SIGKILL)  # it died before the request was made
-
-
-if __name__ == "__main__":
-    main()

@@ -1,7 +1,8 @@
 """Working on the parts of a preparation: in this process, or in several that start fresh.
 
 Workers are neither forked nor spawned by multiprocessing: the caller may hold threads, a GPU and a process group, and
-its main module may be heavy. A worker is `python -m data_pipeline.preparation.worker`, which imports what a part needs.
+its main module may be heavy. A worker runs data_pipeline/preparation/worker.py, which imports what a part needs, from
+where this process would: whatever the working folder, and whatever modules lie in it.
 """
 
 import os
@@ -13,7 +14,6 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice
-from pathlib import Path
 from typing import IO, cast
 
 from configs.errors import DataError
@@ -26,7 +26,12 @@ _THREADS = {
     "RAYON_NUM_THREADS": "1",
     "TOKENIZERS_PARALLELISM": "false",
 }
-_ROOT = Path(__file__).parents[1]
+_WORKER = """
+import sys
+sys.path[:] = sys.argv[1:]
+from data_pipeline.preparation.worker import main
+main()
+"""
 
 
 def num_cores() -> int:
@@ -75,14 +80,18 @@ class _Worker:
     """A worker process and the task that it has."""
 
     def __init__(self, start: Start) -> None:
-        paths = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-        environment = {**os.environ, **_THREADS, "PYTHONPATH": os.pathsep.join(paths)}
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "data_pipeline.preparation.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=environment,
-        )
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", _WORKER, *sys.path],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env={**os.environ, **_THREADS},
+            )
+        except OSError as error:
+            raise DataError(
+                f"A worker cannot be started ({error.strerror}): this user's limits, or the machine's memory. Use "
+                "fewer: --workers N; --workers 1 starts none."
+            ) from error
         self.answers = cast("IO[bytes]", self._process.stdout)
         self.task: tuple[int, Task] | None = None
         self._send(start)

@@ -6,6 +6,10 @@ from typing import Any, BinaryIO
 import zstandard
 
 _CHUNK_BYTES = 2**20
+# What is unpacked at once comes back at once: four bytes may stand for 128 KiB, so these for 64 MiB.
+_PIECE_BYTES = 2048
+# Of a window, which `zstd --ultra --long=31` makes. Memory is taken as far as it is filled.
+_LARGEST_WINDOW = 2**31
 
 
 class ZstdReader(io.RawIOBase):
@@ -17,9 +21,12 @@ class ZstdReader(io.RawIOBase):
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
-        self._frame = zstandard.ZstdDecompressor().decompressobj()
+        self._frame = _frame()
         self._has_begun = False
+        self._packed = memoryview(b"")
         self._ready = memoryview(b"")
+        self.num_taken = 0
+        """Compressed bytes that have been decompressed."""
 
     def readable(self) -> bool:
         """See io.RawIOBase."""
@@ -33,16 +40,20 @@ class ZstdReader(io.RawIOBase):
             zstandard.ZstdError: it is no archive, or damaged.
         """
         while not self._ready:
-            chunk = self._frame.unused_data if self._frame.eof else b""
-            chunk = chunk or self._file.read(_CHUNK_BYTES)
-            if not chunk:
+            if not self._packed:
+                self._packed = memoryview(self._file.read(_CHUNK_BYTES))
+            if not self._packed:
                 if self._has_begun and not self._frame.eof:
                     raise EOFError("the file ends within the archive")
                 return 0
             if self._frame.eof:
-                self._frame = zstandard.ZstdDecompressor().decompressobj()
+                self._frame = _frame()
             self._has_begun = True
-            self._ready = memoryview(self._frame.decompress(chunk))
+            piece = self._packed[:_PIECE_BYTES]
+            self._ready = memoryview(self._frame.decompress(piece))
+            taken = len(piece) - len(self._frame.unused_data)
+            self._packed = self._packed[taken:]
+            self.num_taken += taken
         count = min(len(buffer), len(self._ready))
         buffer[:count] = self._ready[:count]
         self._ready = self._ready[count:]
@@ -52,3 +63,7 @@ class ZstdReader(io.RawIOBase):
         """Close both."""
         self._file.close()
         super().close()
+
+
+def _frame() -> Any:
+    return zstandard.ZstdDecompressor(max_window_size=_LARGEST_WINDOW).decompressobj()

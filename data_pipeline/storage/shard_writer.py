@@ -33,25 +33,32 @@ _COPIED_BYTES = 2**20
 
 
 class ShardWriter:
-    """Writes one shard beside its final place, and moves it there when all of it is complete.
+    """Writes one shard elsewhere on the same disk, and moves it to its place when all of it is complete.
 
     The .idx is moved last: without it nothing is taken for a shard, so a process that is killed at any moment leaves
-    either a whole shard or none.
+    either a whole shard or none. The .json is moved first: it says whose the other files are.
 
     Args:
         prefix: path without ending; its folder exists.
         tokenizer: of the tokens.
         spec: how a reader finds the tokenizer, relative to the folder.
         sources: what the text is read from, for the record.
+        staging: prefix of the files that are being written, in a folder that is ours; files there are replaced.
 
     Raises:
         DataError: another process is writing this shard.
     """
 
     def __init__(
-        self, prefix: Path, tokenizer: Tokenizer, spec: str, sources: Sequence[str]
+        self,
+        prefix: Path,
+        tokenizer: Tokenizer,
+        spec: str,
+        sources: Sequence[str],
+        staging: Path,
     ) -> None:
         self._prefix = prefix
+        self._staging = staging
         self._tokenizer = tokenizer
         self._spec = spec
         self._sources = list(sources)
@@ -59,14 +66,14 @@ class ShardWriter:
         self._num_documents = self._num_sequences = self._num_tokens = 0
         self._block_crc32: list[int] = []
         self._block_left = 0
-        self._lock = lock_output(partial_path(prefix, "bin"), prefix)
+        self._lock = _locked(self._partial("bin"), prefix)
         self._opened = contextlib.ExitStack()
         try:
             self._lock.truncate(0)
-            self._index = self._opened.enter_context(partial_path(prefix, "idx").open("wb"))
+            self._index = self._opened.enter_context(self._partial("idx").open("wb"))
             self._index.write(index_header(self._dtype, 0, 0))
-            self._pointers = self._opened.enter_context(_unnamed_file(prefix.parent))
-            self._borders = self._opened.enter_context(_unnamed_file(prefix.parent))
+            self._pointers = self._opened.enter_context(_unnamed_file(staging.parent))
+            self._borders = self._opened.enter_context(_unnamed_file(staging.parent))
             self._borders.write(np.zeros(1, "<i8").tobytes())
         except OSError:
             self.discard()
@@ -119,29 +126,32 @@ class ShardWriter:
             num_tokens=self._num_tokens,
             block_bytes=BLOCK_BYTES,
             block_crc32=self._block_crc32,
-            index_crc32=checksum(partial_path(self._prefix, "idx")),
+            index_crc32=checksum(self._partial("idx")),
             left_out=dict(left_out),
             held_out_below=held_out_below,
         )
-        partial_path(self._prefix, "json").write_text(json.dumps(asdict(info), indent=1) + "\n")
+        self._partial("json").write_text(json.dumps(asdict(info), indent=1) + "\n")
         for ending in ("bin", "json", "idx"):
-            _flush_to_disk(partial_path(self._prefix, ending))
+            _flush_to_disk(self._partial(ending))
         return info
 
     def publish(self) -> None:
         """Move the finished shard to its place, which must be empty: see `shards.withdraw`."""
-        for ending in ("bin", "json", "idx"):
-            os.replace(partial_path(self._prefix, ending), f"{self._prefix}.{ending}")
+        for ending in ("json", "bin", "idx"):
+            os.replace(self._partial(ending), f"{self._prefix}.{ending}")
         self._lock.close()
 
     def discard(self) -> None:
         """Remove whatever of this shard was not published."""
         if not self._lock.closed:
             for ending in ("idx", "json", "bin"):
-                partial_path(self._prefix, ending).unlink(missing_ok=True)
+                self._partial(ending).unlink(missing_ok=True)
             for close in (self._opened.close, self._lock.close):
                 with contextlib.suppress(OSError):  # a full disk fails once more
                     close()
+
+    def _partial(self, ending: str) -> Path:
+        return Path(f"{self._staging}.{ending}")
 
     def _add_to_checksums(self, data: memoryview) -> None:
         """Go on with the checksum of the block that is being filled."""
@@ -154,12 +164,7 @@ class ShardWriter:
             self._block_left -= len(piece)
 
 
-def partial_path(prefix: Path, ending: str) -> Path:
-    """Where a file of a shard is written before the shard is whole."""
-    return Path(f"{prefix}.{ending}.part")
-
-
-def lock_output(path: Path, prefix: Path) -> BinaryIO:
+def _locked(path: Path, prefix: Path) -> BinaryIO:
     """Open `path` for appending, made if need be, and hold it against other processes.
 
     Raises:

@@ -151,8 +151,11 @@ def is_shard(prefix: str) -> bool:
 
 
 def withdraw(prefix: Path) -> None:
-    """Remove a shard that is about to be replaced; from the first removal on it is no shard any more."""
-    for ending in ("idx", "json", "bin"):
+    """Remove a shard that is about to be replaced; from the first removal on it is no shard any more.
+
+    The .json, which says that the other files are ours, goes last.
+    """
+    for ending in ("idx", "bin", "json"):
         Path(f"{prefix}.{ending}").unlink(missing_ok=True)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from configs.terminal import visible
 from data_pipeline import __main__ as commands
 from data_pipeline.storage.shards import open_stream
 from tests.helpers.places import ROOT
@@ -119,6 +120,30 @@ def test_mistakes_end_with_one_message(
     assert said in error
     assert error.count("\n") == 1
     assert shard_bytes(tmp_path / "a") == before
+
+
+def test_control_characters_of_data_and_names_are_shown_as_escapes(tmp_path: Path, capsys):
+    folder = tmp_path / "red\x1b[31m"
+    folder.mkdir()
+    corpus = folder / "corpus\u202e.jsonl"
+    good = "".join(json.dumps({"text": text}) + "\n" for text in sentences(20))
+    corpus.write_text(
+        '{"\x1b]0;title\x07": 1}\n'.replace("\x1b", "\\u001b").replace("\x07", "\\u0007") + good
+    )
+    words = ("prepare", corpus, "--output", folder / "a", "--tokenizer", "bytes")
+    code, out, error = run(capsys, *words)
+    assert (code, out) == (2, "")
+    assert (
+        r"the record has: \x1b]0;title\x07" in error
+        and r"red\x1b[31m/corpus\u202e.jsonl:1" in error
+    )
+    said = "".join(run(capsys, *words, "--on-error", "skip")[1:])
+    assert "Skipped: 1 records" in said
+    said += "".join(run(capsys, "verify", folder / "a")[1:])
+    (folder / "a.bin").write_bytes(b"")
+    said += "".join(run(capsys, "verify", folder / "a")[1:])
+    assert "a.bin" in said
+    assert said == visible(said) and error == visible(error)
 
 
 def test_mistake_has_no_traceback_as_a_process(tmp_path: Path):

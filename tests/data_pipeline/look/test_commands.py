@@ -175,6 +175,11 @@ def test_page_is_written(prefix: Path, tmp_path: Path, capsys):
     page = tmp_path / "page.html"
     assert run(capsys, "show", prefix, "--html", page) == (0, f"{page}\n", "")
     assert page.read_text("utf-8").startswith("<!doctype html>")
+    assert run(capsys, "show", prefix, "--index", 1, "--html", page)[0] == 0
+    page.write_text("<!doctype html><title>mine</title>")
+    code, _, said = run(capsys, "show", prefix, "--html", page)
+    assert code == 2 and "is no page that show has written" in said
+    assert page.read_text() == "<!doctype html><title>mine</title>"
 
 
 def test_statistics_of_a_range(prefix: Path, run_folder: Path, capsys):

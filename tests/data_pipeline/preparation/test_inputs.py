@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 from pathlib import Path
 
 import datasets
@@ -16,6 +17,7 @@ from configs.errors import DataError
 from data_pipeline.preparation import inputs
 from data_pipeline.preparation.documents import Skipped
 from data_pipeline.preparation.inputs import parts_of, read_documents, read_part
+from tests.helpers.killing import run_forked
 
 TEXTS = ["first document", "zweites: größer", "第三", "a\nb"]
 
@@ -53,6 +55,50 @@ def test_byte_order_mark_and_blank_lines_are_no_text(tmp_path: Path):
     path = tmp_path / "windows.jsonl"
     path.write_bytes(b"\xef\xbb\xbf" + jsonl(TEXTS[:2]).replace(b"\n", b"\r\n\r\n"))
     assert read(path) == TEXTS[:2]
+
+
+def test_byte_order_marks_of_joined_files_are_no_text(tmp_path: Path):
+    mark = b"\xef\xbb\xbf"
+    path = tmp_path / "joined.jsonl"
+    path.write_bytes(mark + jsonl(TEXTS[:2]) + mark + mark + jsonl(TEXTS[2:]))
+    assert read(path) == TEXTS
+    (tmp_path / "joined.txt").write_bytes(mark + b"one\n" + mark + b"two")
+    assert read(tmp_path / "joined.txt") == ["one\ntwo"]
+
+
+def test_number_of_any_length_beside_the_text_does_no_harm(tmp_path: Path):
+    path = tmp_path / "big.jsonl"
+    path.write_bytes(b'{"text": "one", "id": ' + b"9" * 5000 + b"}\n" + jsonl(TEXTS))
+    assert read(path) == ["one", *TEXTS]
+
+
+def test_last_ending_tells_the_format(tmp_path: Path):
+    for name in ("notes.jsonl.txt", "NOTES.TXT"):
+        (tmp_path / name).write_text("{no record}")
+        assert read(tmp_path / name) == ["{no record}"]
+    for name in ("qa.txt.jsonl", "qa.JSONL"):
+        (tmp_path / name).write_bytes(jsonl(TEXTS))
+        assert read(tmp_path / name) == TEXTS
+    (tmp_path / "qa.txt.jsonl").write_text('{"prompt": "p", "target": "t"}\n')
+    path = str(tmp_path / "qa.txt.jsonl")
+    assert list(read_documents(path, ["prompt", "target"])) == [("p", "t")]
+
+
+def test_bytes_are_read_as_utf8(tmp_path: Path):
+    path = tmp_path / "bytes.parquet"
+    rows = [text.encode() for text in TEXTS]
+    pyarrow.parquet.write_table(pyarrow.table({"text": [*rows, b"caf\xe9"]}), path)
+    skipped = Skipped()
+    assert read(path, on_error=skipped) == TEXTS
+    assert 'row 5: field "text" is not UTF-8 (its byte 3 is 0xe9)' in skipped.first
+
+
+def test_message_names_a_few_fields_of_many(tmp_path: Path):
+    path = tmp_path / "wide.jsonl"
+    path.write_text(json.dumps({f"field {number:0100}": 1 for number in range(1000)}))
+    with pytest.raises(DataError, match="and 980 more") as caught:
+        read(path)
+    assert len(str(caught.value)) < 2500
 
 
 def test_parquet_gives_one_document_a_row(tmp_path: Path):
@@ -94,8 +140,12 @@ def test_plain_text_without_blank_lines_is_cut_at_lines(tmp_path: Path):
             b'{"body": "x", "id": 1}',
             'no text in field "text" .the record has: body, id.*text_key=NAME',
         ),
-        (b'{"text": 5}', 'no text in field "text"'),
-        (b'{"text": null}', 'no text in field "text"'),
+        (b'{"text": 5}', 'no text in field "text": its value is the number 5.*--on-error skip'),
+        (b'{"text": null}', 'no text in field "text": its value is null.*--on-error skip'),
+        (b'{"text": true}', 'no text in field "text": its value is true'),
+        (b'{"text": ["a", "b"]}', 'no text in field "text": its value is a list of 2'),
+        (b'{"text": {"en": "a"}}', 'no text in field "text": its value is an object .en.'),
+        (b'{"text": ' + b"9" * 5000 + b"}", "the number inf"),
         (b'["a", "list"]', 'no text in field "text" .the record has: list'),
         (b'{"text": "caf\xe9"}', "not UTF-8 .byte 13 of the line is 0xe9.*iconv"),
         (b'{"text": "\\ud83d"}', "half a character"),
@@ -154,6 +204,36 @@ def test_missing_file_is_named(tmp_path: Path):
     (tmp_path / "folder.txt").mkdir()
     with pytest.raises(DataError, match="is a folder"):
         read(tmp_path / "folder.txt")
+
+
+def test_pipe_is_refused_and_not_waited_for(tmp_path: Path):
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    with pytest.raises(DataError, match="is a pipe or a device"):
+        read(tmp_path / "pipe.jsonl")
+    with pytest.raises(DataError, match="is no path"):
+        read(Path("nul\0.jsonl"))
+
+
+def test_input_that_another_user_keeps_to_himself_is_named(tmp_path: Path):
+    """A file, a folder on the way to it, and a folder of a data set."""
+    (tmp_path / "closed").mkdir()
+    (tmp_path / "closed" / "corpus.jsonl").write_bytes(jsonl(TEXTS))
+    (tmp_path / "secret.jsonl").write_bytes(jsonl(TEXTS))
+    paths = [tmp_path / name for name in ("closed/corpus.jsonl", "secret.jsonl", "closed")]
+
+    def work() -> None:
+        for path in (tmp_path / "closed", tmp_path / "secret.jsonl"):
+            path.chmod(0)
+        if os.getuid() == 0:  # whom no mode keeps out
+            os.setgroups([])
+            os.setresgid(12345, 12345, 12345)
+            os.setresuid(12345, 12345, 12345)
+        for path in paths:
+            with pytest.raises(DataError, match=rf"{path} cannot be read \(Permission denied\)"):
+                read(path)
+
+    assert run_forked(work) == 0
+    (tmp_path / "closed").chmod(0o700)
 
 
 def test_file_of_another_kind_names_the_known_ones(tmp_path: Path):

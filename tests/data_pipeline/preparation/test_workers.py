@@ -5,6 +5,7 @@ import re
 import resource
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,42 @@ def test_worker_that_is_killed_is_told_of_and_the_next_run_goes_on(
     for ending in ("bin", "idx"):
         one, other = (tmp_path / f"{name}.{ending}" for name in "ab")
         assert one.read_bytes() == other.read_bytes()
+
+
+def test_workers_import_what_their_parent_does_wherever_it_was_started(
+    jsonl: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Not what lies in the working folder, and nothing within data_pipeline as if it were a library."""
+    for name in ("configs", "data_pipeline", "cache", "tokenizer"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise RuntimeError('not this one')")
+    started: list[list[str]] = []
+    original = subprocess.Popen
+
+    def start(command: list[str], **options: object) -> object:
+        started.append(command)
+        return original(command, **options)
+
+    monkeypatch.setattr(workers.subprocess, "Popen", start)
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    monkeypatch.chdir(tmp_path)
+    prepare([str(jsonl)], tmp_path / "a", ByteTokenizer(), 0.2, workers=2)
+    assert is_shard(str(tmp_path / "a"))
+    assert len(started) == 2
+    assert all(command[3:] == sys.path for command in started)
+
+
+def test_more_inputs_than_files_may_be_open(tmp_path: Path):
+    texts = sentences(80)
+    paths = [str(write_jsonl(tmp_path / f"{n:03}.jsonl", [text])) for n, text in enumerate(texts)]
+
+    def work() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+        done = prepare(paths, tmp_path / "a", ByteTokenizer(), 0.2)
+        assert done.valid is not None
+        assert done.train.num_documents + done.valid.num_documents == 80
+
+    assert run_forked(work) == 0
 
 
 def test_worker_with_a_bug_is_no_mistake_of_the_user(

@@ -30,7 +30,7 @@ STREAM = [1, 2, 3, EOS, 4, EOS, EOS, 5, 6, 7, 8, 9, EOS]
 def write(prefix: Path, documents: list[list[int]] = DOCUMENTS, vocab_size: int = 262) -> None:
     tokenizer = ByteTokenizer()
     tokenizer.vocab_size = vocab_size
-    writer = ShardWriter(prefix, tokenizer, "bytes", ["here.txt"])
+    writer = ShardWriter(prefix, tokenizer, "bytes", ["here.txt"], Path(f"{prefix}.making"))
     for document in documents:
         writer.append(np.array([*document, EOS]), np.array([[len(document) + 1]]))
     writer.finish({"empty": 2})
@@ -289,7 +289,7 @@ def test_files_are_those_of_megatrons_builder(
     """Also where a document has two sequences, and where documents come in blocks."""
     tokenizer = ByteTokenizer()
     tokenizer.vocab_size = 1000
-    writer = ShardWriter(tmp_path / "a", tokenizer, "bytes", [])
+    writer = ShardWriter(tmp_path / "a", tokenizer, "bytes", [], tmp_path / "making")
     for start in range(0, len(documents), step):
         block = documents[start : start + step]
         flat = [token for document in block for sequence in document for token in sequence]
@@ -324,16 +324,16 @@ def test_checksums_are_of_blocks_however_the_tokens_came(
 
 
 def test_two_writers_of_one_shard_are_told_apart(tmp_path: Path):
-    first = ShardWriter(tmp_path / "a", ByteTokenizer(), "bytes", [])
+    first = ShardWriter(tmp_path / "a", ByteTokenizer(), "bytes", [], tmp_path / "making")
     with pytest.raises(DataError, match="Another process is writing"):
-        ShardWriter(tmp_path / "a", ByteTokenizer(), "bytes", [])
+        ShardWriter(tmp_path / "a", ByteTokenizer(), "bytes", [], tmp_path / "making")
     first.discard()
     write(tmp_path / "a")
     assert open_stream(str(tmp_path / "a")).num_documents == 4
 
 
 def test_discarded_shard_leaves_nothing(tmp_path: Path):
-    writer = ShardWriter(tmp_path / "a", ByteTokenizer(), "bytes", [])
+    writer = ShardWriter(tmp_path / "a", ByteTokenizer(), "bytes", [], tmp_path / "making")
     writer.append(np.array([1, 2, EOS]), np.array([[3]]))
     writer.finish({})
     writer.discard()

@@ -1,0 +1,120 @@
+"""Parts of corpora that come in rows: .parquet files, and data sets of Hugging Face's library."""
+
+# pyarrow and datasets come without types.
+# pyright: basic
+
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any
+
+from configs.errors import DataError
+from data_pipeline.preparation.corpus_part import Part
+from data_pipeline.preparation.documents import Document, OnError, documents_of, names_of
+
+_PARQUET_ROWS = 256
+
+
+def parts_of_parquet(path: str, text_keys: Sequence[str], part_bytes: int) -> Iterator[Part]:
+    """Yield runs of row groups of at least `part_bytes`.
+
+    Raises:
+        DataError: it is no .parquet file, or has no such columns.
+    """
+    import pyarrow  # heavy, and not needed to train from prepared shards
+    import pyarrow.parquet
+
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            columns, metadata = file.schema_arrow.names, file.metadata
+    except (pyarrow.ArrowException, OSError) as error:
+        raise DataError(f"{path}: cannot be read ({error}).") from error
+    for key in text_keys:
+        if key not in columns:
+            raise DataError(
+                f'{path}: no column "{key}" (it has: {names_of(columns)}). Name the column with '
+                "data.text_key=NAME or --text-key NAME."
+            )
+    file_bytes = os.path.getsize(path)
+    number = first = size = before = rows = taken = 0
+    for group in range(metadata.num_row_groups):
+        size += metadata.row_group(group).total_byte_size
+        rows += metadata.row_group(group).num_rows
+        is_last = group + 1 == metadata.num_row_groups
+        if size >= part_bytes or is_last:
+            until = file_bytes if is_last else file_bytes * (group + 1) // metadata.num_row_groups
+            yield Part(path, number, first, group + 1, before, read_bytes=until - taken)
+            number, first, taken = number + 1, group + 1, until
+            before, rows, size = before + rows, 0, 0
+
+
+def read_parquet(part: Part, text_keys: Sequence[str], on_error: OnError) -> Iterator[Document]:
+    """Yield the documents of a part of a .parquet file.
+
+    Raises:
+        DataError: it cannot be read any further.
+    """
+    import pyarrow
+    import pyarrow.parquet
+
+    number = part.before
+    try:
+        with pyarrow.parquet.ParquetFile(part.path) as file:
+            names = dict.fromkeys(file.schema_arrow.names)
+            groups = list(range(part.start, part.stop))
+            for batch in file.iter_batches(_PARQUET_ROWS, groups, columns=list(text_keys)):
+                for row in batch.to_pylist():
+                    number += 1
+                    where = partial("{}, row {}".format, part.path, number)
+                    yield from documents_of({**names, **row}, where, text_keys, on_error)
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{part.path}: cannot be read after row {number} ({error}).") from error
+
+
+def parts_of_rows(
+    path: str, rows: Iterator[dict[str, Any]], text_keys: Sequence[str], part_bytes: int
+) -> Iterator[Part]:
+    """Yield parts that carry rows: of each the fields that hold text, of the others their names."""
+    gathered: list[dict[str, Any]] = []
+    number = before = size = 0
+    for row in rows:
+        texts = {key: row[key] for key in text_keys if key in row}
+        gathered.append({**dict.fromkeys(row), **texts})
+        size += sum(len(text) for text in texts.values() if isinstance(text, str | bytes))
+        if size >= part_bytes:
+            yield Part(path, number, 0, 0, before, rows=gathered)
+            number, before, size = number + 1, before + len(gathered), 0
+            gathered = []
+    if gathered:
+        yield Part(path, number, 0, 0, before, rows=gathered)
+
+
+def read_rows(part: Part, text_keys: Sequence[str], on_error: OnError) -> Iterator[Document]:
+    """Yield the documents of a part that carries rows."""
+    for number, row in enumerate(part.rows or (), start=part.before + 1):
+        where = partial("{}, row {}".format, part.path, number)
+        yield from documents_of(row, where, text_keys, on_error)
+
+
+def data_set(name: str) -> Iterator[dict[str, Any]]:
+    """Stream the training split of a data set: a folder, or `NAME` or `NAME:CONFIGURATION` on the hub.
+
+    Raises:
+        DataError: it cannot be loaded.
+    """
+    import datasets  # heavy, and not needed to train from prepared shards
+
+    # Its client prints every attempt to reach the hub; what counts is said once, below.
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    repository, _, configuration = name.partition(":")
+    try:
+        yield from datasets.load_dataset(
+            repository, configuration or None, split="train", streaming=True
+        )
+    except Exception as error:  # the hub client raises many kinds
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(
+            f'The data set "{name}" cannot be loaded ({reason}). Check data.paths: a file (.jsonl, .txt, .parquet), a '
+            "prefix of token shards, or a data set's name; a name needs the network or a filled cache."
+        ) from error
