@@ -242,14 +242,19 @@ def min_lr(optim: OptimConfig) -> float:
     return optim.lr / 10 if optim.min_lr is None else optim.min_lr
 
 
+def schedule_samples(optim: OptimConfig) -> int:
+    """Length of the run that unset schedules are a part of: the whole run unless set."""
+    return optim.total_samples if optim.schedule_samples is None else optim.schedule_samples
+
+
 def warmup_samples(optim: OptimConfig) -> int:
     """Length of the linear warm-up: a tenth of the run unless set."""
-    return optim.total_samples // 10 if optim.warmup_samples is None else optim.warmup_samples
+    return schedule_samples(optim) // 10 if optim.warmup_samples is None else optim.warmup_samples
 
 
 def decay_samples(optim: OptimConfig) -> int:
     """Samples seen when the learning rate reaches its minimum: the end of the run unless set."""
-    return optim.total_samples if optim.decay_samples is None else optim.decay_samples
+    return schedule_samples(optim) if optim.decay_samples is None else optim.decay_samples
 
 
 def wsd_decay_samples(optim: OptimConfig) -> int:
@@ -270,7 +275,7 @@ def batch_ramp(optim: OptimConfig) -> BatchRamp | None:
         start = eighth if ramp.increment is None else ramp.increment
     # What divides the first and the full batch divides every batch between them, and so does micro_batch_size x dp.
     increment = math.gcd(start, full) if ramp.increment is None else ramp.increment
-    samples = max(optim.total_samples // 40, 1) if ramp.samples is None else ramp.samples
+    samples = max(schedule_samples(optim) // 40, 1) if ramp.samples is None else ramp.samples
     return BatchRamp(start, increment, samples)
 
 

@@ -33,6 +33,8 @@ Seconds = Annotated[float, msgspec.Meta(ge=0, lt=2**40)]
 """A time since the epoch, or a duration."""
 ShortText = Annotated[str, msgspec.Meta(max_length=2**16)]
 """A name, a path or a message."""
+RunId = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{16}$")]
+"""Identity of a run (train/identity.py)."""
 
 
 def read_record(path: Path, kind: type[T], largest: int = LARGEST_RECORD) -> T:

@@ -186,7 +186,7 @@ class BatchRampConfig:
     increment: int | None = None
     """Growth of the global batch per interval, in samples; default what divides `start` and the full batch."""
     samples: int | None = None
-    """Length of the whole ramp, in samples; default 2.5 % of optim.total_samples."""
+    """Length of the whole ramp, in samples; default 2.5 % of optim.schedule_samples."""
 
 
 @dataclass
@@ -199,6 +199,9 @@ class OptimConfig:
     """Samples per optimizer step; micro_batch_size x gradient accumulation x data-parallel size."""
     total_samples: int = 4096
     """Length of the run, in samples; the last step is a whole one."""
+    schedule_samples: int | None = None
+    """Length of the run that warm-up, decay and batch ramp are derived from; default total_samples. A run that is made
+    longer and keeps its former total_samples here goes on without a jump, at the learning rate that its decay ended with."""
     schedule: Schedule = Schedule.cosine
     """Shape of the learning rate after warm-up."""
     lr: float = 1e-3
@@ -206,9 +209,9 @@ class OptimConfig:
     min_lr: float | None = None
     """Final learning rate; default lr / 10."""
     warmup_samples: int | None = None
-    """Linear warm-up from 0, in samples; default a tenth of total_samples."""
+    """Linear warm-up from 0, in samples; default a tenth of schedule_samples."""
     decay_samples: int | None = None
-    """Samples seen when the learning rate reaches min_lr, constant after; default total_samples."""
+    """Samples seen when the learning rate reaches min_lr, constant after; default schedule_samples."""
     wsd_decay_samples: int | None = None
     """Length of the final decay of the wsd schedule, in samples; default 10 % of decay_samples."""
     weight_decay: float = 0.1
@@ -242,14 +245,16 @@ class CheckpointConfig:
     """By how much that mean loss may be higher than in the stretch before it, in nats."""
     copy_to: str | None = None
     """Folder for a second copy of each checkpoint: NAME below it becomes a run folder that can be continued and used by
-    itself. All ranks must see it: on one node a local disk will do, on several a start refuses one. The run continues from
+    itself; it belongs to this run, and another one of the same name is refused. All ranks must see it: on one node a local disk will do, on several a start refuses one. The run continues from
     it if it holds a newer whole checkpoint than its own folder."""
     copy_keep_last: int = 1
     """How many of the newest second copies to keep."""
     resume: str = "auto"
-    """auto: continue if the run folder has a checkpoint; never: refuse if it has one; or a checkpoint's path."""
+    """auto: continue if the run folder has a checkpoint; never: refuse if it has one, and begin a run at 0 that has lost
+    its checkpoints; or the path of a checkpoint, or of a run folder, whose newest is taken."""
     init_from: str | None = None
-    """Checkpoint whose weights alone start a new run (optimizer, schedule and data position start anew)."""
+    """Checkpoint, or run folder, whose weights alone start a new run (optimizer, schedule and data position start anew);
+    model.seq_length may differ."""
 
 
 @dataclass

@@ -5,7 +5,6 @@
 The row weights decide what counts the same (train/batches.py): rows, as GLM-130B, or tokens.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -55,10 +54,10 @@ class ObjectiveSums:
         return cls(list(values[:NUM_OBJECTIVES]), list(values[NUM_OBJECTIVES:]))
 
     @property
-    def mean(self) -> float:
-        """Mean loss over all objectives; NaN if there was no row."""
+    def mean(self) -> float | None:
+        """Mean loss over all objectives; None if there was no row."""
         weight = sum(self.weights)
-        return sum(self.losses) / weight if weight else math.nan
+        return sum(self.losses) / weight if weight else None
 
     def mean_of(self, objective: int) -> float | None:
         """Mean loss of one objective; None if it had no row."""

@@ -107,8 +107,10 @@ class ConsoleTracker:
         task = self._bar.task_ids[0]
         self._bar.update(task, completed=line["samples_seen"], description=description)
 
-    def _smooth(self, name: str, value: float) -> float:
+    def _smooth(self, name: str, value: float | None) -> float:
         """Average exponentially; a value that is no number is shown as it is, and forgotten."""
+        if value is None:
+            return math.nan
         if not math.isfinite(value):
             return value
         former = self._smoothed.get(name, value)

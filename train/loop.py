@@ -118,7 +118,7 @@ class Trainer:
                 self._watch("saving", is_rare=True)
                 for note in self.files.check():
                     self.trackers.say(note)
-                self.time_limit.begin_save()
+                self.time_limit.begin_save(progress.step)
                 self.saver.save(progress)
             if stopping and not finished:
                 self._wait_for_the_last_save()
@@ -240,7 +240,7 @@ class Trainer:
         if self.session.topology.rank != 0:
             return
         for outcome in outcomes:
-            self.time_limit.end_save()
+            self.time_limit.end_save(outcome.progress.step)
             what = "second copy of the checkpoint" if outcome.is_copy else "checkpoint"
             name, seen = outcome.folder.name, outcome.progress.samples_seen
             if outcome.error is not None:

@@ -4,6 +4,7 @@ An unfinished run continues; a finished one says so; a folder of another model i
 refuses a folder with checkpoints; nothing is ever deleted here.
 """
 
+import copy
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,30 +15,23 @@ from configs.errors import (
     CheckpointError,
     ConfigError,
     DataChangedError,
-    DistributedError,
     RecordError,
     RunFolderError,
 )
 from configs.load import diff, from_yaml
+from configs.records import read_text
 from configs.schema import Config, Precision
+from configs.terminal import visible
 from data_pipeline.continuity import Continuity, compare
 from data_pipeline.dataset import GLMDataset
 from data_pipeline.file_changes import changes_since
 from data_pipeline.sampler import check_skip_samples
 from data_pipeline.tokenizer import spec_in
-from glm.checkpoint.folder import committed, step_of
+from glm.checkpoint.folder import committed
 from glm.checkpoint.manifest import Manifest
-from glm.checkpoint.reader import read_manifest
-from train.checkpoint import (
-    check_same_model,
-    newest_good_together,
-    places_of,
-    verify_together,
-)
-from train.distributed import Session
-from train.generations import History
+from train.checkpoint import check_same_model
 from train.run_folder import RunFolder
-from train.trackers import Trackers, last_step, lines_up_to
+from train.schedule_changes import schedule_changes
 
 
 @dataclass(frozen=True)
@@ -55,30 +49,82 @@ def look_at(folder: RunFolder, config: Config) -> Found:
 
     Raises:
         CheckpointError: it belongs to another model.
-        RunFolderError: it has checkpoints although `checkpoint.resume=never`.
+        RunFolderError: it has checkpoints although `checkpoint.resume=never`, or config.yaml cannot be read.
     """
-    if not folder.config.is_file():
-        return Found(None, None)
-    stored = from_yaml(folder.config.read_text())
-    check_same_model(config, stored, folder.path)
     if config.checkpoint.resume == "never" and committed(folder.checkpoints):
         raise RunFolderError(
             f"{folder.path} has checkpoints and checkpoint.resume is never. Nothing was deleted. Start another run with "
             "run.name=NAME, or continue this one with checkpoint.resume=auto."
         )
+    stored = _stored_config(folder)
+    if stored is None:
+        return Found(None, None)
+    check_same_model(config, stored, folder.path)
     status = folder.read_status() or {}
     seen = int(status.get("samples_seen", 0))
     is_shown = (
         folder.path / "summary.json"
     ).is_file()  # if not, it was killed while it showed what was learnt
     if status.get("state") == "done" and is_shown and seen >= config.optim.total_samples:
-        return Found(
-            stored,
-            f"The run {folder.path} is finished: {seen:,} samples. Go on with "
-            f"optim.total_samples={2 * config.optim.total_samples}, start another with run.name=NAME, or use it: "
-            f'python -m glm.generate {folder.path} --text "the [MASK] of a list"',
-        )
+        return Found(stored, _finished(folder, stored, config, seen))
     return Found(stored, None)
+
+
+def _stored_config(folder: RunFolder) -> Config | None:
+    """The configuration of the former life; None if there was none, or the file is lost."""
+    try:
+        return from_yaml(read_text(folder.config))
+    except FileNotFoundError:
+        return None
+    except (RecordError, ConfigError) as error:
+        raise RunFolderError(
+            f"{folder.config} is not as a start has written it: {error} Move it away: the checkpoints hold what the run "
+            "was trained with."
+        ) from error
+
+
+def _finished(folder: RunFolder, stored: Config, config: Config, seen: int) -> str:
+    """What a finished run says: how to go on, and what then becomes of its schedules."""
+    longer = copy.deepcopy(config)
+    longer.optim.total_samples = 2 * config.optim.total_samples
+    go_on = f"optim.total_samples={longer.optim.total_samples}"
+    effects = schedule_changes(stored, longer, seen)
+    effect = f" ({'; '.join(effects)})" if effects else ""
+    return (
+        f"The run {folder.path} is finished: {seen:,} samples. Go on with {go_on}{effect}, start another with "
+        f'run.name=NAME, or use it: python -m glm.generate {folder.path} --text "the [MASK] of a list"'
+    )
+
+
+def forgotten_words(folder: RunFolder, overrides: list[str], changes: list[str]) -> list[str]:
+    """Words of the former command line that are missing in this one, as far as that changes something.
+
+    Args:
+        folder: of the run, before this start has written its overrides.
+        overrides: words of this command line.
+        changes: keys that differ ("key: old -> new").
+    """
+    try:
+        former = read_text(folder.path / "overrides.txt").splitlines()
+    except (OSError, RecordError):
+        return []
+    typed = {_key(word) for word in overrides}
+    missing = [
+        word
+        for word in former
+        if _key(word) not in typed
+        and any(change.startswith((f"{_key(word)}:", f"{_key(word)}.")) for change in changes)
+    ]
+    if not missing:
+        return []
+    return [
+        f"The last start was given {visible(' '.join(missing), '')} as well. If that was forgotten: stop now "
+        "(Ctrl-C) and type it again."
+    ]
+
+
+def _key(word: str) -> str:
+    return word.partition("=")[0].lstrip("+~")
 
 
 def settle_precision(config: Config, stored: Config | None) -> None:
@@ -100,107 +146,6 @@ def check_device(config: Config, device_type: str) -> None:
     found = device_problems(config, device_type)
     if found:
         raise ConfigError(found)
-
-
-def choose_checkpoint(
-    folder: RunFolder,
-    config: Config,
-    stored: Config | None,
-    session: Session,
-    trackers: Trackers,
-) -> tuple[Path, Manifest] | None:
-    """Find the checkpoint to continue from, verified by all ranks together; None for a new run.
-
-    A path that was asked for is gone back to once: the same command again continues what it has saved since.
-
-    Raises:
-        CheckpointError: the one asked for cannot be used, or all are damaged.
-    """
-    asked = config.checkpoint.resume
-    if asked in ("auto", "never"):
-        return _newest(folder, config, session, trackers, beyond=-1)
-    path = Path(asked)
-    if not path.is_dir():
-        raise CheckpointError(
-            f"checkpoint.resume ({asked}) is no checkpoint folder. Type auto, never, or a path such as "
-            f"{derive.run_dir(config)}/checkpoints/step_00000200."
-        )
-    manifest = verify_together(path, session)
-    check_same_model(config, from_yaml(manifest.config), path)
-    if _went_back_before(stored, config, session):
-        try:
-            since = _newest(folder, config, session, trackers, beyond=manifest.step)
-        except CheckpointError as error:
-            trackers.say(f"{error} It goes back to {path} once more.")
-            since = None
-        if since is not None:
-            trackers.say(
-                f"This command went back to {path} before: it continues what was saved since."
-            )
-            return since
-    return path, manifest
-
-
-def _went_back_before(stored: Config | None, config: Config, session: Session) -> bool:
-    """True if the former life was started by the same command; as rank 0 read it, for another node may read late."""
-    is_same = (
-        stored is not None
-        and stored.checkpoint.resume == config.checkpoint.resume
-        and not describe_changes(stored, config)
-    )
-    return session.sum([float(is_same and session.topology.rank == 0)])[0] > 0
-
-
-def _newest(
-    folder: RunFolder, config: Config, session: Session, trackers: Trackers, beyond: int
-) -> tuple[Path, Manifest] | None:
-    """The newest good checkpoint of the run's history after step `beyond`.
-
-    Raises:
-        CheckpointError: all are damaged.
-        RunFolderError: metrics.jsonl lacks lines before each of them.
-        DistributedError: there may be one in a second copy that cannot be read.
-    """
-    own, *copies = [place.checkpoints for place in places_of(config, folder.checkpoints)]
-    readable = [copy for copy in copies if _is_readable(copy, trackers)]
-    history = History.read(folder.path)
-    last_line = last_step(folder.metrics) if session.topology.rank == 0 else 0
-    too_late: list[int] = []
-
-    def admits(path: Path, generation: int) -> bool:
-        step = step_of(path)
-        if step <= beyond:
-            return False
-        if not history.admits(generation, step):
-            trackers.say(f"{path} belongs to a history that the run has left: it is passed over.")
-            return False
-        if step > last_line:
-            trackers.say(f"{path} is passed over: {folder.metrics} ends with step {last_line:,}.")
-            too_late.append(step)
-            return False
-        return True
-
-    path = newest_good_together([own, *readable], session, trackers.say, admits)
-    if path is not None:
-        return path, read_manifest(path)
-    if beyond < 0 and too_late:
-        lines_up_to(folder.metrics, min(too_late))  # says what is missing
-    if beyond < 0 and len(readable) < len(copies) and history.continues_after:
-        raise DistributedError(
-            f"{own} has no checkpoint, and whether a second copy has one cannot be known now. Mend checkpoint.copy_to, or "
-            "begin again without it: checkpoint.copy_to=null."
-        )
-    return None
-
-
-def _is_readable(copy: Path, trackers: Trackers) -> bool:
-    """A disk of second copies that fails must not keep a run from its own checkpoints."""
-    try:
-        committed(copy)
-    except OSError as error:
-        trackers.say(f"{copy} cannot be read: {error.strerror}. It is passed over.")
-        return False
-    return True
 
 
 def check_batches(samples_seen: int, config: Config, world_size: int) -> None:

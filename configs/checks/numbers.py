@@ -45,6 +45,7 @@ def _positive(config: Config) -> list[str]:
         "optim.micro_batch_size": optim.micro_batch_size,
         "optim.global_batch_size": optim.global_batch_size,
         "optim.total_samples": optim.total_samples,
+        "optim.schedule_samples": optim.schedule_samples,
         "checkpoint.save_every_samples": config.checkpoint.save_every_samples,
         "checkpoint.keep_last": config.checkpoint.keep_last,
         "checkpoint.keep_every_samples": config.checkpoint.keep_every_samples,

@@ -5,6 +5,7 @@ being shown words that it never saw.
 """
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,7 +88,7 @@ def changed_data(folder: Path, training: GLMDataset) -> list[str]:
     Raises:
         DataError: the newest checkpoint does not describe its data.
     """
-    for path in sorted(folder.glob("checkpoints/step_*/manifest.json"), key=_step, reverse=True):
+    for path in _manifests(folder):
         try:
             stored = read_record(path, _Manifest, _LARGEST_MANIFEST)
             found = compare(
@@ -127,6 +128,17 @@ def step_of(folder: Path, position: int) -> str:
             if seen > position:
                 return f"in step {found.step:,}"
     return ""
+
+
+def _manifests(folder: Path) -> Iterator[Path]:
+    """The manifests of a run, newest first; again where others have appeared before one was read."""
+    listed = list[Path]()
+    while True:
+        found = sorted(folder.glob("checkpoints/step_*/manifest.json"), key=_step, reverse=True)
+        if not set(found) - set(listed):
+            return
+        listed = found
+        yield from found
 
 
 def _step(manifest: Path) -> int:

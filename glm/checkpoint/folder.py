@@ -13,12 +13,12 @@ invisible, and cleaned away by the next save.
 
 import contextlib
 import os
-import shutil
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from configs.errors import CheckpointError
-from glm.checkpoint.manifest import MANIFEST, DamagedCheckpointError, Manifest
+from glm.checkpoint.manifest import HIDDEN, MANIFEST, DamagedCheckpointError, Manifest
+from glm.checkpoint.ownership import own_files
 from glm.checkpoint.reader import STEP_FOLDER, read_manifest, verify
 
 
@@ -44,7 +44,7 @@ def unfinished(checkpoints: Path) -> list[Path]:
 
 def candidates(
     places: Iterable[Path],
-    admits: Callable[[Path, int], bool] = lambda folder, generation: True,
+    admits: Callable[[Path, Manifest], bool] = lambda folder, manifest: True,
 ) -> list[Path]:
     """Committed checkpoints in all places, the one to try first first.
 
@@ -53,15 +53,15 @@ def candidates(
 
     Args:
         places: folders that hold checkpoints.
-        admits: asked whether a checkpoint of a generation belongs to the run's history.
+        admits: asked whether a checkpoint belongs to the run and its history.
     """
     generations: dict[Path, int | None] = {}
     for place in places:
         for folder in committed(place):
             try:
-                generation = read_manifest(folder).generation
-                if admits(folder, generation):
-                    generations[folder] = generation
+                manifest = read_manifest(folder)
+                if admits(folder, manifest):
+                    generations[folder] = manifest.generation
             except CheckpointError:
                 generations[folder] = None  # it will be named when it is tried
     highest = max((known for known in generations.values() if known is not None), default=0)
@@ -120,22 +120,38 @@ def write_hint(folder: Path) -> None:
         os.replace(partial, folder.parent / "latest")
 
 
-def remove(folders: Iterable[Path]) -> None:
-    """Delete checkpoints; each disappears at once, then its files go."""
-    for folder in folders:
-        (folder / MANIFEST).unlink(missing_ok=True)
-        shutil.rmtree(folder, ignore_errors=True)
+def remove(folder: Path, mark: str = "") -> None:
+    """Delete a checkpoint: it disappears at once, then its files go.
+
+    What the run did not write stays, and the folder with it.
+
+    Args:
+        folder: of the checkpoint; may be gone.
+        mark: of the run that it belongs to (glm/checkpoint/ownership.py).
+
+    Raises:
+        OSError: the disk refuses.
+    """
+    # Its manifest goes last: until then it tells a removal that is taken up again which files belong to it.
+    with contextlib.suppress(FileNotFoundError):
+        os.replace(folder / MANIFEST, folder / HIDDEN)
+    for path in own_files(folder, mark):
+        path.unlink(missing_ok=True)
+    (folder / HIDDEN).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        folder.rmdir()
 
 
-def strays(folder: Path, named: Iterable[str]) -> list[Path]:
+def strays(folder: Path, named: Iterable[str], mark: str = "") -> list[Path]:
     """What killed attempts left beside the files of a committed checkpoint.
 
     Args:
         folder: of the checkpoint.
         named: the files that its manifest names.
+        mark: of the run that it belongs to.
     """
-    belonging = {MANIFEST, *named}
-    return [path for path in folder.iterdir() if path.name not in belonging]
+    belonging = set(named)
+    return [path for path in own_files(folder, mark) if path.name not in belonging]
 
 
 def _step_folders(checkpoints: Path) -> list[Path]:

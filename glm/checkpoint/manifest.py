@@ -20,6 +20,8 @@ from glm.checkpoint.boxes import Box, covers
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
+HIDDEN = f"superseded_{MANIFEST}"
+"""Name of the manifest of a checkpoint that was given up: nobody looks for it."""
 
 PARAMETER, MASTER = "parameter", "master"
 MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -122,6 +124,11 @@ class Manifest:
     extra: dict[str, Any] = field(default_factory=dict)
     generation: int = 0
     """Which life of the run wrote it: of two checkpoints, the one of the later life counts."""
+
+    @property
+    def run_id(self) -> str | None:
+        """Identity of the run that wrote it; None: it is older than identities."""
+        return None if self.extra.get("run_id") is None else str(self.extra["run_id"])
 
     @property
     def kinds(self) -> set[str]:

@@ -32,14 +32,18 @@ _LARGEST_MANIFEST = 2**28
 _BLOCK = 16 * 2**20
 
 
-def read_manifest(folder: Path) -> Manifest:
+def read_manifest(folder: Path, name: str = MANIFEST) -> Manifest:
     """Read a checkpoint's table of contents.
+
+    Args:
+        folder: of the checkpoint.
+        name: of the file in it.
 
     Raises:
         DamagedCheckpointError: there is none, or it is damaged.
         CheckpointError: it is of a newer version.
     """
-    path = folder / MANIFEST
+    path = folder / name
     try:
         size = _regular_size(path)
         if size is None:

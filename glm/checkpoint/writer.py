@@ -19,9 +19,8 @@ from torch import Tensor
 
 from glm.checkpoint.boxes import Box
 from glm.checkpoint.disk import sync_to_disk
-from glm.checkpoint.manifest import DTYPES, MANIFEST, Fragment, Manifest, StoredFile
+from glm.checkpoint.manifest import DTYPES, HIDDEN, MANIFEST, Fragment, Manifest, StoredFile
 
-_HIDDEN = f"superseded_{MANIFEST}"
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
@@ -106,12 +105,12 @@ def commit(
             if fence is not None:
                 fence()
             for path in superseded:
-                os.replace(path / MANIFEST, path / _HIDDEN)
+                os.replace(path / MANIFEST, path / HIDDEN)
                 hidden.append(path)
             os.replace(partial, folder / MANIFEST)
     except OSError:
         for path in hidden:
-            os.replace(path / _HIDDEN, path / MANIFEST)
+            os.replace(path / HIDDEN, path / MANIFEST)
         raise
     # From here on it is committed, and no error may say otherwise: this only makes it outlast a loss of power.
     with contextlib.suppress(OSError):

@@ -28,7 +28,7 @@ PHASES: dict[str, tuple[int | None, list[tuple[str, str | None, str]]]] = {
     "write": (None, [("train.checkpoint.attempt", "Attempt", "_write")]),
     "commit": (0, [("train.checkpoint.place", "Place", "commit")]),
     "clean": (0, [("train.checkpoint.place", "Place", "clean")]),
-    "verify": (None, [("train.start", None, "choose_checkpoint")]),
+    "verify": (None, [("train.choice", None, "choose_checkpoint")]),
     "load": (None, [("train.run", None, "restore")]),
 }
 

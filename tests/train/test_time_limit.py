@@ -27,9 +27,9 @@ def test_another_step_and_a_save_as_slow_as_the_slowest_must_fit() -> None:
     clock = Clock()
     limit = TimeLimit(1000.0 + 100.0, 5.0, clock)
     assert not near_after(limit, clock, 9.0)  # 9: another 9 + 5 (no save yet) + 5 end at 28
-    limit.begin_save()
+    limit.begin_save(2)
     assert not near_after(limit, clock, 19.0)  # at 29
-    limit.end_save()  # 20 seconds after it began
+    limit.end_save(2)  # 20 seconds after it began
     assert not near_after(limit, clock, 9.0)  # 39 + 20 (slowest pass) + 20 + 5 = 84
     assert not near_after(limit, clock, 9.0)  # 49: 94
     assert near_after(limit, clock, 9.0)  # 59: 104 is too late
@@ -67,3 +67,18 @@ def test_slurm_tells_when_the_job_ends_or_when_it_began() -> None:
     assert job_end(60, {}) is None
     assert job_end(60, {"SLURM_JOB_START_TIME": "1000"}) == 1060.0
     assert job_end(60, {"SLURM_JOB_START_TIME": "1000", "SLURM_JOB_END_TIME": "1500"}) == 1500.0
+
+
+def test_a_save_lasts_until_its_second_copy_is_there() -> None:
+    clock = Clock()
+    limit = TimeLimit(1000.0 + 100.0, 5.0, clock)
+    limit.begin_save(1)
+    clock.now += 2.0
+    limit.end_save(1)
+    clock.now += 28.0
+    limit.end_save(1)  # the copy, 30 seconds after the save began
+    assert not near_after(limit, clock, 9.0)  # at 39: 9 + 30 + 5 end at 83
+    clock.now += 10.0
+    limit.begin_save(2)
+    limit.end_save(1)  # of a former save: nobody's time
+    assert near_after(limit, clock, 9.0)  # at 59: 9 + 30 + 5 would end at 103 or later

@@ -1,6 +1,6 @@
 """When and what to save: what every rank writes, the agreement of all, what is kept, and the way back."""
 
-from train.checkpoint.place import no_fence, places_of
+from train.checkpoint.place import copy_folder, no_fence, places_of
 from train.checkpoint.restore import (
     check_same_model,
     initialise_from,
@@ -9,14 +9,18 @@ from train.checkpoint.restore import (
     verify_together,
 )
 from train.checkpoint.saver import Origin, Outcome, Saver
+from train.checkpoint.second_copy import become_a_run, claim
 from train.checkpoint.shared import check_copy_is_shared
 
 __all__ = [
     "Origin",
     "Outcome",
     "Saver",
+    "become_a_run",
     "check_copy_is_shared",
     "check_same_model",
+    "claim",
+    "copy_folder",
     "initialise_from",
     "newest_good_together",
     "no_fence",

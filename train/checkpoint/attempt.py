@@ -59,9 +59,17 @@ class Attempt:
         folder: of the checkpoint, in that place.
         part: what this rank stores.
         duty: on rank 0, what is to be committed.
+        refusal: why nothing may be written there; None: it may.
     """
 
-    def __init__(self, place: Place, folder: Path, part: Part, duty: Duty | None) -> None:
+    def __init__(
+        self,
+        place: Place,
+        folder: Path,
+        part: Part,
+        duty: Duty | None,
+        refusal: str | None = None,
+    ) -> None:
         self.folder = folder
         self.error: str | None = None
         """Why it failed on this rank."""
@@ -76,6 +84,7 @@ class Attempt:
         self._place = place
         self._part = part
         self._duty = duty
+        self._refusal = refusal
         self._given_up = threading.Event()
         self._is_committed = False
         self._seconds = 0.0
@@ -123,6 +132,8 @@ class Attempt:
         self.finished.wait(max(_SHORTEST_GRACE_SECONDS, 2 * self._seconds))
 
     def _write(self) -> None:
+        if self._refusal is not None:
+            raise CheckpointError(self._refusal)
         if self.folder.is_symlink():
             raise CheckpointError(f"{self.folder} is a link: a checkpoint is written into its run")
         self.folder.mkdir(parents=True, exist_ok=True)

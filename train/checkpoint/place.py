@@ -1,17 +1,17 @@
-"""A place for checkpoints - the run folder, or the second copy - as the committing rank looks after it."""
+"""A place for checkpoints - the run folder, or the second copy - as the committing rank looks after it.
+
+Only what the run has written is replaced or deleted there: a checkpoint of another run, a folder or a file of the
+user's stays, whatever its name (glm/checkpoint/ownership.py).
+"""
 
 import contextlib
-import os
-import shutil
-import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from configs import derive
-from configs.errors import CheckpointError
+from configs.errors import CheckpointError, UserError
 from configs.schema import Config
-from glm.checkpoint.disk import sync_to_disk
 from glm.checkpoint.folder import (
     committed,
     remove,
@@ -20,12 +20,13 @@ from glm.checkpoint.folder import (
     unfinished,
     write_hint,
 )
-from glm.checkpoint.manifest import Manifest
+from glm.checkpoint.manifest import MANIFEST, Manifest
+from glm.checkpoint.ownership import left_by, mark_of, written_by
 from glm.checkpoint.reader import read_manifest
 from glm.checkpoint.writer import commit
 from train.checkpoint.retention import kept
-
-_CARRIED = ("config.yaml", "overrides.txt", "source.txt", "metrics.jsonl", "events.jsonl")
+from train.checkpoint.second_copy import carry, claim
+from train.identity import record_checkpoint
 
 Fence = Callable[[], None]
 """Raises DistributedError if a later life of the run has begun: this one may not change a checkpoint any more."""
@@ -54,17 +55,42 @@ class Place:
     run_folder: Path | None = None
     """For a second copy: the run whose small files are copied along, so that the copy is a run folder as well."""
     sync: Sync = nothing_to_sync
-    _samples_of: dict[Path, int] = field(default_factory=dict)
-    """Positions of the checkpoints in the folder: a large manifest is read once."""
+    run_id: str | None = None
+    """Identity of the run; None: it has none, and whatever has the names of its files is its own."""
+    _known: dict[tuple[Path, int, int], tuple[bool, int]] = field(default_factory=dict)
+    """Is it the run's own, and its position, by folder and version of its manifest: a large one is read once."""
 
-    def make_room(self) -> None:
-        """Delete what killed saves left behind.
+    @property
+    def mark(self) -> str:
+        """What stands in the names of the run's files."""
+        return mark_of(self.run_id)
+
+    def make_room(self, folder: Path) -> str | None:
+        """Delete what killed saves left behind, and ask whether a checkpoint may be written.
+
+        Args:
+            folder: of the checkpoint.
+
+        Returns:
+            Why it may not: something that is not this run's is in the way; None: it may.
 
         Raises:
             DistributedError: from the fence.
         """
+        if self.run_folder is not None and self.run_id is not None:
+            copy = self.checkpoints.parent
+            try:
+                self.fence()
+                refusal = claim(copy, self.run_folder, self.run_id)
+            except OSError as error:
+                refusal = f"{error.filename or copy}: {error.strerror}"
+            if refusal is not None:
+                return refusal
         with contextlib.suppress(OSError):  # if the place is gone, the save will say so
-            self._remove(unfinished(self.checkpoints))
+            if (folder / MANIFEST).exists() and not written_by(folder, self.mark):
+                return f"{folder} holds a checkpoint of another run. Move it elsewhere: nothing of it was changed"
+            self._remove(self._leftovers())
+        return None
 
     def commit(self, folder: Path, manifest: Manifest) -> None:
         """Make a checkpoint visible, after the lines of metrics.jsonl without which a start would refuse it.
@@ -80,9 +106,17 @@ class Place:
         self.sync()
         if self.run_folder is not None:
             self.fence()
-            _carry(self.run_folder, self.checkpoints.parent, folder)
-        later = [other for other in committed(self.checkpoints) if step_of(other) > manifest.step]
+            carry(self.run_folder, self.checkpoints.parent, folder)
+        later = [
+            other
+            for other in committed(self.checkpoints)
+            if step_of(other) > manifest.step and self._look_at(other)[0]
+        ]
         commit(folder, manifest, superseded=later, fence=self.fence)
+        # From here on it is committed, and no error may say otherwise.
+        if self.run_id is not None:
+            with contextlib.suppress(OSError, UserError):
+                record_checkpoint(self.run_folder or self.checkpoints.parent, self.run_id)
 
     def clean(self, newest: Path, manifest: Manifest, healthy_step: int | None) -> None:
         """Point the hint at the newest, and delete what retention does not keep.
@@ -92,16 +126,16 @@ class Place:
         Raises:
             DistributedError: from the fence.
         """
-        self._samples_of[newest] = manifest.progress["samples_seen"]
         # A disk that refuses to forget an old checkpoint, or to tell whether a later life has begun, changes nothing
         # about the new one.
         with contextlib.suppress(OSError):
             self.fence()
             write_hint(newest)
-            samples_of = {folder: self._samples(folder) for folder in committed(self.checkpoints)}
+            found = {folder: self._look_at(folder) for folder in committed(self.checkpoints)}
+            samples_of = {folder: samples for folder, (is_own, samples) in found.items() if is_own}
             keep = kept(samples_of, self.keep_last, self.keep_every_samples, healthy_step)
-            leftovers = unfinished(self.checkpoints)
-            beside = strays(newest, manifest.files)
+            leftovers = self._leftovers()
+            beside = strays(newest, manifest.files, self.mark)
             self._remove([*sorted(set(samples_of) - keep), *leftovers])
             self.fence()
             for path in beside:
@@ -115,15 +149,23 @@ class Place:
         """
         for folder in listed:
             self.fence()
-            remove([folder])
+            with contextlib.suppress(OSError):  # the others can be deleted all the same
+                remove(folder, self.mark)
 
-    def _samples(self, folder: Path) -> int:
-        if folder not in self._samples_of:
+    def _leftovers(self) -> list[Path]:
+        return [folder for folder in unfinished(self.checkpoints) if left_by(folder, self.mark)]
+
+    def _look_at(self, folder: Path) -> tuple[bool, int]:
+        """Is a committed checkpoint this run's own, and its position; 0 if that cannot be read."""
+        status = (folder / MANIFEST).stat()
+        version = (folder, status.st_ino, status.st_mtime_ns)
+        if version not in self._known:
             try:
-                self._samples_of[folder] = read_manifest(folder).progress["samples_seen"]
+                samples = read_manifest(folder).progress["samples_seen"]
             except (CheckpointError, KeyError):
-                self._samples_of[folder] = 0
-        return self._samples_of[folder]
+                samples = 0
+            self._known[version] = (written_by(folder, self.mark), samples)
+        return self._known[version]
 
 
 def places_of(
@@ -131,34 +173,21 @@ def places_of(
     checkpoints: Path,
     fence: Fence = no_fence,
     sync: Sync = nothing_to_sync,
+    run_id: str | None = None,
 ) -> list[Place]:
     """Where a run's checkpoints go: its own folder, then the second copy if one is asked for."""
     settings = config.checkpoint
     keep_last, keep_every_samples = settings.keep_last, settings.keep_every_samples
-    places = [Place(checkpoints, keep_last, keep_every_samples, fence, sync=sync)]
-    if settings.copy_to is not None:
-        copies = Path(settings.copy_to) / derive.run_name(config) / "checkpoints"
-        run_folder = checkpoints.parent
-        places.append(Place(copies, settings.copy_keep_last, None, fence, run_folder, sync))
-    return places
+    own = Place(checkpoints, keep_last, keep_every_samples, fence, None, sync, run_id)
+    copy = copy_folder(config)
+    if copy is None:
+        return [own]
+    keep_last = settings.copy_keep_last
+    run_folder, copies = checkpoints.parent, copy / "checkpoints"
+    return [own, Place(copies, keep_last, None, fence, run_folder, sync, run_id)]
 
 
-def _carry(run_folder: Path, copy: Path, folder: Path) -> None:
-    """Copy what a run needs beside a checkpoint to be continued, reported and used for generation.
-
-    Args:
-        run_folder: of the run.
-        copy: its second copy.
-        folder: of the checkpoint that is about to be committed there. Files are written into it first, so that what is
-            left of a copy that was killed is cleaned away like any other leftover.
-    """
-    attempt = uuid.uuid4().hex[:8]  # another life's must not be mistaken for it
-    for name in _CARRIED:
-        if (run_folder / name).is_file():
-            partial = folder / f"{attempt}-{name}.part"
-            shutil.copyfile(run_folder / name, partial)
-            sync_to_disk(partial)
-            os.replace(partial, copy / name)
-    tokenizer = run_folder / "tokenizer"
-    if tokenizer.is_dir() and not (copy / "tokenizer").exists():
-        shutil.copytree(tokenizer, copy / "tokenizer")
+def copy_folder(config: Config) -> Path | None:
+    """The second copy of the run; None: it has none."""
+    copy_to = config.checkpoint.copy_to
+    return None if copy_to is None else Path(copy_to) / derive.run_name(config)

@@ -14,21 +14,23 @@ from configs.errors import CheckpointError
 from configs.load import flatten, from_yaml
 from configs.schema import Config
 from glm.checkpoint.folder import candidates, newest_good
-from glm.checkpoint.manifest import Manifest
-from glm.checkpoint.reader import Reader, read_manifest, verify, verify_files
+from glm.checkpoint.manifest import MANIFEST, Manifest
+from glm.checkpoint.reader import Reader, read_manifest, verify_files
 from train.distributed import Session
 from train.engine import Engine
 from train.progress import Progress
 
 # Keys of model.* that may change without making it another model.
 _FREE_MODEL_KEYS = {"model.hidden_dropout", "model.attention_dropout", "model.attention"}
+# Those that besides no parameter depends on, once the weights are there.
+_KEYS_WITHOUT_WEIGHTS = {"model.seq_length", "model.embedding_init_std"}
 
 
 def newest_good_together(
     places: Sequence[Path],
     session: Session,
     report: Callable[[str], None],
-    admits: Callable[[Path, int], bool] = lambda folder, generation: True,
+    admits: Callable[[Path, Manifest], bool] = lambda folder, manifest: True,
 ) -> Path | None:
     """The newest checkpoint that is whole, verified by all ranks together; the same on every rank.
 
@@ -36,7 +38,7 @@ def newest_good_together(
         places: folders that hold checkpoints: the run's own, then that of second copies.
         session: process groups.
         report: told, on rank 0, of each that cannot be used.
-        admits: asked, on rank 0, whether a checkpoint of a generation belongs to the run's history.
+        admits: asked, on rank 0, whether a checkpoint belongs to the run and its history.
 
     Raises:
         CheckpointError: there are checkpoints, but none of them is whole; or the newest is of a newer version.
@@ -100,31 +102,81 @@ def restore(engine: Engine, folder: Path, manifest: Manifest) -> Progress:
     return progress
 
 
-def initialise_from(engine: Engine, folder: Path, config: Config) -> None:
+def initialise_from(
+    engine: Engine, path: Path, config: Config, session: Session, report: Callable[[str], None]
+) -> Path:
     """Start a new run from a checkpoint's weights.
 
+    Args:
+        engine: freshly built.
+        path: checkpoint, or run folder: its newest whole checkpoint is taken, the same on every rank.
+        config: of the new run.
+        session: process groups.
+        report: told, on rank 0, of damaged checkpoints that are passed over.
+
+    Returns:
+        The checkpoint whose weights were taken.
+
     Raises:
-        CheckpointError: it is damaged, or of another model.
+        CheckpointError: there is none, it is damaged, or its weights do not fit this model.
     """
-    manifest = verify(folder)
-    check_same_model(config, from_yaml(manifest.config), folder)
+    folder: Path | None = path
+    if not (path / MANIFEST).is_file() and (path / "checkpoints").is_dir():
+        folder = newest_good_together([path / "checkpoints"], session, report)
+    if folder is None or not folder.is_dir():
+        raise CheckpointError(
+            f"checkpoint.init_from ({path}) is neither a checkpoint nor a run folder with one. Type a path such as "
+            "checkpoint.init_from=runs/NAME/checkpoints/step_00000200."
+        )
+    manifest = verify_together(folder, session)
+    check_weights_fit(config, from_yaml(manifest.config), folder)
     engine.optimizer_state.load_weights(Reader(folder, manifest))
+    return folder
 
 
 def check_same_model(config: Config, stored: Config, where: Path) -> None:
-    """Refuse the state of another model.
+    """Refuse to continue a run of another model.
 
     Raises:
         CheckpointError: naming each key that differs.
     """
-    now, then = flatten(config), flatten(stored)
-    differing = [
-        f"{key} is {then.get(key)} there and {now[key]} now"
-        for key in now
-        if key.startswith("model.") and key not in _FREE_MODEL_KEYS and now[key] != then.get(key)
-    ]
+    differing = _differing(config, stored, _FREE_MODEL_KEYS)
     if differing:
         raise CheckpointError(
             f"{where} holds another model: {'; '.join(differing)}. Start another run with run.name=NAME, or use the "
             f"model of {derive.run_dir(stored)}."
         )
+
+
+def check_weights_fit(config: Config, stored: Config, where: Path) -> None:
+    """Refuse weights that mean something else in this model; what no parameter depends on may differ.
+
+    Raises:
+        CheckpointError: naming each key that differs, and what to type.
+    """
+    free = _FREE_MODEL_KEYS | _KEYS_WITHOUT_WEIGHTS
+    if derive.padded_vocab_size(config.model) == derive.padded_vocab_size(stored.model):
+        free |= {"model.vocab_size", "model.vocab_multiple"}
+    differing = _differing(config, stored, free)
+    if differing:
+        then = flatten(stored)
+        keys = [text.partition(" ")[0] for text in differing]
+        typed = " ".join(f"{key}={_typed(then[key])}" for key in keys)
+        raise CheckpointError(
+            f"The weights of checkpoint.init_from ({where}) are of another model: {'; '.join(differing)}. To start from "
+            f"them: {typed}. For a new model leave checkpoint.init_from out."
+        )
+
+
+def _differing(config: Config, stored: Config, free: set[str]) -> list[str]:
+    now, then = flatten(config), flatten(stored)
+    return [
+        f"{key} is {then.get(key)} there and {now[key]} now"
+        for key in now
+        if key.startswith("model.") and key not in free and now[key] != then.get(key)
+    ]
+
+
+def _typed(value: object) -> str:
+    words = {None: "null", True: "true", False: "false"}
+    return words[value] if value is None or isinstance(value, bool) else str(value)

@@ -22,6 +22,7 @@ from configs.load import to_stored_yaml
 from configs.schema import Config
 from glm.checkpoint.folder import step_folder
 from glm.checkpoint.manifest import Manifest
+from glm.checkpoint.ownership import rank_file_name
 from train.checkpoint.attempt import Attempt, Duty, Part
 from train.checkpoint.health import Health, HealthWatch
 from train.checkpoint.host_copy import HostCopy
@@ -78,6 +79,7 @@ class Saver:
         generation: of this life, stored in each.
         fence: raises once a later life has begun; asked before anything visible is changed.
         sync: called by the thread before a commit, to make safe what a checkpoint relies on.
+        run_id: identity of the run, on rank 0; None: it has none.
     """
 
     def __init__(
@@ -92,6 +94,7 @@ class Saver:
         generation: int = 0,
         fence: Fence = no_fence,
         sync: Sync = nothing_to_sync,
+        run_id: str | None = None,
     ) -> None:
         self._settings = config.checkpoint
         self._stored_config = to_stored_yaml(
@@ -101,9 +104,9 @@ class Saver:
         self._session = session
         self._state = engine.optimizer_state
         self._shapes = self._state.shapes()
-        self._extra = extra
+        self._extra = extra if run_id is None else {**extra, "run_id": run_id}
         self._generation = generation
-        self._places = places_of(config, checkpoints, fence, sync)
+        self._places = places_of(config, checkpoints, fence, sync, run_id)
         origin = origin or Origin()
         self._health = HealthWatch(origin.health, origin.step, config.checkpoint.healthy_margin)
         self._copy = HostCopy(HostTransfer(session.device))
@@ -187,8 +190,8 @@ class Saver:
         """Copy the state, and agree on the names of this try."""
         topology = self._session.topology
         health = self._health.at_save(progress.step)
-        suffix = self._agree_on_suffix()
-        names = [f"rank{rank:05d}-{suffix}.safetensors" for rank in range(topology.world_size)]
+        mark, suffix, refusals = self._agree_on_attempt(progress.step)
+        names = [rank_file_name(rank, mark, suffix) for rank in range(topology.world_size)]
         pieces = self._copy.take(self._state.pieces())
         part = Part(names[topology.rank], pieces, self._shapes, str(topology))
         numbers = self._state.numbers()
@@ -197,18 +200,24 @@ class Saver:
             healthy = health.healthy_step if self._settings.keep_healthy else None
             duty = Duty(self._draft(progress, numbers, health), names, healthy)
         return [
-            Attempt(place, step_folder(place.checkpoints, progress.step), part, duty)
-            for place in self._places
+            Attempt(place, step_folder(place.checkpoints, progress.step), part, duty, refusal)
+            for place, refusal in zip(self._places, refusals, strict=True)
         ]
 
-    def _agree_on_suffix(self) -> str:
-        """Rank 0 makes room, and invents the suffix of this try's files: no stale file can be taken for one of them."""
+    def _agree_on_attempt(self, step: int) -> tuple[str, str, list[str | None]]:
+        """Rank 0 makes room, and invents the suffix of this try's files: no stale file can be taken for one of them.
+
+        Returns:
+            The run's mark, the suffix, and for each place why nothing may be written there; None: it may.
+        """
+        agreed: list[Any] = [None]
         if self._session.topology.rank == 0:
-            for place in self._places:
-                place.make_room()
-        suffix = [uuid.uuid4().hex[:8]]
-        dist.broadcast_object_list(suffix, src=0, group=self._session.control_group)
-        return suffix[0]
+            refusals = [
+                place.make_room(step_folder(place.checkpoints, step)) for place in self._places
+            ]
+            agreed = [(self._places[0].mark, uuid.uuid4().hex[:8], refusals)]
+        dist.broadcast_object_list(agreed, src=0, group=self._session.control_group)
+        return agreed[0]
 
     def _draft(self, progress: Progress, numbers: dict[str, Any], health: Health) -> Manifest:
         topology = self._session.topology

@@ -90,7 +90,8 @@ def test_strays_go_and_what_belongs_stays(tmp_path: Path) -> None:
 
 
 def test_what_is_removed_is_gone(tmp_path: Path) -> None:
-    remove([save(tmp_path, 1, seed=1), tmp_path / "absent"])
+    remove(save(tmp_path, 1, seed=1))
+    remove(tmp_path / "absent")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -297,7 +297,7 @@ def start_from_weights(
     config = config_of((*overrides, "seed=99"), world_size)
     with rank_session(rank, world_size, config) as session:
         engine = Engine(config, session)
-        initialise_from(engine, folder, config)
+        initialise_from(engine, folder, config, session, print)
         state = held_state(engine, session, config)
         numbers = engine.optimizer_state.numbers()
         engine.close()

@@ -1,9 +1,9 @@
 """A place as the committing rank looks after it: what is committed stays, and a later life's work is not touched."""
 
 import errno
-import shutil
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -81,13 +81,15 @@ def test_what_a_life_has_committed_before_it_is_overtaken_stays(
 def test_a_life_that_is_held_up_while_it_cleans_deletes_nothing_of_the_next_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from train.checkpoint import place
+
     save_alone(tmp_path, 1, passing(9, OVERTAKEN))
     overtaken = threading.Event()
-    rmtree = shutil.rmtree
+    remove = place.remove
 
-    def be_held_up(folder: Path, **options: Any) -> None:
+    def be_held_up(folder: Path, mark: str) -> None:
         """The next life begins while step 1 is being deleted."""
-        rmtree(folder, **options)
+        remove(folder, mark)
         if folder.name == "step_00000001":
             overtaken.set()
             write_files(tmp_path, 3, seed=3, attempt="beef0000")
@@ -97,7 +99,7 @@ def test_a_life_that_is_held_up_while_it_cleans_deletes_nothing_of_the_next_one(
         if overtaken.is_set():
             raise OVERTAKEN
 
-    monkeypatch.setattr(shutil, "rmtree", be_held_up)
+    monkeypatch.setattr(place, "remove", be_held_up)
     assert save_alone(tmp_path, 2, fence).fatal is OVERTAKEN
     assert overtaken.is_set()
     for step in (2, 3):
@@ -110,10 +112,10 @@ def test_the_question_is_asked_before_each_folder_is_deleted(tmp_path: Path) -> 
 
     for step in (1, 2, 3):
         write_files(tmp_path, step, seed=step, attempt="dead0000")
-    Place(tmp_path, 1, None, passing(1, STALE)).make_room()
+    Place(tmp_path, 1, None, passing(1, STALE)).make_room(step_folder(tmp_path, 9))
     assert len(unfinished(tmp_path)) == 2
     with pytest.raises(DistributedError, match="later life"):
-        Place(tmp_path, 1, None, passing(1, OVERTAKEN)).make_room()
+        Place(tmp_path, 1, None, passing(1, OVERTAKEN)).make_room(step_folder(tmp_path, 9))
     assert len(unfinished(tmp_path)) == 1
 
 
@@ -152,7 +154,7 @@ def test_what_a_killed_copy_left_is_cleaned_away(tmp_path: Path) -> None:
 
     _, copy = places_of(config, run / "checkpoints")
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KilledError):
-        patch.setattr("train.checkpoint.place.sync_to_disk", die)
+        patch.setattr("train.checkpoint.second_copy.sync_to_disk", die)
         save_into(copy, 1)
     assert any(name.endswith("metrics.jsonl.part") for name in everything_in(tmp_path))
     assert save_into(copy, 1).error is None
@@ -165,3 +167,73 @@ def test_a_checkpoint_is_not_written_through_a_link(tmp_path: Path) -> None:
     step_folder(tmp_path, 1).symlink_to(outside)
     assert "is a link" in save_alone(tmp_path, 1, passing(9, OVERTAKEN)).error
     assert list(outside.iterdir()) == []
+
+
+ONE, OTHER = "1" * 16, "2" * 16
+
+
+def save_of(place: Any, step: int, run_id: str) -> Any:
+    """Save as a run with an identity does; the attempt, which is over."""
+    from train.checkpoint.attempt import Attempt, Duty, Part
+
+    folder = step_folder(place.checkpoints, step)
+    refusal = place.make_room(folder)
+    name = f"rank00000-{run_id[:8]}-abcd{step:04d}.safetensors"
+    pieces = [piece for rank in range(NUM_RANKS) for piece in pieces_of(rank, seed=step)]
+    manifest = replace(small_manifest(step, {}, []), extra={"run_id": run_id})
+    shapes = {tensor: list(shape) for tensor, shape in SHAPES.items()}
+    part = Part(name, pieces, shapes, "rank 0")
+    attempt = Attempt(place, folder, part, Duty(manifest, [name], None), refusal)
+    attempt.run()
+    return attempt
+
+
+def test_retention_deletes_only_what_this_run_has_saved(tmp_path: Path) -> None:
+    from train.checkpoint.place import Place
+
+    one, other = (Place(tmp_path, 1, None, run_id=run) for run in (ONE, OTHER))
+    assert save_of(other, 1, OTHER).error is None
+    write_files(tmp_path, 2, seed=2, attempt=f"{OTHER[:8]}-dead0000")  # another run's, unfinished
+    users = [tmp_path / name for name in ("step_00000003", "step_00000004_backup", "my_notes")]
+    for folder in users:
+        folder.mkdir()
+        (folder / "rank.txt").write_text("mine")
+    before = everything_in(tmp_path)
+    assert save_of(one, 5, ONE).error is None
+    (step_folder(tmp_path, 5) / "notes.txt").write_text("mine too")
+    write_files(tmp_path, 6, seed=6, attempt=f"{ONE[:8]}-dead0000")  # killed
+    before["step_00000005/notes.txt"] = b"mine too"
+    assert save_of(one, 7, ONE).error is None
+    after = everything_in(tmp_path)
+    del before["latest"], after["latest"]
+    assert before.items() <= after.items()
+    assert {name.partition("/")[0] for name in after.keys() - before.keys()} == {"step_00000007"}
+
+
+def test_a_checkpoint_of_another_run_is_not_replaced_by_one_of_the_same_step(
+    tmp_path: Path,
+) -> None:
+    from train.checkpoint.place import Place
+
+    save_of(Place(tmp_path, 1, None, run_id=OTHER), 4, OTHER)
+    before = everything_in(tmp_path)
+    attempt = save_of(Place(tmp_path, 1, None, run_id=ONE), 4, ONE)
+    assert "holds a checkpoint of another run. Move it elsewhere" in attempt.error
+    assert everything_in(tmp_path) == before
+    # Nor is one of a later step taken for a history that this run has left.
+    assert save_of(Place(tmp_path, 1, None, run_id=ONE), 3, ONE).error is None
+    assert before.items() - {"latest": before["latest"]}.items() <= everything_in(tmp_path).items()
+
+
+def test_a_copy_repairs_a_tokenizer_that_a_killed_one_left_in_parts(tmp_path: Path) -> None:
+    from train.checkpoint.second_copy import carry
+
+    run, copy, folder = (tmp_path / name for name in ("run", "copy", "step"))
+    for path in (run / "tokenizer" / "model.json", run / "tokenizer" / "spec.txt"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"whole {path.name}")
+    (copy / "tokenizer").mkdir(parents=True)
+    (copy / "tokenizer" / "model.json").write_text("wh")
+    folder.mkdir()
+    carry(run, copy, folder)
+    assert everything_in(copy) == everything_in(run) and not list(folder.iterdir())

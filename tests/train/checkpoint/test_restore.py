@@ -9,6 +9,7 @@ from configs.errors import CheckpointError
 from configs.load import load_config
 from glm.checkpoint.manifest import Manifest
 from train.checkpoint import check_same_model, restore
+from train.checkpoint.restore import check_weights_fit
 
 
 def test_the_same_model_passes_with_another_dropout_attention_path_and_run() -> None:
@@ -34,3 +35,24 @@ def test_a_run_cannot_be_resumed_from_weights_alone() -> None:
     manifest = Manifest(1, {}, {}, "", {}, {}, {}, [])
     with pytest.raises(CheckpointError, match=r"checkpoint\.init_from=c/step_00000001"):
         restore(SimpleNamespace(), Path("c/step_00000001"), manifest)
+
+
+def test_weights_start_a_run_with_longer_rows_or_a_vocabulary_of_the_same_padded_size() -> None:
+    stored = load_config(["model.vocab_size=264", "model.vocab_multiple=8"])
+    now = load_config(
+        ["model.vocab_size=263", "model.vocab_multiple=8", "model.seq_length=1024"]
+        + ["model.embedding_init_std=0.1"]
+    )
+    check_weights_fit(now, stored, Path("c"))
+    with pytest.raises(CheckpointError, match="another model"):
+        check_same_model(now, stored, Path("c"))
+
+
+def test_weights_of_another_model_are_refused_with_the_keys_to_type() -> None:
+    now = load_config(["model.num_layers=6", "model.rope_2d=true", "model.vocab_size=9000"])
+    with pytest.raises(CheckpointError) as error:
+        check_weights_fit(now, load_config(["model.num_layers=4"]), Path("runs/a/checkpoints/s"))
+    message = str(error.value)
+    assert "checkpoint.init_from (runs/a/checkpoints/s)" in message
+    assert "model.num_layers=4" in message and "model.rope_2d=false" in message.lower()
+    assert "model.vocab_size=" in message and "run.name=NAME" not in message

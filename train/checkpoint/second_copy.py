@@ -1,0 +1,187 @@
+"""The folder of second copies: which run it belongs to, and what a run needs there beside its checkpoints.
+
+    COPY_TO/NAME/second_copy.json    the run whose copy it is
+
+The mark is made exclusively, before anything else of the copy, and looked at before every save. So two runs of one name
+never write into the same folder, and none deletes the other's copies: the later one is refused.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import uuid
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from configs.errors import CheckpointError, RecordError, RunFolderError
+from configs.records import Count, RunId, ShortText, read_record
+from glm.checkpoint.disk import sync_to_disk
+from glm.checkpoint.folder import committed
+from glm.checkpoint.reader import read_manifest
+from train import identity
+from train.run_folder import replace_file
+
+MARK = "second_copy.json"
+_CARRIED = (
+    "config.yaml",
+    "overrides.txt",
+    "source.txt",
+    "metrics.jsonl",
+    "events.jsonl",
+    identity.FILE,
+)
+_OTHERWISE = (
+    "name this one with run.name=NAME, or choose another folder with checkpoint.copy_to=PATH."
+)
+
+
+@dataclass(frozen=True)
+class CopyMark:
+    """Whose second copy a folder is."""
+
+    run_id: RunId
+    run: ShortText
+    """Path of the run folder on the machine that trains it: two copies of one run folder have the same identity."""
+    format_version: Count = 1
+
+
+def claim(copy: Path, run: Path, run_id: str) -> str | None:
+    """Mark a folder as the second copy of a run, or see that it is marked so.
+
+    Args:
+        copy: the folder; need not exist.
+        run: run folder.
+        run_id: its identity.
+
+    Returns:
+        Why it cannot be, and what to type; None: it is.
+
+    Raises:
+        OSError: the disk refuses.
+    """
+    here = os.path.realpath(run)
+    if os.path.realpath(copy) == here:
+        return f"{copy} is the run folder itself, not a place for its second copy: {_OTHERWISE}"
+    mine = CopyMark(run_id, here)
+    try:
+        found = read_mark(copy)
+        if found is None:
+            refusal = _refusal_of_unmarked(copy, run, run_id)
+            if refusal is not None:
+                return refusal
+            copy.mkdir(parents=True, exist_ok=True)
+            if identity.create_exclusively(copy / MARK, _text(mine)):
+                return None
+            found = read_mark(copy)
+    except RecordError as error:
+        return f"{error} It should say whose second copy this is: restore it, or {_OTHERWISE}"
+    if found == mine:
+        return None
+    if found is not None and found.run_id == run_id and not _is_run(Path(found.run), run_id):
+        replace_file(copy / MARK, _text(mine))  # the run folder was moved
+        return None
+    return _refusal(copy, run, found)
+
+
+def read_mark(copy: Path) -> CopyMark | None:
+    """Whose second copy a folder is; None: it has no mark.
+
+    Raises:
+        RecordError: the mark is damaged.
+        OSError: the file system failed.
+    """
+    try:
+        return read_record(copy / MARK, CopyMark)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def become_a_run(folder: Path) -> None:
+    """A run begins in this folder: if it was a second copy, it is none any more, and no other run writes into it."""
+    with contextlib.suppress(
+        RecordError
+    ):  # not ours to delete; no run takes the folder for its copy with that, either
+        if read_mark(folder) is not None:
+            (folder / MARK).unlink()
+
+
+def carry(run: Path, copy: Path, folder: Path) -> None:
+    """Copy what a run needs beside a checkpoint to be continued, reported and used for generation.
+
+    Args:
+        run: run folder.
+        copy: its second copy.
+        folder: of the checkpoint that is about to be committed there. Files are written into it first, so that what is
+            left of a copy that was killed is cleaned away like any other leftover.
+
+    Raises:
+        OSError: the disk refuses.
+    """
+    for name in _CARRIED:
+        if (run / name).is_file():
+            _carry(run / name, copy / name, folder)
+    # A tokenizer does not change. spec.txt goes last: with it the tokenizer is whole.
+    files = [path for path in (run / "tokenizer").rglob("*") if path.is_file()]
+    for path in sorted(files, key=lambda path: (path.name == "spec.txt", path)):
+        target = copy / path.relative_to(run)
+        if not target.is_file() or target.stat().st_size != path.stat().st_size:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _carry(path, target, folder)
+
+
+def _carry(path: Path, target: Path, folder: Path) -> None:
+    attempt = uuid.uuid4().hex[:8]  # another life's must not be mistaken for it
+    partial = folder / f"{attempt}-{target.name}.part"
+    shutil.copyfile(path, partial)
+    sync_to_disk(partial)
+    os.replace(partial, target)
+
+
+def _refusal(copy: Path, run: Path, found: CopyMark | None) -> str:
+    other = "another run" if found is None else f"the run {found.run}"
+    if found is not None and found.run == os.path.realpath(run):
+        other = "a former run of this folder"
+    return (
+        f"{copy} holds the second copy of {other}: two runs would delete each other's checkpoints. To keep both, "
+        f"{_OTHERWISE} If it is this run, whose folder was lost: cp -r {copy}/. {run}, and type the same command again."
+    )
+
+
+def _refusal_of_unmarked(copy: Path, run: Path, run_id: str) -> str | None:
+    """What is in the way in a folder that carries no mark: it may be an older program's copy, or the user's own."""
+    try:
+        names = set(os.listdir(copy))
+    except FileNotFoundError:
+        return None
+    except NotADirectoryError:
+        return f"{copy} is a file: {_OTHERWISE}"
+    if "generations" in names:
+        return f"{copy} is a run by itself, not a second copy: {_OTHERWISE}"
+    ids: set[str | None] = set()
+    for folder in committed(copy / "checkpoints"):
+        with contextlib.suppress(CheckpointError):
+            ids.add(read_manifest(folder).run_id)
+    if ids - {None, run_id}:
+        return _refusal(copy, run, None)
+    is_of_this_run = run_id in ids or _begins_alike(copy / "metrics.jsonl", run / "metrics.jsonl")
+    if is_of_this_run or (not ids and not names & set(_CARRIED)):
+        return None
+    return f"{copy} does not say whose second copy it is, and holds files that one would replace: {_OTHERWISE}"
+
+
+def _begins_alike(one: Path, other: Path) -> bool:
+    """True if two files have the same first line: times with all their digits stand in it."""
+    first = [path.open("rb").readline() if path.is_file() else b"" for path in (one, other)]
+    return first[0] == first[1] and first[0].endswith(b"\n")
+
+
+def _is_run(folder: Path, run_id: str) -> bool:
+    with contextlib.suppress(RunFolderError, OSError):
+        found = identity.read(folder)
+        return found is not None and found.run_id == run_id
+    return False
+
+
+def _text(mark: CopyMark) -> str:
+    return json.dumps(asdict(mark), indent=1) + "\n"

@@ -1,0 +1,357 @@
+"""Which checkpoint a start continues from, agreed on by all ranks; and when it must not begin at 0 instead.
+
+A run that had a checkpoint never begins again by itself, and never takes another run's without being asked to.
+"""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+
+from configs import derive
+from configs.errors import CheckpointError, ConfigError, DistributedError, RunFolderError, UserError
+from configs.load import from_yaml
+from configs.schema import Config
+from glm.checkpoint.folder import committed, step_of
+from glm.checkpoint.manifest import MANIFEST, Manifest
+from glm.checkpoint.reader import read_manifest
+from train import identity as identities
+from train.checkpoint import (
+    check_same_model,
+    claim,
+    copy_folder,
+    newest_good_together,
+    places_of,
+    verify_together,
+)
+from train.distributed import Session
+from train.generations import History
+from train.identity import Identity
+from train.run_folder import RunFolder
+from train.start import describe_changes
+from train.trackers import Trackers, last_step, lines_up_to
+from train.world import node_name
+
+T = TypeVar("T")
+
+
+def decided_by_rank_0(session: Session, decide: Callable[[], T]) -> T:
+    """Let rank 0 decide: every rank gets its answer, or raises its error.
+
+    Args:
+        session: process groups.
+        decide: called on rank 0; its answer can be pickled.
+    """
+    answer: list[Any] = [None, None]
+    if session.topology.rank == 0:
+        try:
+            answer[0] = decide()
+        except (UserError, DistributedError, OSError) as error:
+            answer[1] = error
+    dist.broadcast_object_list(answer, src=0, group=session.control_group)
+    if answer[1] is not None:
+        raise answer[1]
+    return answer[0]
+
+
+def agree_on_numbers(config: Config, device: torch.device, session: Session) -> None:
+    """See that all ranks compute alike: `precision=auto` and `device=auto` are resolved by each for itself.
+
+    Args:
+        config: of the run; `precision` is resolved.
+        device: of this rank.
+        session: process groups.
+
+    Raises:
+        ConfigError: on every rank, naming a rank and a host that differ from rank 0.
+    """
+    own = (device.type, config.precision.value, node_name())
+    everyone = [own] * session.topology.world_size
+    dist.all_gather_object(everyone, own, group=session.control_group)
+    first = everyone[0]
+    for rank, other in enumerate(everyone):
+        if other[:2] != first[:2]:
+            raise ConfigError(
+                [
+                    f"Ranks would not compute alike: rank 0 on {first[2]} has device={first[0]} precision={first[1]}, rank "
+                    f"{rank} on {other[2]} has device={other[0]} precision={other[1]}. Type what all of them can do, such "
+                    "as precision=fp16 or device=cpu, or leave that host out."
+                ]
+            )
+
+
+def claim_copy(
+    folder: RunFolder, config: Config, identity: Identity | None, session: Session
+) -> None:
+    """Refuse a folder for second copies that belongs to another run; every rank calls it.
+
+    A disk that cannot be used at all is not refused: the run's own checkpoints do without it, and the save says so.
+
+    Raises:
+        RunFolderError: on every rank, naming the other run.
+    """
+    copy = copy_folder(config)
+
+    def refusal() -> str | None:
+        try:
+            return (
+                None
+                if copy is None or identity is None
+                else claim(copy, folder.path, identity.run_id)
+            )
+        except OSError:
+            return None
+
+    found = decided_by_rank_0(session, refusal)
+    if found is not None:
+        raise RunFolderError(found)
+
+
+def begin_at_0(folder: RunFolder, identity: Identity | None) -> Identity | None:
+    """Begin a run at 0. If it has trained, as `checkpoint.resume=never` asks, its former records are kept aside.
+
+    Returns:
+        The identity of the run that begins: another one if it has trained before.
+
+    Raises:
+        OSError: the disk refuses.
+    """
+    if identity is None or not identity.has_checkpoint:
+        return identity
+    kept = folder.path / "rolled_back"
+    kept.mkdir(exist_ok=True)
+    number = 1
+    while any(kept.glob(f"*_{number}*")):
+        number += 1
+    # wandb's records with their id: what follows is another run there, too.
+    for path, name in (
+        (folder.metrics, f"metrics_{number}.jsonl"),
+        (folder.path / "wandb", f"wandb_{number}"),
+    ):
+        if path.exists():
+            os.rename(path, kept / name)
+    return identities.begin_anew(folder.path)
+
+
+def choose_checkpoint(
+    folder: RunFolder,
+    config: Config,
+    stored: Config | None,
+    session: Session,
+    trackers: Trackers,
+    identity: Identity | None,
+) -> tuple[Path, Manifest] | None:
+    """Find the checkpoint to continue from, verified by all ranks together; None for a new run.
+
+    A path that was asked for is gone back to once: the same command again continues what it has saved since.
+
+    Args:
+        folder: of the run.
+        config: of the run; a run folder in `checkpoint.resume` becomes the path of its newest checkpoint.
+        stored: configuration of the former start.
+        session: process groups.
+        trackers: told what is passed over.
+        identity: of the run, on rank 0.
+
+    Raises:
+        CheckpointError: the one asked for cannot be used, all are damaged, or it is of another model.
+        RunFolderError: the run has trained, and its checkpoints are gone.
+    """
+    search = _Search(folder, config, session, trackers, identity)
+    asked = config.checkpoint.resume
+    if asked in ("auto", "never") or os.path.realpath(asked) == os.path.realpath(folder.path):
+        found = search.newest(beyond=-1)
+    else:
+        found = _asked(search, stored)
+    if found is not None:
+        path, manifest = found
+        check_same_model(config, from_yaml(manifest.config), path)
+    if found is not None and identity is not None:
+        identities.record_checkpoint(folder.path, identity.run_id)
+    return found
+
+
+def _asked(search: "_Search", stored: Config | None) -> tuple[Path, Manifest]:
+    """The checkpoint that `checkpoint.resume` names, or what was saved since the run went back to it."""
+    config, trackers = search.config, search.trackers
+    path = _named(search, stored)
+    went_back = _went_back_before(stored, config, search.session)
+    manifest = verify_together(path, search.session)
+    if went_back:
+        try:
+            since = search.newest(beyond=manifest.step)
+        except CheckpointError as error:
+            trackers.say(f"{error} It goes back to {path} once more.")
+            since = None
+        if since is not None:
+            trackers.say(
+                f"This command went back to {path} before: it continues what was saved since."
+            )
+            return since
+    if search.is_foreign(manifest):
+        trackers.say(
+            f"{path} is of another run ({manifest.run_id}): this one goes on from it, as checkpoint.resume asks."
+        )
+    return path, manifest
+
+
+def _named(search: "_Search", stored: Config | None) -> Path:
+    """The checkpoint folder that `checkpoint.resume` means; of a run folder the newest whole one.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    config = search.config
+    path = Path(config.checkpoint.resume)
+    if (path / MANIFEST).is_file() or not (path / "checkpoints").is_dir():
+        if not path.is_dir():
+            raise CheckpointError(
+                f"checkpoint.resume ({path}) is no checkpoint folder. Type auto, never, or a path such as "
+                f"{derive.run_dir(config)}/checkpoints/step_00000200."
+            )
+        return path
+    before = None if stored is None else Path(stored.checkpoint.resume)
+    is_known = before is not None and before.parent == path / "checkpoints" and before.is_dir()
+    # That run may have gone on: what this command has found in its folder before is what it means.
+    found = decided_by_rank_0(search.session, lambda: before if is_known else None)
+    if found is None:
+        found = newest_good_together([path / "checkpoints"], search.session, search.trackers.say)
+    if found is None:
+        raise CheckpointError(f"checkpoint.resume ({path}) is a run folder without a checkpoint.")
+    config.checkpoint.resume = str(found)
+    return found
+
+
+def _went_back_before(stored: Config | None, config: Config, session: Session) -> bool:
+    """True if the former life was started by the same command; as rank 0 read it, for another node may read late."""
+    return decided_by_rank_0(
+        session,
+        lambda: (
+            stored is not None
+            and stored.checkpoint.resume == config.checkpoint.resume
+            and not describe_changes(stored, config)
+        ),
+    )
+
+
+class _Search:
+    """Looks through the places that a run's checkpoints may be in."""
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        config: Config,
+        session: Session,
+        trackers: Trackers,
+        identity: Identity | None,
+    ) -> None:
+        self.config = config
+        self.session = session
+        self.trackers = trackers
+        self._folder = folder
+        self._identity = identity
+
+    def is_foreign(self, manifest: Manifest) -> bool:
+        """True if another run wrote it; what is older than identities passes. Rank 0 alone knows."""
+        own = None if self._identity is None else self._identity.run_id
+        return own is not None and manifest.run_id not in (None, own)
+
+    def newest(self, beyond: int) -> tuple[Path, Manifest] | None:
+        """The newest good checkpoint of the run's history after step `beyond`.
+
+        Raises:
+            CheckpointError: all are damaged.
+            RunFolderError: metrics.jsonl lacks lines before each of them, or the run has lost its checkpoints.
+            DistributedError: there may be one in a second copy that cannot be read.
+        """
+        places = [place.checkpoints for place in places_of(self.config, self._folder.checkpoints)]
+        own, *copies = places
+        readable = [copy for copy in copies if self._is_readable(copy)]
+        history = History.read(self._folder.path)
+        last_line = last_step(self._folder.metrics) if self.session.topology.rank == 0 else 0
+        too_late: list[int] = []
+        foreign: list[Path] = []
+
+        def admits(path: Path, manifest: Manifest) -> bool:
+            step = step_of(path)
+            if step <= beyond:
+                return False
+            if self.is_foreign(manifest):
+                foreign.append(path)
+                self.trackers.say(
+                    f"{path} is of another run ({manifest.run_id}): it is passed over, and left as it is."
+                )
+                return False
+            if not history.admits(manifest.generation, step):
+                self.trackers.say(
+                    f"{path} belongs to a history that the run has left: it is passed over."
+                )
+                return False
+            if step > last_line:
+                self.trackers.say(
+                    f"{path} is passed over: {self._folder.metrics} ends with step {last_line:,}."
+                )
+                too_late.append(step)
+                return False
+            return True
+
+        path = newest_good_together([own, *readable], self.session, self.trackers.say, admits)
+        if beyond < 0:
+            decided_by_rank_0(
+                self.session,
+                lambda: self._check_beginning(
+                    path,
+                    too_late,
+                    foreign,
+                    len(readable) < len(copies) and bool(history.continues_after),
+                ),
+            )
+        return None if path is None else (path, read_manifest(path))
+
+    def _check_beginning(
+        self, found: Path | None, too_late: list[int], foreign: list[Path], may_have_copy: bool
+    ) -> None:
+        """Raise if a run that has trained would begin at 0 by itself; rank 0 asks."""
+        folder, own = self._folder, self._folder.checkpoints
+        is_never = self.config.checkpoint.resume == "never"
+        if found is not None:
+            if is_never:
+                raise RunFolderError(
+                    f"{folder.path} has checkpoints ({found}) and checkpoint.resume is never. Nothing was deleted. Start "
+                    "another run with run.name=NAME, or continue this one with checkpoint.resume=auto."
+                )
+            return
+        if is_never:
+            return
+        if too_late:
+            lines_up_to(folder.metrics, min(too_late))  # says what is missing
+        if may_have_copy:
+            raise DistributedError(
+                f"{own} has no checkpoint, and whether a second copy has one cannot be known now. Mend checkpoint.copy_to, "
+                "or begin again without it: checkpoint.copy_to=null checkpoint.resume=never."
+            )
+        again = (
+            "Nothing was deleted. To begin at sample 0, start another run with run.name=NAME, or type "
+            "checkpoint.resume=never to do so in this folder: metrics.jsonl is then kept in rolled_back."
+        )
+        if foreign:
+            raise RunFolderError(
+                f"{own} has only checkpoints of another run, such as {foreign[0]}. Put this run's own back, or go on from "
+                f"one of them on purpose with checkpoint.resume={foreign[0]}. {again}"
+            )
+        if self._identity is not None and self._identity.has_checkpoint:
+            raise RunFolderError(
+                f"{folder.path} has trained, but its checkpoints are gone: {own} holds none. Put them back. {again}"
+            )
+
+    def _is_readable(self, copy: Path) -> bool:
+        """A disk of second copies that fails must not keep a run from its own checkpoints."""
+        try:
+            committed(copy)
+        except OSError as error:
+            self.trackers.say(f"{copy} cannot be read: {error.strerror}. It is passed over.")
+            return False
+        return True
