@@ -15,7 +15,7 @@ from data_pipeline.corpus import Corpora, ensure_prepared, keep_tokenizer
 from data_pipeline.file_changes import FileWatch
 from data_pipeline.opening import open_dataset
 from data_pipeline.storage.local_copy import copied
-from data_pipeline.tokenizer import load_tokenizer
+from data_pipeline.tokenizer import describe_tokenizer, load_tokenizer
 from glm.checkpoint.manifest import Manifest
 from train import start
 from train.batches import BatchStream
@@ -77,7 +77,9 @@ def run(config: Config, overrides: list[str], world: World, device: torch.device
         make_deterministic(device)
     rendezvous = Rendezvous.open(world, config.stability.meeting_seconds)
     with _held(folder, world) as generation:
-        corpora = ensure_prepared(config.data, config.model.vocab_size, _speaker(world))
+        own = start.own_tokenizer(folder, config)
+        corpora = ensure_prepared(config.data, config.model.vocab_size, _speaker(world), own=own)
+        start.check_tokenizer(folder, config, corpora.tokenizer, _speaker(world))
         if config.data.local_copy is not None:
             corpora = copied(corpora, config.data.local_copy, _speaker(world))
         life = _Life(config, overrides, world, folder, device, corpora, generation)
@@ -202,7 +204,8 @@ class _Life:
             )
         )
         busy = busy_hint() if self._device.type == "cpu" else None
-        for line in (self.hint, busy, exposure_warning(world), *changes):
+        described = describe_tokenizer(self._tokenizer)
+        for line in (described, self.hint, busy, exposure_warning(world), *changes):
             if line:
                 trackers.say(line)
         if checkpoint is not None:

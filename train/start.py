@@ -4,6 +4,7 @@ An unfinished run continues; a finished one says so; a folder of another model i
 refuses a folder with checkpoints; nothing is ever deleted here.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,13 +22,15 @@ from configs.errors import (
 from configs.load import diff, from_yaml
 from configs.schema import Config, Precision
 from data_pipeline.continuity import Continuity, compare
+from data_pipeline.corpus import named_roles
 from data_pipeline.dataset import GLMDataset
 from data_pipeline.file_changes import changes_since
 from data_pipeline.sampler import check_skip_samples
-from data_pipeline.tokenizer import spec_in
+from data_pipeline.tokenizer import kept_tokenizer, load_tokenizer
 from glm.checkpoint.folder import committed, step_of
 from glm.checkpoint.manifest import Manifest
 from glm.checkpoint.reader import read_manifest
+from glm.load import run_folder_of
 from train.checkpoint import (
     check_same_model,
     newest_good_together,
@@ -263,15 +266,81 @@ def check_data(manifest: Manifest, dataset: GLMDataset, config: Config) -> list[
 
 
 def _tokenizer_advice(found: Continuity, config: Config) -> str:
-    """What keeps the shards as they were where only the tokenizer was trained anew, on other paths."""
-    kept = Path(derive.run_dir(config)) / "tokenizer"
-    spec = kept / "spec.txt"
-    if config.data.tokenizer is not None or not found.has_new_tokens or not spec.is_file():
+    """What keeps the tokens as they were where another tokenizer is named."""
+    is_named = config.data.tokenizer is not None or bool(named_roles(config.data))
+    if not is_named or not found.has_new_tokens:
         return ""
-    return (
-        "A tokenizer that data.tokenizer does not name is trained on data.paths: if these changed, name the run's, "
-        f"data.tokenizer={spec_in(spec.read_text().strip(), str(kept))}"
-    )
+    return "The run uses its own tokenizer if data.tokenizer and data.special_tokens are left out"
+
+
+def own_tokenizer(folder: RunFolder, config: Config) -> str | None:
+    """Spec of the tokenizer that belongs to the weights with which a run starts; None: it starts without any.
+
+    Raises:
+        RecordError: what is kept there names no tokenizer.
+    """
+    for place in _homes_of_weights(folder, config):
+        kept = kept_tokenizer(place)
+        if kept is not None:
+            return kept
+    return None
+
+
+def check_tokenizer(
+    folder: RunFolder, config: Config, spec: str, report: Callable[[str], None]
+) -> None:
+    """Compare the tokenizer of a run with that of the weights from which it is initialised.
+
+    Args:
+        folder: of the run.
+        config: of the run.
+        spec: of its tokenizer.
+        report: told if the weights' tokenizer is another one, or not known.
+
+    Raises:
+        DataChangedError: it is another one, and that is not accepted.
+    """
+    source = config.checkpoint.init_from
+    if source is None or _has_trained(folder):
+        return
+    kept = kept_tokenizer(run_folder_of(Path(source)))
+    if kept is None:
+        report(
+            f"{source} has no tokenizer beside it: whether its weights were trained with {spec} is not known."
+        )
+    elif load_tokenizer(kept).fingerprint != load_tokenizer(spec).fingerprint:
+        problem = f"The weights of {source} were trained with the tokenizer {kept}, not with {spec}"
+        if not config.data.accept_changed:
+            raise DataChangedError(
+                f"{problem}: its ids mean other words. Leave data.tokenizer out to use theirs, or take the weights all the "
+                "same with data.accept_changed=true."
+            )
+        report(f"{problem}, as data.accept_changed=true accepts.")
+
+
+def _homes_of_weights(folder: RunFolder, config: Config) -> list[Path]:
+    """Run folders that may keep the tokenizer of the weights to start with, the likeliest first."""
+    if config.checkpoint.resume not in ("auto", "never"):
+        return [run_folder_of(Path(config.checkpoint.resume))]
+    homes = [place.checkpoints.parent for place in places_of(config, folder.checkpoints)]
+    if _has_trained(folder):
+        return homes
+    if config.checkpoint.init_from is not None:
+        return [run_folder_of(Path(config.checkpoint.init_from))]
+    return [home for home in homes[1:] if _holds_checkpoint(home)]
+
+
+def _has_trained(folder: RunFolder) -> bool:
+    """True if there are steps to continue, or to be looked for."""
+    has_lines = folder.metrics.is_file() and folder.metrics.stat().st_size > 0
+    return has_lines or bool(committed(folder.checkpoints))
+
+
+def _holds_checkpoint(home: Path) -> bool:
+    try:
+        return bool(committed(home / "checkpoints"))
+    except OSError:
+        return False  # a disk of second copies that fails is told of when a checkpoint is chosen
 
 
 def describe_changes(stored: Config | None, config: Config) -> list[str]:
