@@ -9,8 +9,8 @@ from configs.load import load_config
 from data_pipeline.preparation.train_tokenizer import train_tokenizer
 from data_pipeline.tokenizer import keep_tokenizer
 from tests.helpers.texts import sentences
-from train.run_folder import RunFolder
 from train.own_tokenizer import check_tokenizer, own_tokenizer
+from train.run_folder import RunFolder
 
 OWN = "hf:{}/tokenizer/tokenizer.json"
 
