@@ -248,6 +248,8 @@ def _with_value(composed: DictConfig, key: str, raw: str, found: list[str]) -> D
 
 def _parse(key: str, raw: str, hint: Any) -> Any:
     """Read a value in Hydra's grammar; where text is wanted, what is no quoted text is taken as typed."""
+    if key.startswith("data.special_tokens."):  # tokens look like lists: [STOP]
+        return None if raw == "null" else raw
     try:
         override = OverridesParser.create().parse_override(f"{key}={raw}")
     except HydraException:

@@ -268,6 +268,27 @@ class EvalConfig:
 
 
 @dataclass
+class SpecialTokenTexts:
+    """Tokens of the vocabulary that have a role in blank infilling, where their names do not tell."""
+
+    mask: str | None = None
+    """The tokenizer's token, as its vocabulary writes it, that is [MASK]; default: the one of that name, or one that is
+    added after the vocabulary."""
+    gmask: str | None = None
+    """The token that is [gMASK]; default as for mask."""
+    sop: str | None = None
+    """The token that starts a target; default: <sop>, or one that is added."""
+    eop: str | None = None
+    """The token that ends a target; default: <eop>, or one that is added."""
+    eos: str | None = None
+    """The token that ends a document; default: <eos>, </s>, <|endoftext|> or <eod>, or one that is added."""
+    pad: str | None = None
+    """The token that fills up rows; default: <pad>, [PAD] or <|pad|>, or one that is added."""
+    smask: str | None = None
+    """The token that is [sMASK]; default: the one of that name, or one that is added."""
+
+
+@dataclass
 class DataConfig:
     """The corpora and their tokenizer."""
 
@@ -288,7 +309,11 @@ class DataConfig:
     valid_fraction: float = 0.05
     """Share of documents that are held out when a corpus is prepared (of a corpus made by Megatron: of tokens)."""
     tokenizer: str | None = None
-    """hf:FILE, sp:FILE, icetk:FILE or bytes; default: a BPE of model.vocab_size trained on the corpus."""
+    """hf:FILE, sp:FILE, icetk:FILE or bytes; also hf:FOLDER, sp:FOLDER; default: the tokenizer of the run that is
+    continued or whose weights are taken, otherwise that of the shards, otherwise a BPE of model.vocab_size trained on
+    the corpus."""
+    special_tokens: SpecialTokenTexts = field(default_factory=SpecialTokenTexts)
+    """Roles of the tokenizer's special tokens."""
     text_key: str = "text"
     """Field of a .jsonl record, .parquet row or data set that holds the text."""
     instructions: list[str] = field(default_factory=list)

@@ -26,7 +26,8 @@ from data_pipeline.preparation.train_tokenizer import (
 )
 from data_pipeline.preparation.workers import num_cores
 from data_pipeline.storage.shards import read_index
-from data_pipeline.tokenizer import SPECS, load_tokenizer
+from data_pipeline.tokenizer import describe_tokenizer, load_tokenizer
+from data_pipeline.tokenizer_spec import SPECS, parse_role, with_roles
 
 
 def _prepare(options: argparse.Namespace) -> None:
@@ -51,11 +52,13 @@ def _prepare(options: argparse.Namespace) -> None:
     )
     share = parse_share(options.part) if options.part else None
     inputs, output = options.input, Path(options.output)
-    tokenizer = load_tokenizer(options.tokenizer)
+    named = dict(parse_role(word) for word in options.special_token)
+    tokenizer = load_tokenizer(with_roles(options.tokenizer, named))
     for path in inputs:  # before a folder is made for a mistyped name
         check_input(path)
     _report_repeated(inputs)
     _make_folder(output.parent)
+    tell(describe_tokenizer(tokenizer))
     work = (inputs, output, tokenizer, options.valid_fraction, settings)
     workers, meter = options.workers, console_meter()
     if share is None:
@@ -123,6 +126,10 @@ def _train_tokenizer(options: argparse.Namespace) -> None:
     skipped = Skipped()
     on_error: OnError = skipped if options.on_error == "skip" else stop
     corpora = [_texts(path, options.text_key, on_error) for path in options.input]
+    tell(
+        f"Training a tokenizer of {options.vocab_size:,} tokens on up to {options.characters:,} characters",
+        sys.stderr,
+    )
     texts = sampled(corpora, options.characters)
     size = train_tokenizer(
         texts, output, options.vocab_size, ", ".join(options.input), options.kind
@@ -184,6 +191,13 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--target-key", metavar="NAME", help="field that holds the target")
     made.add_argument("--output", required=True, metavar="PREFIX")
     made.add_argument("--tokenizer", required=True, metavar="SPEC", help=SPECS)
+    made.add_argument(
+        "--special-token",
+        action="append",
+        default=[],
+        metavar="ROLE=TEXT",
+        help="token of the vocabulary that is mask, gmask, sop, eop, eos, pad or smask, where its name does not tell",
+    )
     made.add_argument(
         "--valid-fraction",
         type=float,

@@ -4,10 +4,10 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from configs.errors import ConfigError, DataError
+from configs.errors import ConfigError, DataError, RecordError, StorageError
 from configs.schema import DataConfig
 from data_pipeline.cache import Report, cache_folder, make_once
 from data_pipeline.preparation.inputs import identity, is_on_hub, read_documents
@@ -20,6 +20,7 @@ from data_pipeline.storage.shard_part import hold_out_tail
 from data_pipeline.storage.shards import is_shard, open_stream, read_index, read_info
 from data_pipeline.tokenizer import Tokenizer, load_tokenizer
 from data_pipeline.tokenizer import keep_tokenizer as keep_tokenizer
+from data_pipeline.tokenizer_spec import join_spec, split_spec, with_roles
 
 # Part of every key in the cache: raised when the same corpus would now be prepared otherwise.
 _FORMAT_VERSION = 6
@@ -48,7 +49,7 @@ class Corpora:
     valid_instructions: list[Shard] = field(default_factory=list[Shard])
 
 
-_Obtain = Callable[[Path, Callable[[Path], None], Report], Path]
+_Obtain = Callable[[Path, Callable[[Path], None], Report, Callable[[Path], bool]], Path]
 """As `cache.make_once`."""
 
 
@@ -58,6 +59,7 @@ def ensure_prepared(
     report: Report,
     obtain: _Obtain = make_once,
     typed: Sequence[str] | None = None,
+    own: str | None = None,
 ) -> Corpora:
     """Find the shards of a run, preparing what is not there yet.
 
@@ -70,20 +72,25 @@ def ensure_prepared(
         obtain: returns a folder of the cache; who only looks gives one that makes nothing.
         typed: the words of the command line, where `config` comes from a checkpoint or a run: nothing is fetched from the
             hub because a file says so. None: all of `config` is the user's own.
+        own: spec of the tokenizer that the run's weights were trained with, used if `config` names none.
 
     Raises:
         DataError: a corpus cannot be used.
         ConfigError: the tokenizer has more tokens than the model.
     """
     _check(config)
+    if not all(map(is_shard, _all_paths(config))):
+        config = replace(config, cache_dir=str(cache_folder(config.cache_dir, report)))
 
     def obtain_for(key: str, *paths: str) -> _Obtain:
         return _refusing(key, paths, obtain) if _is_foreign(key, paths, typed) else obtain
 
-    spec = config.tokenizer or _trained_tokenizer(
-        config, vocab_size, report, obtain_for("data.paths", *config.paths)
+    spec = (
+        config.tokenizer
+        or own
+        or _trained_tokenizer(config, vocab_size, report, obtain_for("data.paths", *config.paths))
     )
-    tokenizer = load_tokenizer(spec)
+    tokenizer = load_tokenizer(with_roles(spec, named_roles(config)))
     if tokenizer.vocab_size > vocab_size:
         raise ConfigError(
             [
@@ -116,7 +123,8 @@ def ensure_prepared(
         prefix = _shard(path, config, (config.text_key,), tokenizer, 0.0, report, obtained)
         valid.append(Shard(name, prefix, None))
     obtained = obtain_for("data.instructions", *config.instructions)
-    return Corpora(train, valid, spec, *_instruction_shards(config, tokenizer, report, obtained))
+    shards = _instruction_shards(config, tokenizer, report, obtained)
+    return Corpora(train, valid, tokenizer.spec, *shards)
 
 
 def _is_foreign(key: str, paths: Sequence[str], typed: Sequence[str] | None) -> bool:
@@ -129,9 +137,14 @@ def _is_foreign(key: str, paths: Sequence[str], typed: Sequence[str] | None) -> 
 def _refusing(key: str, paths: Sequence[str], obtain: _Obtain) -> _Obtain:
     """As `obtain` for what is there already; nothing is made."""
 
-    def obtain_or_refuse(folder: Path, make: Callable[[Path], None], report: Report) -> Path:
-        if os.path.isdir(folder):
-            return obtain(folder, make, report)
+    def obtain_or_refuse(
+        folder: Path,
+        make: Callable[[Path], None],
+        report: Report,
+        is_whole: Callable[[Path], bool],
+    ) -> Path:
+        if os.path.isdir(folder) and is_whole(folder):
+            return obtain(folder, make, report, is_whole)
         names = ",".join(path for path in paths if is_on_hub(path))
         raise DataError(
             f"The stored configuration names data of the hub ({key}: {names}), and nothing is fetched because a file says "
@@ -140,6 +153,11 @@ def _refusing(key: str, paths: Sequence[str], obtain: _Obtain) -> _Obtain:
         )
 
     return obtain_or_refuse
+
+
+def named_roles(config: DataConfig) -> dict[str, str]:
+    """Texts of the special tokens that a configuration names, by role."""
+    return {role: text for role, text in asdict(config.special_tokens).items() if text is not None}
 
 
 def tokenizer_of(prefix: str) -> str:
@@ -153,13 +171,17 @@ def tokenizer_of(prefix: str) -> str:
         raise DataError(
             f"{prefix} is a plain Megatron corpus: its tokenizer is not known. Name it: data.tokenizer=hf:FILE."
         )
-    kind, _, name = info.tokenizer.partition(":")
-    return f"{kind}:{Path(prefix).parent / name}" if name else kind
+    kind, name, named = split_spec(info.tokenizer)
+    return join_spec(kind, str(Path(prefix).parent / name) if name else "", named)
+
+
+def _all_paths(config: DataConfig) -> list[str]:
+    return [*config.paths, *(config.valid_paths or []), *config.instructions]
 
 
 def _check(config: DataConfig) -> None:
     """Find what is wrong with any path before work on the first one begins."""
-    for path in [*config.paths, *(config.valid_paths or []), *config.instructions]:
+    for path in _all_paths(config):
         if not is_shard(path):
             identity(path)
     if config.valid_paths is not None:
@@ -211,7 +233,7 @@ def _trained_tokenizer(config: DataConfig, vocab_size: int, report: Report, obta
         if is_shard(path):
             return tokenizer_of(path)
     key = _key("tokenizer", [identity(path) for path in config.paths], config.text_key, vocab_size)
-    folder = cache_folder(config.cache_dir) / f"tokenizer-{key}"
+    folder = Path(str(config.cache_dir)) / f"tokenizer-{key}"
 
     def make(making: Path) -> None:
         listed = ", ".join(config.paths)
@@ -220,7 +242,10 @@ def _trained_tokenizer(config: DataConfig, vocab_size: int, report: Report, obta
         sample = sampled(read, SAMPLE_CHARACTERS)
         train_tokenizer(sample, making / "tokenizer.json", vocab_size, listed)
 
-    return f"hf:{obtain(folder, make, report) / 'tokenizer.json'}"
+    def is_whole(made: Path) -> bool:
+        return _is_usable(lambda: load_tokenizer(f"hf:{made / 'tokenizer.json'}"))
+
+    return f"hf:{obtain(folder, make, report, is_whole) / 'tokenizer.json'}"
 
 
 def _instruction_shards(
@@ -257,8 +282,13 @@ def _shard(
         info = read_info(path)
         if info is not None and info.tokenizer_fingerprint != tokenizer.fingerprint:
             raise DataError(
-                f"{path} was made with the tokenizer {info.tokenizer}, not {tokenizer.spec}. Prepare it again, or "
-                "leave data.tokenizer out."
+                f"{path} was made with the tokenizer {info.tokenizer}, not {tokenizer.spec}. Prepare it again with "
+                f"--tokenizer {tokenizer.spec}"
+                + (
+                    ", or leave data.tokenizer out."
+                    if config.tokenizer
+                    else ", which is the run's own."
+                )
             )
         # A Megatron corpus of two sentences a document has the same form, but no PREFIX.json of ours.
         if len(text_keys) == 1 and info is not None and read_index(path).holds_records:
@@ -270,7 +300,7 @@ def _shard(
     fingerprint = tokenizer.fingerprint
     keys = text_keys[0] if len(text_keys) == 1 else text_keys
     key = _key("corpus", identity(path), keys, fingerprint, valid_fraction)
-    folder = cache_folder(config.cache_dir) / f"corpus-{key}"
+    folder = Path(str(config.cache_dir)) / f"corpus-{key}"
 
     def make(making: Path) -> None:
         report(f"Preparing {path}; its token shards are kept in {folder}")
@@ -285,7 +315,28 @@ def _shard(
             parts_folder=folder.with_suffix(".parts"),  # found again if this start is killed
         )
 
-    return str(obtain(folder, make, report) / "tokens")
+    def is_whole(made: Path) -> bool:
+        prefixes = [made / "tokens", *([made / "tokens.valid"] if valid_fraction else [])]
+        return _is_usable(lambda: [_check_shard(str(prefix), tokenizer) for prefix in prefixes])
+
+    return str(obtain(folder, make, report, is_whole) / "tokens")
+
+
+def _check_shard(prefix: str, tokenizer: Tokenizer) -> None:
+    info = open_stream(prefix).info
+    if info is None or info.tokenizer_fingerprint != tokenizer.fingerprint:
+        raise DataError(f"{prefix} is not what was prepared.")
+
+
+def _is_usable(check: Callable[[], object]) -> bool:
+    """True if something that was made can be read; a disk that fails is no damage."""
+    try:
+        check()
+    except StorageError:
+        raise
+    except (DataError, RecordError):
+        return False
+    return True
 
 
 def _names(paths: list[str]) -> list[str]:

@@ -37,18 +37,30 @@ class Roles:
         return {**written, self.smask: SMASK_TEXT}
 
 
-def assign_roles(find: Callable[[str], int | None], size: int, named: Mapping[str, str]) -> Roles:
+def assign_roles(
+    find: Callable[[str], int | None],
+    size: int,
+    named: Mapping[str, str],
+    unknown: str | None = None,
+) -> Roles:
     """Give every role an id.
 
     Args:
         find: id of a token's text; None: the vocabulary lacks it.
         size: one more than the largest id of the vocabulary.
         named: texts of the tokens that have a role, by role, where their names do not tell.
+        unknown: text of the token that stands for words which are not in the vocabulary.
 
     Raises:
-        DataError: a role is unknown, its token is not in the vocabulary, or a token has two roles.
+        DataError: a role is unknown, its token is not in the vocabulary or comes of text, or a token has two roles.
     """
     texts = dict(named)
+    for role, text in named.items():
+        if text == unknown:
+            raise DataError(
+                f"{text} cannot be {role}: it is what this tokenizer writes for unknown words. Name another token with "
+                f"data.special_tokens.{role}=TEXT (--special-token {role}=TEXT), or leave that out."
+            )
     ids = {role: _named(find, role, text) for role, text in named.items()}
     if len(set(ids.values())) < len(ids):
         listed = ", ".join(f"{role}={text}" for role, text in named.items())

@@ -5,18 +5,27 @@ ones are appended after it.
 """
 
 import shutil
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
 from configs.errors import DataError
-from data_pipeline.special_roles import Roles, assign_roles
+from data_pipeline.special_roles import Roles, assign_roles, describe_roles
 from data_pipeline.special_tokens import SpecialTokens
 from data_pipeline.tokenizer_hf import HuggingFaceTokenizer
 from data_pipeline.tokenizer_parts import Decoder
 from data_pipeline.tokenizer_sentencepiece import IceTokenizer, SentencePieceTokenizer
-
-SPECS = "hf:FILE, sp:FILE, icetk:FILE or bytes"
+from data_pipeline.tokenizer_spec import (
+    KINDS,
+    SPECS,
+    file_in,
+    join_spec,
+    read_kept_spec,
+    roles_beside,
+    spec_in,
+    split_spec,
+)
 
 
 class Tokenizer(Protocol):
@@ -62,40 +71,70 @@ def load_tokenizer(spec: str, num_threads: int = -1) -> Tokenizer:
     """Load a tokenizer.
 
     Args:
-        spec: hf:FILE, sp:FILE, icetk:FILE or bytes.
+        spec: hf:FILE, sp:FILE, icetk:FILE or bytes; also hf:FOLDER and sp:FOLDER of a published model. The roles of
+            special tokens may follow (data_pipeline/tokenizer_spec.py).
         num_threads: of `encode_batch` with SentencePiece; -1: all cores. Hugging Face's library takes its number from
             the environment (RAYON_NUM_THREADS).
 
     Raises:
         DataError: the spec is of no known form, or its file cannot be read.
     """
-    kind, _, name = spec.partition(":")
+    kind, name, named = split_spec(spec)
     if spec == "bytes":
         return ByteTokenizer()
-    if kind not in ("hf", "sp", "icetk") or not name:
+    if kind not in KINDS or not name:
         raise DataError(f'The tokenizer "{spec}" is of no known form. Type data.tokenizer={SPECS}.')
-    if not Path(name).is_file():
+    path = Path(name).expanduser()
+    if path.is_dir():
+        path = file_in(kind, path)
+        loaded = _load(kind, path, named, num_threads)
+        named = {**roles_beside(path, loaded.find), **named} if kind != "icetk" else named
+    elif not path.is_file():
         raise DataError(f"The tokenizer file {name} does not exist. Check data.tokenizer={spec}.")
+    return _load(kind, path, named, num_threads)
+
+
+def _load(
+    kind: str, path: Path, named: dict[str, str], num_threads: int
+) -> "HuggingFaceTokenizer | SentencePieceTokenizer | IceTokenizer":
+    spec = join_spec(kind, str(path), named)
     if kind == "hf":
-        return HuggingFaceTokenizer(Path(name), spec, {})
+        return HuggingFaceTokenizer(path, spec, named)
     sentencepiece_kind = SentencePieceTokenizer if kind == "sp" else IceTokenizer
-    return sentencepiece_kind(Path(name), spec, {}, num_threads)
+    return sentencepiece_kind(path, spec, named, num_threads)
+
+
+def describe_tokenizer(tokenizer: Tokenizer) -> str:
+    """A tokenizer in a line: its size, which token has which role, and what was changed of it."""
+    words = f"Tokenizer {tokenizer.spec}: {tokenizer.vocab_size:,} tokens; {describe_roles(tokenizer.roles)}"
+    return "; ".join([words, *tokenizer.notes])
 
 
 def keep_tokenizer(spec: str, folder: Path) -> None:
-    """Copy a tokenizer's file into `folder`, with a spec.txt that names it there."""
+    """Copy a tokenizer's file into `folder`, with a spec.txt that names it there; each appears when it is whole."""
     folder.mkdir(parents=True, exist_ok=True)
-    name = spec.partition(":")[2]
+    _, name, _ = split_spec(spec)
     kept = folder / Path(name).name
     if name and Path(name).resolve() != kept.resolve():
-        shutil.copyfile(name, kept)
-    (folder / "spec.txt").write_text(spec_in(spec, ".") + "\n")
+        partial = folder / f"{kept.name}.{uuid.uuid4().hex[:8]}.part"
+        shutil.copyfile(name, partial)
+        partial.replace(kept)
+    partial = folder / f"spec.txt.{uuid.uuid4().hex[:8]}.part"
+    partial.write_text(spec_in(spec, ".") + "\n")
+    partial.replace(folder / "spec.txt")
 
 
-def spec_in(spec: str, folder: str) -> str:
-    """Spec of the same tokenizer when its file lies in `folder`."""
-    kind, _, name = spec.partition(":")
-    return f"{kind}:{Path(folder) / Path(name).name}" if name else kind
+def kept_tokenizer(folder: Path) -> str | None:
+    """Spec of the tokenizer that is kept in a run folder, or beside its second copies; None if there is none.
+
+    Raises:
+        RecordError: what is kept there names no tokenizer.
+    """
+    kept = folder / "tokenizer"
+    try:
+        return spec_in(read_kept_spec(kept / "spec.txt"), str(kept))
+    except FileNotFoundError:
+        return None
 
 
 class ByteTokenizer:

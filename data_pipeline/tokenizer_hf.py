@@ -21,7 +21,8 @@ class HuggingFaceTokenizer:
         self._tokenizer, self._continuing, self.notes = _load(path, content)
         # The largest id, not the count: published vocabularies have gaps.
         size = max(self._tokenizer.get_vocab().values(), default=-1) + 1
-        self.roles = assign_roles(self._tokenizer.token_to_id, size, named)
+        self._unknown: str | None = getattr(self._tokenizer.model, "unk_token", None)
+        self.roles = assign_roles(self._tokenizer.token_to_id, size, named, self._unknown)
         usual = assign_roles(self._tokenizer.token_to_id, size, {})
         self.special, self.smask = self.roles.special, self.roles.smask
         self.vocab_size = self.roles.vocab_size
@@ -29,6 +30,10 @@ class HuggingFaceTokenizer:
         self._guarded = self.roles.own_ids
         self._spelled = {token: self._spell(token) for token in self._guarded}
         self._decoder = Decoder(self._plain, self.roles, self.encode("a"))
+
+    def find(self, text: str) -> int | None:
+        """Id of a token that may have a role."""
+        return None if text == self._unknown else self._tokenizer.token_to_id(text)
 
     def encode(self, text: str, is_continuation: bool = False) -> list[int]:
         """See Tokenizer."""

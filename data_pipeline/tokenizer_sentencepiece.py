@@ -48,6 +48,8 @@ class PieceModel:
         try:
             self.ids = {self._model.id_to_piece(token): token for token in range(self.size)}
             self._squeezes = self._model.encode("a  b") == self._model.encode("a b")
+            unknown = self._model.unk_id()
+            self.unknown = self._model.id_to_piece(unknown) if unknown >= 0 else None
         except (RuntimeError, ValueError, IndexError, UnicodeError) as error:
             raise DataError(f"{path} is not a SentencePiece model ({error}).") from error
         self._guarded: frozenset[int] = frozenset()
@@ -69,7 +71,7 @@ class PieceModel:
         )
         texts = sorted(self._model.id_to_piece(token) for token in self._guarded)
         for text in texts:
-            if len(text) < 2 or self._model.is_unknown(self.ids[text]):
+            if len(text) < 2:
                 raise DataError(
                     f'{self._path} has no other way to write "{text}" than the token itself, which a text must not '
                     "become. Give that role to another token."
@@ -124,13 +126,17 @@ class SentencePieceTokenizer:
         content = read_tokenizer_file(path)
         self._model = PieceModel(path, content)
         self._num_threads = num_threads
-        self.roles = assign_roles(self._model.find, self._model.size, named)
+        self.roles = assign_roles(self._model.find, self._model.size, named, self._model.unknown)
         self.special, self.smask = self.roles.special, self.roles.smask
         self.vocab_size = self.roles.vocab_size
         usual = assign_roles(self._model.find, self._model.size, {})
         self.fingerprint = fingerprint_of("sp", content, self.roles, usual)
         self._model.guard(self.roles.own_ids)
         self._decoder = Decoder(self._model.decode, self.roles, self.encode("a"))
+
+    def find(self, text: str) -> int | None:
+        """Id of a piece that may have a role."""
+        return None if text == self._model.unknown else self._model.find(text)
 
     def encode(self, text: str, is_continuation: bool = False) -> list[int]:
         """See Tokenizer."""
@@ -179,6 +185,10 @@ class IceTokenizer:
         self._model.guard(frozenset(id - icetk.OFFSET for id in ids if id >= icetk.OFFSET))
         self.fingerprint = fingerprint_of("icetk", content, self.roles, self.roles)
         self._decoder = Decoder(self._decode_plain, self.roles, self.encode("a"))
+
+    def find(self, text: str) -> int | None:
+        """Id of a piece that may have a role."""
+        return None if text == self._model.unknown else self._model.find(text)
 
     def encode(self, text: str, is_continuation: bool = False) -> list[int]:
         """See Tokenizer."""

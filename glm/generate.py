@@ -14,7 +14,7 @@ import torch
 
 from configs.errors import EXIT_DONE, EXIT_USER_INPUT, CheckpointError, DataError, UserError
 from data_pipeline.special_tokens import SpecialTokens
-from data_pipeline.tokenizer import Tokenizer, load_tokenizer
+from data_pipeline.tokenizer import Tokenizer, kept_tokenizer, load_tokenizer
 from glm.layout import pack_layout
 from glm.load import load_model, run_folder_of
 from glm.model import GLMModel
@@ -218,14 +218,12 @@ def find_tokenizer(path: Path, spec: str | None) -> Tokenizer:
     """Load the tokenizer given, or the one kept in the run folder that `path` belongs to."""
     if spec is not None:
         return load_tokenizer(spec)
-    folder = run_folder_of(path) / "tokenizer"
-    spec_file = folder / "spec.txt"
-    if not spec_file.is_file():
+    kept = kept_tokenizer(run_folder_of(path))
+    if kept is None:
         raise CheckpointError(
             f"{path} has no tokenizer beside it. Name the one it was trained with: --tokenizer hf:FILE"
         )
-    kind, _, name = spec_file.read_text().strip().partition(":")
-    return load_tokenizer(f"{kind}:{folder / name}" if name else kind)
+    return load_tokenizer(kept)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -120,7 +120,8 @@ def local_files(config: Config) -> list[Path]:
     found = list[Path]()
     kind, _, name = (config.data.tokenizer or "").partition(":")
     if kind and name:
-        found.append(Path(name))
+        # The roles of its special tokens may follow: hf:FILE#eos=TEXT.
+        found.append(Path(name) if Path(name).exists() else Path(name.rpartition("#")[0] or name))
     for named in (*config.data.paths, *(config.data.valid_paths or [])):
         path = Path(named)
         if path.is_file():
@@ -128,7 +129,9 @@ def local_files(config: Config) -> list[Path]:
         else:  # a prefix of shards, which are several files; other names are those of data sets
             found += sorted(file for file in path.parent.glob(f"{path.name}.*") if file.is_file())
     problems = [
-        f"{path} is not here. Name the files as they lie on this machine."
+        f"{path} is a folder. Name the tokenizer's file in it: data.tokenizer={kind}:FILE."
+        if path.is_dir()
+        else f"{path} is not here. Name the files as they lie on this machine."
         for path in found
         if not path.is_file()
     ]

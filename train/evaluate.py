@@ -14,8 +14,8 @@ from configs.schema import LossWeighting
 from data_pipeline.batch import collate
 from data_pipeline.corpus import ensure_prepared
 from data_pipeline.opening import open_dataset
-from data_pipeline.tokenizer import load_tokenizer
-from glm.load import find_checkpoint, load_model, stored_config
+from data_pipeline.tokenizer import kept_tokenizer, load_tokenizer
+from glm.load import find_checkpoint, load_model, run_folder_of, stored_config
 from glm.loss import GLMLoss, ObjectiveSums
 from train.batches import row_weights, to_micro_batch
 from train.metrics import loss_metrics
@@ -37,8 +37,10 @@ def evaluate(path: Path, overrides: list[str]) -> dict[str, float | None]:
     stored = stored_config(checkpoint)
     # Where this machine prepares corpora is not the checkpoint's business.
     stored.data.cache_dir = None
+    named, stored.data.tokenizer = stored.data.tokenizer, None
+    own = kept_tokenizer(run_folder_of(checkpoint)) or named
     config = apply_overrides(stored, overrides)
-    corpora = ensure_prepared(config.data, config.model.vocab_size, _say)
+    corpora = ensure_prepared(config.data, config.model.vocab_size, _say, own=own)
     tokenizer = load_tokenizer(corpora.tokenizer)
     dataset = open_dataset(config, corpora, tokenizer, is_validation=True)
     model = load_model(checkpoint)

@@ -15,7 +15,7 @@ from data_pipeline.corpus import Corpora, ensure_prepared, keep_tokenizer
 from data_pipeline.file_changes import FileWatch
 from data_pipeline.opening import open_dataset
 from data_pipeline.storage.local_copy import copied
-from data_pipeline.tokenizer import load_tokenizer
+from data_pipeline.tokenizer import describe_tokenizer, load_tokenizer
 from glm.checkpoint.manifest import Manifest
 from train import choice, identity, start
 from train.batches import BatchStream
@@ -37,6 +37,7 @@ from train.exposure import exposure_warning
 from train.generations import Generation
 from train.identity import Identity
 from train.loop import Trainer
+from train.own_tokenizer import check_tokenizer, own_tokenizer
 from train.pace import Pace, busy_hint
 from train.plan import TrainingPlan
 from train.progress import Progress
@@ -80,7 +81,9 @@ def run(config: Config, overrides: list[str], world: World, device: torch.device
         make_deterministic(device)
     rendezvous = Rendezvous.open(world, config.stability.meeting_seconds)
     with _held(folder, world) as generation:
-        corpora = ensure_prepared(config.data, config.model.vocab_size, _speaker(world))
+        own = own_tokenizer(folder, config)
+        corpora = ensure_prepared(config.data, config.model.vocab_size, _speaker(world), own=own)
+        check_tokenizer(folder, config, corpora.tokenizer, _speaker(world))
         if config.data.local_copy is not None:
             corpora = copied(corpora, config.data.local_copy, _speaker(world))
         life = _Life(config, overrides, world, folder, device, corpora, generation)
@@ -221,7 +224,8 @@ class _Life:
             )
         )
         busy = busy_hint() if self._device.type == "cpu" else None
-        for line in (self.hint, busy, exposure_warning(world), *changes, *forgotten):
+        described = describe_tokenizer(self._tokenizer)
+        for line in (described, self.hint, busy, exposure_warning(world), *changes, *forgotten):
             if line:
                 trackers.say(line)
         if checkpoint is not None:

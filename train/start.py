@@ -6,9 +6,7 @@ refuses a folder with checkpoints; nothing is ever deleted here.
 
 import copy
 from dataclasses import dataclass
-from pathlib import Path
 
-from configs import derive
 from configs.checks.batches import batch_problems
 from configs.checks.device import device_problems
 from configs.errors import (
@@ -23,10 +21,10 @@ from configs.records import read_text
 from configs.schema import Config, Precision
 from configs.terminal import visible
 from data_pipeline.continuity import Continuity, compare
+from data_pipeline.corpus import named_roles
 from data_pipeline.dataset import GLMDataset
 from data_pipeline.file_changes import changes_since
 from data_pipeline.sampler import check_skip_samples
-from data_pipeline.tokenizer import spec_in
 from glm.checkpoint.folder import committed
 from glm.checkpoint.manifest import Manifest
 from train.checkpoint import check_same_model
@@ -208,15 +206,11 @@ def check_data(manifest: Manifest, dataset: GLMDataset, config: Config) -> list[
 
 
 def _tokenizer_advice(found: Continuity, config: Config) -> str:
-    """What keeps the shards as they were where only the tokenizer was trained anew, on other paths."""
-    kept = Path(derive.run_dir(config)) / "tokenizer"
-    spec = kept / "spec.txt"
-    if config.data.tokenizer is not None or not found.has_new_tokens or not spec.is_file():
+    """What keeps the tokens as they were where another tokenizer is named."""
+    is_named = config.data.tokenizer is not None or bool(named_roles(config.data))
+    if not is_named or not found.has_new_tokens:
         return ""
-    return (
-        "A tokenizer that data.tokenizer does not name is trained on data.paths: if these changed, name the run's, "
-        f"data.tokenizer={spec_in(spec.read_text().strip(), str(kept))}"
-    )
+    return "The run uses its own tokenizer if data.tokenizer and data.special_tokens are left out"
 
 
 def describe_changes(stored: Config | None, config: Config) -> list[str]:

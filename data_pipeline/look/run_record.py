@@ -19,7 +19,6 @@ from data_pipeline.continuity import compare
 from data_pipeline.dataset import GLMDataset
 from data_pipeline.file_changes import changes_since
 from data_pipeline.storage.open_files import readable, require_file
-from data_pipeline.tokenizer import spec_in
 
 # Of a run of the largest model on a thousand ranks.
 _LARGEST_MANIFEST = 2**30
@@ -67,19 +66,6 @@ def stored_config(folder: Path) -> Config:
         raise DataError(f"{path} is not there any more. Look again.") from error
     except ConfigError as error:
         raise ConfigError([f"{path}: {problem}" for problem in error.problems]) from error
-
-
-def kept_tokenizer(folder: Path) -> str | None:
-    """Spec of the tokenizer that is kept in a run folder; None if the run came to no start.
-
-    Raises:
-        RecordError: it is no text file.
-    """
-    kept = folder / "tokenizer"
-    try:
-        return spec_in(read_text(kept / "spec.txt").strip(), str(kept))
-    except FileNotFoundError:
-        return None
 
 
 def changed_data(folder: Path, training: GLMDataset) -> list[str]:

@@ -16,14 +16,13 @@ from data_pipeline.dataset import GLMDataset
 from data_pipeline.look.run_record import (
     changed_data,
     check_same_data,
-    kept_tokenizer,
     step_of,
     stored_config,
 )
 from data_pipeline.opening import open_dataset
 from data_pipeline.sampler import trained_position
 from data_pipeline.storage.shards import is_shard, open_stream
-from data_pipeline.tokenizer import Tokenizer, load_tokenizer
+from data_pipeline.tokenizer import Tokenizer, kept_tokenizer, load_tokenizer
 
 # What a shard that belongs to no run is looked at with: rows that fit a screen.
 _SCREEN = "model.seq_length=512"
@@ -170,7 +169,12 @@ def _prepared(config: Config) -> Corpora:
     return ensure_prepared(config.data, config.model.vocab_size, _say, _found)
 
 
-def _found(folder: Path, make: Callable[[Path], None], report: Report) -> Path:
+def _found(
+    folder: Path,
+    make: Callable[[Path], None],
+    report: Report,
+    is_whole: Callable[[Path], bool],
+) -> Path:
     """Stand in for `make_once` where nothing may be made."""
     if not folder.is_dir():
         raise DataError(

@@ -31,6 +31,10 @@ _UNSPACED = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}]+"
 # The expected counts are summed by thread: their number is part of the result.
 _UNIGRAM_THREADS = 4
 _LONGEST_LINE = 4000
+# A word is merged pair by pair, for each token that is learnt: one of a million blanks would take hours. No language has
+# such a word; texts are cut inside of it.
+_LONGEST_WORD = 1000
+_LONG_WORD = re.compile(rf"\s{{{_LONGEST_WORD}}}(?=\s)|\S{{{_LONGEST_WORD}}}(?=\S)")
 
 
 def train_tokenizer(
@@ -108,7 +112,7 @@ def _train_bpe(texts: Iterable[str], vocab_size: int) -> tuple[bytes, int]:
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.train_from_iterator(_pieces(texts), trainer)
     return tokenizer.to_str(pretty=True).encode(), tokenizer.get_vocab_size()
 
 
@@ -149,6 +153,16 @@ def _train_unigram(texts: Iterable[str], vocab_size: int) -> tuple[bytes, int]:
     model = sentencepiece.SentencePieceProcessor()
     model.load_from_serialized_proto(written.getvalue())
     return written.getvalue(), model.get_piece_size()
+
+
+def _pieces(texts: Iterable[str]) -> Iterator[str]:
+    """Texts, cut inside of words that are too long to learn from."""
+    for text in texts:
+        start = 0
+        for word in _LONG_WORD.finditer(text):
+            yield text[start : word.end()]
+            start = word.end()
+        yield text[start:]
 
 
 def _lines(texts: Iterable[str]) -> Iterator[str]:

@@ -1,7 +1,10 @@
 """Something in the cache is made once, whole, whoever asks and whoever dies."""
 
+import errno
+import fcntl
 import os
 import signal
+import tempfile
 import threading
 from pathlib import Path
 
@@ -9,6 +12,8 @@ import pytest
 
 from configs.errors import DataError
 from data_pipeline.cache import cache_folder, make_once
+from data_pipeline.preparation.prepare import prepare
+from data_pipeline.tokenizer import load_tokenizer
 from tests.helpers.killing import run_forked
 
 
@@ -16,13 +21,17 @@ def silent(_: str) -> None:
     pass
 
 
+def silent_make(_: Path) -> None:
+    pass
+
+
 def test_folder_is_the_configured_one_or_the_users(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("HOME", "/home/ada")
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    assert cache_folder(None) == Path("/home/ada/.cache/glm-pretraining")
+    assert cache_folder(None, silent) == Path("/home/ada/.cache/glm-pretraining")
     monkeypatch.setenv("XDG_CACHE_HOME", "/fast")
-    assert cache_folder(None) == Path("/fast/glm-pretraining")
-    assert cache_folder("/mine") == Path("/mine")
+    assert cache_folder(None, silent) == Path("/fast/glm-pretraining")
+    assert cache_folder("/mine", silent) == Path("/mine")
 
 
 def test_what_is_there_is_not_made_again(tmp_path: Path):
@@ -104,8 +113,60 @@ def test_unwritable_cache_says_how_to_choose_another(tmp_path: Path):
         make_once(tmp_path / "file" / "thing", silent, silent)
 
 
-def test_user_without_a_home_is_told(monkeypatch: pytest.MonkeyPatch):
+def test_user_without_a_home_gets_a_temporary_cache_and_a_word(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setattr(os.path, "expanduser", lambda path: path)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    said: list[str] = []
+    folder = cache_folder(None, said.append)
+    assert folder == tmp_path / f"glm-pretraining-{os.getuid()}"
+    assert folder.stat().st_mode & 0o077 == 0
+    assert len(said) == 1 and "data.cache_dir=PATH" in said[0]
+    folder.rmdir()
+    folder.symlink_to(tmp_path)  # somebody else's idea
     with pytest.raises(DataError, match="data.cache_dir=PATH"):
-        cache_folder(None)
+        cache_folder(None, silent)
+
+
+def test_what_others_put_into_the_cache_stays(tmp_path: Path):
+    others = ["thing.making-notes", "thing.making-0123abcd", "thing.damaged", "thing.lock.txt"]
+    for name in others:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "mine").touch()
+    (tmp_path / "thing.lock").write_text("mine too")
+    make_once(tmp_path / "thing", silent_make, silent)
+    assert all((tmp_path / name / "mine").exists() for name in others)
+    assert (tmp_path / "thing.lock").read_text() == "mine too"
+
+
+def test_what_is_damaged_is_moved_aside_and_made_again(tmp_path: Path):
+    def is_whole(made: Path) -> bool:
+        return (made / "content").exists()
+
+    def make(folder: Path) -> None:
+        (folder / "content").touch()
+
+    (tmp_path / "thing").mkdir()
+    (tmp_path / "thing" / "half").touch()
+    said: list[str] = []
+    assert is_whole(make_once(tmp_path / "thing", make, said.append, is_whole))
+    (aside,) = tmp_path.glob("thing.damaged-*")
+    assert (aside / "half").exists()
+    assert len(said) == 1 and str(aside) in said[0]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_file_system_without_locks_is_told_with_what_to_do(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def flock(file: object, operation: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(DataError, match=r"no file locks .* data\.cache_dir=PATH"):
+        make_once(tmp_path / "thing", silent_make, silent)
+    (tmp_path / "c.txt").write_text("a text")
+    with pytest.raises(DataError, match="no file locks .* Choose a folder on a disk of this"):
+        prepare([str(tmp_path / "c.txt")], tmp_path / "p", load_tokenizer("bytes"), 0.0)

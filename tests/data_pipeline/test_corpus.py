@@ -20,7 +20,7 @@ from data_pipeline.preparation.make_part import place
 from data_pipeline.preparation.prepare import prepare
 from data_pipeline.preparation.train_tokenizer import train_tokenizer
 from data_pipeline.storage.shards import open_stream
-from data_pipeline.tokenizer import load_tokenizer
+from data_pipeline.tokenizer import keep_tokenizer, kept_tokenizer, load_tokenizer
 from tests.helpers.killing import KilledAtCall, run_forked
 from tests.helpers.places import ROOT
 from tests.helpers.texts import sentences, shard_bytes
@@ -57,6 +57,17 @@ def own_shards(folder: Path, valid_fraction: float = 0.1) -> str:
     jsonl.write_text("".join(json.dumps({"text": text}) + "\n" for text in sentences(60)))
     prepare([str(jsonl)], folder / "own", tokenizer, valid_fraction)
     return str(folder / "own")
+
+
+def silent(_: str) -> None:
+    pass
+
+
+def bytes_shards(folder: Path) -> str:
+    text = folder / "b.txt"
+    text.write_text("".join(f"{text}\n\n" for text in sentences(60)))
+    prepare([str(text)], folder / "b", load_tokenizer("bytes"), 0.1)
+    return str(folder / "b")
 
 
 def megatron_shards(prefix: Path) -> str:
@@ -251,6 +262,38 @@ def test_killed_at_any_moment_the_same_call_prepares_the_same(tmp_path: Path):
     assert moment > 8
 
 
+def test_tokenizer_of_the_weights_is_taken_whatever_became_of_the_texts(
+    jsonl: Path, tmp_path: Path
+):
+    data = config(tmp_path, jsonl)
+    first = ensure(data)
+    keep_tokenizer(first.tokenizer, tmp_path / "run" / "tokenizer")
+    own = kept_tokenizer(tmp_path / "run")
+    added = tmp_path / "added.jsonl"
+    added.write_text(json.dumps({"text": "quite other words"}) + "\n" + jsonl.read_text())
+    said: list[str] = []
+    for paths in ([added, jsonl], [jsonl, added]):
+        changed = config(tmp_path, *paths, valid_paths=[str(jsonl)])
+        made = ensure_prepared(changed, VOCAB_SIZE, said.append, own=own)
+        assert made.tokenizer == own
+    assert not any(line.startswith("Training a tokenizer") for line in said)
+    with pytest.raises(DataError, match=f"Prepare it again with --tokenizer {own}, which is the r"):
+        ensure_prepared(config(tmp_path, bytes_shards(tmp_path)), VOCAB_SIZE, silent, own=own)
+
+
+@pytest.mark.parametrize("damage", ["tokens.json", "tokens.valid.idx", "tokenizer.json"])
+def test_damaged_entries_of_the_cache_are_made_again(damage: str, jsonl: Path, tmp_path: Path):
+    data = config(tmp_path, jsonl)
+    first = ensure(data)
+    (path,) = (tmp_path / "cache").glob(f"*/{damage}")
+    whole = path.read_bytes()
+    path.write_bytes(b"[")
+    said: list[str] = []
+    assert ensure(data, said) == first
+    assert path.read_bytes() == whole
+    assert any("is damaged: it is made again" in line for line in said)
+
+
 def test_default_corpus_needs_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(python_docs, "python_docs", lambda: iter(sentences(50)))
     made = ensure(DataConfig(cache_dir=str(tmp_path / "cache")))
@@ -265,7 +308,7 @@ from configs.schema import DataConfig, ObjectiveConfig
 from data_pipeline.corpus import ensure_prepared
 from data_pipeline.dataset import GLMDataset, Source
 from data_pipeline.storage.shards import open_stream
-from data_pipeline.tokenizer import load_tokenizer
+from data_pipeline.tokenizer import keep_tokenizer, kept_tokenizer, load_tokenizer
 made = ensure_prepared(DataConfig(paths=[sys.argv[1]]), 4096, print)
 sources = [Source(shard.name, open_stream(shard.prefix)) for shard in made.train]
 special = load_tokenizer(made.tokenizer).special

@@ -44,7 +44,9 @@ def test_text_becomes_tokenizer_shards_and_a_readable_sample(jsonl: Path, tmp_pa
     assert code == 0
     train, valid = (open_stream(str(out / name)) for name in ("a", "a.valid"))
     assert train.num_documents + valid.num_documents == 300
-    assert said.splitlines() == [
+    described, *lines = said.splitlines()
+    assert described.startswith(f"Tokenizer hf:{tokenizer}: 300 tokens; [MASK] 0, [gMASK] 1, ")
+    assert lines == [
         f"{out}/a: {train.num_documents} documents, {len(train):,} tokens",
         f"{out}/a.valid: held out, {valid.num_documents} documents, {len(valid):,} tokens "
         f"(texts whose place is below 0.05)",

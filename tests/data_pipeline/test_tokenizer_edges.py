@@ -2,16 +2,18 @@
 
 import io
 import json
+import os
 import re
 from pathlib import Path
 
 import pytest
 import sentencepiece
 import tokenizers
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
+from configs.errors import DataError
 from data_pipeline.special_tokens import SPECIAL_TEXTS
 from data_pipeline.tokenizer import Tokenizer, load_tokenizer
 from tests.helpers.texts import sentencepiece_model, sentences
@@ -171,3 +173,46 @@ def test_samples_with_which_a_model_tests_itself_do_not_keep_it_from_loading(tmp
     tokenizer = load_tokenizer(f"sp:{path}")
     ids = tokenizer.encode(" sat", is_continuation=True)
     assert tokenizer.decode_span(ids, follows=True) == " sat"
+
+
+@given(
+    name=st.sampled_from(["sp, prefix", "hf, metaspace"]),
+    cut=st.floats(0, 1),
+    put=st.binary(max_size=4),
+    drop=st.integers(0, 4),
+)
+@settings(
+    deadline=None,
+    max_examples=60,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+def test_a_damaged_file_is_one_message_or_a_tokenizer(
+    specs: dict[str, str], tmp_path: Path, name: str, cut: float, put: bytes, drop: int
+):
+    kind, _, file = specs[name].partition(":")
+    content = Path(file).read_bytes()
+    at = int(cut * len(content))
+    path = tmp_path / "damaged"
+    path.write_bytes(content[:at] + put + content[at + drop :])
+    try:
+        tokenizer = load_tokenizer(f"{kind}:{path}")
+    except DataError:
+        return
+    special = {*tokenizer.special.to_dict().values(), tokenizer.smask}
+    assert special.isdisjoint(tokenizer.encode("the [MASK] cat"))
+
+
+@pytest.mark.parametrize("content", ["17", "[]", "null", "[" * 100_000, '{"model": 3}', "\x00"])
+def test_what_is_no_tokenizer_is_one_message(content: str, tmp_path: Path):
+    path = tmp_path / "other"
+    path.write_text(content)
+    for kind in ("hf", "sp", "icetk"):
+        with pytest.raises(DataError, match=str(path)):
+            load_tokenizer(f"{kind}:{path}")
+
+
+def test_a_pipe_is_no_tokenizer(tmp_path: Path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(DataError, match="pipe"):
+        load_tokenizer(f"sp:{tmp_path}/pipe")

@@ -57,7 +57,7 @@ def test_the_files_of_a_configuration_are_found(tmp_path: Path) -> None:
     for name in ("tok.json", "a.txt", "shard.bin", "shard.idx"):
         (tmp_path / name).write_text("x")
     words = [
-        f"data.tokenizer=hf:{tmp_path}/tok.json",
+        f"data.tokenizer=hf:{tmp_path}/tok.json#eos=END",
         f"data.paths=[{tmp_path}/a.txt,{tmp_path}/shard]",
     ]
     assert [path.name for path in local_files(load_config(words))] == [
@@ -74,6 +74,8 @@ def test_what_is_wrong_is_said_before_anything_is_fetched(tmp_path: Path) -> Non
         collect(["data.tokenizer=bytes"])
     with pytest.raises(ConfigError, match="nowhere.json is not here"):
         collect([str(tmp_path / "out"), f"data.tokenizer=hf:{tmp_path}/nowhere.json"])
+    with pytest.raises(ConfigError, match="is a folder. Name the tokenizer's file in it"):
+        collect([str(tmp_path / "out"), f"data.tokenizer=hf:{tmp_path}"])
     (tmp_path / "b").mkdir()
     for name in ("a.txt", "b/a.txt"):
         (tmp_path / name).write_text("x")

@@ -1,6 +1,7 @@
 """Training a tokenizer."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,12 @@ from pathlib import Path
 import pytest
 
 from configs.errors import DataError
-from data_pipeline.preparation.train_tokenizer import KINDS, sampled, train_tokenizer
+from data_pipeline.preparation.train_tokenizer import (
+    KINDS,
+    _pieces,
+    sampled,
+    train_tokenizer,
+)
 from data_pipeline.tokenizer import load_tokenizer
 from tests.helpers.places import ROOT
 from tests.helpers.texts import sentences
@@ -102,3 +108,18 @@ def test_unwritable_output_is_named(tmp_path: Path):
 def test_vocabulary_beyond_any_token_id_is_refused(kind: str, tmp_path: Path):
     with pytest.raises(DataError, match="Try --vocab-size 2147483647 or less"):
         train_tokenizer(sentences(5), tmp_path / "t", 9_999_999_999_999, kind=kind)
+
+
+def test_words_that_no_language_has_are_learnt_from_in_pieces():
+    for filler in (" ", "a", "\n", "模"):
+        text = f"x{filler * 5000}y and more words"
+        pieces = list(_pieces([text]))
+        assert "".join(pieces) == text
+        words = [word for piece in pieces for word in re.findall(r"\s+|\S+", piece)]
+        assert max(map(len, words)) <= 2000
+    assert list(_pieces(["usual words", ""])) == ["usual words", ""]
+
+
+def test_a_document_of_blanks_takes_no_time(tmp_path: Path):
+    texts = [*sentences(20), "x" + " " * 400_000 + "y", "a" * 1_000_000]
+    assert train_tokenizer(texts, tmp_path / "tokenizer.json", 300) == 300
