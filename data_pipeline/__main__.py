@@ -58,7 +58,7 @@ def _prepare(options: argparse.Namespace) -> None:
         check_input(path)
     _report_repeated(inputs)
     _make_folder(output.parent)
-    sys.stdout.write(describe_tokenizer(tokenizer) + "\n")
+    tell(describe_tokenizer(tokenizer))
     work = (inputs, output, tokenizer, options.valid_fraction, settings)
     workers, meter = options.workers, console_meter()
     if share is None:

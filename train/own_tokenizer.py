@@ -1,4 +1,4 @@
-"""Which tokenizer a run starts with: its own one, that of the weights it is initialised from, or what data.tokenizer names."""
+"""The tokenizer that belongs to the weights with which a run starts: its own, its second copy's, or of init_from."""
 
 from collections.abc import Callable
 from pathlib import Path
