@@ -75,7 +75,7 @@ def ensure_prepared(
         DataError: a corpus cannot be used.
         ConfigError: the tokenizer has more tokens than the model.
     """
-    _check(config)
+    check_paths(config)
 
     def obtain_for(key: str, *paths: str) -> _Obtain:
         return _refusing(key, paths, obtain) if _is_foreign(key, paths, typed) else obtain
@@ -157,8 +157,12 @@ def tokenizer_of(prefix: str) -> str:
     return f"{kind}:{Path(prefix).parent / name}" if name else kind
 
 
-def _check(config: DataConfig) -> None:
-    """Find what is wrong with any path before work on the first one begins."""
+def check_paths(config: DataConfig) -> None:
+    """Find what is wrong with any path before work on the first one begins.
+
+    Raises:
+        DataError: a corpus is not there, or has no held-out part.
+    """
     for path in [*config.paths, *(config.valid_paths or []), *config.instructions]:
         if not is_shard(path):
             identity(path)
