@@ -77,7 +77,7 @@ def test_without_any_lines_it_is_refused_and_nothing_is_lost(
     checkpoints = sorted((run / "checkpoints").rglob("*"))
     overrides, errors = command(stopped, *SAVES, f"run.dir={run}"), tmp_path / "errors.txt"
     assert live(1, overrides, errors=errors) == [2]
-    assert "metrics.jsonl has lines for 0 of the 2 steps" in errors.read_text()
+    assert "lines for 0 of the 2 steps" in errors.read_text()
     assert sorted((run / "checkpoints").rglob("*")) == checkpoints
 
 
