@@ -6,7 +6,7 @@ an error or is passed over with a word: both begin with a `RecordError`.
 """
 
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
@@ -16,6 +16,7 @@ from configs.files import LARGEST_RECORD, read_file, read_text
 __all__ = [
     "LARGEST_RECORD",
     "Count",
+    "Number",
     "Seconds",
     "ShortText",
     "convert",
@@ -31,6 +32,13 @@ Count = Annotated[int, msgspec.Meta(ge=0, lt=2**62)]
 """A position, a size or a number of things."""
 Seconds = Annotated[float, msgspec.Meta(ge=0, lt=2**40)]
 """A time since the epoch, or a duration."""
+Number = (
+    Annotated[int, msgspec.Meta(ge=-(2**62), lt=2**62)]
+    | Annotated[float, msgspec.Meta(ge=-1e150, le=1e150)]
+    | Literal["inf", "-inf", "nan"]
+    | None
+)
+"""A measured value; None for what does not exist."""
 ShortText = Annotated[str, msgspec.Meta(max_length=2**16)]
 """A name, a path or a message."""
 RunId = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{16}$")]

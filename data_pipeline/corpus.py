@@ -78,7 +78,7 @@ def ensure_prepared(
         DataError: a corpus cannot be used.
         ConfigError: the tokenizer has more tokens than the model.
     """
-    _check(config)
+    check_paths(config)
     if not all(map(is_shard, _all_paths(config))):
         config = replace(config, cache_dir=str(cache_folder(config.cache_dir, report)))
 
@@ -179,8 +179,12 @@ def _all_paths(config: DataConfig) -> list[str]:
     return [*config.paths, *(config.valid_paths or []), *config.instructions]
 
 
-def _check(config: DataConfig) -> None:
-    """Find what is wrong with any path before work on the first one begins."""
+def check_paths(config: DataConfig) -> None:
+    """Find what is wrong with any path before work on the first one begins.
+
+    Raises:
+        DataError: a corpus is not there, or has no held-out part.
+    """
     for path in _all_paths(config):
         if not is_shard(path):
             identity(path)

@@ -6,13 +6,10 @@ from pathlib import Path
 from configs.schema import Config
 from configs.terminal import tell, visible
 
-# Made where it is wanted.
-_BUILT_IN = "python-docs"
 
-
-def tell_what_is_missing(*configs: Config) -> None:
+def tell_what_is_missing(config: Config) -> None:
     """Say in one line on standard error which files are not here, if any; the job may run where they are."""
-    if found := list(dict.fromkeys(each for config in configs for each in missing(config))):
+    if found := missing(config):
         named = "; ".join(visible(each, keep="") for each in found)
         tell(f"Not on this machine: {named}. The job needs what is meant as a file.", sys.stderr)
 
@@ -33,7 +30,7 @@ def missing(config: Config) -> list[str]:
         f"{name} ({key})"
         for key, names in named.items()
         for name in names
-        if name not in ("", "auto", "never", _BUILT_IN) and not _is_here(Path(name).expanduser())
+        if name not in ("", "auto", "never") and not _is_here(Path(name).expanduser())
     ]
 
 

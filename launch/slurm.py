@@ -57,7 +57,8 @@ def slurm(words: list[str]) -> str:
         runs = [Variant(request.overrides, {}, config)]
         name, folder = derive.run_name(config), Path(derive.run_dir(config))
     script = render(runs, words, name, str(folder), ends_when_stopped=links > 1)
-    tell_what_is_missing(*(run.config for run in runs))
+    for run in runs:
+        tell_what_is_missing(run.config)
     folders = [folder, *(Path(run.folder) for run in runs)]
     if "--submit" not in request.switches:
         store(folder, SCRIPT, script)

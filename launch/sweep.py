@@ -5,16 +5,17 @@ python -m launch slurm experiment=default --sweep optim.lr=1e-4,2e-4 --sweep see
 """
 
 import itertools
-import json
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from configs import derive
-from configs.errors import ConfigError
+from configs.errors import ConfigError, RecordError
 from configs.load import load_config
+from configs.run_files import number, read_metrics, read_status
+from configs.run_state import shown_state
 from configs.schema import Config
 
 _KEY = re.compile(r"[\w.]+")
@@ -87,25 +88,27 @@ def table(made: Sequence[Variant]) -> str:
     """
     rows = [["run", *made[0].values, "state", "samples", "train/loss", "valid/loss"]]
     held_out: dict[str, float] = {}
-    for number, variant in enumerate(made):
-        status, last, valid = _outcome(Path(variant.folder))
+    remarks = list[str]()
+    for index, variant in enumerate(made):
+        outcome = _Outcome.of(Path(variant.folder), remarks.append)
         rows.append(
             [
-                str(number),
+                str(index),
                 *variant.values.values(),
-                str(status.get("state", "not started")),
-                f"{status.get('samples_seen', 0):,}",
-                _loss(last.get("train/loss")),
-                _loss(valid),
+                outcome.state,
+                f"{outcome.samples_seen:,}",
+                _loss(outcome.train_loss),
+                _loss(outcome.valid_loss),
             ]
         )
-        if isinstance(valid, float):
-            held_out[variant.folder] = valid
+        if outcome.valid_loss is not None and math.isfinite(outcome.valid_loss):
+            held_out[variant.folder] = outcome.valid_loss
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
     if held_out:
         best = min(held_out, key=held_out.__getitem__)
         lines.append(f"\nLowest held-out loss: {held_out[best]:.4f} in {best}")
+    lines += [f"\n{remark}" for remark in remarks]
     return "\n".join(lines)
 
 
@@ -137,18 +140,32 @@ def _same_twice(made: Sequence[Variant]) -> list[str]:
     ]
 
 
-def _outcome(folder: Path) -> tuple[dict[str, Any], dict[str, Any], float | str | None]:
-    """Status, last line of the metrics, and the last held-out loss; empty for what is not there."""
-    status: dict[str, Any] = {}
-    lines = list[dict[str, Any]]()
-    if (folder / "status.json").exists():
-        status = json.loads((folder / "status.json").read_text("utf-8"))
-    if (folder / "metrics.jsonl").exists():
-        whole = (folder / "metrics.jsonl").read_text("utf-8").rpartition("\n")[0]
-        lines = [json.loads(line) for line in whole.splitlines()]
-    valid = [line["valid/loss"] for line in lines if line["valid/loss"] is not None]
-    return status, lines[-1] if lines else {}, valid[-1] if valid else None
+@dataclass(frozen=True)
+class _Outcome:
+    """What is known of a run."""
+
+    state: str = "not started"
+    samples_seen: int = 0
+    train_loss: float | None = None
+    """Of its last step."""
+    valid_loss: float | None = None
+    """The last one."""
+
+    @classmethod
+    def of(cls, folder: Path, report: Callable[[str], None]) -> "_Outcome":
+        """Read a run folder; what cannot be read is told to `report`, and the rest is shown."""
+        try:
+            status = read_status(folder)
+            state = "not started" if status is None else shown_state(folder)
+            lines = read_metrics(folder, report)
+        except RecordError as error:
+            report(str(error))
+            return cls("unreadable")
+        train = [number(line.get("train/loss")) for line in lines[-1:]]
+        valid = [number(line["valid/loss"]) for line in lines if line.get("valid/loss") is not None]
+        seen = 0 if status is None else status.samples_seen
+        return cls(state, seen, train[0] if train else None, valid[-1] if valid else None)
 
 
-def _loss(value: float | str | None) -> str:
-    return "-" if value is None else f"{float(value):.4f}"
+def _loss(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"

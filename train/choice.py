@@ -29,10 +29,12 @@ from train.checkpoint import (
 )
 from train.distributed import Session
 from train.generations import History
+from train.going_back import go_back
 from train.identity import Identity
+from train.metrics_file import StoredMetrics, checksum_in
 from train.run_folder import RunFolder
 from train.start import describe_changes
-from train.trackers import Trackers, last_step, lines_up_to
+from train.trackers import Trackers
 from train.world import node_name
 
 T = TypeVar("T")
@@ -271,8 +273,9 @@ class _Search:
         own, *copies = places
         readable = [copy for copy in copies if self._is_readable(copy)]
         history = History.read(self._folder.path)
-        last_line = last_step(self._folder.metrics) if self.session.topology.rank == 0 else 0
-        too_late: list[int] = []
+        is_main = self.session.topology.rank == 0
+        metrics = StoredMetrics(self._folder.metrics) if is_main else None
+        passed: list[Manifest] = []
         foreign: list[Path] = []
 
         def admits(path: Path, manifest: Manifest) -> bool:
@@ -290,29 +293,44 @@ class _Search:
                     f"{path} belongs to a history that the run has left: it is passed over."
                 )
                 return False
-            if step > last_line:
-                self.trackers.say(
-                    f"{path} is passed over: {self._folder.metrics} ends with step {last_line:,}."
-                )
-                too_late.append(step)
-                return False
-            return True
+            assert metrics is not None, "rank 0 alone is asked"
+            fault = metrics.fault_before(step, checksum_in(manifest.extra))
+            if fault is not None:
+                self.trackers.say(f"{path} is passed over: {fault}.")
+                passed.append(manifest)
+            return fault is None
 
         path = newest_good_together([own, *readable], self.session, self.trackers.say, admits)
         if beyond < 0:
             decided_by_rank_0(
                 self.session,
+                lambda: self._check_history(metrics, passed, path),
+            )
+            decided_by_rank_0(
+                self.session,
                 lambda: self._check_beginning(
                     path,
-                    too_late,
                     foreign,
                     len(readable) < len(copies) and bool(history.continues_after),
                 ),
             )
         return None if path is None else (path, read_manifest(path))
 
+    def _check_history(
+        self, metrics: StoredMetrics | None, passed: list[Manifest], found: Path | None
+    ) -> None:
+        """Raise if metrics.jsonl lacks lines before all checkpoints, or before too many; rank 0 asks."""
+        if metrics is None or not passed or self.config.checkpoint.resume == "never":
+            return
+        if found is None:
+            first = min(passed, key=lambda manifest: manifest.step)
+            metrics.up_to(first.step, checksum_in(first.extra))  # says what is missing
+            return
+        chosen = read_manifest(found)
+        go_back(self._folder, self.config, metrics, passed, chosen, self.trackers)
+
     def _check_beginning(
-        self, found: Path | None, too_late: list[int], foreign: list[Path], may_have_copy: bool
+        self, found: Path | None, foreign: list[Path], may_have_copy: bool
     ) -> None:
         """Raise if a run that has trained would begin at 0 by itself; rank 0 asks."""
         folder, own = self._folder, self._folder.checkpoints
@@ -326,8 +344,6 @@ class _Search:
             return
         if is_never:
             return
-        if too_late:
-            lines_up_to(folder.metrics, min(too_late))  # says what is missing
         if may_have_copy:
             raise DistributedError(
                 f"{own} has no checkpoint, and whether a second copy has one cannot be known now. Mend checkpoint.copy_to, "

@@ -26,6 +26,10 @@ _PEER_SIGNS = (
     "gloo",
 )
 _DEVICE_SIGNS = ("CUDA error", "uncorrectable ECC")
+# An index beyond its tensor: the same data and weights bring it again, on every device.
+_ASSERT_SIGNS = ("device-side assert",)
+# CUDA's and HIP's allocators, the CPU's, and the libraries that allocate for themselves.
+_MEMORY_SIGNS = ("out of memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # A wrong path or call is as wrong the next time; an error without a number is not the file system's.
@@ -37,11 +41,16 @@ _WRONG = (
     errno.EISDIR,
     errno.EACCES,
     errno.EPERM,
-    errno.EROFS,
     errno.ELOOP,
     errno.ENAMETOOLONG,
     errno.EINVAL,
     errno.EBADF,
+)
+
+_MEMORY_ADVICE = (
+    "Type the same command with a smaller optim.micro_batch_size, with parallel.recompute=true, with a larger "
+    "parallel.tp, parallel.pp or parallel.zero_stage, or on more devices: it continues from the last checkpoint. "
+    "python -m launch estimate shows what each takes. If there should be enough, look for another process on that device."
 )
 
 
@@ -55,6 +64,13 @@ def may_pass(error: OSError) -> bool:
     return error.errno not in (*_FULL, *_WRONG)
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """True if a device or this machine has no memory left."""
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    return isinstance(error, MemoryError) or _speaks_of(error, _MEMORY_SIGNS)
+
+
 def verdict(error: Exception, world: World) -> tuple[int, str]:
     """The exit code for an error, and what this process says; "" if it leaves that to rank 0."""
     who = f"[rank {world.rank} on {node_name()}]"
@@ -65,18 +81,26 @@ def verdict(error: Exception, world: World) -> tuple[int, str]:
         return EXIT_USER_INPUT, str(error) if tells else ""
     if isinstance(error, DistributedError):
         return EXIT_PEER_FAILED, str(error)
+    if is_out_of_memory(error):
+        return EXIT_USER_INPUT, f"{who} ran out of memory{_first_words(error)}. {_MEMORY_ADVICE}"
     if isinstance(error, OSError) and is_full(error):
         return EXIT_USER_INPUT, f"{who} {error}. Make room, then type the same command again."
     if isinstance(error, OSError) and may_pass(error):
         return EXIT_PEER_FAILED, f"{who} a file system failed: {error}\n{traceback.format_exc()}"
     if _is_of_torch_distributed(error) or (world.size > 1 and _speaks_of(error, _PEER_SIGNS)):
         return EXIT_PEER_FAILED, f"{who} lost a peer: {str(error).partition(chr(10))[0]}"
-    if _speaks_of(error, _DEVICE_SIGNS):
+    if _speaks_of(error, _DEVICE_SIGNS) and not _speaks_of(error, _ASSERT_SIGNS):
         return EXIT_PEER_FAILED, f"{who} its device failed\n{traceback.format_exc()}"
     return EXIT_BUG, f"{who}\n{traceback.format_exc()}"
 
 
-def _speaks_of(error: Exception, signs: tuple[str, ...]) -> bool:
+def _first_words(error: BaseException) -> str:
+    """The first sentence of what PyTorch says, which names what was asked for."""
+    words = str(error).partition("\n")[0].split(". ")
+    return f" ({'. '.join(words[:2]).rstrip('.')})" if any(words) else ""
+
+
+def _speaks_of(error: BaseException, signs: tuple[str, ...]) -> bool:
     return isinstance(error, RuntimeError) and any(sign in str(error) for sign in signs)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
+from configs.terminal import tell
 from train.failures import is_full
 
 
@@ -86,4 +87,4 @@ def said_if_full(path: Path) -> Iterator[None]:
 
 
 def _say(path: Path, error: OSError, consequence: str) -> None:
-    sys.stderr.write(f"{path} cannot be written: {error.strerror}. {consequence}\n")
+    tell(f"{path} cannot be written: {error.strerror}. {consequence}", sys.stderr)

@@ -10,34 +10,46 @@ A second start while the run is in use is refused. Whether the latest life still
 1. its own last word: it wrote how it ended;
 2. the scheduler: a requeued job is over, and so is an earlier step of the same job that ran on another host;
 3. on the same host the kernel: a live process holds a lock on its generation file;
-4. elsewhere its heartbeat: a live process touches that file every few seconds. Times are compared by the clock of
-   the file system, for those of two nodes may differ.
+4. elsewhere its heartbeat: a live process touches that file every few seconds. Whoever wants to know watches it for
+   that long; what its time says is not asked, for clocks of nodes and of file systems may differ by hours.
 """
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
+import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from configs.errors import DistributedError, RunFolderError
+from configs.errors import DistributedError, RecordError, RunFolderError
+from configs.records import convert
+from configs.run_state import (
+    Machine,
+    generation_numbers,
+    generation_path,
+    is_locked,
+    read_generation,
+    this_machine,
+)
 from train.failures import may_pass
-from train.world import Launch, Machine, this_machine
+from train.world import Launch
 
 FOLDER = "generations"
 BEAT_SECONDS = 5.0
-# A life on another host that has not touched its file for so long is over.
+# A life on another host that does not touch its file for so long, while it is watched, is over.
 LEASE_SECONDS = 20.0
 # How long to wait for a former life that the same launcher has started: it is being ended.
 PATIENCE_SECONDS = 600.0
 _POLL_SECONDS = 0.2
 # Between a file's creation and its first line.
 _BIRTH_SECONDS = 5.0
+_PROBE = re.compile(r"\.probe-[0-9]+-[0-9]+")
 
 
 @dataclass(frozen=True)
@@ -78,8 +90,7 @@ class History:
     @classmethod
     def read(cls, run: Path) -> "History":
         """Read the generations of a run folder."""
-        numbers = _numbers(run) if (run / FOLDER).is_dir() else []
-        records = (_read(run, number) for number in numbers)
+        records = (_read(run, number) for number in generation_numbers(run))
         return cls(
             {
                 record.generation: record.continues_after
@@ -121,7 +132,7 @@ class Generation:
             DistributedError: a later life has begun.
         """
         _ask_the_server(self._run)
-        later = [other for other in _numbers(self._run) if other > self.number]
+        later = [other for other in generation_numbers(self._run) if other > self.number]
         if not later:
             return
         self._is_superseded = True
@@ -149,8 +160,8 @@ class Generation:
     def _beat(self) -> None:
         while not self._has_ended.wait(BEAT_SECONDS):
             with contextlib.suppress(OSError):  # the disk's troubles are others' to report
-                os.utime(_path(self._run, self.number))
-                self._is_superseded = max(_numbers(self._run)) > self.number
+                os.utime(generation_path(self._run, self.number))
+                self._is_superseded = max(generation_numbers(self._run)) > self.number
 
 
 def begin(run: Path, launch: Launch, say: Callable[[str], None] = lambda _: None) -> Generation:
@@ -168,13 +179,15 @@ def begin(run: Path, launch: Launch, say: Callable[[str], None] = lambda _: None
     try:
         (run / FOLDER).mkdir(exist_ok=True)
         while True:
-            former = _latest(run)
+            former = _latest(run, say)
             if former is not None:
                 _wait_until_over(run, former, launch, say)
             number = 1 if former is None else former.generation + 1
             try:
                 descriptor = os.open(
-                    _path(run, number), os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND, 0o644
+                    generation_path(run, number),
+                    os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND,
+                    0o644,
                 )
             except FileExistsError:
                 continue  # another start was faster: look at that one
@@ -184,9 +197,11 @@ def begin(run: Path, launch: Launch, say: Callable[[str], None] = lambda _: None
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
             record = {"machine": asdict(this_machine()), "pid": os.getpid(), "time": time.time()}
             os.write(descriptor, (json.dumps({**record, "launch": asdict(launch)}) + "\n").encode())
+            _remove_probes(run)
             return Generation(run, number, descriptor, former)
     except OSError as error:
-        if may_pass(error):
+        # A file system that was made read-only long before is the user's to mend; one that fails later is not.
+        if may_pass(error) and error.errno != errno.EROFS:
             raise
         raise RunFolderError(
             f"The run folder {run} cannot be written: {error.strerror}. Make room, or choose another with run.dir=PATH."
@@ -202,77 +217,82 @@ def _wait_until_over(run: Path, former: Record, launch: Launch, say: Callable[[s
     patience = PATIENCE_SECONDS if launch.shares_launcher(former.launch) else 0.0
     deadline = time.monotonic() + patience
     has_said = False
-    while _lives(run, former, launch):
+
+    def say_once(text: str) -> None:
+        nonlocal has_said
+        if not has_said:
+            say(text)
+        has_said = True
+
+    while _lives(run, former, launch, say_once):
         if time.monotonic() >= deadline:
             raise RunFolderError(
                 f"The run {run} is in use by {former.holder}. Wait for it, stop it with: touch {run / 'stop'}, "
                 "or start another run with run.name=NAME."
             )
-        if not has_said:
-            say(f"Waiting for the former life of {run} to end ({former.holder}).")
-            has_said = True
+        say_once(f"Waiting for the former life of {run} to end ({former.holder}).")
         time.sleep(_POLL_SECONDS)
         former = _read(run, former.generation) or former
 
 
-def _lives(run: Path, former: Record, launch: Launch) -> bool:
+def _lives(run: Path, former: Record, launch: Launch, say: Callable[[str], None]) -> bool:
     here = this_machine()
     if former.ending is not None or launch.follows(former.launch, former.machine.host == here.host):
         return False
-    is_locked = _is_locked(run, former.generation) if former.machine == here else None
-    return _beats(run, former.generation) if is_locked is None else is_locked
-
-
-def _is_locked(run: Path, generation: int) -> bool | None:
-    """None: the file system has no locks."""
-    with _path(run, generation).open() as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        except OSError:
-            return None
-        return False
+    holds = is_locked(run, former.generation) if former.machine == here else None
+    if holds is not None:
+        return holds
+    say(
+        f"The last process that trained {run} ({former.holder}) did not say how it ended. Watching for "
+        f"{LEASE_SECONDS:.0f} seconds whether it is still at work."
+    )
+    return _beats(run, former.generation)
 
 
 def _beats(run: Path, generation: int) -> bool:
-    """True if the file was touched within the lease; looks for as long as it takes to know."""
+    """True if the file is touched while it is watched, by the clock of this process alone, for the lease at most."""
     first = _modified(run, generation)
-    while True:
-        last = _modified(run, generation)
-        if last != first:
-            return True
-        if _ask_the_server(run) - last > LEASE_SECONDS:
-            return False
+    deadline = time.monotonic() + LEASE_SECONDS
+    while time.monotonic() < deadline:
         time.sleep(_POLL_SECONDS)
+        if _modified(run, generation) != first:
+            return True
+    return False
 
 
-def _modified(run: Path, generation: int) -> float:
+def _modified(run: Path, generation: int) -> int:
     # An opened file's times are asked of the server; a name's may come from the client's cache.
-    with _path(run, generation).open() as file:
-        return os.fstat(file.fileno()).st_mtime
+    descriptor = os.open(generation_path(run, generation), os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        return os.fstat(descriptor).st_mtime_ns
+    finally:
+        os.close(descriptor)
 
 
-def _ask_the_server(run: Path) -> float:
-    """Make a file and remove it; returns its time by the file system's clock.
+def _ask_the_server(run: Path) -> None:
+    """Make a file and remove it.
 
     The client of a network file system may answer from its cache that a name does not exist; after a change of its own
     in the folder it asks the server.
     """
     probe = run / FOLDER / f".probe-{os.getpid()}-{threading.get_native_id()}"
-    try:
-        with probe.open("w") as file:
-            os.utime(file.fileno())
-            return os.fstat(file.fileno()).st_mtime
-    except OSError:
-        return time.time()  # a full disk: what is cached must do
-    finally:
-        probe.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # a full disk: what is cached must do
+        try:
+            os.close(os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+        finally:
+            probe.unlink(missing_ok=True)
 
 
-def _latest(run: Path) -> Record | None:
+def _remove_probes(run: Path) -> None:
+    """Remove what processes left that were killed while they asked; one that still asks does not miss its file."""
+    with contextlib.suppress(OSError):
+        for name in filter(_PROBE.fullmatch, os.listdir(run / FOLDER)):
+            (run / FOLDER / name).unlink(missing_ok=True)
+
+
+def _latest(run: Path, say: Callable[[str], None]) -> Record | None:
     """The latest life's record; waits for one that is just being written."""
-    numbers = _numbers(run)
+    numbers = generation_numbers(run)
     if not numbers:
         return None
     deadline = time.monotonic() + _BIRTH_SECONDS
@@ -280,41 +300,25 @@ def _latest(run: Path) -> Record | None:
         record = _read(run, numbers[-1])
         if record is not None:
             return record
-        if time.monotonic() >= deadline:  # it died while it was born
-            nobody = Machine("unknown", "")
-            return Record(numbers[-1], nobody, 0, Launch(), None, "failed")
+        if time.monotonic() >= deadline:  # it died while it was born, or its file was damaged since
+            path = generation_path(run, numbers[-1])
+            if is_locked(run, numbers[-1]):
+                raise RunFolderError(
+                    f"A process on this machine trains {run}, but {path} does not say which. Wait for it, or stop it "
+                    f"with: touch {run / 'stop'}"
+                )
+            say(f"{path} says nothing that can be read: it is passed over.")
+            return Record(numbers[-1], Machine("unknown", ""), 0, Launch(), None, "failed")
         time.sleep(_POLL_SECONDS)
 
 
-def _numbers(run: Path) -> list[int]:
-    """All generations, in order."""
-    return sorted(int(name) for name in os.listdir(run / FOLDER) if name.isdecimal())
-
-
-def _path(run: Path, generation: int) -> Path:
-    return run / FOLDER / f"{generation:06d}"
-
-
 def _read(run: Path, generation: int) -> Record | None:
-    """A life's record; None while it is being written."""
-    facts: dict[str, Any] = {}
-    for line in _whole_lines(_path(run, generation)):
-        with contextlib.suppress(ValueError):
-            facts.update(json.loads(line))
-    try:
-        return Record(
-            generation,
-            Machine(**facts["machine"]),
-            facts["pid"],
-            Launch(**facts["launch"]),
-            facts.get("continues_after"),
-            facts.get("ending"),
-        )
-    except (KeyError, TypeError):
+    """A life's record; None while it is being written, or if it cannot be read."""
+    facts = read_generation(run, generation)
+    if facts is None or facts.machine is None:
         return None
-
-
-def _whole_lines(path: Path) -> Iterator[str]:
-    for line in path.read_text().splitlines(keepends=True):
-        if line.endswith("\n"):
-            yield line
+    try:
+        launch = convert(facts.launch, Launch, str(generation_path(run, generation)))
+    except RecordError:
+        return None
+    return Record(generation, facts.machine, facts.pid, launch, facts.continues_after, facts.ending)

@@ -86,6 +86,11 @@ def train(overrides: list[str], world: World) -> int:
     """
     config = load_config(overrides, world.size, position=_furthest)
     die_with_parent(world)
+    if world.is_main and not (Path(derive.run_dir(config)) / "config.yaml").exists():
+        # Before the libraries, and before anything is made; a run that exists may be finished, and need no data.
+        from data_pipeline.corpus import check_paths
+
+        check_paths(config.data)
     if world.is_main:
         tell("Loading PyTorch, DeepSpeed and Megatron-core ...")
     wait_passively()

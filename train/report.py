@@ -5,20 +5,46 @@ Inline SVG, no script from elsewhere: the page can be mailed, and opens without 
 
 import argparse
 import html
-import json
 import math
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from configs.errors import EXIT_DONE, EXIT_USER_INPUT, RunFolderError, UserError
-from train.run_folder import replace_file
+from configs.errors import (
+    EXIT_DONE,
+    EXIT_PEER_FAILED,
+    EXIT_USER_INPUT,
+    RecordError,
+    RunFolderError,
+    UserError,
+)
+from configs.records import read_file, read_text
+from configs.run_files import (
+    Event,
+    MetricsLine,
+    RunPaths,
+    finite,
+    number,
+    read_events,
+    read_metrics,
+)
+from configs.run_state import shown_state
+from configs.terminal import tell, visible
+from train.failures import may_pass
+from train.small_files import REPORT, replace_file
 
+T = TypeVar("T")
+
+# Of all pages that this command writes: it replaces no other file.
+_MARK = '<meta name="generator" content="glm-pretraining">'
+_LARGEST_PAGE = 2**30
 _WIDTH, _HEIGHT = 560, 240
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 12, 12, 28
-_COLOURS = ("#2a6fbb", "#c8553d", "#3d9a6c", "#8a5fb0")
+_COLOURS = ("#2a6fbb", "#c8553d", "#3d9a6c", "#8a5fb0", "#b58900")
+# As train/metrics.py names them, which takes the seconds that PyTorch takes.
+_OBJECTIVES = ("mask", "gmask", "mip", "smask")
 # Lines are drawn from at most this many points; each is the mean of its stretch.
 _POINTS = 400
 
@@ -33,13 +59,13 @@ class Chart:
     """Few points: draw each."""
 
 
+def _losses(prefix: str) -> tuple[str, ...]:
+    return (f"{prefix}/loss", *(f"{prefix}/loss_{name}" for name in _OBJECTIVES))
+
+
 CHARTS = (
-    Chart("Training loss (nats per token)", ("train/loss", "train/loss_mask", "train/loss_gmask")),
-    Chart(
-        "Held-out loss (nats per token)",
-        ("valid/loss", "valid/loss_mask", "valid/loss_gmask"),
-        True,
-    ),
+    Chart("Training loss (nats per token)", _losses("train")),
+    Chart("Held-out loss (nats per token)", _losses("valid"), True),
     Chart("Learning rate", ("optim/lr",)),
     Chart("Gradient norm before clipping", ("optim/grad_norm", "optim/grad_norm_embedding")),
     Chart("Global batch size (rows)", ("optim/global_batch_size",)),
@@ -63,71 +89,86 @@ table { border-collapse: collapse; width: 100% } td, th { text-align: left; padd
 """
 
 
-def render(folder: Path) -> str:
+def render(folder: Path, report: Callable[[str], None] = lambda _: None) -> str:
     """Render the page of one run.
 
+    Args:
+        folder: of the run.
+        report: told what cannot be read; the page says it too.
+
     Raises:
-        RunFolderError: the folder holds no metrics.
+        RecordError: its metrics cannot be read.
+        RunFolderError: the folder holds none.
+        OSError: the file system failed.
     """
-    lines = read_lines(folder / "metrics.jsonl")
+    remarks = list[str]()
+
+    def remark(text: str) -> None:
+        remarks.append(text)
+        report(text)
+
+    lines = read_metrics(folder, remark)
     if not lines:
         raise RunFolderError(
             f"{folder} has no metrics.jsonl with at least one line. Give a run folder: python -m train.report "
             "runs/default"
         )
-    status = _read_json(folder / "status.json")
-    name = html.escape(folder.resolve().name)
+    name = _escaped(folder.resolve().name)
     charts = "".join(_chart(chart, lines) for chart in CHARTS)
-    config = folder / "config.yaml"
-    text = html.escape(config.read_text()) if config.is_file() else "(no config.yaml)"
+    state = _or_none(lambda: shown_state(folder), remark) or "unknown"
+    events = _or_none(lambda: read_events(folder, remark), remark) or []
+    text = _or_none(lambda: read_text(RunPaths(folder).config), remark) or "(no config.yaml)"
+    position = [lines[-1].get(key, 0) for key in ("samples_seen", "tokens_seen", "step")]
+    notes = "".join(f'<p class="quiet">{_escaped(each)}</p>' for each in remarks)
     return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{name}</title>
+<html lang="en"><head><meta charset="utf-8">{_MARK}<title>{name}</title>
 <meta name="viewport" content="width=device-width, initial-scale=1"><style>{_STYLE}</style></head><body>
 <h1>{name}</h1>
-<p class="quiet">{html.escape(str(status.get("state", "unknown")))} - {lines[-1]["samples_seen"]:,} samples,
-{lines[-1]["tokens_seen"]:,} tokens, {lines[-1]["step"]:,} steps</p>
+<p class="quiet">{_escaped(state)} - {position[0]:,} samples,
+{position[1]:,} tokens, {position[2]:,} steps</p>{notes}
 <div class="card"><h2>Now</h2>{_summary(lines)}</div><br>
 <div class="charts">{charts}</div><br>
-<div class="card"><h2>Events</h2>{_events(folder / "events.jsonl")}</div><br>
-<div class="card"><h2>Configuration</h2><pre>{text}</pre></div>
+<div class="card"><h2>Events</h2>{_events(events)}</div><br>
+<div class="card"><h2>Configuration</h2><pre>{_escaped(text)}</pre></div>
 </body></html>
 """
 
 
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of a jsonl file; a torn last one is left out."""
-    if not path.is_file():
-        return []
-    found = []
-    for line in path.read_text().splitlines():
-        try:
-            found.append(json.loads(line))
-        except ValueError:
-            break
-    return found
+def _or_none(read: Callable[[], T], remark: Callable[[str], None]) -> T | None:
+    """What can be read; None if nothing is there, or after a remark."""
+    try:
+        return read()
+    except FileNotFoundError:
+        return None
+    except RecordError as error:
+        remark(str(error))
+        return None
 
 
-def _summary(lines: Sequence[dict[str, Any]]) -> str:
+def _escaped(text: str) -> str:
+    return html.escape(visible(text))
+
+
+def _summary(lines: Sequence[MetricsLine]) -> str:
     shown = []
-    for key in ("train/loss", "valid/loss", "valid/loss_mask", "valid/loss_gmask"):
-        values = [line[key] for line in lines if line.get(key) is not None]
+    for key in ("train/loss", *CHARTS[1].keys):
+        values = [value for line in lines if (value := number(line.get(key))) is not None]
         if values:
-            shown.append(f"<tr><td>{key}</td><td>{_number(float(values[-1]))}</td></tr>")
+            shown.append(f"<tr><td>{key}</td><td>{_number(values[-1])}</td></tr>")
     return f"<table>{''.join(shown)}</table>"
 
 
-def _events(path: Path) -> str:
+def _events(events: Sequence[tuple[Event, dict[str, Any]]]) -> str:
     rows = []
-    for event in read_lines(path):
-        details = {key: value for key, value in event.items() if key not in ("time", "event")}
+    for event, details in events:
         text = ", ".join(f"{key}: {value}" for key, value in details.items())
         rows.append(
-            f"<tr><td>{html.escape(str(event.get('event')))}</td><td class='quiet'>{html.escape(text)}</td></tr>"
+            f"<tr><td>{_escaped(event.event)}</td><td class='quiet'>{_escaped(text)}</td></tr>"
         )
     return f"<table>{''.join(rows)}</table>"
 
 
-def _chart(chart: Chart, lines: Sequence[dict[str, Any]]) -> str:
+def _chart(chart: Chart, lines: Sequence[MetricsLine]) -> str:
     curves = {key: points(lines, key) for key in chart.keys}
     curves = {key: curve for key, curve in curves.items() if curve}
     if not curves:
@@ -199,12 +240,12 @@ def ticks(low: float, high: float) -> list[float]:
     return [number * step for number in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
-def points(lines: Sequence[dict[str, Any]], key: str) -> list[tuple[float, float]]:
+def points(lines: Sequence[MetricsLine], key: str) -> list[tuple[float, float]]:
     """(samples_seen, value) of the finite values of a key, averaged over stretches if there are many."""
     found = [
-        (float(line["samples_seen"]), float(line[key]))
+        (float(line.get("samples_seen") or 0), value)
         for line in lines
-        if line.get(key) is not None and math.isfinite(float(line[key]))
+        if (value := finite(line.get(key))) is not None
     ]
     stretch = -(-len(found) // _POINTS) or 1
     return [
@@ -223,11 +264,37 @@ def _number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _write(output: Path, page: str) -> None:
+    """Put the page in its place; a file there that is no such page is not ours to replace.
+
+    Raises:
+        RunFolderError: it cannot be written.
+    """
     try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
+        if not is_own_page(output):
+            raise RunFolderError(
+                f"{output} is no page that this command has written: it is not replaced. Move it away, or choose another "
+                "place with --output FILE."
+            )
+        replace_file(output, page)
+    except OSError as error:
+        raise RunFolderError(
+            f"{output} cannot be written: {error.strerror}. Choose another place with --output FILE."
+        ) from error
+
+
+def is_own_page(output: Path) -> bool:
+    """True if nothing stands there, or a page of this program.
+
+    Raises:
+        OSError: the file system failed.
+    """
+    try:
+        return not output.is_symlink() and _MARK.encode() in read_file(output, _LARGEST_PAGE)[:4096]
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except RecordError:
+        return False
 
 
 def cli(arguments: list[str] | None = None) -> int:
@@ -238,13 +305,20 @@ def cli(arguments: list[str] | None = None) -> int:
     parser.add_argument("run", type=Path, help="run folder")
     parser.add_argument("--output", type=Path, help="default: report.html in the run folder")
     options = parser.parse_args(arguments)
-    output = options.output or options.run / "report.html"
+    output = options.output or options.run / REPORT
+
+    def report(text: str) -> None:
+        tell(text, sys.stderr)
+
     try:
-        replace_file(output, render(options.run))
+        _write(output, render(options.run, report))
     except UserError as error:
-        sys.stderr.write(f"{error}\n")
+        report(str(error))
         return EXIT_USER_INPUT
-    sys.stdout.write(f"{output}\n")
+    except OSError as error:
+        report(f"{options.run} cannot be read: {error.strerror}.")
+        return EXIT_PEER_FAILED if may_pass(error) else EXIT_USER_INPUT
+    tell(str(output))
     return EXIT_DONE
 
 

@@ -37,6 +37,7 @@ from train.exposure import exposure_warning
 from train.generations import Generation
 from train.identity import Identity
 from train.loop import Trainer
+from train.metrics_file import JsonlTracker, checksum_in
 from train.own_tokenizer import check_tokenizer, own_tokenizer
 from train.pace import Pace, busy_hint
 from train.plan import TrainingPlan
@@ -49,7 +50,7 @@ from train.stop import StopSignal
 from train.time_limit import TimeLimit, deadline_of
 from train.topology import Topology
 from train.tracker_wandb import WandbTracker, run_id
-from train.trackers import JsonlTracker, Tracker, Trackers
+from train.trackers import Tracker, Trackers
 from train.watchdog import Limits, Watchdog
 from train.world import World, job_end, node_name, process_start
 
@@ -118,7 +119,8 @@ def _held(folder: RunFolder, world: World) -> Iterator[Generation | None]:
             raise RankError(f"[rank {world.rank} on {node_name()}] {error}") from error
         return
     folder.create()
-    with folder.held(world.launch, _speaker(world)) as generation:
+    is_by_hand = world.launcher == "none"  # otherwise a script, or another rank, reads status.json
+    with folder.held(world.launch, _speaker(world), leaves_nothing=is_by_hand) as generation:
         try:
             yield generation
         except BaseException as error:
@@ -214,10 +216,11 @@ class _Life:
             self._generation.fence()
             self._generation.continue_after(progress.step)
         trackers = Trackers([])
-        wandb_id = None
+        wandb_id = metrics = None
         if run is not None:
             wandb_id = self._record(progress, changes, checkpoint, run, say)
-            trackers = self._trackers(progress, wandb_id, run, say)
+            metrics = self._metrics(progress, checkpoint, run)
+            trackers = self._trackers(metrics, wandb_id, run, say)
         trackers.say(
             startup_report(
                 config, session.topology, self._device, self._training, self.precision_reason
@@ -264,6 +267,7 @@ class _Life:
                 fence=no_fence if self._generation is None else self._generation.fence,
                 sync=trackers.sync,
                 run_id=None if run is None else run.run_id,
+                vouch=dict if metrics is None else metrics.vouch,
             ),
             stop=self._stop.install(),
             generation=self._generation,
@@ -338,11 +342,19 @@ class _Life:
             self._folder.log, config.optim.total_samples, config.log.every_steps, shows_bar
         )
 
+    def _metrics(
+        self, progress: Progress, checkpoint: tuple[Path, Manifest] | None, run: Identity
+    ) -> JsonlTracker:
+        """Go on with metrics.jsonl; only a checkpoint of this run can vouch for its lines."""
+        is_own = checkpoint is not None and checkpoint[1].run_id in (None, run.run_id)
+        known = checksum_in(checkpoint[1].extra) if checkpoint is not None and is_own else None
+        return JsonlTracker(self._folder.metrics, progress.step, known)
+
     def _trackers(
-        self, progress: Progress, wandb_id: str | None, run: Identity, say: Trackers
+        self, metrics: JsonlTracker, wandb_id: str | None, run: Identity, say: Trackers
     ) -> Trackers:
         config, folder = self._config, self._folder
-        trackers: list[Tracker] = [say, JsonlTracker(folder.metrics, progress.step)]
+        trackers: list[Tracker] = [say, metrics]
         if wandb_id is not None:
             name = derive.run_name(config)
             keys = {**flatten(config), "run_id": run.run_id}

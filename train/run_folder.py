@@ -7,48 +7,53 @@ those that grow, so that a former life which has them open writes into files tha
 """
 
 import contextlib
+import errno
 import importlib.metadata
 import json
-import os
 import platform
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
-from configs.errors import DistributedError, RunFolderError
-from glm.checkpoint.disk import sync_to_disk
+from configs.errors import (
+    ConfigError,
+    DistributedError,
+    RecordError,
+    RunFolderError,
+    UserError,
+)
+from configs.load import from_yaml
+from configs.records import read_text
+from configs.run_files import FORMAT_VERSION, RunPaths, Status, read_status
+from configs.schema import Config
 from train import generations
 from train.failures import may_pass
 from train.full_disk import LineFile, said_if_full
 from train.generations import Generation
+from train.small_files import renewed, replace_file, sweep
 from train.world import Launch
 
-FORMAT_VERSION = 1
 # How much later than another rank rank 0 may find the same mistake, and how much the clocks of two nodes may differ.
 _SHARED_MISTAKE_SECONDS, _CLOCK_SECONDS = 10.0, 5.0
 _POLL_SECONDS = 0.1
 _PACKAGES = ("torch", "deepspeed", "megatron-core", "numpy", "tokenizers", "hydra-core")
 
 
-class RunFolder:
-    """Paths and small files of one run."""
+class RunFolder(RunPaths):
+    """Paths and small files of one run, as its rank 0 writes them.
+
+    Args:
+        path: the folder.
+    """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self.checkpoints = path / "checkpoints"
-        self.metrics = path / "metrics.jsonl"
-        self.log = path / "log.txt"
-        self.config = path / "config.yaml"
-        self.stop_file = path / "stop"
-        self.tokenizer = path / "tokenizer"
-        self.stacks = path / "stacks"
-        self.events = path / "events.jsonl"
+        super().__init__(path)
         self._event_file: LineFile | None = None
         self._generation: Generation | None = None
+        self._made = list[Path]()
 
     def create(self) -> None:
         """Make the folder.
@@ -58,9 +63,11 @@ class RunFolder:
             OSError: the file system failed.
         """
         try:
+            innermost_first = (self.checkpoints, *self.checkpoints.parents)
+            self._made = [path for path in innermost_first if not path.exists()]
             self.checkpoints.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            if may_pass(error):
+            if may_pass(error) and error.errno != errno.EROFS:
                 raise
             raise RunFolderError(
                 f"The run folder {self.path} cannot be made: {error.strerror}. Choose another with run.dir=PATH."
@@ -68,30 +75,55 @@ class RunFolder:
 
     @contextlib.contextmanager
     def held(
-        self, launch: Launch, say: Callable[[str], None] = lambda _: None
+        self,
+        launch: Launch,
+        say: Callable[[str], None] = lambda _: None,
+        *,
+        leaves_nothing: bool = False,
     ) -> Iterator[Generation]:
         """Hold the run for this process; the kernel lets go of it however the process ends.
 
         Args:
             launch: who started this process.
             say: told if it has to wait for the former life.
+            leaves_nothing: remove the folder if this start has made it, and fails for a mistake before it has recorded
+                what it runs.
 
         Raises:
             RunFolderError: a live process holds it; the message names host and pid.
         """
+        self.check_kinds()
         generation = self._generation = generations.begin(self.path, launch, say)
         ending = "failed"
         try:
+            sweep(self.path)
             if generation.former is None or not launch.shares_launcher(generation.former.launch):
                 # An old request; but one that was made while a launcher starts the run again holds.
                 self.stop_file.unlink(missing_ok=True)
             self._event_file = LineFile(renewed(self.events))
             renewed(self.log).close()
             yield generation
-            ending = str((self.read_status() or {}).get("state"))
+            status = self.status_or_none()
+            ending = "unknown" if status is None else status.state
+        except UserError:
+            if leaves_nothing and generation.number == 1:
+                self._remove_unused()
+            raise
         finally:
             generation.end(ending)
             self._generation = None
+
+    def _remove_unused(self) -> None:
+        """Remove what a first start has made, while it still holds the run; other files stay, and their folders."""
+        if self.path not in self._made or self.config.exists():
+            return
+        with contextlib.suppress(OSError):
+            for path in (self.status, self.events, self.log, self.identity):
+                path.unlink(missing_ok=True)
+            (self.generations / "000001").unlink(missing_ok=True)
+            self.generations.rmdir()
+            for path in self._made:
+                path.rmdir()
 
     def write_status(self, state: str, samples_seen: int, message: str) -> None:
         """Replace status.json: state is running, done, stopped or failed.
@@ -109,15 +141,35 @@ class RunFolder:
             "message": message,
             "time": time.time(),
         }
-        path = self.path / "status.json"
-        with said_if_full(path):
-            replace_file(path, json.dumps(status, indent=1) + "\n")
+        with said_if_full(self.status):
+            try:
+                replace_file(self.status, json.dumps(status, indent=1) + "\n")
+            except FileNotFoundError:
+                if self._generation is not None:
+                    self._generation.fence()  # whoever starts later sweeps away what is half written
+                raise
 
-    def read_status(self) -> dict[str, Any] | None:
+    def read_config(self) -> Config | None:
+        """The configuration of the former start; None if there was none.
+
+        Raises:
+            RunFolderError: it cannot be read.
+        """
+        try:
+            return from_yaml(read_text(self.config))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (RecordError, ConfigError) as error:
+            raise RunFolderError(
+                f"{self.config} is not as a start has written it: {error} Move it away: the checkpoints hold what the run "
+                "was trained with."
+            ) from error
+
+    def status_or_none(self) -> Status | None:
         """The last status; None if there is none, or it is unreadable."""
         try:
-            return json.loads((self.path / "status.json").read_text())
-        except (OSError, ValueError):
+            return read_status(self.path)
+        except (RecordError, OSError):
             return None
 
     def event(self, kind: str, **details: Any) -> None:
@@ -129,7 +181,8 @@ class RunFolder:
 
     def fail(self, message: str, kind: str = "error") -> None:
         """Leave the reason of an error behind, unless a later life owns the folder by now, or its disk is gone."""
-        seen = int((self.read_status() or {}).get("samples_seen", 0))
+        status = self.status_or_none()
+        seen = 0 if status is None else status.samples_seen
         with contextlib.suppress(DistributedError, OSError):
             self.write_status("failed", seen, message)
         with contextlib.suppress(OSError):
@@ -144,9 +197,12 @@ class RunFolder:
         """
         deadline = time.monotonic() + _SHARED_MISTAKE_SECONDS
         while time.monotonic() < deadline:
-            status = self.read_status() or {}
-            is_new = float(status.get("time", 0)) > since - _CLOCK_SECONDS
-            if status.get("state") == "failed" and status.get("message") == message and is_new:
+            status = self.status_or_none()
+            if (
+                status is not None
+                and (status.state, status.message) == ("failed", message)
+                and status.time > since - _CLOCK_SECONDS
+            ):
                 return True
             time.sleep(_POLL_SECONDS)
         return False
@@ -154,49 +210,8 @@ class RunFolder:
     def write_source(self, overrides: list[str], config_yaml: str, threads: int) -> None:
         """Record what is being run."""
         replace_file(self.config, config_yaml)
-        replace_file(self.path / "overrides.txt", "".join(f"{word}\n" for word in overrides))
-        replace_file(self.path / "source.txt", _source(threads))
-
-
-def replace_file(path: Path, text: str) -> None:
-    """Write a file so that a reader sees the old one or the new one, never a part."""
-    # The watchdog's thread may write the same file at the same moment.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_native_id()}.part")
-    try:
-        with temporary.open("w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def renewed(path: Path, content: bytes | None = None) -> TextIO:
-    """Put a new file in a file's place, and keep it open to write on.
-
-    Whoever had the old one open writes into a file that has no name any more.
-
-    Args:
-        path: the file; need not exist.
-        content: of the new one; default: the old one's, without a last line that was torn.
-    """
-    if content is None:
-        old = path.read_bytes() if path.exists() else b""
-        content = old[: old.rfind(b"\n") + 1]
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    # Opened before it has its name, for afterwards that may be a later life's file; messages shall use the name.
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_APPEND)
-    renewed_file = open(path, "a", opener=lambda *_: descriptor)  # noqa: SIM115  (the caller closes it)
-    os.replace(temporary, path)
-    # After a power failure the name must stand for the new file: what is written from now on goes there.
-    sync_to_disk(path.parent)
-    return renewed_file
+        replace_file(self.overrides, "".join(f"{word}\n" for word in overrides))
+        replace_file(self.source, _source(threads))
 
 
 def _source(threads: int) -> str:

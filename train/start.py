@@ -16,7 +16,7 @@ from configs.errors import (
     RecordError,
     RunFolderError,
 )
-from configs.load import diff, from_yaml
+from configs.load import diff
 from configs.records import read_text
 from configs.schema import Config, Precision
 from configs.terminal import visible
@@ -47,38 +47,25 @@ def look_at(folder: RunFolder, config: Config) -> Found:
 
     Raises:
         CheckpointError: it belongs to another model.
-        RunFolderError: it has checkpoints although `checkpoint.resume=never`, or config.yaml cannot be read.
+        RunFolderError: it has checkpoints although `checkpoint.resume=never`, config.yaml cannot be read, or something
+            else stands in the place of a file of a run.
     """
+    folder.check_kinds()
     if config.checkpoint.resume == "never" and committed(folder.checkpoints):
         raise RunFolderError(
             f"{folder.path} has checkpoints and checkpoint.resume is never. Nothing was deleted. Start another run with "
             "run.name=NAME, or continue this one with checkpoint.resume=auto."
         )
-    stored = _stored_config(folder)
+    stored = folder.read_config()
     if stored is None:
         return Found(None, None)
     check_same_model(config, stored, folder.path)
-    status = folder.read_status() or {}
-    seen = int(status.get("samples_seen", 0))
-    is_shown = (
-        folder.path / "summary.json"
-    ).is_file()  # if not, it was killed while it showed what was learnt
-    if status.get("state") == "done" and is_shown and seen >= config.optim.total_samples:
-        return Found(stored, _finished(folder, stored, config, seen))
+    status = folder.status_or_none()
+    # Without a summary it was killed while it showed what was learnt.
+    is_over = status is not None and status.state == "done" and folder.summary.is_file()
+    if status is not None and is_over and status.samples_seen >= config.optim.total_samples:
+        return Found(stored, _finished(folder, stored, config, status.samples_seen))
     return Found(stored, None)
-
-
-def _stored_config(folder: RunFolder) -> Config | None:
-    """The configuration of the former life; None if there was none, or the file is lost."""
-    try:
-        return from_yaml(read_text(folder.config))
-    except FileNotFoundError:
-        return None
-    except (RecordError, ConfigError) as error:
-        raise RunFolderError(
-            f"{folder.config} is not as a start has written it: {error} Move it away: the checkpoints hold what the run "
-            "was trained with."
-        ) from error
 
 
 def _finished(folder: RunFolder, stored: Config, config: Config, seen: int) -> str:

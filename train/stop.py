@@ -4,9 +4,9 @@ All ranks agree on the answer (train/loop.py), so one signalled rank is enough. 
 second ends the process at once.
 """
 
+import contextlib
 import os
 import signal
-import sys
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -52,5 +52,7 @@ class StopSignal:
         if number == signal.SIGINT:
             if self._reason is not None:
                 os._exit(EXIT_INTERRUPTED)
-            sys.stderr.write("\nSaving after this step; Ctrl-C again to stop at once.\n")
+            # Not by way of Python's buffers: the signal may have come while these were written to.
+            with contextlib.suppress(OSError):
+                os.write(2, b"\nSaving after this step; Ctrl-C again to stop at once.\n")
         self._reason = signal.Signals(number).name

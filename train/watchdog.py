@@ -7,15 +7,18 @@ can run, the kernel's alarm ends the process.
 """
 
 import contextlib
+import errno
 import faulthandler
 import os
 import signal
+import stat
 import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
+from typing import TextIO
 
 from configs.errors import EXIT_PEER_FAILED
 
@@ -86,6 +89,7 @@ class Watchdog:
         self._rank = rank
         self._is_alone = is_alone
         self._report = report
+        self._has_written = False
         self._watched: tuple[str, float, float] | None = None
         self._has_closed = threading.Event()
         self._thread = threading.Thread(target=self._work, name="watchdog", daemon=True)
@@ -135,14 +139,13 @@ class Watchdog:
         writing = threading.Thread(target=self._write, args=(reason,), daemon=True)
         writing.start()
         writing.join(_DISK_SECONDS)
-        if writing.is_alive():
-            where = "below"
-            faulthandler.dump_traceback(all_threads=True)
-        else:
-            where = f"in {self._file}"
+        is_safe = self._has_written and not writing.is_alive()
+        where = f"in {self._file}" if is_safe else "below"
         with contextlib.suppress(OSError):
             sys.stderr.write(f"{reason}; the stacks of its threads are {where}\n")
             sys.stderr.flush()
+            if not is_safe:
+                faulthandler.dump_traceback(all_threads=True)
         time.sleep(_GRACE_SECONDS)
         os._exit(EXIT_PEER_FAILED)
 
@@ -150,9 +153,24 @@ class Watchdog:
         return f"[rank {self._rank}] {doing} did not end within {limit_seconds:.0f} seconds (stability.watchdog_seconds)"
 
     def _write(self, reason: str) -> None:
-        self._file.parent.mkdir(parents=True, exist_ok=True)
-        with self._file.open("w") as file:
+        with contextlib.suppress(OSError), self._opened() as file:
             file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {reason}\n\n")
             file.flush()
             faulthandler.dump_traceback(file=file, all_threads=True)
+            self._has_written = True
         self._report(reason)
+
+    def _opened(self) -> TextIO:
+        """The file for the stacks, new; neither a link is followed nor the other end of a pipe waited for.
+
+        Raises:
+            OSError: it cannot be made, or is no file.
+        """
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        descriptor = os.open(self._file, flags, 0o644)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise OSError(errno.EINVAL, "not a file", str(self._file))
+        os.ftruncate(descriptor, 0)
+        return open(descriptor, "w", encoding="utf-8")

@@ -33,16 +33,6 @@ _WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 
 
 @dataclass(frozen=True)
-class Machine:
-    """Where a process runs."""
-
-    host: str
-    """Its name."""
-    boot: str
-    """Changes with every start of its kernel; "" if unknown. Containers may share a name, but not a kernel as well."""
-
-
-@dataclass(frozen=True)
 class Launch:
     """Who started this process: of two lives of a run that one launcher started, it is known which one is over."""
 
@@ -312,14 +302,6 @@ def node_name(environment: Mapping[str, str] | None = None) -> str:
     """What this node is called: SLURM's name for it, which need not be the host's, or else the host's."""
     variables = os.environ if environment is None else environment
     return variables.get("SLURMD_NODENAME") or socket.gethostname()
-
-
-def this_machine() -> Machine:
-    """The machine that this process runs on."""
-    boot = ""
-    with contextlib.suppress(OSError):  # not Linux
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    return Machine(socket.gethostname(), boot)
 
 
 def process_start() -> float:

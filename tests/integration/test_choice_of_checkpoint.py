@@ -1,6 +1,7 @@
 """Which checkpoint a start continues from, where the newest that it finds is not the one."""
 
 import errno
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -76,8 +77,48 @@ def test_without_any_lines_it_is_refused_and_nothing_is_lost(
     checkpoints = sorted((run / "checkpoints").rglob("*"))
     overrides, errors = command(stopped, *SAVES, f"run.dir={run}"), tmp_path / "errors.txt"
     assert live(1, overrides, errors=errors) == [2]
-    assert "metrics.jsonl has lines for 0 of the 2 steps" in errors.read_text()
+    assert "lines for 0 of the 2 steps" in errors.read_text()
     assert sorted((run / "checkpoints").rglob("*")) == checkpoints
+
+
+@pytest.mark.parametrize("damage", ["foreign", "binary"])
+def test_a_line_that_is_not_its_own_takes_a_run_back_to_before_it(
+    stopped: Path, run: Path, damage: str
+) -> None:
+    path = run / "metrics.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    other = {**json.loads(lines[6]), "train/loss": 1.5}
+    lines[6] = b"\0\xff\n" if damage == "binary" else json.dumps(other).encode() + b"\n"
+    path.write_bytes(b"".join(lines))
+    # What people read is damaged as well, and changes nothing.
+    (run / "status.json").write_text("[" * 100_000)
+    (run / "events.jsonl").write_text('{"event": 7}\n')
+    (run / "generations" / "000001").write_text("3\n")
+    (run / f".status.json.{2**22 + 1}-7.part").write_text("{")
+    assert live(1, command(stopped, *SAVES, f"run.dir={run}")) == [0]
+    assert compared(run) == compared(stopped / "whole")
+    assert (run / "metrics.damaged-1.jsonl").read_bytes() == b"".join(lines)
+    assert "is kept as metrics.damaged-1.jsonl, and its lines up to step 6" in (
+        (run / "log.txt").read_text()
+    )
+    assert '"metrics_repaired"' in (run / "events.jsonl").read_text()
+    assert not list(run.glob(".*.part"))
+
+
+def test_a_damaged_history_that_would_cost_much_training_is_refused(
+    stopped: Path, run: Path, tmp_path: Path
+) -> None:
+    path, errors = run / "metrics.jsonl", tmp_path / "errors.txt"
+    lines = path.read_bytes().splitlines(keepends=True)
+    lines[3] = lines[2]
+    path.write_bytes(b"".join(lines))
+    before = sorted((run / "checkpoints").rglob("*"))
+    overrides = command(stopped, *SAVES, f"run.dir={run}", "checkpoint.keep_last=2")
+    assert live(1, overrides, errors=errors) == [2]
+    said = errors.read_text()
+    assert "line 4, is of step 3" in said and "checkpoint.resume=" in said
+    assert "Traceback" not in said and path.read_bytes() == b"".join(lines)
+    assert sorted((run / "checkpoints").rglob("*")) == before
 
 
 def with_dead_copies(rank: int, world_size: int, overrides: tuple[str, ...]) -> None:

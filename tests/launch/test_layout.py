@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from configs import derive
-from configs.errors import ConfigError
+from configs.errors import ConfigError, UserError
 from configs.load import load_config
 from launch.layout import layout
 from launch.node_counts import node_counts
@@ -68,3 +68,9 @@ def test_too_few_nodes_are_refused_with_the_number_that_works(tmp_path: Path) ->
 
 def test_a_new_run_and_no_options_give_the_whole_cluster(tmp_path: Path) -> None:
     assert values("experiment=glm_130b", f"run.dir={tmp_path}")["nodes"] == 96
+
+
+def test_a_status_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "status.json").write_text('{"samples_seen": "many"}')
+    with pytest.raises(UserError, match=r"status\.json is damaged"):
+        values("--run", str(tmp_path))

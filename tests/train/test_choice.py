@@ -1,5 +1,6 @@
 """Which checkpoint a start takes among its own, another run's and none; one rank, checkpoints made by hand."""
 
+import json
 import os
 from pathlib import Path
 from types import SimpleNamespace
@@ -58,7 +59,8 @@ def run(tmp_path: Path) -> Path:
     for name in ("run", "other"):
         folder = tmp_path / name
         folder.mkdir()
-        (folder / "metrics.jsonl").write_text("".join(f'{{"step": {n}}}\n' for n in (1, 2, 3)))
+        lines = [{"step": n, "samples_seen": 8 * n, "tokens_seen": 64 * n} for n in (1, 2, 3)]
+        (folder / "metrics.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
         run_id = identity.settle(folder).run_id
         for step in (2, 3):
             checkpoint_of(folder, step, run_id)

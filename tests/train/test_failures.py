@@ -14,6 +14,7 @@ from configs.errors import (
     DataError,
     DistributedError,
     RankError,
+    RunFolderError,
     StorageError,
 )
 from train.failures import verdict
@@ -47,6 +48,21 @@ def store_error() -> Exception:
         (os_error(errno.ENOSPC), 2, "No space left on device: '/mnt/run/stop'. Make room"),
         (os_error(errno.ENOENT), 1, "No such file"),
         (os_error(errno.EACCES), 1, "Permission denied"),
+        (os_error(errno.EROFS), 3, "a file system failed: [Errno 30] Read-only file system"),
+        (MemoryError(), 2, "[rank 3 on node7] ran out of memory. Type the same command"),
+        (os_error(errno.ENOMEM), 2, "optim.micro_batch_size"),
+        (
+            RuntimeError("CUDA out of memory. Tried to allocate 2 GiB. GPU 0 has a total of ..."),
+            2,
+            "ran out of memory (CUDA out of memory. Tried to allocate 2 GiB). Type",
+        ),
+        (RuntimeError("CUDA error: out of memory\nCUDA kernel"), 2, "parallel.zero_stage"),
+        (
+            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"),
+            2,
+            "parallel.recompute=true",
+        ),
+        (RuntimeError("CUDA error: device-side assert triggered"), 1, "device-side assert"),
         (OSError("libcuda.so: cannot open shared object file"), 1, "libcuda"),
         (dist.DistNetworkError("Failed to recv, got 0 bytes."), 3, "lost a peer: Failed to recv"),
         (RuntimeError("[tcp/pair.cc] Connection closed by peer"), 3, "lost a peer: [tcp/pair.cc]"),
@@ -95,6 +111,21 @@ def test_a_run_folder_on_a_dead_disk_is_no_mistake(
     with pytest.raises(OSError, match="Input/output error"):
         RunFolder(tmp_path).create()
     with pytest.raises(OSError, match="Input/output error"):
+        begin(tmp_path, Launch())
+
+
+def test_a_read_only_run_folder_is_the_users_to_mend(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise os_error(errno.EROFS)
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(
+        RunFolderError, match=r"Read-only file system\. Choose another with run\.dir"
+    ):
+        RunFolder(tmp_path).create()
+    with pytest.raises(RunFolderError, match="cannot be written: Read-only file system"):
         begin(tmp_path, Launch())
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from train.full_disk import LineFile, said_if_full
-from train.run_folder import replace_file
+from train.small_files import replace_file
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_a_file_that_cannot_be_replaced_stays_as_it_was(
     def refuse(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("train.run_folder.os.fsync", refuse)
+    monkeypatch.setattr("train.small_files.os.fsync", refuse)
     with said_if_full(path):
         replace_file(path, "new")
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]

@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from configs.errors import DistributedError, RunFolderError
+from configs.run_state import Machine, this_machine
 from train import generations
 from train.generations import FOLDER, History, begin
 from train.run_folder import RunFolder
-from train.world import Launch, Machine, this_machine
+from train.world import Launch
 
 
 def hold(path: Path, ready: multiprocessing.Queue) -> None:
@@ -86,6 +87,61 @@ def test_another_host_is_refused_while_the_heart_beats_and_let_in_when_it_stops(
     life.end("done")
 
 
+@pytest.mark.usefixtures("elsewhere")
+@pytest.mark.parametrize("hours", [-8, 8])
+def test_a_clock_that_is_hours_wrong_neither_holds_a_start_up_nor_lets_it_in_too_soon(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hours: int
+) -> None:
+    former = begin(tmp_path, Launch())
+    former._has_ended.set()  # the process dies
+    time = (tmp_path / FOLDER / "000001").stat().st_mtime + 3600 * hours
+    os.utime(tmp_path / FOLDER / "000001", (time, time))
+    here = this_machine()
+    monkeypatch.setattr(generations, "this_machine", lambda: here)
+    said: list[str] = []
+    begin(tmp_path, Launch(), said.append).end("done")
+    assert len(said) == 1 and "did not say how it ended" in said[0] and "elsewhere" in said[0]
+
+    def touched(_: float) -> None:
+        os.utime(tmp_path / FOLDER / "000003", (time, time))
+
+    begin(tmp_path, Launch(), said.append)._has_ended.set()
+    monkeypatch.setattr(generations, "this_machine", lambda: replace(here, host="a third"))
+    monkeypatch.setattr(generations.time, "sleep", touched)
+    with pytest.raises(RunFolderError, match="in use by host"):
+        begin(tmp_path, Launch())
+
+
+def test_a_process_that_was_killed_while_it_asked_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / FOLDER).mkdir()
+    for name in (".probe-12-13", ".probe-mine", "notes.txt"):
+        (tmp_path / FOLDER / name).touch()
+    begin(tmp_path, Launch()).end("done")
+    left = sorted(path.name for path in (tmp_path / FOLDER).iterdir())
+    assert left == [".probe-mine", "000001", "notes.txt"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"3\n", b"[]\n", b"null\n", b"[" * 10**5 + b"\n", b"\0\xff\n", b'{"pid": -1}\n'],
+)
+def test_a_damaged_record_is_passed_over_with_a_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
+) -> None:
+    monkeypatch.setattr(generations, "_BIRTH_SECONDS", 0.1)
+    first = begin(tmp_path, Launch())
+    (tmp_path / FOLDER / "000001").write_bytes(content)
+    with pytest.raises(RunFolderError, match="does not say which"):  # it holds its lock still
+        begin(tmp_path, Launch())
+    first.end("failed")
+    (tmp_path / FOLDER / "000001").write_bytes(content)
+    said: list[str] = []
+    life = begin(tmp_path, Launch(), said.append)
+    assert life.number == 2 and "says nothing that can be read" in said[0]
+    assert History.read(tmp_path).admits(1, 5)
+    life.end("done")
+
+
 def test_a_life_that_said_how_it_ended_is_not_waited_for(tmp_path: Path) -> None:
     begin(tmp_path, Launch()).end("stopped")
     life = begin(tmp_path, Launch())
@@ -109,13 +165,9 @@ def test_a_requeued_job_takes_over_from_its_former_life_which_changes_nothing_an
             cut_off.fail("lost a peer")
             cut_off.event("error")
             assert former.is_superseded and not life.is_superseded
-            status = folder.read_status()
+            status = folder.status_or_none()
             assert status is not None
-            assert (status["state"], status["samples_seen"], status["generation"]) == (
-                "running",
-                20,
-                2,
-            )
+            assert (status.state, status.samples_seen, status.generation) == ("running", 20, 2)
             kinds = [json.loads(line)["event"] for line in folder.events.read_text().splitlines()]
             assert kinds == ["start", "resume"]
             life.fence()

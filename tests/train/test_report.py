@@ -93,3 +93,46 @@ def test_ticks_are_a_few_within_the_range(low: float, width: float):
     found = ticks(low, low + width)
     assert 3 <= len(found) <= 8
     assert min(found) >= low - 1e-6 * width and max(found) <= low + width * (1 + 1e-6)
+
+
+def test_losses_of_instructions_are_shown(run: Path) -> None:
+    values = {"samples_seen": 48, "tokens_seen": 1, "train/loss_mip": 2.5, "valid/loss_mip": 1.25}
+    (run / "metrics.jsonl").write_text(json.dumps({"step": 6, **values}) + "\n")
+    page = render(run)
+    assert "train/loss_mip" in page and "<td>valid/loss_mip</td><td>1.25</td>" in page
+
+
+def test_damaged_lines_are_left_out_with_a_word(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = run / "metrics.jsonl"
+    damaged = [{"step": "6"}, {"samples_seen": None}, {"train/loss": [1]}, {"tokens_seen": 1.5}]
+    path.write_text("".join(json.dumps(each) + "\n" for each in damaged) + path.read_text())
+    (run / "status.json").write_text("[]")
+    assert cli([str(run)]) == 0
+    said = capsys.readouterr().err
+    assert "metrics.jsonl, line 1" in said and "So are 3 other lines" in said
+    assert "status.json is damaged" in said
+    assert "5 steps" in (run / "report.html").read_text()
+
+
+def test_a_page_that_cannot_be_written_names_the_key(
+    run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("train.report.replace_file", refuse)
+    assert cli([str(run)]) == 2
+    assert "Read-only file system. Choose another place with --output" in capsys.readouterr().err
+
+
+def test_a_file_that_is_no_page_of_ours_is_not_replaced(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (run / "report.html").write_text("<html>my notes")
+    assert cli([str(run)]) == 2
+    assert "it is not replaced" in capsys.readouterr().err
+    assert (run / "report.html").read_text() == "<html>my notes"
+    other = run / "other.html"
+    assert [cli([str(run), "--output", str(other)]) for _ in range(2)] == [0, 0]

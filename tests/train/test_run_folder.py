@@ -1,21 +1,17 @@
 """The run folder: who holds it, what it says, and what a start does to its metrics."""
 
-import json
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from configs.errors import RunFolderError
-from train.metrics import KEYS, metrics_line, to_json_value
+from configs.errors import DistributedError, RunFolderError
+from train.generations import Generation, begin
 from train.run_folder import RunFolder
 from train.stop import StopSignal
-from train.trackers import JsonlTracker, lines_up_to
-
-
-def line(step: int) -> dict[str, object]:
-    return metrics_line({"step": step, "train/loss": 1.0 / 3, "optim/grad_norm": float("inf")})
+from train.world import Launch
 
 
 def test_the_status_is_never_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -28,47 +24,8 @@ def test_the_status_is_never_half_written(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(os, "replace", refuse)
     with pytest.raises(OSError):
         folder.write_status("done", 20, "all samples seen")
-    status = folder.read_status()
-    assert status is not None and (status["state"], status["samples_seen"]) == ("running", 10)
-
-
-def test_every_line_has_the_same_keys_and_full_precision(tmp_path: Path) -> None:
-    tracker = JsonlTracker(tmp_path / "metrics.jsonl", 0)
-    tracker.log(line(1))
-    tracker.close()
-    stored = json.loads((tmp_path / "metrics.jsonl").read_text())
-    assert tuple(stored) == KEYS
-    assert stored["train/loss"] == 1.0 / 3
-    assert stored["optim/grad_norm"] == "inf"
-    assert stored["valid/loss"] is None
-    assert to_json_value(float("nan")) == "nan"
-
-
-def test_a_start_keeps_the_lines_before_its_checkpoint_and_drops_a_torn_one(tmp_path: Path) -> None:
-    path = tmp_path / "metrics.jsonl"
-    former = JsonlTracker(path, 0)
-    for step in (1, 2, 3):
-        former.log(line(step))
-    with path.open("a") as file:
-        file.write('{"step": 4, "train/lo')
-    again = JsonlTracker(path, 2)
-    former.log(line(4))  # a life that was cut off writes into a file that nobody reads
-    again.log(line(3))
-    steps = [json.loads(text)["step"] for text in path.read_text().splitlines()]
-    assert steps == [1, 2, 3]
-
-
-def test_missing_lines_are_an_error_that_says_what_to_do(tmp_path: Path) -> None:
-    path = tmp_path / "metrics.jsonl"
-    JsonlTracker(path, 0).log(line(1))
-    with pytest.raises(RunFolderError, match="lines for 1 of the 5 steps"):
-        lines_up_to(path, 5)
-
-
-def test_a_gap_is_a_bug(tmp_path: Path) -> None:
-    tracker = JsonlTracker(tmp_path / "metrics.jsonl", 0)
-    with pytest.raises(AssertionError):
-        tracker.log(line(2))
+    status = folder.status_or_none()
+    assert status is not None and (status.state, status.samples_seen) == ("running", 10)
 
 
 def test_a_stop_is_asked_for_by_file_or_signal(tmp_path: Path) -> None:
@@ -87,3 +44,69 @@ def test_a_stop_is_asked_for_by_file_or_signal(tmp_path: Path) -> None:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def test_what_killed_processes_left_half_written_is_swept_and_nothing_else(tmp_path: Path) -> None:
+    dead = 2**22 + 1  # beyond any pid
+    ours = [f".status.json.{dead}-7.part", f".metrics.jsonl.{os.getpid()}.part"]
+    others = [
+        f".events.jsonl.{os.getppid()}.part",  # its process lives
+        f".notes.txt.{dead}.part",
+        f"status.json.{dead}-7.part",
+        ".status.json.part",
+        "notes.txt",
+    ]
+    for name in (*ours, *others):
+        (tmp_path / name).touch()
+    (tmp_path / f".log.txt.{dead}.part").mkdir()
+    with RunFolder(tmp_path).held(Launch()):
+        left = {path.name for path in tmp_path.iterdir() if ".part" in path.name}
+    assert left == {*others[:-1], f".log.txt.{dead}.part"}
+    assert (tmp_path / "notes.txt").exists()
+
+
+@pytest.mark.parametrize("has_notes", [False, True])
+def test_a_first_start_that_fails_for_a_mistake_leaves_no_folder(
+    tmp_path: Path, has_notes: bool
+) -> None:
+    folder = RunFolder(tmp_path / "runs" / "a")
+    folder.create()
+    with pytest.raises(RunFolderError), folder.held(Launch(), leaves_nothing=True):
+        if has_notes:
+            (folder.path / "notes.txt").touch()
+        folder.fail("no such corpus")
+        raise RunFolderError("no such corpus")
+    assert folder.path.exists() == has_notes and (tmp_path / "runs").exists() == has_notes
+    assert (folder.path / "notes.txt").exists() == has_notes
+
+
+def test_a_folder_that_was_there_or_has_trained_stays(tmp_path: Path) -> None:
+    there, trained = RunFolder(tmp_path / "there"), RunFolder(tmp_path / "trained")
+    there.path.mkdir()
+    for folder in (there, trained):
+        folder.create()
+        with pytest.raises(RunFolderError), folder.held(Launch(), leaves_nothing=True):
+            if folder is trained:
+                folder.write_source([], "seed: 1\n", 1)
+            folder.fail("later")
+            raise RunFolderError("later")
+        status = folder.status_or_none()
+        assert status is not None and status.state == "failed"
+
+
+def test_a_process_whose_half_written_file_was_swept_away_is_superseded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, job = RunFolder(tmp_path), Launch("cluster:7")
+    later: list[Generation] = []
+
+    def swept(*_: object) -> None:
+        later.append(begin(tmp_path, replace(job, restarts=1)))
+        raise FileNotFoundError(2, "No such file or directory")
+
+    with folder.held(job):
+        monkeypatch.setattr("train.run_folder.replace_file", swept)
+        with pytest.raises(DistributedError, match="later life"):
+            folder.write_status("running", 1, "training")
+        monkeypatch.undo()
+    later[0].end("done")

@@ -1,6 +1,5 @@
 """Lines, bar and wandb: whole lines only, nothing lost, and no tracker ends a run."""
 
-import json
 import os
 import subprocess
 import sys
@@ -12,7 +11,6 @@ import pytest
 from configs.errors import RunFolderError
 from configs.schema import LogConfig, Wandb
 from train.tracker_wandb import WandbTracker, resolve_mode, run_id
-from train.trackers import JsonlTracker, last_step, lines_up_to
 
 
 def line(step: int, **values: Any) -> dict[str, Any]:
@@ -32,56 +30,6 @@ def line(step: int, **values: Any) -> dict[str, Any]:
         "speed/tokens_per_second": 12345.6,
         **values,
     }
-
-
-def test_a_life_goes_on_after_the_lines_of_its_checkpoint(tmp_path: Path):
-    path = tmp_path / "metrics.jsonl"
-    first = JsonlTracker(path, 0)
-    for step in (1, 2, 3):
-        first.log(line(step))
-    with path.open("a") as file:
-        file.write('{"step": 4, "to')
-
-    second = JsonlTracker(path, 2)
-    first.log(line(4))  # a former life that still breathes
-    second.log(line(3, **{"train/loss": float("nan")}))
-    second.close()
-    found = [json.loads(text) for text in path.read_text().splitlines()]
-    assert [entry["step"] for entry in found] == [1, 2, 3]
-    assert found[2]["train/loss"] == "nan" and found[2]["optim/grad_norm"] == "inf"
-    assert os.listdir(tmp_path) == ["metrics.jsonl"]
-
-
-@pytest.mark.parametrize("content", ["", '{"step": 1}\n', '{"step": 1}\n{"step": 3}\n'])
-def test_missing_lines_are_an_error(tmp_path: Path, content: str):
-    path = tmp_path / "metrics.jsonl"
-    path.write_text(content)
-    with pytest.raises(RunFolderError, match="of the 2 steps before the checkpoint"):
-        JsonlTracker(path, 2)
-    assert path.read_text() == content
-
-
-@pytest.mark.parametrize(
-    "content, step",
-    [
-        (b"", 0),
-        (b'{"step": 1}\n{"step": 2}\n', 2),
-        (b'{"step": 1}\n{"step": 2}', 1),
-        (b'{"step": 1}\n\0\0\0\xff\n', 1),
-        (b'{"step": 1}\n[2]\n{"step": 3}\n5\n', 3),
-        (b'{"step": 2}\n', 0),
-    ],
-)
-def test_the_last_step_with_a_line_is_found_whatever_a_crash_left(
-    tmp_path: Path, content: bytes, step: int
-):
-    path = tmp_path / "metrics.jsonl"
-    assert last_step(path) == 0
-    path.write_bytes(content)
-    assert last_step(path) == step
-    assert len(lines_up_to(path, step)) == step
-    with pytest.raises(RunFolderError):
-        lines_up_to(path, step + 1)
 
 
 def test_wandb_offline_records_every_life_of_one_run(

@@ -12,6 +12,7 @@ import os
 import threading
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,7 @@ class Saver:
         fence: raises once a later life has begun; asked before anything visible is changed.
         sync: called by the thread before a commit, to make safe what a checkpoint relies on.
         run_id: identity of the run, on rank 0; None: it has none.
+        vouch: asked at each save what it shall keep of the files that it relies on, besides `extra`.
     """
 
     def __init__(
@@ -95,7 +97,9 @@ class Saver:
         fence: Fence = no_fence,
         sync: Sync = nothing_to_sync,
         run_id: str | None = None,
+        vouch: Callable[[], dict[str, Any]] = dict,
     ) -> None:
+        self._vouch = vouch
         self._settings = config.checkpoint
         self._stored_config = to_stored_yaml(
             config
@@ -231,7 +235,7 @@ class Saver:
             files={},
             fragments=[],
             layout={"tp": topology.tp, "pp": topology.pp, "dp": topology.dp},
-            extra={**self._extra, "health": health.to_dict()},
+            extra={**self._extra, **self._vouch(), "health": health.to_dict()},
             generation=self._generation,
         )
 

@@ -143,15 +143,3 @@ def test_part_that_the_record_of_the_end_leaves_out_is_missed(made: Path):
     path.write_text(path.read_text().replace('"num_parts": ', '"num_parts": 0'))
     with pytest.raises(DataError, match="no task has read .* to its end"):
         prepare.merge(folder / "a")
-
-
-def test_file_of_somebody_else_among_the_parts_is_neither_removed_nor_passed_over(made: Path):
-    folder = copied(made)
-    (folder / "a.parts" / "mine.jsonl").write_text("mine")
-    before = shard_bytes(folder / "a")
-    for work in (prepare.merge, lambda prefix: make(prefix.parent)):
-        with pytest.raises(
-            DataError, match=r"mine.jsonl was not made by prepare; .*Move .*mine.jsonl"
-        ):
-            work(folder / "a")
-    assert shard_bytes(folder / "a") == before

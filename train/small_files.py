@@ -1,0 +1,93 @@
+"""Replacing the small files of a run folder: a reader sees the old one or the new one, never a part."""
+
+import contextlib
+import os
+import re
+import threading
+from pathlib import Path
+from typing import TextIO
+
+from configs.records import read_file
+from configs.run_files import LARGEST_LINES, RunPaths
+from glm.checkpoint.disk import sync_to_disk
+
+REPORT = "report.html"
+"""What train/report.py makes in a run folder."""
+
+
+def replace_file(path: Path, text: str) -> None:
+    """Write a file so that a reader sees the old one or the new one, never a part."""
+    # The watchdog's thread may write the same file at the same moment.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_native_id()}.part")
+    try:
+        temporary.unlink(missing_ok=True)  # of a process that had our number; it may be a link
+        with temporary.open("xb") as file:
+            file.write(text.encode("utf-8", "backslashreplace"))  # a path need not be text
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def renewed(path: Path, content: bytes | None = None) -> TextIO:
+    """Put a new file in a file's place, and keep it open to write on.
+
+    Whoever had the old one open writes into a file that has no name any more.
+
+    Args:
+        path: the file; need not exist.
+        content: of the new one; default: the old one's, without a last line that was torn.
+    """
+    if content is None:
+        content = _without_torn_line(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary.unlink(missing_ok=True)
+    with temporary.open("xb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    # Opened before it has its name, for afterwards that may be a later life's file; messages shall use the name.
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_APPEND)
+    renewed_file = open(path, "a", opener=lambda *_: descriptor)  # noqa: SIM115  (the caller closes it)
+    os.replace(temporary, path)
+    # After a power failure the name must stand for the new file: what is written from now on goes there.
+    sync_to_disk(path.parent)
+    return renewed_file
+
+
+def _without_torn_line(path: Path) -> bytes:
+    try:
+        old = read_file(path, LARGEST_LINES)
+    except FileNotFoundError:
+        return b""
+    return old[: old.rfind(b"\n") + 1]
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed processes of a run left of the files that they were replacing.
+
+    Only names as `replace_file` and `renewed` make them, of the files of a run: others are not ours. A process that
+    still lives somewhere, and is superseded, finds its file gone and asks whether it is.
+    """
+    names = "|".join(re.escape(path.name) for path in (*RunPaths(folder).files, folder / REPORT))
+    pattern = re.compile(rf"\.(?:{names})\.([0-9]+)(?:-[0-9]+)?\.part")
+    with contextlib.suppress(OSError):
+        for path in folder.iterdir():
+            found = pattern.fullmatch(path.name)
+            if found is not None and path.is_file() and not _is_another(int(found[1])):
+                path.unlink(missing_ok=True)
+
+
+def _is_another(pid: int) -> bool:
+    """True if another process of this number lives; in containers each start may have the same one."""
+    if pid == os.getpid():
+        return False
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except (OSError, OverflowError):
+        return False
+    return True
