@@ -47,7 +47,7 @@ def read_file(path: Path, largest: int = LARGEST_RECORD) -> bytes:
         if found.st_size > largest:
             raise RecordError(f"{path} has {found.st_size:,} bytes, more than {largest:,}.")
         with open(descriptor, "rb", closefd=False) as file:
-            return file.read(largest)
+            return file.read(found.st_size)
     finally:
         os.close(descriptor)
 

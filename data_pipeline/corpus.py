@@ -22,7 +22,7 @@ from data_pipeline.tokenizer import Tokenizer, load_tokenizer
 from data_pipeline.tokenizer import keep_tokenizer as keep_tokenizer
 
 # Part of every key in the cache: raised when the same corpus would now be prepared otherwise.
-_FORMAT_VERSION = 5
+_FORMAT_VERSION = 6
 
 
 @dataclass(frozen=True)

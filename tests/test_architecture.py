@@ -51,10 +51,10 @@ DOORS = {
         "data_pipeline/tokenizer_sentencepiece.py",
         "data_pipeline/preparation/train_tokenizer.py",
     ],
-    "datasets": ["data_pipeline/preparation/inputs.py"],
-    "pyarrow": ["data_pipeline/preparation/inputs.py"],
+    "datasets": ["data_pipeline/preparation/tables.py"],
+    "pyarrow": ["data_pipeline/preparation/tables.py"],
     "zstandard": [
-        "data_pipeline/preparation/inputs.py",
+        "data_pipeline/preparation/archives.py",
         "data_pipeline/preparation/zstd_reader.py",
     ],
     "apex": ["train/optimizer.py", "glm/norm.py"],

@@ -61,9 +61,9 @@ def show_what_was_learnt(
         summary[f"unigram_loss_{name}"] = baseline
         label = {"mask": "[MASK] short blanks", "gmask": "[gMASK] long blanks"}[name]
         say(f"  {label:<30} {float(loss):7.3f}   {baseline:7.3f}")
-    if derive.parameters(config.model) <= _LARGEST_SHOWN and math.isfinite(
-        float(last["train/loss"])
-    ):
+    loss = last["train/loss"]
+    is_sound = loss is not None and math.isfinite(float(loss))
+    if derive.parameters(config.model) <= _LARGEST_SHOWN and is_sound:
         _show_blanks(config, folder, corpora, say, summary)
     replace_file(folder.path / "summary.json", json.dumps(summary, indent=1) + "\n")
     say(f"\nThe run is in {folder.path}:")
