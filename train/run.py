@@ -9,7 +9,7 @@ import torch
 
 from configs import derive
 from configs.errors import EXIT_DONE, EXIT_STOPPED, RankError, StorageError, UserError
-from configs.load import flatten, from_yaml, to_stored_yaml
+from configs.load import flatten, to_stored_yaml
 from configs.schema import Config, ProgressBar, Wandb
 from data_pipeline.corpus import Corpora, ensure_prepared, keep_tokenizer
 from data_pipeline.file_changes import FileWatch
@@ -17,12 +17,11 @@ from data_pipeline.opening import open_dataset
 from data_pipeline.storage.local_copy import copied
 from data_pipeline.tokenizer import load_tokenizer
 from glm.checkpoint.manifest import Manifest
-from train import choice, identity, start
+from train import start
 from train.batches import BatchStream
 from train.checkpoint import (
     Origin,
     Saver,
-    become_a_run,
     check_copy_is_shared,
     initialise_from,
     no_fence,
@@ -35,14 +34,12 @@ from train.ending import show_what_was_learnt
 from train.engine import Engine
 from train.exposure import exposure_warning
 from train.generations import Generation
-from train.identity import Identity
 from train.loop import Trainer
 from train.pace import Pace, busy_hint
 from train.plan import TrainingPlan
 from train.progress import Progress
 from train.rendezvous import Rendezvous
 from train.run_folder import RunFolder
-from train.schedule_changes import schedule_changes
 from train.startup import startup_report
 from train.stop import StopSignal
 from train.time_limit import TimeLimit, deadline_of
@@ -178,25 +175,14 @@ class _Life:
     def _train(self, session: Session, stored: Config | None) -> tuple[Progress, bool, Trackers]:
         config, folder, world = self._config, self._folder, self._world
         say = Trackers([self._console()] if world.is_main else [])
-        choice.agree_on_numbers(config, self._device, session)
         check_copy_is_shared(config.checkpoint.copy_to, session)
-        run = self._settle_identity(say) if world.is_main else None
-        choice.claim_copy(folder, config, run, session)
-        checkpoint = choice.choose_checkpoint(folder, config, stored, session, say, run)
-        if checkpoint is None:
-            run = choice.begin_at_0(folder, run)
-            choice.claim_copy(folder, config, run, session)
+        checkpoint = start.choose_checkpoint(folder, config, stored, session, say)
         seen = 0 if checkpoint is None else checkpoint[1].progress.get("samples_seen", 0)
         if seen and world.is_main:
             # By this a launcher chooses the nodes of the next life, also if this one ends here.
             folder.write_status("running", seen, "starting")
         start.check_batches(seen, config, world.size)
-        if stored is None and checkpoint is not None:  # config.yaml was lost
-            stored = from_yaml(checkpoint[1].config)
         changes = start.describe_changes(stored, config)
-        if stored is not None:
-            changes += schedule_changes(stored, config, seen)
-        forgotten = start.forgotten_words(folder, self._overrides, changes)
         if checkpoint is not None:
             changes += start.check_data(checkpoint[1], self._training, config)
         engine = Engine(config, session)
@@ -204,24 +190,19 @@ class _Life:
         if checkpoint is not None:
             progress = restore(engine, *checkpoint)
         elif config.checkpoint.init_from is not None:
-            given = Path(config.checkpoint.init_from)
-            weights = initialise_from(engine, given, config, session, say.say)
-            say.say(f"Starting from the weights of {weights}")
+            initialise_from(engine, Path(config.checkpoint.init_from), config)
         if self._generation is not None:
             self._generation.fence()
             self._generation.continue_after(progress.step)
-        trackers = Trackers([])
-        wandb_id = None
-        if run is not None:
-            wandb_id = self._record(progress, changes, checkpoint, run, say)
-            trackers = self._trackers(progress, wandb_id, run, say)
+        wandb_id = self._record(progress, changes, checkpoint, say) if world.is_main else None
+        trackers = self._trackers(progress, wandb_id, say) if world.is_main else Trackers([])
         trackers.say(
             startup_report(
                 config, session.topology, self._device, self._training, self.precision_reason
             )
         )
         busy = busy_hint() if self._device.type == "cpu" else None
-        for line in (self.hint, busy, exposure_warning(world), *changes, *forgotten):
+        for line in (self.hint, busy, exposure_warning(world), *changes):
             if line:
                 trackers.say(line)
         if checkpoint is not None:
@@ -258,7 +239,6 @@ class _Life:
                 generation=0 if self._generation is None else self._generation.number,
                 fence=no_fence if self._generation is None else self._generation.fence,
                 sync=trackers.sync,
-                run_id=None if run is None else run.run_id,
             ),
             stop=self._stop.install(),
             generation=self._generation,
@@ -283,7 +263,6 @@ class _Life:
         progress: Progress,
         changes: list[str],
         checkpoint: tuple[Path, Manifest] | None,
-        run: Identity,
         say: Trackers,
     ) -> str | None:
         """Write what is run, before the first step."""
@@ -291,22 +270,14 @@ class _Life:
         folder.write_source(self._overrides, to_stored_yaml(config), torch.get_num_threads())
         keep_tokenizer(self._corpora.tokenizer, folder.tokenizer)
         kind = "resume" if progress.step else "start"
-        where = {"samples_seen": progress.samples_seen, "world_size": self._world.size}
-        folder.event(kind, **where, run_id=run.run_id)
+        folder.event(kind, samples_seen=progress.samples_seen, world_size=self._world.size)
         if changes and progress.step:
             folder.event("config_change", changes=changes)
         folder.write_status("running", progress.samples_seen, "training")
         if config.log.wandb is Wandb.off:
             return None
-        # Another run's checkpoint, taken on purpose, must not make this one report to that run.
-        stored = None
-        if checkpoint is not None and checkpoint[1].run_id in (None, run.run_id):
-            stored = checkpoint[1].extra.get("wandb_run_id")
+        stored = checkpoint[1].extra.get("wandb_run_id") if checkpoint else None
         return run_id(folder.path, stored, say.say)
-
-    def _settle_identity(self, say: Trackers) -> Identity:
-        become_a_run(self._folder.path)
-        return identity.settle(self._folder.path, say.say)
 
     def _deadline(self) -> float | None:
         """When this process is ended; rank 0 decides for all."""
@@ -333,36 +304,28 @@ class _Life:
             self._folder.log, config.optim.total_samples, config.log.every_steps, shows_bar
         )
 
-    def _trackers(
-        self, progress: Progress, wandb_id: str | None, run: Identity, say: Trackers
-    ) -> Trackers:
+    def _trackers(self, progress: Progress, wandb_id: str | None, say: Trackers) -> Trackers:
         config, folder = self._config, self._folder
         trackers: list[Tracker] = [say, JsonlTracker(folder.metrics, progress.step)]
         if wandb_id is not None:
             name = derive.run_name(config)
-            keys = {**flatten(config), "run_id": run.run_id}
-            trackers.append(WandbTracker(folder.path, name, wandb_id, config.log, keys, say.say))
+            trackers.append(
+                WandbTracker(folder.path, name, wandb_id, config.log, flatten(config), say.say)
+            )
         return Trackers(trackers)
 
     def _record_stop(self, progress: Progress, trackers: Trackers) -> None:
         folder = self._folder
         folder.write_status("stopped", progress.samples_seen, "stopped on request")
-        limit, seen = self._config.run.stop_after_samples, progress.samples_seen
-        what_to_type = "the same command continues"
-        if limit is not None and seen >= limit:
-            what_to_type = f"run.stop_after_samples ({limit}) is reached: the same command without it, or with more, continues"
-        trackers.say(f"Stopped after {seen:,} samples; {what_to_type} from {folder.path}")
+        trackers.say(
+            f"Stopped after {progress.samples_seen:,} samples; the same command continues from {folder.path}"
+        )
 
     def _finish(self, progress: Progress, trackers: Trackers) -> None:
         folder = self._folder
         folder.write_status("done", progress.samples_seen, "all samples seen")
         folder.event("done", samples_seen=progress.samples_seen)
-        try:
-            show_what_was_learnt(
-                self._config, folder, self._validation, self._corpora, trackers.say
-            )
-        except UserError as error:
-            trackers.say(str(error))
+        show_what_was_learnt(self._config, folder, self._validation, self._corpora, trackers.say)
 
 
 def _speaker(world: World) -> Callable[[str], None]:
