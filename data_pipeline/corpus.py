@@ -22,7 +22,7 @@ from data_pipeline.tokenizer import Tokenizer, load_tokenizer
 from data_pipeline.tokenizer import keep_tokenizer as keep_tokenizer
 
 # Part of every key in the cache: raised when the same corpus would now be prepared otherwise.
-_FORMAT_VERSION = 6
+_FORMAT_VERSION = 5
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,7 @@ def ensure_prepared(
     report: Report,
     obtain: _Obtain = make_once,
     typed: Sequence[str] | None = None,
+    held_out_only: bool = False,
 ) -> Corpora:
     """Find the shards of a run, preparing what is not there yet.
 
@@ -70,12 +71,15 @@ def ensure_prepared(
         obtain: returns a folder of the cache; who only looks gives one that makes nothing.
         typed: the words of the command line, where `config` comes from a checkpoint or a run: nothing is fetched from the
             hub because a file says so. None: all of `config` is the user's own.
+        held_out_only: prepare nothing that a held-out loss does not need: training text is left alone, and not named in
+            what is returned, if `data.valid_paths` holds the text to be measured.
 
     Raises:
         DataError: a corpus cannot be used.
         ConfigError: the tokenizer has more tokens than the model.
     """
-    _check(config)
+    needs_training_text = not (held_out_only and config.valid_paths is not None)
+    _check(config, config.paths if needs_training_text else [])
 
     def obtain_for(key: str, *paths: str) -> _Obtain:
         return _refusing(key, paths, obtain) if _is_foreign(key, paths, typed) else obtain
@@ -98,6 +102,8 @@ def ensure_prepared(
     train: list[Shard] = []
     valid: list[Shard] = []
     for path, name, weight in zip(config.paths, names, weights, strict=True):
+        if not needs_training_text:
+            continue
         obtained = obtain_for("data.paths", path)
         prefix = _shard(path, config, (config.text_key,), tokenizer, held_out, report, obtained)
         kept = None
@@ -157,14 +163,14 @@ def tokenizer_of(prefix: str) -> str:
     return f"{kind}:{Path(prefix).parent / name}" if name else kind
 
 
-def _check(config: DataConfig) -> None:
-    """Find what is wrong with any path before work on the first one begins."""
-    for path in [*config.paths, *(config.valid_paths or []), *config.instructions]:
+def _check(config: DataConfig, paths: list[str]) -> None:
+    """Find what is wrong with any path before work on the first one begins; `paths` are those of training text."""
+    for path in [*paths, *(config.valid_paths or []), *config.instructions]:
         if not is_shard(path):
             identity(path)
     if config.valid_paths is not None:
         return
-    for path in config.paths:
+    for path in paths:
         if _is_plain(path) or not is_shard(path):
             is_held_out = config.valid_fraction > 0
         elif is_shard(f"{path}.valid"):
