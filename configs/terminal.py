@@ -28,6 +28,15 @@ def visible(text: str, keep: str = "\n\t") -> str:
     return "".join(_shown(character, keep) for character in text)
 
 
+def shows_colours(stream: TextIO) -> bool:
+    """True for a terminal whose owner has not asked for plain text (NO_COLOR, no-color.org; TERM=dumb)."""
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        return False
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        return stream.isatty()
+    return False
+
+
 def prepare_streams() -> None:
     """Let no character that a terminal's encoding lacks be an error; every command's first act."""
     for stream in _standard_streams():

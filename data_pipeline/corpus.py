@@ -60,6 +60,7 @@ def ensure_prepared(
     obtain: _Obtain = make_once,
     typed: Sequence[str] | None = None,
     own: str | None = None,
+    held_out_only: bool = False,
 ) -> Corpora:
     """Find the shards of a run, preparing what is not there yet.
 
@@ -73,13 +74,17 @@ def ensure_prepared(
         typed: the words of the command line, where `config` comes from a checkpoint or a run: nothing is fetched from the
             hub because a file says so. None: all of `config` is the user's own.
         own: spec of the tokenizer that the run's weights were trained with, used if `config` names none.
+        held_out_only: prepare nothing that a held-out loss does not need: training text is left alone, and not named in
+            what is returned, if `data.valid_paths` holds the text to be measured.
 
     Raises:
         DataError: a corpus cannot be used.
         ConfigError: the tokenizer has more tokens than the model.
     """
-    check_paths(config)
-    if not all(map(is_shard, _all_paths(config))):
+    needs_training_text = not (held_out_only and config.valid_paths is not None)
+    texts = _all_paths(config) if needs_training_text else _held_out_paths(config)
+    _check(config, texts)
+    if not all(map(is_shard, texts)):
         config = replace(config, cache_dir=str(cache_folder(config.cache_dir, report)))
 
     def obtain_for(key: str, *paths: str) -> _Obtain:
@@ -105,6 +110,8 @@ def ensure_prepared(
     train: list[Shard] = []
     valid: list[Shard] = []
     for path, name, weight in zip(config.paths, names, weights, strict=True):
+        if not needs_training_text:
+            continue
         obtained = obtain_for("data.paths", path)
         prefix = _shard(path, config, (config.text_key,), tokenizer, held_out, report, obtained)
         kept = None
@@ -175,8 +182,12 @@ def tokenizer_of(prefix: str) -> str:
     return join_spec(kind, str(Path(prefix).parent / name) if name else "", named)
 
 
+def _held_out_paths(config: DataConfig) -> list[str]:
+    return [*(config.valid_paths or []), *config.instructions]
+
+
 def _all_paths(config: DataConfig) -> list[str]:
-    return [*config.paths, *(config.valid_paths or []), *config.instructions]
+    return [*config.paths, *_held_out_paths(config)]
 
 
 def check_paths(config: DataConfig) -> None:
@@ -185,12 +196,16 @@ def check_paths(config: DataConfig) -> None:
     Raises:
         DataError: a corpus is not there, or has no held-out part.
     """
-    for path in _all_paths(config):
+    _check(config, _all_paths(config))
+
+
+def _check(config: DataConfig, paths: list[str]) -> None:
+    for path in paths:
         if not is_shard(path):
             identity(path)
     if config.valid_paths is not None:
         return
-    for path in config.paths:
+    for path in paths:
         if _is_plain(path) or not is_shard(path):
             is_held_out = config.valid_fraction > 0
         elif is_shard(f"{path}.valid"):

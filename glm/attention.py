@@ -50,6 +50,7 @@ class SelfAttention(nn.Module):
         hidden, self._head_size = model.hidden_size, head_size(model)
         self._model = model
         self._num_heads_local = model.num_heads // tp_size()
+        self._first_head = tp_rank() * self._num_heads_local
         self._scale_factor = layer + 1
         gain = beta(model.num_layers)
         plain, scaled = xavier_std(hidden, hidden), xavier_std(hidden, hidden, gain)
@@ -91,5 +92,5 @@ class SelfAttention(nn.Module):
     def _drop(self, layout: Tensor) -> Callable[[Tensor], Tensor]:
         """Dropout of (B, N, S, S) weights, keyed by the global head."""
         seq = layout.shape[-1]
-        first = tp_rank() * self._num_heads_local * seq * seq
+        first = self._first_head * seq * seq
         return lambda weights: self._dropout(weights, layout[:, SAMPLE, 0], first)

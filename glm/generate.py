@@ -1,259 +1,233 @@
-"""Fill blanks with a trained GLM:  python -m glm.generate runs/default --text "the [MASK] of a list"
+"""Fill blanks with a trained GLM:  python -m glm.generate runs/default --text "Return a [MASK] of the list."
+
+    python -m glm.generate runs/default --text "Return a [MASK] of the list." --top 5    the best guesses, too
+    python -m glm.generate runs/default --json < prompts.txt                             one JSON object a line
 
 Every `[MASK]` is filled in turn, left to right, each with the text and the blanks already filled before it; a
-`[gMASK]` at the end continues the text. GLM (Du et al. 2022) section 2.1; GLM-130B (Zeng et al. 2022) section 2.2.
+`[gMASK]` at the end continues the text. This file reads the command line and prints; glm/filling.py runs the model,
+and is imported when the words on the command line are known to be right: PyTorch takes seconds.
 """
 
 import argparse
+import json
+import math
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import torch
+from configs.errors import (
+    EXIT_DONE,
+    EXIT_INTERRUPTED,
+    EXIT_USER_INPUT,
+    DataError,
+    UserError,
+)
+from configs.terminal import prepare_streams, shows_colours, tell, visible
 
-from configs.errors import EXIT_DONE, EXIT_USER_INPUT, CheckpointError, DataError, UserError
-from data_pipeline.special_tokens import SpecialTokens
-from data_pipeline.tokenizer import Tokenizer, kept_tokenizer, load_tokenizer
-from glm.layout import pack_layout
-from glm.load import load_model, run_folder_of
-from glm.model import GLMModel
+if TYPE_CHECKING:
+    from glm.filling import Filled, Guess
 
-MASK_TEXT = "[MASK]"
-GMASK_TEXT = "[gMASK]"
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How the next token is chosen."""
-
-    temperature: float = 0.0
-    """0: the most probable token."""
-    top_p: float = 1.0
-    """Choose among the most probable tokens that together have this probability."""
-    seed: int = 0
-    """Seed of the random choice."""
-
-
-@dataclass(frozen=True)
-class Filled:
-    """A text with its blanks filled."""
-
-    text: str
-    spans: list[str]
-    """What was filled into each blank, in text order."""
-
-
-@dataclass
-class Blanks:
-    """Token ids of a text with blanks, and what was generated so far.
-
-    The context comes first, then `<sop> + span` for every blank in order: the row that training builds, without the
-    targets that are not known yet.
-    """
-
-    context: list[int]
-    blank_positions: list[int]
-    is_gmask: bool
-    spans: list[list[int]]
-
-    @classmethod
-    def from_text(cls, text: str, tokenizer: Tokenizer) -> "Blanks":
-        """Tokenize `text`; its markers become mask tokens.
-
-        Raises:
-            DataError: no marker, both kinds, or a `[gMASK]` that is not the end.
-        """
-        has_mask, has_gmask = MASK_TEXT in text, GMASK_TEXT in text
-        if has_mask == has_gmask:
-            raise DataError(
-                f'The text ("{text}") must have either {MASK_TEXT} blanks or one {GMASK_TEXT} at its end. '
-                f'For example --text "Paris is the {MASK_TEXT} of France" or --text "Once upon a time {GMASK_TEXT}".'
-            )
-        if has_gmask and not (text.rstrip().endswith(GMASK_TEXT) and text.count(GMASK_TEXT) == 1):
-            raise DataError(
-                f"{GMASK_TEXT} continues a text, so it may stand only once, at the end."
-            )
-        marker = GMASK_TEXT if has_gmask else MASK_TEXT
-        token = tokenizer.special.gmask if has_gmask else tokenizer.special.mask
-        context: list[int] = []
-        positions: list[int] = []
-        pieces = text.rstrip().split(marker)
-        for index, piece in enumerate(pieces):
-            context += tokenizer.encode(piece, is_continuation=index > 0)
-            if index < len(pieces) - 1:
-                positions.append(len(context))
-                context.append(token)
-        return cls(context, positions, has_gmask, [])
-
-    def arrays(self, sop: int) -> tuple[list[int], list[int], list[int]]:
-        """Lay out the row: tokens, position ids, block position ids, each (seq,)."""
-        tokens, positions = list(self.context), list(range(len(self.context)))
-        blocks = [0] * len(self.context)
-        for blank, span in zip(self.blank_positions, self.spans, strict=False):
-            length = 1 + len(span)
-            tokens += [sop, *span]
-            start = len(self.context)
-            positions += range(start, start + length) if self.is_gmask else [blank] * length
-            blocks += range(1, length + 1)
-        return tokens, positions, blocks
-
-
-@torch.no_grad()
-def next_token_logits(model: GLMModel, rows: Sequence[Blanks], sop: int) -> torch.Tensor:
-    """Score the token that follows each row.
-
-    Args:
-        model: in evaluation mode.
-        rows: blanks whose last span is being generated.
-        sop: id of `<sop>`.
-
-    Returns:
-        (rows, vocab) fp32 logits.
-    """
-    arrays = [row.arrays(sop) for row in rows]
-    longest = max(len(tokens) for tokens, _, _ in arrays)
-    shape = (len(rows), longest)
-    tokens, positions, blocks = (torch.zeros(shape, dtype=torch.int64) for _ in range(3))
-    segments = torch.zeros(shape, dtype=torch.int64)
-    is_context, is_target = (torch.zeros(shape, dtype=torch.bool) for _ in range(2))
-    for index, (row, (ids, position_ids, block_ids)) in enumerate(zip(rows, arrays, strict=True)):
-        length = len(ids)
-        tokens[index, :length] = torch.tensor(ids)
-        positions[index, :length] = torch.tensor(position_ids)
-        blocks[index, :length] = torch.tensor(block_ids)
-        segments[index, :length] = 1
-        is_context[index, : len(row.context)] = True
-        is_target[index, length - 1] = True
-    sample_index = torch.arange(len(rows))
-    layout = pack_layout(segments, is_context, positions, blocks, is_target, sample_index)
-    return model(tokens, layout).float()
-
-
-def fill(
-    model: GLMModel,
-    tokenizer: Tokenizer,
-    text: str,
-    max_new_tokens: int = 64,
-    sampling: Sampling | None = None,
-) -> Filled:
-    """Fill every blank of `text`.
-
-    Args:
-        model: in evaluation mode.
-        tokenizer: the one that the model was trained with.
-        text: with `[MASK]` blanks, or one `[gMASK]` at its end.
-        max_new_tokens: longest span, in tokens.
-        sampling: how tokens are chosen; default the most probable.
-
-    Raises:
-        DataError: no usable marker, or a text longer than the model's row.
-    """
-    sampling = sampling or Sampling()
-    generator = torch.Generator().manual_seed(sampling.seed)
-    row = Blanks.from_text(text, tokenizer)
-    if len(row.context) + 1 > model.config.seq_length:
-        raise DataError(
-            f"The text has {len(row.context)} tokens; the model was trained on rows of "
-            f"{model.config.seq_length}. Give a shorter --text."
-        )
-    for _ in row.blank_positions:
-        row.spans.append([])
-        room = model.config.seq_length - len(row.arrays(tokenizer.special.sop)[0])
-        for token in _generate(model, row, tokenizer, sampling, generator):
-            row.spans[-1].append(token)
-            if len(row.spans[-1]) >= min(max_new_tokens, max(room, 0)):
-                break
-    spans = [
-        tokenizer.decode_span(span, follows=blank > 0)
-        for blank, span in zip(row.blank_positions, row.spans, strict=True)
-    ]
-    return Filled(_splice(text, spans, GMASK_TEXT if row.is_gmask else MASK_TEXT), spans)
-
-
-def _generate(
-    model: GLMModel,
-    row: Blanks,
-    tokenizer: Tokenizer,
-    sampling: Sampling,
-    generator: torch.Generator,
-) -> Iterator[int]:
-    special = tokenizer.special
-    while True:
-        logits = next_token_logits(model, [row], special.sop)[0]
-        token = choose(_allowed(logits, special, tokenizer.vocab_size), sampling, generator)
-        if token in (special.eop, special.eos):
-            return
-        yield token
-
-
-def _allowed(logits: torch.Tensor, special: SpecialTokens, vocab_size: int) -> torch.Tensor:
-    """Rule out what no span contains: markers, padding, and rows beyond the tokenizer."""
-    logits = logits.clone()
-    logits[vocab_size:] = float("-inf")
-    logits[[special.mask, special.gmask, special.sop, special.pad]] = float("-inf")
-    return logits
-
-
-def choose(logits: torch.Tensor, sampling: Sampling, generator: torch.Generator) -> int:
-    """Choose one token from (vocab,) logits."""
-    if sampling.temperature == 0.0:
-        return int(logits.argmax())
-    probabilities = (logits / sampling.temperature).softmax(-1)
-    ordered, tokens = probabilities.sort(descending=True)
-    # Keep a token if those before it do not yet reach top_p: at least one stays.
-    ordered[ordered.cumsum(-1) - ordered >= sampling.top_p] = 0.0
-    return int(tokens[torch.multinomial(ordered, 1, generator=generator)])
-
-
-def _splice(text: str, spans: list[str], marker: str) -> str:
-    pieces = text.rstrip().split(marker)
-    filled = pieces[0]
-    for span, piece in zip(spans, pieces[1:], strict=True):
-        filled += span + piece
-    return filled
-
-
-def find_tokenizer(path: Path, spec: str | None) -> Tokenizer:
-    """Load the tokenizer given, or the one kept in the run folder that `path` belongs to."""
-    if spec is not None:
-        return load_tokenizer(spec)
-    kept = kept_tokenizer(run_folder_of(path))
-    if kept is None:
-        raise CheckpointError(
-            f"{path} has no tokenizer beside it. Name the one it was trained with: --tokenizer hf:FILE"
-        )
-    return load_tokenizer(kept)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m glm.generate", description="Fill [MASK] blanks, or continue at [gMASK]."
-    )
-    parser.add_argument("checkpoint", type=Path, help="run folder or checkpoint folder")
-    parser.add_argument("--text", required=True, action="append", help="may be repeated")
-    parser.add_argument("--max-new-tokens", type=int, default=64, help="per blank")
-    parser.add_argument("--temperature", type=float, default=0.0, help="0: most probable token")
-    parser.add_argument("--top-p", type=float, default=1.0)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--tokenizer", help="hf:FILE, sp:FILE, icetk:FILE or bytes")
-    return parser
+_FILLED, _PLAIN = "\x1b[1;4m", "\x1b[0m"
+_MOST_GUESSES = 100
+_LARGEST_SEED = 2**63 - 1
+# Beyond these the chances of all tokens are 0 and 1, or equal.
+_TEMPERATURES = (1e-3, 1e3)
 
 
 def cli(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
+    prepare_streams()
     options = _parser().parse_args(arguments)
     try:
-        model = load_model(options.checkpoint)
-        tokenizer = find_tokenizer(options.checkpoint, options.tokenizer)
-        sampling = Sampling(options.temperature, options.top_p, options.seed)
-        for text in options.text:
-            filled = fill(model, tokenizer, text, options.max_new_tokens, sampling)
-            sys.stdout.write(filled.text + "\n")
+        _run(options)
     except UserError as error:
-        sys.stderr.write(f"{error}\n")
+        tell(str(error), sys.stderr)
         return EXIT_USER_INPUT
+    except BrokenPipeError:
+        # Nobody reads any more; and what is still in the buffer must not be tried again at the end of the process.
+        sys.stdout = None
+        return EXIT_DONE
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
     return EXIT_DONE
+
+
+def _run(options: argparse.Namespace) -> None:
+    given = options.text or (["-"] if not _is_terminal(sys.stdin) else [])
+    if not given:
+        raise DataError(
+            'Nothing to fill. Type --text "Return a [MASK] of the list.", or give texts on standard input, one a line.'
+        )
+    if _is_terminal(sys.stderr):
+        tell("loading ...", sys.stderr)
+    from glm.filling import Sampling, Trained
+    from glm.prompt import Prompt
+
+    for text in given:
+        if text != "-":
+            Prompt.parse(text)  # a mistake is told before the model is read
+    trained = Trained.load(options.checkpoint, options.tokenizer)
+    sampling = Sampling(options.temperature, options.top_p, options.seed)
+    show = _print_json if options.json else _print_text
+    is_first = True
+    for text, where in _texts(given):
+        try:
+            filled = trained.fill(text, options.max_new_tokens, sampling, options.top)
+        except DataError as error:
+            raise DataError(f"{where}{error}") from error
+        if not (is_first or options.json):
+            sys.stdout.write("\n")
+        show(text, filled)
+        sys.stdout.flush()
+        is_first = False
+
+
+def _texts(given: list[str]) -> Iterator[tuple[str, str]]:
+    """Each text, and where it stands for a message; "-" stands for the lines of standard input."""
+    for text in given:
+        if text != "-":
+            yield text, ""
+            continue
+        try:
+            for number, line in enumerate(sys.stdin, start=1):
+                if line.strip():
+                    yield line.rstrip("\r\n"), f"Standard input, line {number}: "
+        except UnicodeDecodeError as error:
+            raise DataError(f"Standard input is not UTF-8 text ({error.reason}).") from error
+
+
+def _print_text(text: str, filled: "Filled") -> None:
+    """The whole text, what was filled in marked on a terminal; below it the guesses at each blank."""
+    before, after = (_FILLED, _PLAIN) if shows_colours(sys.stdout) else ("", "")
+    for part in filled.parts:
+        shown = visible(part.text)
+        sys.stdout.write(f"{before}{shown}{after}" if part.is_filled and shown else shown)
+    sys.stdout.write("\n")
+    for number, guesses in enumerate(filled.guesses, start=1):
+        name = f"blank {number}" if len(filled.guesses) > 1 else "blank"
+        sys.stdout.write(f"  {name}: {', '.join(map(_guess_text, guesses))}\n")
+
+
+def _guess_text(guess: "Guess") -> str:
+    return f"{guess.text!r} {guess.probability:.1%}"
+
+
+def _print_json(text: str, filled: "Filled") -> None:
+    """One object a line."""
+    record: dict[str, Any] = {
+        "prompt": text,
+        "text": filled.text,
+        "spans": filled.spans,
+        "guesses": [
+            [{"text": guess.text, "probability": guess.probability} for guess in guesses]
+            for guesses in filled.guesses
+        ],
+    }
+    sys.stdout.write(json.dumps(record) + "\n")
+
+
+def _is_terminal(stream: Any) -> bool:
+    try:
+        return stream.isatty()
+    except (AttributeError, ValueError):  # the process was started without one, or it is closed
+        return False
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m glm.generate",
+        description="Fill [MASK] blanks, or continue a text at [gMASK].",
+        epilog='For example: python -m glm.generate runs/default --text "Return a [MASK] of the list." --top 5',
+    )
+    parser.add_argument("checkpoint", type=Path, help="run folder or checkpoint folder")
+    parser.add_argument(
+        "--text",
+        action="append",
+        help='a text with [MASK] blanks or a [gMASK] at its end; may be repeated; "-" (default where nothing is typed): '
+        "the lines of standard input",
+    )
+    parser.add_argument(
+        "--max-new-tokens",
+        type=_count(1, 2**31),
+        default=64,
+        metavar="N",
+        help="per blank; default 64",
+    )
+    parser.add_argument(
+        "--temperature",
+        type=_temperature,
+        default=0.0,
+        metavar="T",
+        help="0 (default): the most probable token; 1: as the model has it; higher: bolder",
+    )
+    parser.add_argument(
+        "--top-p",
+        type=_share,
+        default=1.0,
+        metavar="P",
+        help="draw among the most probable tokens that together have this probability; default 1, all",
+    )
+    parser.add_argument(
+        "--seed",
+        type=_count(0, _LARGEST_SEED),
+        default=0,
+        metavar="N",
+        help="of what is drawn; default 0",
+    )
+    parser.add_argument(
+        "--top",
+        type=_count(1, _MOST_GUESSES),
+        default=0,
+        metavar="N",
+        help="also show the N best guesses at each blank's first word, with their probabilities",
+    )
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="one JSON object a line: prompt, text, spans, guesses",
+    )
+    parser.add_argument(
+        "--tokenizer",
+        metavar="SPEC",
+        help="hf:FILE, sp:FILE, icetk:FILE or bytes; default: the run's own",
+    )
+    return parser
+
+
+def _count(least: int, most: int) -> Any:
+    def read(text: str) -> int:
+        number = int(text) if text.lstrip("+-").isdecimal() and len(text) < 25 else None
+        if number is None or not least <= number <= most:
+            raise argparse.ArgumentTypeError(
+                f'"{text}" is no whole number from {least} to {most:,}'
+            )
+        return number
+
+    return read
+
+
+def _temperature(text: str) -> float:
+    number = _number(text)
+    least, most = _TEMPERATURES
+    if number != 0.0 and not least <= number <= most:
+        raise argparse.ArgumentTypeError(f'"{text}" is neither 0 nor from {least:g} to {most:g}')
+    return number
+
+
+def _share(text: str) -> float:
+    number = _number(text)
+    if not 0.0 < number <= 1.0:
+        raise argparse.ArgumentTypeError(f'"{text}" is not above 0 and at most 1')
+    return number
+
+
+def _number(text: str) -> float:
+    """A number; nan for anything else, which is in no range."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
 if __name__ == "__main__":

@@ -1,6 +1,11 @@
-"""A trained model in one process, from a run folder or a checkpoint, whatever layout wrote it."""
+"""A trained model in one process, from a run folder or a checkpoint, whatever layout wrote it.
 
+Also beside a run that is still training: retention may delete a checkpoint while it is read, and the next one is taken.
+"""
+
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
@@ -12,11 +17,40 @@ from glm.checkpoint.folder import committed, newest_good
 from glm.checkpoint.manifest import MANIFEST, MASTER
 from glm.checkpoint.reader import load_full_tensors, read_manifest
 from glm.model import GLMModel
-from glm.tensor_parallel import ensure_initialised
+from glm.tensor_parallel import whole_layers
+
+T = TypeVar("T")
+
+# Each try loses a race against a run that saves and deletes; so many in a row are no accident.
+_TRIES = 10
+
+
+def read_checkpoint(path: Path, read: Callable[[Path], T]) -> T:
+    """Read the checkpoint that a path means; if retention deletes it meanwhile, the one that is the newest then.
+
+    Args:
+        path: a run folder (its newest good checkpoint is taken) or a checkpoint folder.
+        read: called with the checkpoint's folder, once for each that is tried.
+
+    Returns:
+        What `read` returns.
+
+    Raises:
+        CheckpointError: there is no checkpoint, or it is damaged.
+    """
+    checkpoints = path / "checkpoints"
+    for _ in range(_TRIES - 1):
+        before = committed(checkpoints)
+        try:
+            return read(find_checkpoint(path))
+        except (CheckpointError, OSError):
+            if set(before) <= set(committed(checkpoints)):
+                raise  # nothing was deleted meanwhile
+    return read(find_checkpoint(path))
 
 
 def load_model(path: Path) -> GLMModel:
-    """Load the weights in fp32, in evaluation mode.
+    """Load the weights in fp32, in evaluation mode, for this process alone.
 
     Args:
         path: a run folder (its newest good checkpoint is taken) or a checkpoint folder.
@@ -24,11 +58,21 @@ def load_model(path: Path) -> GLMModel:
     Raises:
         CheckpointError: there is no checkpoint, or it is damaged.
     """
-    folder = find_checkpoint(path)
-    config = stored_config(folder)
+    return read_checkpoint(path, lambda folder: load_weights(folder, stored_config(folder)))
+
+
+def load_weights(folder: Path, config: Config) -> GLMModel:
+    """Load a checkpoint's weights into the model that its configuration describes.
+
+    Args:
+        folder: checkpoint.
+        config: of `stored_config`.
+
+    Raises:
+        CheckpointError: it is damaged, or its tensors are of other shapes.
+    """
     tensors = load_full_tensors(folder, MASTER)
-    ensure_initialised()
-    with torch.device("meta"):
+    with whole_layers(), torch.device("meta"):
         model = GLMModel(config.model, config.seed)
     model.to_empty(device="cpu")
     for name, parameter in model.stable_parameters().items():

@@ -4,11 +4,15 @@ Column-parallel layers cut their output, row-parallel layers their input, the em
 filled here, slice by slice, from (seed, name, global position): no rank ever holds a whole matrix, and every cut of
 the same matrix starts from the same numbers. Shoeybi et al. 2019.
 
-In a plain process without a launcher `ensure_initialised` opens a group of one, which Megatron's layers need.
+In a plain process without a launcher `ensure_initialised` opens a group of one, which Megatron's layers need. A layer
+keeps the group that it was built in: with `whole_layers` a rank of a session builds a model of its own, beside the one
+that is cut over the ranks.
 """
 
+import contextlib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
 from typing import Any, cast
 
 import torch
@@ -34,6 +38,10 @@ with warnings.catch_warnings():
     )
 
 
+# The group of this process alone, while `whole_layers` builds in it; None: the session's.
+_alone: ContextVar[Any] = ContextVar("alone", default=None)
+
+
 def ensure_initialised() -> None:
     """Open a process group of one and Megatron's groups over it, unless a session has opened its own."""
     if not dist.is_initialized():
@@ -42,14 +50,28 @@ def ensure_initialised() -> None:
         parallel_state.initialize_model_parallel()
 
 
+@contextlib.contextmanager
+def whole_layers() -> Iterator[None]:
+    """Build layers that this process holds and runs alone, also in the middle of a session; no other rank takes part."""
+    ensure_initialised()
+    group = None
+    if tp_size() > 1:
+        group = dist.new_group([dist.get_rank()], backend="gloo", use_local_synchronization=True)
+    token = _alone.set(group)
+    try:
+        yield
+    finally:
+        _alone.reset(token)
+
+
 def tp_size() -> int:
-    """Number of ranks that share each layer."""
-    return parallel_state.get_tensor_model_parallel_world_size()
+    """Number of ranks that share each layer that is built now."""
+    return dist.get_world_size(_group())
 
 
 def tp_rank() -> int:
     """This rank's index among them."""
-    return parallel_state.get_tensor_model_parallel_rank()
+    return dist.get_rank(_group())
 
 
 def partition_dim(parameter: Tensor) -> int | None:
@@ -93,14 +115,14 @@ class ColumnLinear(nn.Module):
         # Keep Megatron's layer out of the parameter names: they are part of the checkpoint format.
         self.weight: nn.Parameter = layer.weight
         self.bias = layer.bias
-        object.__setattr__(self, "_layer", layer)
+        object.__setattr__(self, "_tp_group", _group())
         first = tp_rank() * layer.output_size_per_partition
         _fill_rows(self.weight, row_stds, key_of(seed, f"{name}.weight"), first)
         _zero(self.bias)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """(..., input_size) to (..., output_size / tp)."""
-        return _linear(inputs, self.weight, self.bias)
+        return _linear(inputs, self.weight, self.bias, self.__dict__["_tp_group"])
 
 
 class RowLinear(nn.Module):
@@ -165,7 +187,7 @@ class VocabEmbedding(nn.Module):
 
     def logits(self, hidden: Tensor, weight: Tensor) -> Tensor:
         """(targets, hidden) to (targets, vocab_local), with the table (or a view of it) as the output matrix."""
-        return _linear(hidden, weight, None)
+        return _linear(hidden, weight, None, self.__dict__["_layer"].tp_group)
 
 
 def token_losses(logits: Tensor, targets: Tensor) -> Tensor:
@@ -181,21 +203,21 @@ def token_losses(logits: Tensor, targets: Tensor) -> Tensor:
     return vocab_parallel_cross_entropy(logits.float(), targets)
 
 
-def _linear(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def _linear(inputs: Tensor, weight: Tensor, bias: Tensor | None, group: Any) -> Tensor:
     """Matrix product whose backward pass sums the input's gradient over the ranks."""
     return linear_with_grad_accumulation_and_async_allreduce(
         input=inputs,
         weight=weight,
         bias=bias,
         gradient_accumulation_fusion=False,
-        allreduce_dgrad=tp_size() > 1,
+        allreduce_dgrad=dist.get_world_size(group) > 1,
         sequence_parallel=False,
-        tp_group=_group(),
+        tp_group=group,
     )
 
 
 def _group() -> Any:
-    return parallel_state.get_tensor_model_parallel_group()
+    return _alone.get() or parallel_state.get_tensor_model_parallel_group()
 
 
 def _config() -> ModelParallelConfig:

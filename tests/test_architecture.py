@@ -24,8 +24,8 @@ MAY_IMPORT = {
     "train": {"configs", "data_pipeline", "glm"},
     "launch": {"configs"},
 }
-# Commands of a package that may read text: they use the tokenizer, nothing else of data_pipeline.
-APPLICATIONS = ("glm/generate.py", "glm/convert/")
+# Those of a package that read text: they use the tokenizer, nothing else of data_pipeline.
+APPLICATIONS = ("glm/generate.py", "glm/filling.py", "glm/prompt.py", "glm/convert/")
 APPLICATIONS_MAY_IMPORT = {"data_pipeline.tokenizer", "data_pipeline.special_tokens"}
 
 # Foreign libraries that any file of a package may import.
@@ -62,6 +62,7 @@ DOORS = {
 }
 # Names that open a door too.
 ENVIRONMENT_DOORS = [
+    "configs/terminal.py",
     "train/world.py",
     "train/tracker_wandb.py",
     "data_pipeline/cache.py",
@@ -74,7 +75,7 @@ CUDA_DOORS = ["train/device.py"]
 LATE = {"datasets", "pyarrow", "wandb", "apex"}
 
 # Generation draws words; it is the one place where numbers come from a generator, which starts at the user's seed.
-MAY_DRAW = "glm/generate.py"
+MAY_DRAW = "glm/filling.py"
 
 
 @lru_cache(maxsize=1)

@@ -1,81 +1,117 @@
 """Held-out loss of a checkpoint:  python -m train.evaluate runs/default [eval.num_samples=256 data.valid_paths=FILE]
 
-One process, whatever layout trained it; the configuration is the checkpoint's, changed by the overrides.
+The configuration is the checkpoint's, changed by the overrides; the tokenizer is the run's. This file reads the command
+line and prints; train/held_out.py measures, and is imported after the first words are on the screen: PyTorch takes
+seconds.
 """
 
+import argparse
+import dataclasses
+import json
 import sys
+import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
+from configs.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_USER_INPUT, UserError
+from configs.terminal import prepare_streams, tell, visible
 
-from configs.errors import EXIT_DONE, EXIT_USER_INPUT, UserError
-from configs.load import apply_overrides
-from configs.schema import LossWeighting
-from data_pipeline.batch import collate
-from data_pipeline.corpus import ensure_prepared
-from data_pipeline.opening import open_dataset
-from data_pipeline.tokenizer import kept_tokenizer, load_tokenizer
-from glm.load import find_checkpoint, load_model, run_folder_of, stored_config
-from glm.loss import GLMLoss, ObjectiveSums
-from train.batches import row_weights, to_micro_batch
-from train.metrics import loss_metrics
+if TYPE_CHECKING:
+    from train.held_out import Measured
 
-_USAGE = "python -m train.evaluate RUN_OR_CHECKPOINT [key=value ...]"
-
-
-def evaluate(path: Path, overrides: list[str]) -> dict[str, float | None]:
-    """Compute the held-out loss, overall and per objective.
-
-    Args:
-        path: run folder or checkpoint.
-        overrides: of the checkpoint's configuration, such as `eval.num_samples=256`.
-
-    Raises:
-        UserError: the checkpoint, an override or the data cannot be used.
-    """
-    checkpoint = find_checkpoint(path)
-    stored = stored_config(checkpoint)
-    # Where this machine prepares corpora is not the checkpoint's business.
-    stored.data.cache_dir = None
-    named, stored.data.tokenizer = stored.data.tokenizer, None
-    own = kept_tokenizer(run_folder_of(checkpoint)) or named
-    config = apply_overrides(stored, overrides)
-    corpora = ensure_prepared(config.data, config.model.vocab_size, _say, own=own)
-    tokenizer = load_tokenizer(corpora.tokenizer)
-    dataset = open_dataset(config, corpora, tokenizer, is_validation=True)
-    model = load_model(checkpoint)
-    sums = ObjectiveSums()
-    loss = GLMLoss(sums)
-    rows = config.optim.micro_batch_size
-    with torch.no_grad():
-        for start in range(0, config.eval.num_samples, rows):
-            stop = min(start + rows, config.eval.num_samples)
-            batch = collate([dataset[index] for index in range(start, stop)])
-            # A shorter last batch must not weigh its rows more.
-            weights = row_weights(batch, LossWeighting.row, 0.0) * (stop - start)
-            (tokens, layout), labels = to_micro_batch(batch, weights)
-            loss(model(tokens, layout), labels)
-    return loss_metrics("valid", sums)
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(text + "\n")
+_SECONDS_BETWEEN_LINES = 10.0
 
 
 def cli(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
-    words = sys.argv[1:] if arguments is None else arguments
-    if not words or words[0] in ("-h", "--help"):
-        sys.stdout.write(_USAGE + "\n")
-        return EXIT_DONE if words else EXIT_USER_INPUT
+    prepare_streams()
+    options = _parser().parse_intermixed_args(arguments)
+    progress = _Progress()
+    progress.say("loading libraries ...")
+    from train.held_out import measure
+
+    progress.say(f"loading {options.checkpoint} ...")
     try:
-        for name, value in evaluate(Path(words[0]), words[1:]).items():
-            if value is not None:
-                sys.stdout.write(f"{name}  {value:.4f}\n")
+        measured = measure(options.checkpoint, options.overrides, progress.say, progress.advance)
+        progress.clear()
+        sys.stdout.write(_as_json(measured) if options.json else _as_text(measured))
+        sys.stdout.flush()
     except UserError as error:
-        sys.stderr.write(f"{error}\n")
+        progress.clear()
+        tell(str(error), sys.stderr)
         return EXIT_USER_INPUT
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
     return EXIT_DONE
+
+
+class _Progress:
+    """How far it is, on standard error: one line that changes on a terminal, a line now and then elsewhere."""
+
+    def __init__(self) -> None:
+        self._is_terminal = sys.stderr is not None and sys.stderr.isatty()
+        self._spoke = time.monotonic()
+
+    def say(self, text: str) -> None:
+        """Print a sentence."""
+        self.clear()
+        tell(text, sys.stderr)
+
+    def advance(self, done: int, total: int) -> None:
+        """Show how many of how many rows are done."""
+        text = f"{done:,} of {total:,} held-out rows"
+        if self._is_terminal:
+            sys.stderr.write(f"\r{text}")
+            sys.stderr.flush()
+        elif time.monotonic() - self._spoke >= _SECONDS_BETWEEN_LINES:
+            self._spoke = time.monotonic()
+            tell(text, sys.stderr)
+
+    def clear(self) -> None:
+        """Take the changing line away."""
+        if self._is_terminal:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+
+
+def _as_text(measured: "Measured") -> str:
+    lines = [
+        f"checkpoint  {visible(measured.checkpoint, keep='')}",
+        f"            step {measured.step:,}, {measured.samples_seen:,} samples seen",
+        f"held out    {measured.num_rows:,} rows, {measured.num_targets:,} tokens predicted",
+        f"{'nats per token':<20} {'model':>8}   best unigram model",
+    ]
+    for name, loss in measured.losses.items():
+        if loss is not None:
+            baseline = measured.unigram.get(name)
+            shown = "" if baseline is None else f"   {baseline:8.4f}"
+            lines.append(f"{name:<20} {loss:8.4f}{shown}")
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _as_json(measured: "Measured") -> str:
+    from train.metrics import to_json_value
+
+    record = dataclasses.asdict(measured)
+    losses = {name: to_json_value(value) for name, value in measured.losses.items()}
+    return json.dumps(record | {"losses": losses}) + "\n"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m train.evaluate",
+        description="Held-out loss of a checkpoint, overall and per objective, beside the best unigram model's.",
+        epilog="For example: python -m train.evaluate runs/default eval.num_samples=256 data.valid_paths=[mine.jsonl]",
+    )
+    parser.add_argument("checkpoint", type=Path, help="run folder or checkpoint folder")
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="key=value",
+        help="changes of the checkpoint's configuration; python -m train --help lists the keys",
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object")
+    return parser
 
 
 if __name__ == "__main__":

@@ -374,12 +374,7 @@ class _Life:
         folder = self._folder
         folder.write_status("done", progress.samples_seen, "all samples seen")
         folder.event("done", samples_seen=progress.samples_seen)
-        try:
-            show_what_was_learnt(
-                self._config, folder, self._validation, self._corpora, trackers.say
-            )
-        except UserError as error:
-            trackers.say(str(error))
+        show_what_was_learnt(self._config, folder, self._validation, self._corpora, trackers.say)
 
 
 def _speaker(world: World) -> Callable[[str], None]:

@@ -1,27 +1,37 @@
 """What a trained model can do, shown on held-out text: a score for single-token blanks, and examples to read.
 
 Everything here runs on the checkpoint that was just written, through the same code as `python -m glm.generate`, so it
-also shows that the checkpoint is whole.
+also shows that the checkpoint is whole. Blanks are made of token ids, never of a text with markers: a text may speak of
+"[MASK]" itself.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from data_pipeline.dataset import TokenStream
+from data_pipeline.objective import Objective
+from data_pipeline.packing import Sample
 from data_pipeline.rng import rng_for
 from data_pipeline.tokenizer import Tokenizer
-from glm.generate import GMASK_TEXT, MASK_TEXT, Blanks, Sampling, fill, next_token_logits
-from glm.model import GLMModel
+from glm.filling import Guess, Sampling, Trained, next_token_logits
+from glm.prompt import GMASK_TEXT, MASK_TEXT, Blanks, span_text
+from glm.words import whole_words
 
 NUM_SENTENCES = 200
 TOP = 5
 _TOKENS_READ = 200_000
 _SENTENCE_LENGTHS = range(8, 65)
 _ROWS_PER_FORWARD = 50
+# Examples should be read at a glance: a line of a terminal, where there are enough such sentences.
+_GLANCE = 76
+_SHORTEST_WORD = 3
+_LONGEST_ANSWER = 48
+# A sentence ends at a mark and white space, or at a full-width mark.
+_SENTENCE_END = re.compile("(?<=[.!?])\\s+|(?<=[\u3002\uff01\uff1f])")
 
 
 @dataclass(frozen=True)
@@ -44,10 +54,12 @@ class BlankScore:
 
 @dataclass(frozen=True)
 class Example:
-    """One blank, filled, beside the truth."""
+    """One blank beside the truth."""
 
+    row: Blanks
+    """Nothing is filled in yet."""
     prompt: str
-    filled: str
+    """The text with a marker, as it would be typed."""
     truth: str
 
 
@@ -58,7 +70,7 @@ def held_out_sentences(
     sentences: list[list[int]] = []
     for document in _documents(stream, tokenizer.special.eos):
         text = re.sub(r"\s+", " ", tokenizer.decode(document))
-        for sentence in re.split(r"(?<=[.!?])\s+", text):
+        for sentence in _SENTENCE_END.split(text):
             tokens = tokenizer.encode(sentence)
             if len(tokens) in _SENTENCE_LENGTHS:
                 sentences.append(tokens)
@@ -72,22 +84,22 @@ def hide_one_token(sentences: list[list[int]], mask_token_id: int, seed: int) ->
     for index, tokens in enumerate(sentences):
         position = int(rng_for(seed, "showcase", index).integers(len(tokens)))
         context = [*tokens[:position], mask_token_id, *tokens[position + 1 :]]
-        rows.append(Blanks(context, [position], is_gmask=False, spans=[[]]))
+        rows.append(Blanks(context, [position], goes_on=False, spans=[[]]))
         answers.append(tokens[position])
     return SingleTokenBlanks(rows, answers)
 
 
 def score_blanks(
-    model: GLMModel, tokenizer: Tokenizer, blanks: SingleTokenBlanks, most_frequent: list[int]
+    trained: Trained, blanks: SingleTokenBlanks, most_frequent: list[int]
 ) -> BlankScore:
     """Top-5 accuracy of the model and of always guessing `most_frequent`."""
-    hits, special = 0, list(tokenizer.special.to_dict().values())
+    hits, special = 0, list(trained.tokenizer.special.to_dict().values())
     for start in range(0, len(blanks.rows), _ROWS_PER_FORWARD):
         rows = blanks.rows[start : start + _ROWS_PER_FORWARD]
-        logits = next_token_logits(model, rows, tokenizer.special.sop)
+        logits = next_token_logits(trained.model, rows, trained.tokenizer.special.sop)
         # A hidden token is a token of text; a span's end, which the model gives a share too, is no guess at it.
         logits[:, special] = float("-inf")
-        logits[:, tokenizer.vocab_size :] = float("-inf")
+        logits[:, trained.tokenizer.vocab_size :] = float("-inf")
         guesses = logits.topk(TOP).indices
         answers = torch.tensor(blanks.answers[start : start + _ROWS_PER_FORWARD])
         hits += int((guesses == answers[:, None]).any(-1).sum())
@@ -96,25 +108,100 @@ def score_blanks(
     return BlankScore(hits / count, frequent / count, len(blanks.rows))
 
 
-def examples(
-    model: GLMModel, tokenizer: Tokenizer, sentences: list[list[int]], seed: int
+def hide_words(
+    sentences: Iterable[list[int]], tokenizer: Tokenizer, number: int, seed: int
 ) -> list[Example]:
-    """Fill a word or two in three sentences and continue two others."""
-    shown = []
-    for index, tokens in enumerate(sentences[:5]):
-        if index < 3:
-            length = 1 + index % 2
-            start = int(rng_for(seed, "examples", index).integers(1, len(tokens) - length))
-            before, hidden, after = np.split(np.asarray(tokens), [start, start + length])
-            prompt = (
-                tokenizer.decode(before.tolist()) + MASK_TEXT + tokenizer.decode(after.tolist())
-            )
-        else:
-            before, hidden = np.split(np.asarray(tokens), [len(tokens) // 2])
-            prompt = tokenizer.decode(before.tolist()) + GMASK_TEXT
-        filled = fill(model, tokenizer, prompt, max(4, len(hidden)), Sampling())
-        shown.append(Example(prompt, "".join(filled.spans), tokenizer.decode(hidden.tolist())))
-    return shown
+    """Hide one whole word in each of some sentences, those that are read at a glance first.
+
+    Args:
+        sentences: token ids of each.
+        tokenizer: theirs.
+        number: of examples; fewer where fewer sentences have such a word.
+        seed: of the choice.
+    """
+
+    def decode(ids: Sequence[int]) -> str:
+        return span_text(tokenizer, ids)
+
+    made: list[Example] = []
+    for index, tokens in enumerate(_at_a_glance_first(sentences, tokenizer)):
+        # The first token has no text before it that would show where a word begins.
+        words = [word for word in whole_words(tokens, decode, _SHORTEST_WORD) if word[0] > 0]
+        if len(made) == number:
+            break
+        if not words:
+            continue
+        start, stop = words[int(rng_for(seed, "examples", index).integers(len(words)))]
+        before, truth, after = tokens[:start], decode(tokens[start:stop]), tokens[stop:]
+        blank = " " if truth.startswith(" ") else ""
+        row = Blanks([*before, tokenizer.special.mask, *after], [start], False, [[]])
+        prompt = f"{tokenizer.decode(before)}{blank}{MASK_TEXT}{decode(after)}"
+        made.append(Example(row, prompt, truth.removeprefix(" ")))
+    return made
+
+
+def hide_ends(sentences: Iterable[list[int]], tokenizer: Tokenizer, number: int) -> list[Example]:
+    """Hide the end of each of some sentences behind `[gMASK]`, from the word in the middle on."""
+
+    def decode(ids: Sequence[int]) -> str:
+        return span_text(tokenizer, ids)
+
+    made: list[Example] = []
+    for tokens in _at_a_glance_first(sentences, tokenizer):
+        starts = [start for start, _ in whole_words(tokens, decode, 1) if start > 0]
+        if len(made) == number:
+            break
+        if not starts:
+            continue
+        start = min(starts, key=lambda place: abs(place - len(tokens) // 2))
+        before, truth = tokens[:start], decode(tokens[start:])
+        blank = " " if truth.startswith(" ") else ""
+        row = Blanks([*before, tokenizer.special.gmask], [start], True, [[]])
+        prompt = f"{tokenizer.decode(before)}{blank}{GMASK_TEXT}"
+        made.append(Example(row, prompt, truth.removeprefix(" ")))
+    return made
+
+
+def held_out_questions(
+    samples: Iterable[Sample], tokenizer: Tokenizer, goes_on: bool, number: int
+) -> list[Example]:
+    """The first instruction of each of some held-out rows, asked as in training.
+
+    Args:
+        samples: held-out rows of any objective.
+        tokenizer: of the run.
+        goes_on: positions of answers go on behind [MASK].
+        number: of examples.
+    """
+    made: list[Example] = []
+    for sample in samples:
+        if sample.objective is not Objective.MIP:
+            continue
+        is_first = sample.segment_ids == 1
+        context = sample.tokens[is_first & sample.is_context].tolist()
+        answer = sample.targets[is_first & sample.loss_mask].tolist()
+        text = tokenizer.decode([token for token in answer if token != tokenizer.special.eop])
+        row = Blanks(context, [len(context) - 1], goes_on, [[]])
+        made.append(Example(row, f"{tokenizer.decode(context[:-1])} {MASK_TEXT}", text))
+        if len(made) == number:
+            break
+    return made
+
+
+def best_words(trained: Trained, example: Example) -> list[Guess]:
+    """The five most probable words in an example's blank."""
+    return trained.guess(example.row, TOP, has_blank=True, words_only=True)
+
+
+def continuation(trained: Trained, example: Example) -> str:
+    """What the model puts into an example's blank, about as much as is hidden there."""
+    most = min(len(trained.tokenizer.encode(example.truth)) + 4, _LONGEST_ANSWER)
+    span = trained.complete(example.row, most, Sampling())
+    return span_text(trained.tokenizer, span).removeprefix(" ")
+
+
+def _at_a_glance_first(sentences: Iterable[list[int]], tokenizer: Tokenizer) -> list[list[int]]:
+    return sorted(sentences, key=lambda tokens: len(tokenizer.decode(tokens)) > _GLANCE)
 
 
 def _documents(stream: TokenStream, eos: int) -> Iterator[list[int]]:

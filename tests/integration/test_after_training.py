@@ -1,13 +1,19 @@
 """What one does with a finished run: fill blanks, evaluate, draw - each as the command of README."""
 
+import json
+import os
+import pty
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from glm.generate import cli as generate
 from tests.helpers.places import ROOT
 from tests.helpers.whole_runs import command, live, metrics
+from train.evaluate import cli as evaluate
 
 
 def run_module(*words: str) -> subprocess.CompletedProcess[str]:
@@ -18,36 +24,106 @@ def run_module(*words: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run on two replicas of two pipeline stages; everything below reads it in one process."""
+    """A run on two pipeline stages of two tensor-parallel ranks; everything below reads it in one process."""
     folder = tmp_path_factory.mktemp("after")
-    overrides = command(folder, f"run.dir={folder / 'run'}", "parallel.pp=2")
+    overrides = command(folder, f"run.dir={folder / 'run'}", "parallel.pp=2", "parallel.tp=2")
     assert live(4, overrides) == [0] * 4
     return folder / "run"
 
 
-def test_evaluate_repeats_the_last_held_out_loss(finished: Path):
-    outcome = run_module("train.evaluate", str(finished))
-    assert outcome.returncode == 0, outcome.stderr
-    found = dict(line.split() for line in outcome.stdout.splitlines())
+def test_a_run_on_several_ranks_shows_what_it_learnt_and_is_finished(finished: Path):
+    summary = json.loads((finished / "summary.json").read_text())
+    assert {"valid_loss_mask", "unigram_loss_gmask", "top5_model"} <= set(summary)
+    log = (finished / "log.txt").read_text()
+    assert "the five most probable words" in log and "cannot be shown" not in log
+    assert json.loads((finished / "status.json").read_text())["state"] == "done"
+    again = run_module("train", *command(finished.parent, f"run.dir={finished}"))
+    assert again.returncode == 0 and "is finished" in again.stdout
+
+
+def test_evaluate_repeats_the_last_held_out_loss(
+    finished: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert evaluate([str(finished), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
     last = metrics(finished)[-1]
-    assert set(found) == {"valid/loss", "valid/loss_mask", "valid/loss_gmask"}
-    for key, value in found.items():
-        assert float(value) == pytest.approx(last[key], abs=1e-4)
+    for key, value in found["losses"].items():
+        assert value == pytest.approx(last[key], abs=1e-4)
+    summary = json.loads((finished / "summary.json").read_text())
+    for name in ("mask", "gmask"):
+        assert found["losses"][f"valid/loss_{name}"] == pytest.approx(summary[f"valid_loss_{name}"])
+        assert found["unigram"][f"valid/loss_{name}"] == summary[f"unigram_loss_{name}"]
+    assert (found["step"], found["num_rows"]) == (last["step"], 8)
     # Other rows, another figure: the override was heard.
-    fewer = run_module("train.evaluate", str(finished), "eval.num_samples=3")
-    assert fewer.returncode == 0 and fewer.stdout != outcome.stdout
-
-
-def test_generate_fills_each_blank_and_repeats_itself(finished: Path):
-    words = ("--text", "3 times [MASK] is [MASK]", "--text", "4 times [gMASK]")
-    sampled = ("--max-new-tokens", "6", "--temperature", "0.8", "--top-p", "0.9", "--seed", "3")
-    outcome = run_module("glm.generate", str(finished), *words, *sampled)
+    outcome = run_module("train.evaluate", str(finished), "eval.num_samples=3")
     assert outcome.returncode == 0, outcome.stderr
-    assert "[MASK]" not in outcome.stdout and "[gMASK]" not in outcome.stdout
-    assert outcome.stdout.startswith("3 times ") and "\n4 times " in outcome.stdout
-    assert run_module("glm.generate", str(finished), *words, *sampled).stdout == outcome.stdout
-    other = (*sampled[:-1], "4")
-    assert run_module("glm.generate", str(finished), *words, *other).stdout != outcome.stdout
+    assert outcome.stderr.startswith("loading libraries") and "3 rows" in outcome.stdout
+    shown = dict(line.split()[:2] for line in outcome.stdout.splitlines() if "/loss" in line)
+    assert set(shown) == {"valid/loss", "valid/loss_mask", "valid/loss_gmask"}
+    assert float(shown["valid/loss"]) != pytest.approx(last["valid/loss"], abs=1e-4)
+
+
+def test_evaluate_needs_no_training_text_for_rows_of_ones_own(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    own = tmp_path / "own.txt"
+    own.write_text("".join(f"{n} times 3 is {3 * n}.\n\n" for n in range(200)))
+    words = [f"data.valid_paths=[{own}]", f"data.cache_dir={tmp_path / 'cache'}", "--json"]
+    moved = tmp_path / "elsewhere"
+    shutil.copytree(finished, moved)
+    corpus = finished.parent / "corpus.txt"
+    kept = corpus.rename(corpus.with_suffix(".away"))
+    try:
+        assert evaluate([str(moved), *words]) == 0
+    finally:
+        kept.rename(corpus)
+    told = capsys.readouterr()
+    assert str(own) in told.err and str(corpus) not in told.err
+    assert json.loads(told.out)["losses"]["valid/loss"] > 0
+
+
+def test_generate_fills_each_blank_and_repeats_itself(
+    finished: Path, capsys: pytest.CaptureFixture[str]
+):
+    words = [str(finished), "--text", "3 times [MASK] is [MASK]", "--text", "4 times [gMASK]"]
+    sampled = ["--max-new-tokens", "6", "--temperature", "0.8", "--top-p", "0.9", "--seed"]
+    outputs = []
+    for seed in ("3", "3", "4"):
+        assert generate([*words, *sampled, seed]) == 0
+        outputs.append(capsys.readouterr().out)
+    assert "[MASK]" not in outputs[0] and "[gMASK]" not in outputs[0]
+    assert outputs[0].startswith("3 times ") and "\n\n4 times " in outputs[0]
+    assert outputs[0] == outputs[1] != outputs[2]
+
+
+def test_generate_reads_and_writes_lines_for_scripts(finished: Path):
+    outcome = subprocess.run(
+        [sys.executable, "-m", "glm.generate", str(finished), "--json", "--top", "2"],
+        input="3 times [MASK] is 12.\n\n4 times [MASK] is [MASK].\nno marker\n",
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    records = [json.loads(line) for line in outcome.stdout.splitlines()]
+    assert [len(record["guesses"]) for record in records] == [1, 2]
+    for record in records:
+        assert len(record["spans"]) == len(record["guesses"])
+        assert record["text"].startswith(record["prompt"][:7]) and "[MASK]" not in record["text"]
+        assert all(0 < guess["probability"] <= 1 for each in record["guesses"] for guess in each)
+    assert outcome.returncode == 2 and "line 4: The text" in outcome.stderr
+
+
+def test_a_terminal_shows_what_was_filled_in(finished: Path):
+    main, other = pty.openpty()
+    words = [sys.executable, "-m", "glm.generate", str(finished), "--text", "3 times [MASK] is 12."]
+    environment = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
+    environment["TERM"] = "xterm"
+    subprocess.run(words, cwd=ROOT, env=environment, stdout=other, timeout=120, check=True)
+    os.close(other)
+    shown = os.read(main, 10_000).decode()
+    os.close(main)
+    assert shown.startswith("3 times \x1b[1;4m") and "\x1b[0m is 12." in shown
 
 
 @pytest.mark.parametrize(
@@ -58,14 +134,15 @@ def test_generate_fills_each_blank_and_repeats_itself(finished: Path):
         ("[MASK]" + "far too long " * 40, "Give a shorter --text"),
     ],
 )
-def test_text_that_cannot_be_filled_is_refused(finished: Path, text: str, words: str):
-    outcome = run_module("glm.generate", str(finished), "--text", text)
-    assert (outcome.returncode, outcome.stdout) == (2, "")
-    assert words in outcome.stderr and "Traceback" not in outcome.stderr
+def test_text_that_cannot_be_filled_is_refused(
+    finished: Path, text: str, words: str, capsys: pytest.CaptureFixture[str]
+):
+    assert generate([str(finished), "--text", text]) == 2
+    told = capsys.readouterr()
+    assert told.out == "" and words in told.err
 
 
-def test_nothing_to_load_is_refused(tmp_path: Path):
-    for module, words in (("glm.generate", ("--text", "a [MASK]")), ("train.evaluate", ())):
-        outcome = run_module(module, str(tmp_path / "nowhere"), *words)
-        assert outcome.returncode == 2
-        assert "nowhere" in outcome.stderr and "Traceback" not in outcome.stderr
+def test_nothing_to_load_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    nowhere = str(tmp_path / "nowhere")
+    assert generate([nowhere, "--text", "a [MASK]"]) == evaluate([nowhere]) == 2
+    assert capsys.readouterr().err.count("nowhere is neither a run folder") == 2

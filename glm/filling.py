@@ -1,0 +1,335 @@
+"""Fill blanks with a trained model: the most probable tokens, or drawn ones, and the best guesses at a blank's first word.
+
+Every blank is filled in turn, left to right, each with the text and the blanks already filled before it.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import compress
+from pathlib import Path
+
+import torch
+
+from configs.errors import CheckpointError, DataError
+from data_pipeline.tokenizer import Tokenizer, kept_tokenizer, load_tokenizer
+from glm.layout import pack_layout
+from glm.load import load_weights, read_checkpoint, run_folder_of, stored_config
+from glm.model import GLMModel
+from glm.prompt import Blanks, Objectives, Part, Prompt, span_text
+from glm.words import INCOMPLETE, begins_word, is_part_of_word, is_whole
+
+# A word is given up after so many tokens; byte vocabularies need them.
+_LONGEST_WORD = 16
+# Words that are followed besides those asked for.
+_SPARE_WORDS = 5
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is chosen."""
+
+    temperature: float = 0.0
+    """0: the most probable token."""
+    top_p: float = 1.0
+    """Choose among the most probable tokens that together have this probability."""
+    seed: int = 0
+    """Seed of the random choice."""
+
+
+@dataclass(frozen=True)
+class Guess:
+    """What a blank might begin with."""
+
+    text: str
+    """A word, a mark or white space."""
+    probability: float
+    """That the blank begins with exactly this word; an empty blank is left out of account."""
+
+
+@dataclass(frozen=True)
+class Filled:
+    """A text with its blanks filled."""
+
+    parts: list[Part]
+    """The user's pieces and the model's spans in turn."""
+    guesses: list[list[Guess]]
+    """For each blank the best guesses at its first word, best first; empty if none were asked for."""
+
+    @property
+    def text(self) -> str:
+        """The whole text."""
+        return "".join(part.text for part in self.parts)
+
+    @property
+    def spans(self) -> list[str]:
+        """What was filled into each blank, in text order, as it stands in the text."""
+        return [part.text for part in self.parts if part.is_filled]
+
+
+@dataclass
+class Trained:
+    """A trained model with what it takes to speak with it.
+
+    `Trained.load("runs/default")` loads one.
+    """
+
+    model: GLMModel
+    """In evaluation mode."""
+    tokenizer: Tokenizer
+    """The one that it was trained with."""
+    objectives: Objectives
+
+    @classmethod
+    def load(cls, path: str | Path, tokenizer: str | None = None) -> "Trained":
+        """Load a run's newest good checkpoint, or the checkpoint given.
+
+        Args:
+            path: run folder or checkpoint folder.
+            tokenizer: spec of its tokenizer; default: the one kept in the run folder.
+
+        Raises:
+            UserError: there is none, it is damaged, or no tokenizer is known.
+        """
+        path = Path(path)
+
+        def read(folder: Path) -> "Trained":
+            config = stored_config(folder)
+            loaded = find_tokenizer(path, tokenizer)
+            return cls(load_weights(folder, config), loaded, Objectives.of(config))
+
+        return read_checkpoint(path, read)
+
+    @cached_property
+    def impossible(self) -> list[int]:
+        """Ids that no span contains: markers, padding, and rows beyond the tokenizer."""
+        special = self.tokenizer.special
+        rows = self.model.embedding.weight.shape[0]
+        beyond = range(self.tokenizer.vocab_size, rows)
+        return sorted({special.mask, special.gmask, special.sop, special.pad, *beyond})
+
+    @cached_property
+    def starts_something(self) -> torch.Tensor:
+        """(vocab,) bool: the token does not make a word longer that stands before it; nor do the ends of a span."""
+        return torch.tensor([not is_part_of_word(text) for text in self._texts])
+
+    @cached_property
+    def begins_no_word(self) -> torch.Tensor:
+        """(vocab,) bool: the token begins with a mark or with white space that is no blank."""
+        return torch.tensor([not begins_word(text) for text in self._texts])
+
+    @cached_property
+    def _texts(self) -> list[str]:
+        """Of each row of the embedding."""
+        rows, known = self.model.embedding.weight.shape[0], self.tokenizer.vocab_size
+        texts = [span_text(self.tokenizer, [token]) for token in range(min(known, rows))]
+        special = {*self.impossible, self.tokenizer.special.eop, self.tokenizer.special.eos}
+        return [
+            "" if token in special else text
+            for token, text in enumerate([*texts, *[""] * (rows - len(texts))])
+        ]
+
+    def fill(
+        self,
+        text: str,
+        max_new_tokens: int = 64,
+        sampling: Sampling | None = None,
+        num_guesses: int = 0,
+    ) -> Filled:
+        """Fill every blank of a text.
+
+        Args:
+            text: with `[MASK]` blanks, or one `[gMASK]` at its end.
+            max_new_tokens: longest span, in tokens.
+            sampling: how tokens are chosen; default the most probable.
+            num_guesses: best guesses at each blank's first word that are told besides.
+
+        Raises:
+            DataError: no usable marker, or a text longer than the model's row.
+        """
+        sampling = sampling or Sampling()
+        generator = torch.Generator().manual_seed(sampling.seed)
+        prompt = Prompt.parse(text)
+        row = prompt.blanks(self.tokenizer, self.objectives)
+        check_length(row, self.model.config.seq_length)
+        guesses: list[list[Guess]] = []
+        for has_blank in prompt.has_blank:
+            row.spans.append([])
+            if num_guesses:
+                guesses.append(self.guess(row, num_guesses, has_blank))
+            row.spans[-1] = self.complete(row, max_new_tokens, sampling, generator)
+        spans = [span_text(self.tokenizer, span) for span in row.spans]
+        return Filled(prompt.filled(spans), guesses)
+
+    def complete(
+        self,
+        row: Blanks,
+        max_new_tokens: int,
+        sampling: Sampling,
+        generator: torch.Generator | None = None,
+    ) -> list[int]:
+        """Tokens of the last blank of a row, whose span is still empty; `generator` draws where sampling does."""
+        special = self.tokenizer.special
+        room = self.model.config.seq_length - len(row.arrays(special.sop)[0])
+        span: list[int] = []
+        while len(span) < min(max_new_tokens, room + 1):
+            now = Blanks(row.context, row.blank_positions, row.goes_on, [*row.spans[:-1], span])
+            token = choose(self._scores([now])[0], sampling, generator)
+            if token in (special.eop, special.eos):
+                break
+            span.append(token)
+        return span
+
+    def guess(
+        self, row: Blanks, number: int, has_blank: bool, words_only: bool = False
+    ) -> list[Guess]:
+        """The most probable first words of the last blank of a row, whose span is still empty.
+
+        Words are followed token by token, the most probable ones first (a beam), so a word that begins with an
+        improbable token may be missed.
+
+        Args:
+            row: blanks; those before the last one are filled.
+            number: of guesses.
+            has_blank: a blank stands before the marker, so that " word" and "word" are the same.
+            words_only: leave marks and white space out; the probabilities stay what they are.
+        """
+        width = number + _SPARE_WORDS
+        ends = [self.tokenizer.special.eop, self.tokenizer.special.eos]
+        first = self._scores([row])
+        first[:, ends] = float("-inf")
+        first = first.log_softmax(-1)
+        if words_only:
+            first[:, self.begins_no_word] = float("-inf")
+        found: dict[str, float] = {}
+        words = _best([([], 0.0)], first, width)
+        for length in range(1, _LONGEST_WORD + 1):
+            growing: list[_Word] = []
+            texts: list[str] = []
+            for tokens, score in words:
+                text = span_text(self.tokenizer, tokens)
+                if is_whole(text) or length == _LONGEST_WORD:
+                    _add(found, text, score, has_blank)
+                else:
+                    growing.append((tokens, score))
+                    texts.append(text)
+            best = sorted(found.values(), reverse=True)[:number]
+            if len(best) == number:  # a word becomes no more probable by growing
+                still = [math.exp(score) > best[-1] for _, score in growing]
+                growing, texts = list(compress(growing, still)), list(compress(texts, still))
+            if not growing:
+                break
+            rows = [
+                Blanks(row.context, row.blank_positions, row.goes_on, [*row.spans[:-1], tokens])
+                for tokens, _ in growing
+            ]
+            following = self._scores(rows).log_softmax(-1)
+            for (_, score), text, log_chances in zip(growing, texts, following, strict=True):
+                if text.strip(" "):
+                    is_end = self.starts_something
+                    _add(found, text, score + float(log_chances[is_end].logsumexp(-1)), has_blank)
+                    log_chances[is_end] = float("-inf")
+                else:  # a blank before a word is not its end
+                    log_chances[ends] = float("-inf")
+            words = _best(growing, following, width)
+        ranked = sorted(found.items(), key=lambda item: (-item[1], item[0]))
+        return [Guess(text, probability) for text, probability in ranked[:number]]
+
+    def _scores(self, rows: Sequence[Blanks]) -> torch.Tensor:
+        """(rows, vocab) logits of the next token of each; -inf for what no span contains."""
+        logits = next_token_logits(self.model, rows, self.tokenizer.special.sop)
+        logits[:, self.impossible] = float("-inf")
+        return logits
+
+
+@torch.no_grad()
+def next_token_logits(model: GLMModel, rows: Sequence[Blanks], sop: int) -> torch.Tensor:
+    """Score the token that follows each row.
+
+    Args:
+        model: in evaluation mode.
+        rows: blanks whose last span is being generated.
+        sop: id of `<sop>`.
+
+    Returns:
+        (rows, vocab) fp32 logits.
+    """
+    arrays = [row.arrays(sop) for row in rows]
+    longest = max(len(tokens) for tokens, _, _ in arrays)
+    shape = (len(rows), longest)
+    tokens, positions, blocks = (torch.zeros(shape, dtype=torch.int64) for _ in range(3))
+    segments = torch.zeros(shape, dtype=torch.int64)
+    is_context, is_target = (torch.zeros(shape, dtype=torch.bool) for _ in range(2))
+    for index, (row, (ids, position_ids, block_ids)) in enumerate(zip(rows, arrays, strict=True)):
+        length = len(ids)
+        tokens[index, :length] = torch.tensor(ids)
+        positions[index, :length] = torch.tensor(position_ids)
+        blocks[index, :length] = torch.tensor(block_ids)
+        segments[index, :length] = 1
+        is_context[index, : len(row.context)] = True
+        is_target[index, length - 1] = True
+    sample_index = torch.arange(len(rows))
+    layout = pack_layout(segments, is_context, positions, blocks, is_target, sample_index)
+    return model(tokens, layout).float()
+
+
+def choose(
+    logits: torch.Tensor, sampling: Sampling, generator: torch.Generator | None = None
+) -> int:
+    """Choose one token from (vocab,) logits."""
+    if sampling.temperature == 0.0:
+        return int(logits.argmax())
+    probabilities = (logits / sampling.temperature).softmax(-1)
+    ordered, tokens = probabilities.sort(descending=True)
+    # Keep a token if those before it do not yet reach top_p: at least one stays.
+    ordered[ordered.cumsum(-1) - ordered >= sampling.top_p] = 0.0
+    return int(tokens[torch.multinomial(ordered, 1, generator=generator)])
+
+
+def check_length(row: Blanks, seq_length: int) -> None:
+    """Raise a DataError if a row has no room for a span of one token."""
+    if len(row.context) + 1 > seq_length:
+        raise DataError(
+            f"The text has {len(row.context)} tokens; the model was trained on rows of {seq_length}. "
+            "Give a shorter --text."
+        )
+
+
+def find_tokenizer(path: Path, spec: str | None) -> Tokenizer:
+    """Load the tokenizer given, or the one kept in the run folder that `path` belongs to.
+
+    Raises:
+        CheckpointError: none is given, and none is kept.
+        DataError: it cannot be used.
+    """
+    spec = spec or kept_tokenizer(run_folder_of(path))
+    if spec is None:
+        raise CheckpointError(
+            f"{path} has no tokenizer beside it. Name the one it was trained with: --tokenizer hf:FILE"
+        )
+    return load_tokenizer(spec)
+
+
+_Word = tuple[list[int], float]
+"""Tokens, and the logarithm of their probability."""
+
+
+def _best(words: Sequence[_Word], following: torch.Tensor, width: int) -> list[_Word]:
+    """The most probable continuations of words by one token; `following` is (words, vocab) log-probabilities."""
+    longer: list[_Word] = []
+    for (tokens, score), row in zip(words, following, strict=True):
+        values, ids = row.topk(min(width, len(row)))
+        longer += [
+            ([*tokens, token], score + value)
+            for value, token in zip(values.tolist(), ids.tolist(), strict=True)
+            if math.isfinite(value)
+        ]
+    return sorted(longer, key=lambda word: -word[1])[:width]
+
+
+def _add(found: dict[str, float], text: str, score: float, has_blank: bool) -> None:
+    """Add a word's probability to that of the same word in other tokens; a part of a character is no word."""
+    key = text.lstrip(" ") if has_blank else text
+    if key and INCOMPLETE not in key:
+        found[key] = found.get(key, 0.0) + math.exp(score)

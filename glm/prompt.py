@@ -1,0 +1,172 @@
+"""A text with blanks, as people type it, to the row that training would lay out - and back, with the blanks filled.
+
+`Return a [MASK] of the list.`: training hides tokens, and the first of a hidden word carries the blank before it
+(" string"). So a blank before a marker belongs to what is filled in: the context does without it, and the filled text
+has one there, whether the model's words bring it or not. GLM (Du et al. 2022) section 2.1; GLM-130B section 2.2.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from configs.errors import DataError
+from configs.schema import Config, MipPositions
+from data_pipeline.special_tokens import SMASK_TEXT, SPECIAL_TEXTS
+from data_pipeline.tokenizer import Tokenizer
+
+MASK_TEXT = SPECIAL_TEXTS["mask"]
+GMASK_TEXT = SPECIAL_TEXTS["gmask"]
+_MARKERS = (MASK_TEXT, SMASK_TEXT, GMASK_TEXT)
+_BLANK = " "
+
+
+@dataclass(frozen=True)
+class Objectives:
+    """What a model was trained on, as far as a row depends on it."""
+
+    answers_go_on: bool = False
+    """It was taught to answer instructions whose answers' positions go on behind [MASK]."""
+    hides_sentences: bool = False
+    """It was taught to fill [sMASK]."""
+
+    @classmethod
+    def of(cls, config: Config) -> "Objectives":
+        """Those of a run."""
+        return cls(
+            answers_go_on=bool(config.data.instructions)
+            and config.objective.mip_positions is MipPositions.consecutive,
+            hides_sentences=config.objective.smask_share > 0,
+        )
+
+
+@dataclass
+class Blanks:
+    """Token ids of a text with blanks, and what was generated so far.
+
+    The context comes first, then `<sop> + span` for every blank in order: the row that training builds, without the
+    targets that are not known yet.
+    """
+
+    context: list[int]
+    blank_positions: list[int]
+    """Of the mask tokens in the context."""
+    goes_on: bool
+    """Positions go on behind the context ([gMASK], most instructions); otherwise a target has that of its blank."""
+    spans: list[list[int]]
+    """Generated so far; the last one may be unfinished."""
+
+    def arrays(self, sop: int) -> tuple[list[int], list[int], list[int]]:
+        """Lay out the row: tokens, position ids, block position ids, each (seq,)."""
+        tokens, positions = list(self.context), list(range(len(self.context)))
+        blocks = [0] * len(self.context)
+        for blank, span in zip(self.blank_positions, self.spans, strict=False):
+            length = 1 + len(span)
+            tokens += [sop, *span]
+            start = len(self.context)
+            positions += range(start, start + length) if self.goes_on else [blank] * length
+            blocks += range(1, length + 1)
+        return tokens, positions, blocks
+
+
+@dataclass(frozen=True)
+class Part:
+    """A piece of a filled text."""
+
+    text: str
+    is_filled: bool
+    """The model's words; otherwise the user's."""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A text cut at its markers."""
+
+    marker: str
+    """[MASK], [sMASK] or [gMASK]: one of them only."""
+    pieces: list[str]
+    """The text round the markers, one more than there are; a blank before a marker is taken off."""
+    has_blank: list[bool]
+    """Of each marker: a blank stood before it."""
+
+    @classmethod
+    def parse(cls, text: str) -> "Prompt":
+        """Find the markers of a text.
+
+        Raises:
+            DataError: no marker, several kinds, or a `[gMASK]` that is not the end.
+        """
+        found = [marker for marker in _MARKERS if marker in text]
+        if len(found) != 1:
+            raise DataError(
+                f'The text ("{text}") must have either {MASK_TEXT} blanks or one {GMASK_TEXT} at its end. '
+                f'For example --text "Paris is the {MASK_TEXT} of France" or --text "Once upon a time {GMASK_TEXT}".'
+            )
+        (marker,) = found
+        text = text.rstrip()
+        if marker == GMASK_TEXT and not (text.endswith(marker) and text.count(marker) == 1):
+            raise DataError(
+                f"{GMASK_TEXT} continues a text, so it may stand only once, at the end."
+            )
+        pieces = text.split(marker)
+        has_blank = [piece.endswith(_BLANK) for piece in pieces[:-1]]
+        return cls(
+            marker,
+            [piece.removesuffix(_BLANK) for piece in pieces[:-1]] + pieces[-1:],
+            has_blank,
+        )
+
+    def blanks(self, tokenizer: Tokenizer, objectives: Objectives) -> Blanks:
+        """The row to be filled.
+
+        Args:
+            tokenizer: the one that the model was trained with.
+            objectives: of the model.
+
+        Raises:
+            DataError: the model was not trained to fill such blanks.
+        """
+        if self.marker == SMASK_TEXT and not objectives.hides_sentences:
+            raise DataError(
+                f"This model was not trained to fill {SMASK_TEXT} (objective.smask_share=0). Type {MASK_TEXT}."
+            )
+        special = tokenizer.special
+        token = {MASK_TEXT: special.mask, SMASK_TEXT: tokenizer.smask, GMASK_TEXT: special.gmask}
+        context: list[int] = []
+        positions: list[int] = []
+        for index, piece in enumerate(self.pieces):
+            if index:
+                positions.append(len(context))
+                context.append(token[self.marker])
+            context += tokenizer.encode(piece, is_continuation=index > 0)
+        # An instruction's answer is asked for by one [MASK] behind everything.
+        is_question = self.marker == MASK_TEXT and len(positions) == 1 and not self.pieces[-1]
+        goes_on = self.marker == GMASK_TEXT or (is_question and objectives.answers_go_on)
+        return Blanks(context, positions, goes_on, [])
+
+    def filled(self, spans: Sequence[str]) -> list[Part]:
+        """The text with its blanks filled.
+
+        Args:
+            spans: the model's words for each blank.
+
+        Returns:
+            Pieces and spans in turn. Where a blank was typed before a marker there is one blank, in the piece before
+            the span.
+        """
+        parts: list[Part] = []
+        for index, (piece, has_blank, span) in enumerate(
+            zip(self.pieces, self.has_blank, spans, strict=False)
+        ):
+            after = self.pieces[index + 1]
+            begins = index == 0 and not piece
+            span = span.lstrip(_BLANK) if has_blank or begins else span
+            # Blanks at its end are wanted before a word alone: not before a blank, a mark or the end.
+            span = span if after[:1].isalnum() else span.rstrip(_BLANK)
+            # Nothing between two blanks, or between a blank and a full stop, needs no blank of its own.
+            is_wanted = not span[:1].isspace() if span else after[:1].isalnum()
+            parts += [Part(piece + _BLANK * (has_blank and is_wanted), False), Part(span, True)]
+        return [*parts, Part(self.pieces[len(spans)], False)]
+
+
+def span_text(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
+    """Text of ids that stand inside a text: a blank at its beginning stays."""
+    return tokenizer.decode_span(ids, follows=True)

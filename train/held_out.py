@@ -1,0 +1,122 @@
+"""Held-out loss of a checkpoint in one process, whatever layout trained it; see train/evaluate.py for the command."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from configs import derive
+from configs.load import apply_overrides
+from configs.schema import Config, LossWeighting
+from data_pipeline.batch import collate
+from data_pipeline.corpus import ensure_prepared
+from data_pipeline.dataset import GLMDataset
+from data_pipeline.objective import Objective
+from data_pipeline.opening import open_dataset
+from data_pipeline.packing import Sample
+from data_pipeline.tokenizer import kept_tokenizer, load_tokenizer
+from data_pipeline.unigram import best_unigram_loss, target_weights
+from glm.checkpoint.manifest import Manifest
+from glm.checkpoint.reader import read_manifest
+from glm.load import load_weights, read_checkpoint, run_folder_of, stored_config
+from glm.loss import GLMLoss, ObjectiveSums
+from glm.model import GLMModel
+from train.batches import row_weights, to_micro_batch
+from train.metrics import OBJECTIVE_NAMES, loss_metrics
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The held-out loss of a checkpoint, and what it was measured on."""
+
+    checkpoint: str
+    step: int
+    samples_seen: int
+    num_rows: int
+    num_targets: int
+    """Tokens that were predicted."""
+    losses: dict[str, float | None]
+    """By the names of metrics.jsonl: `valid/loss`, `valid/loss_mask`, ...; None where no row has the objective."""
+    unigram: dict[str, float]
+    """Loss of the best unigram model on the same targets, by the same names; of single objectives only."""
+
+
+def measure(
+    path: Path,
+    overrides: list[str],
+    report: Callable[[str], None],
+    advance: Callable[[int, int], None] = lambda done, total: None,
+) -> Measured:
+    """Compute the held-out loss, overall and per objective.
+
+    Args:
+        path: run folder or checkpoint.
+        overrides: of the checkpoint's configuration, such as `eval.num_samples=256`.
+        report: told, in one line, what is being prepared.
+        advance: told how many of how many rows are done.
+
+    Raises:
+        UserError: the checkpoint, an override or the data cannot be used.
+    """
+
+    def read(folder: Path) -> tuple[Path, Manifest, Config, GLMModel]:
+        stored = stored_config(folder)
+        return folder, read_manifest(folder), stored, load_weights(folder, stored)
+
+    folder, manifest, stored, model = read_checkpoint(path, read)
+    # Where this machine prepares corpora is not the checkpoint's business.
+    stored.data.cache_dir = None
+    # The tokens that the model knows, not those of a tokenizer that would be trained on the text as it is today.
+    named, stored.data.tokenizer = stored.data.tokenizer, None
+    own = kept_tokenizer(run_folder_of(folder)) or named
+    config = apply_overrides(stored, overrides)
+    corpora = ensure_prepared(
+        config.data,
+        config.model.vocab_size,
+        report,
+        typed=overrides,
+        own=own,
+        held_out_only=True,
+    )
+    tokenizer = load_tokenizer(corpora.tokenizer)
+    dataset = open_dataset(config, corpora, tokenizer, is_validation=True)
+    sums, num_targets, num_rows = ObjectiveSums(), 0, config.eval.num_samples
+    targets: dict[Objective, np.ndarray] = {}
+    for samples in _batches(dataset, config):
+        _add_losses(model, samples, sums)
+        num_targets += sum(int(sample.loss_mask.sum()) for sample in samples)
+        for objective, weights in target_weights(
+            samples, derive.padded_vocab_size(config.model)
+        ).items():
+            targets[objective] = targets.get(objective, 0.0) + weights
+        advance(samples[-1].index + 1, num_rows)
+    return Measured(
+        checkpoint=str(folder),
+        step=manifest.step,
+        samples_seen=manifest.progress.get("samples_seen", 0),
+        num_rows=num_rows,
+        num_targets=num_targets,
+        losses=loss_metrics("valid", sums),
+        unigram={
+            f"valid/loss_{OBJECTIVE_NAMES[objective]}": best_unigram_loss(weights)
+            for objective, weights in sorted(targets.items())
+        },
+    )
+
+
+def _batches(dataset: GLMDataset, config: Config) -> Iterator[list[Sample]]:
+    rows = config.optim.micro_batch_size
+    for start in range(0, config.eval.num_samples, rows):
+        stop = min(start + rows, config.eval.num_samples)
+        yield [dataset[index] for index in range(start, stop)]
+
+
+@torch.no_grad()
+def _add_losses(model: GLMModel, samples: list[Sample], sums: ObjectiveSums) -> None:
+    batch = collate(samples)
+    # A shorter last batch must not weigh its rows more.
+    weights = row_weights(batch, LossWeighting.row, 0.0) * len(samples)
+    (tokens, layout), labels = to_micro_batch(batch, weights)
+    GLMLoss(sums)(model(tokens, layout), labels)
