@@ -214,11 +214,11 @@ def _splice(text: str, spans: list[str], marker: str) -> str:
     return filled
 
 
-def find_tokenizer(path: Path, spec: str | None) -> Tokenizer:
+def find_tokenizer(path: Path | str, spec: str | None = None) -> Tokenizer:
     """Load the tokenizer given, or the one kept in the run folder that `path` belongs to."""
     if spec is not None:
         return load_tokenizer(spec)
-    folder = run_folder_of(path) / "tokenizer"
+    folder = run_folder_of(Path(path)) / "tokenizer"
     spec_file = folder / "spec.txt"
     if not spec_file.is_file():
         raise CheckpointError(

@@ -15,7 +15,7 @@ from glm.model import GLMModel
 from glm.tensor_parallel import ensure_initialised
 
 
-def load_model(path: Path) -> GLMModel:
+def load_model(path: Path | str) -> GLMModel:
     """Load the weights in fp32, in evaluation mode.
 
     Args:
@@ -24,7 +24,7 @@ def load_model(path: Path) -> GLMModel:
     Raises:
         CheckpointError: there is no checkpoint, or it is damaged.
     """
-    folder = find_checkpoint(path)
+    folder = find_checkpoint(Path(path))
     config = stored_config(folder)
     tensors = load_full_tensors(folder, MASTER)
     ensure_initialised()

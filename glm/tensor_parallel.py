@@ -7,6 +7,7 @@ the same matrix starts from the same numbers. Shoeybi et al. 2019.
 In a plain process without a launcher `ensure_initialised` opens a group of one, which Megatron's layers need.
 """
 
+import sys
 import warnings
 from collections.abc import Sequence
 from typing import Any, cast
@@ -37,7 +38,10 @@ with warnings.catch_warnings():
 def ensure_initialised() -> None:
     """Open a process group of one and Megatron's groups over it, unless a session has opened its own."""
     if not dist.is_initialized():
+        hook = sys.excepthook
         dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+        # PyTorch puts [rank0]: before every line of a traceback; a program of the user has no ranks.
+        sys.excepthook = hook
     if not parallel_state.is_initialized():
         parallel_state.initialize_model_parallel()
 

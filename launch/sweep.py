@@ -1,23 +1,25 @@
 """Sweeps: the same run with every combination of some values, one job array, one run folder per combination.
 
 python -m launch slurm experiment=default --sweep optim.lr=1e-4,2e-4 --sweep seed=1,2 --submit
-python -m launch slurm experiment=default --sweep optim.lr=1e-4,2e-4 --sweep seed=1,2 --table
+python -m launch sweep experiment=default --sweep optim.lr=1e-4,2e-4 --sweep seed=1,2 --local
+python -m launch sweep experiment=default --sweep optim.lr=1e-4,2e-4 --sweep seed=1,2 --table
 """
 
 import itertools
-import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from configs import derive
-from configs.errors import ConfigError
+from configs.errors import ConfigError, RecordError
 from configs.load import load_config
+from configs.records import Count, ShortText, decode, read_file, read_record
 from configs.schema import Config
 
 _KEY = re.compile(r"[\w.]+")
+_LARGEST_METRICS = 2**30
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,13 @@ def table(made: Sequence[Variant]) -> str:
     return "\n".join(lines)
 
 
+def is_finished(run: Variant) -> bool:
+    """True if a run has nothing left to do."""
+    status = _outcome(Path(run.folder))[0]
+    seen = status.get("samples_seen", 0)
+    return status.get("state") == "done" and seen >= run.config.optim.total_samples
+
+
 def _taken_apart(axis: str) -> tuple[str, list[str]]:
     """Key and values of an axis: it is cut at commas outside of brackets."""
     key, _, text = axis.partition("=")
@@ -137,18 +146,32 @@ def _same_twice(made: Sequence[Variant]) -> list[str]:
     ]
 
 
+@dataclass(frozen=True)
+class _Status:
+    """What a table shows of status.json."""
+
+    state: ShortText
+    samples_seen: Count = 0
+
+
 def _outcome(folder: Path) -> tuple[dict[str, Any], dict[str, Any], float | str | None]:
-    """Status, last line of the metrics, and the last held-out loss; empty for what is not there."""
+    """Status, last line of the metrics, and the last held-out loss; empty for what is not there or cannot be read."""
     status: dict[str, Any] = {}
     lines = list[dict[str, Any]]()
-    if (folder / "status.json").exists():
-        status = json.loads((folder / "status.json").read_text("utf-8"))
-    if (folder / "metrics.jsonl").exists():
-        whole = (folder / "metrics.jsonl").read_text("utf-8").rpartition("\n")[0]
-        lines = [json.loads(line) for line in whole.splitlines()]
-    valid = [line["valid/loss"] for line in lines if line["valid/loss"] is not None]
+    try:
+        status = asdict(read_record(folder / "status.json", _Status))
+        whole = read_file(folder / "metrics.jsonl", _LARGEST_METRICS).rpartition(b"\n")[0]
+        lines = [decode(line, dict[str, Any], "") for line in whole.splitlines()]
+    except FileNotFoundError:
+        pass
+    except (OSError, RecordError):
+        status.setdefault("state", "unreadable")
+    valid = [line["valid/loss"] for line in lines if line.get("valid/loss") is not None]
     return status, lines[-1] if lines else {}, valid[-1] if valid else None
 
 
-def _loss(value: float | str | None) -> str:
-    return "-" if value is None else f"{float(value):.4f}"
+def _loss(value: Any) -> str:
+    try:
+        return f"{float(value):.4f}"
+    except (TypeError, ValueError):
+        return "-"

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import EXIT_DONE, EXIT_USER_INPUT, RunFolderError, UserError
+from configs.version import VERSION, ShowVersion
 from train.run_folder import replace_file
 
 _WIDTH, _HEIGHT = 560, 240
@@ -235,6 +236,7 @@ def cli(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m train.report", description="A run's curves as one page."
     )
+    parser.add_argument(VERSION, action=ShowVersion)
     parser.add_argument("run", type=Path, help="run folder")
     parser.add_argument("--output", type=Path, help="default: report.html in the run folder")
     options = parser.parse_args(arguments)

@@ -7,12 +7,9 @@ those that grow, so that a former life which has them open writes into files tha
 """
 
 import contextlib
-import importlib.metadata
 import json
 import os
 import platform
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +17,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from configs.errors import DistributedError, RunFolderError
+from configs.version import DISTRIBUTION, commit, differences, version
 from glm.checkpoint.disk import sync_to_disk
 from train import generations
 from train.failures import may_pass
@@ -201,34 +199,13 @@ def renewed(path: Path, content: bytes | None = None) -> TextIO:
 
 def _source(threads: int) -> str:
     lines = [
+        f"{DISTRIBUTION} {version(DISTRIBUTION)}",
         f"python {platform.python_version()} on {platform.platform()}",
         f"cpu threads {threads}",
-        *(f"{name} {_version(name)}" for name in _PACKAGES),
-        f"commit {_git('rev-parse', 'HEAD') or 'unknown (not a git checkout)'}",
+        *(f"{name} {version(name)}" for name in _PACKAGES),
+        f"commit {commit() or 'unknown (not a git checkout)'}",
     ]
-    difference = _git("diff", "HEAD")
+    difference = differences()
     return (
         "\n".join(lines) + "\n" + (f"\nuncommitted changes:\n{difference}\n" if difference else "")
     )
-
-
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"
-
-
-def _git(*arguments: str) -> str:
-    folder = Path(sys.modules["configs"].__path__[0]).parent
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(folder), *arguments],
-            capture_output=True,
-            text=True,
-            timeout=20,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    return done.stdout.strip()
