@@ -72,7 +72,7 @@ def _keys(owner: type, prefix: str, texts: dict[tuple[str, str], str]) -> list[K
             found += _keys(cast(type, inner), f"{prefix}{name}.", texts)
             continue
         kind = _type_name(inner) + (" or null" if inner is not hint else "")
-        default = _show(getattr(defaults, name))
+        default = shown(getattr(defaults, name))
         found.append(Key(prefix + name, kind, default, texts[(owner.__name__, name)]))
     return found
 
@@ -86,7 +86,8 @@ def _type_name(hint: Any) -> str:
     return plain.__name__
 
 
-def _show(default: Any) -> str:
+def shown(default: Any) -> str:
+    """A default as it is typed."""
     if isinstance(default, Enum):
         return str(default.value)
     if default is None or isinstance(default, bool):

@@ -1,49 +1,54 @@
-"""From a command line to a typed, checked Config: the one file that knows Hydra and OmegaConf.
+"""From a command line to a typed, checked Config: the one file that knows Hydra.
 
 Hydra composes the groups (`model=glm_110m`, `experiment=glm_130b`); single keys are then set one by one, so that every
 mistake on the line is found and reported at once, with the nearest known name or the choices. `@hydra.main` is not
 used: it reports one error at a time, advises `+key`, and makes folders.
+
+Hydra and OmegaConf are imported when something is composed: a command's help does not wait for them.
 """
 
-import difflib
 import re
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+import sys
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
+from copy import deepcopy
+from dataclasses import asdict, replace
 from enum import Enum
-from importlib import resources
-from typing import Any, cast, get_args, get_origin, get_type_hints
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
-from hydra import compose, initialize_config_module
-from hydra.core.config_store import ConfigStore
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import (
-    AliasEvent,
-    CollectionEndEvent,
-    CollectionStartEvent,
-    SafeLoader,
-    ScalarEvent,
-    YAMLError,
-)
-
-from configs.document import documented_keys, without_none
-from configs.errors import ConfigError
+from configs import derive
+from configs.checks import text
+from configs.errors import ConfigError, RecordError
+from configs.home import expanded, with_home
+from configs.keys import coerce, expected, type_of
+from configs.own_groups import Choice, OwnGroup, choose
+from configs.records import read_text
 from configs.schema import Config
+from configs.terminal import tell
 from configs.validate import are_sizes_sound, problems
+from configs.words import CONFIG_DIR, Line
+from configs.yaml_text import parse_yaml
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 # Words that the grammar wants in quotes although nothing about them is unclear, such as [NCCL_DEBUG=INFO,--exclusive].
 # Brackets inside belong to a word, as in [nid[0001-0008,12],--constraint=[rack1|rack2]].
 _PLAIN_LIST = re.compile(r"\[(?:[^\[\]{}'\"\\\n]|\[[^\[\]{}'\"\\\n]*\])*\]")
 _OUTER_COMMA = re.compile(r",(?![^\[\]]*\])")
 
-GROUPS = ("model", "optim", "parallel", "experiment")
+# Under this name Hydra finds what a file of the user says.
+_OWN = "own_file"
 
-_LARGEST_STORED_TEXT = 2**20
-_DEEPEST_STORED_NESTING = 16
 
-ConfigStore.instance().store(name="schema", node=Config)
+# Words of one start that say nothing of the next one's.
+_OF_ONE_START = ("run.", "checkpoint.resume", "checkpoint.init_from", "data.accept_changed")
+
+
+def _warn(words: str) -> None:
+    tell(words, sys.stderr)
 
 
 def load_config(
@@ -51,31 +56,52 @@ def load_config(
     world_size: int | None = None,
     also: Callable[[Config], list[str]] | None = None,
     position: Callable[[Config], int] = lambda config: 0,
+    say: Callable[[str], None] = _warn,
 ) -> Config:
     """Compose and check the configuration of a run.
 
     Args:
-        overrides: words of the command line, `key=value` or `group=choice`; of two for the same, the last one holds.
+        overrides: words of the command line, `key=value`, `group=choice` and `--config-dir DIR`; of two for the same,
+            the last one holds.
         world_size: number of processes; None: unknown, checks that need it use `cluster.*`.
         also: a further check, of sizes that can be calculated with; its problems are reported with the others.
         position: asked how many samples the run has seen; batches that it has behind it are not checked.
+        say: told if values come from the run's record because a file of the user is gone.
 
     Raises:
         ConfigError: every problem of the line and of the resulting configuration.
     """
-    line = _Line()
-    for word in overrides:
-        line.add(word)
-    composed = _compose(line.choices)
-    for key, raw in line.values.items():
-        composed = _with_value(composed, key, raw, line.found)
-    config = _to_config(composed)
-    found = line.found + problems(config, world_size, position(config))
+    config, found = _read_words(overrides, say)
+    found += problems(config, world_size, position(config))
     if also is not None and are_sizes_sound(config):
         found += also(config)
     if found:
         raise ConfigError(found)
     return config
+
+
+def composed(overrides: list[str]) -> Config:
+    """The configuration that a command line means, unchecked but for the words themselves.
+
+    Raises:
+        ConfigError: every problem of the words.
+    """
+    config, found = _read_words(overrides, _warn)
+    if found:
+        raise ConfigError(found)
+    return config
+
+
+def _read_words(overrides: list[str], say: Callable[[str], None]) -> tuple[Config, list[str]]:
+    """Compose a configuration; returns it with what is wrong with the words."""
+    line = Line.of(overrides)
+    chosen = _choose(line, say)
+    with _own_files(chosen):
+        tree = _compose({**chosen.presets, **dict.fromkeys(chosen.own, _OWN)})
+    for key, raw in line.values.items():
+        tree = _with_value(tree, key, raw, line.found)
+    config = _to_config(tree)
+    return config, [*line.found, *chosen.found, *with_home(config)]
 
 
 def apply_overrides(config: Config, overrides: list[str]) -> Config:
@@ -84,18 +110,22 @@ def apply_overrides(config: Config, overrides: list[str]) -> Config:
     Raises:
         ConfigError: every problem of the overrides and of the resulting configuration.
     """
-    line = _Line()
-    for word in overrides:
-        line.add(word)
+    from omegaconf import OmegaConf
+
+    line = Line.of(overrides)
+    whole = {**line.choices, **({CONFIG_DIR: line.config_dir} if line.config_dir else {})}
     line.found += [
         f"{group}={choice} names a whole group, but a stored run is read here. Change single keys."
-        for group, choice in line.choices.items()
+        for group, choice in whole.items()
     ]
-    composed = OmegaConf.structured(config)
+    tree = OmegaConf.structured(config)
     for key, raw in line.values.items():
-        composed = _with_value(composed, key, raw, line.found)
-    changed = _to_config(composed)
-    found = line.found + problems(changed, None)
+        tree = _with_value(tree, key, raw, line.found)
+    changed = _to_config(tree)
+    found = line.found + with_home(changed)
+    # What was stored has been trained with, and is not refused for words that a new run may not have.
+    stored = text.problems(config)
+    found += [problem for problem in problems(changed) if problem not in stored]
     if found:
         raise ConfigError(found)
     return changed
@@ -103,6 +133,8 @@ def apply_overrides(config: Config, overrides: list[str]) -> Config:
 
 def to_yaml(config: Config) -> str:
     """Render a configuration; `from_yaml` reads it back equal."""
+    from omegaconf import OmegaConf
+
     return OmegaConf.to_yaml(OmegaConf.structured(config))
 
 
@@ -119,13 +151,16 @@ def from_yaml(text: str) -> Config:
             is not as `to_yaml` writes: a file that somebody else made could otherwise read the environment through an
             interpolation, or grow without end through aliases.
     """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
     try:
-        _refuse_what_grows(text)
-        merged = OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.create(text))
+        if "${" in text:
+            raise ValueError("it holds an interpolation")
+        merged = OmegaConf.merge(OmegaConf.structured(Config), parse_yaml(text))
         return _to_config(merged)
     except (
         OmegaConfBaseException,
-        YAMLError,
         ValueError,
         TypeError,
         AttributeError,
@@ -133,22 +168,6 @@ def from_yaml(text: str) -> Config:
     ) as error:
         reason = str(error).partition("\n")[0]
         raise ConfigError([f"The stored configuration cannot be read: {reason}"]) from error
-
-
-def _refuse_what_grows(text: str) -> None:
-    if len(text) > _LARGEST_STORED_TEXT:
-        raise ValueError(f"it has {len(text):,} characters")
-    if "${" in text:
-        raise ValueError("it holds an interpolation")
-    loader: Any = SafeLoader(text)
-    depth = 0
-    while loader.check_event():
-        event: object = loader.get_event()
-        depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
-        if isinstance(event, AliasEvent) or depth > _DEEPEST_STORED_NESTING:
-            raise ValueError("it holds an alias or is nested without end")
-        if isinstance(event, ScalarEvent) and depth == 0 and event.value:
-            raise ValueError("it is no mapping")
 
 
 def flatten(config: Config) -> dict[str, Any]:
@@ -166,90 +185,86 @@ def diff(old: Config, new: Config) -> list[str]:
     ]
 
 
-def help_text() -> str:
-    """What `python -m train --help` prints: the groups with their choices and every key."""
-    lines = [
-        "python -m train [key=value | group=choice] ...",
-        "",
-        "--help this text; --print-config the resolved configuration; --help KEY what one key means.",
-        "",
-        "Groups:",
-    ]
-    lines += [f"  {group}={'|'.join(_choices(group))}" for group in GROUPS]
-    lines += ["", "Keys (default):"]
-    lines += [f"  {key.name} ({key.default})" for key in documented_keys()]
-    return "\n".join(lines)
-
-
-def describe_key(name: str) -> str:
-    """Document one key, one group, or all keys that begin with `name`.
-
-    Raises:
-        ConfigError: no such key.
-    """
-    texts = [
-        f"{key.name}: {key.type}, default {key.default}\n    {key.text}"
-        for key in documented_keys()
-        if key.name == name or key.name.startswith(f"{name}.")
-    ]
-    if name in GROUPS:
-        texts.insert(0, f"{name}: group, one of {', '.join(_choices(name))}")
-    if not texts:
-        raise ConfigError([_unknown(name)])
-    return "\n".join(texts)
-
-
-@dataclass
-class _Line:
-    """The words of a command line, each where it belongs, and what is wrong with them."""
-
-    choices: dict[str, str] = field(default_factory=dict[str, str])
-    values: dict[str, str] = field(default_factory=dict[str, str])
-    found: list[str] = field(default_factory=list[str])
-
-    def add(self, word: str) -> None:
-        name, equals, raw = word.partition("=")
-        if name.startswith(("+", "~")):
-            name = name.lstrip("+~")
-            self.found.append(f'"{word}": every key exists already. Type {name}={raw or "VALUE"}')
-        elif not equals:
-            self.found.append(f'"{word}" is not of the form key=value. See python -m train --help')
-        elif name in GROUPS:
-            self._choose(name, raw)
-        elif name not in _known_keys():
-            self.found.append(_unknown(name))
-        elif "${" in raw or raw.strip() == "???":
-            self.found.append(f"{name} ({raw}) must be a plain value, without interpolation.")
+def _choose(line: Line, say: Callable[[str], None]) -> Choice:
+    """Find what each group takes; what a file that is gone has said is taken from the run that was started with it."""
+    chosen = choose(line)
+    if not chosen.missing:
+        return chosen
+    record = _recorded(line)
+    groups = tuple(f"{group}." for group in line.choices)
+    for group, problem in chosen.missing.items():
+        if record is None:
+            chosen.found.append(problem)
+            continue
+        source, values = record
+        if group == "experiment":
+            taken = {key: value for key, value in values.items() if not key.startswith(groups)}
         else:
-            self.values.pop(name, None)  # a later word also takes effect later
-            self.values[name] = raw
-
-    def _choose(self, group: str, choice: str) -> None:
-        choices = _choices(group)
-        if choice in choices:
-            self.choices[group] = choice
-        else:
-            close = _nearest(choice, choices)
-            self.found.append(f"{group} ({choice}) is not one of {', '.join(choices)}.{close}")
+            taken = {key: value for key, value in values.items() if key.startswith(f"{group}.")}
+        chosen.own[group] = OwnGroup(source, taken)
+        say(f"{problem} Its values are taken from {source}, as this run was started with them.")
+    return chosen
 
 
-def _with_value(composed: DictConfig, key: str, raw: str, found: list[str]) -> DictConfig:
-    """Set one key; a value that does not fit is noted and leaves everything as it was."""
-    hint = _hint(key)
+def _recorded(line: Line) -> tuple[str, dict[str, Any]] | None:
+    """The configuration that a run keeps, if it was started with the same choices; with the name of its file."""
+    config = Config(experiment=Path(line.choices.get("experiment", Config().experiment)).stem)
+    for name in ("name", "dir"):
+        if f"run.{name}" in line.values:
+            setattr(config.run, name, _parse(f"run.{name}", line.values[f"run.{name}"], str))
     try:
-        nested: Any = _coerce(_parse(key, raw, hint), hint)
-        for name in reversed(key.split(".")):
-            nested = {name: nested}
-        return cast(DictConfig, OmegaConf.merge(composed, nested))
+        folder = Path(expanded(derive.run_dir(config)))
+        words = read_text(folder / "overrides.txt").splitlines()
+        stored = from_yaml(read_text(folder / "config.yaml"))
+    except (OSError, RecordError, ConfigError):
+        return None
+    before = Line.of(words)
+    if before.choices != line.choices:
+        return None
+    values = flatten(stored)
+    for key in before.values:
+        if key.startswith(_OF_ONE_START):
+            del values[key]
+    return str(folder / "config.yaml"), values
+
+
+def _with_value(tree: "DictConfig", key: str, raw: str, found: list[str]) -> "DictConfig":
+    """Set one key as typed; a value that does not fit is noted and leaves everything as it was."""
+    try:
+        value = _parse(key, raw, type_of(key))
+    except ValueError:
+        found.append(_does_not_fit(key, raw))
+        return tree
+    return _merged(tree, key, value, found, raw)
+
+
+def _merged(tree: "DictConfig", key: str, value: Any, found: list[str], raw: str) -> "DictConfig":
+    """Set one key; a value that does not fit is noted and leaves everything as it was."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        return cast("DictConfig", OmegaConf.merge(tree, _tree_of({key: value})))
     except (OmegaConfBaseException, ValueError, TypeError):
-        found.append(f"{key} ({raw}) must be {_expected(hint)}.")
-        return composed
+        found.append(_does_not_fit(key, raw))
+        return tree
+
+
+def _does_not_fit(key: str, raw: str) -> str:
+    return f"{key} ({raw}) must be {expected(type_of(key))}."
 
 
 def _parse(key: str, raw: str, hint: Any) -> Any:
-    """Read a value in Hydra's grammar; where text is wanted, what is no quoted text is taken as typed."""
+    """Read a value in Hydra's grammar; where text is wanted, what is no quoted text is taken as typed.
+
+    Raises:
+        ValueError: a list or mapping that is not closed.
+    """
     if key.startswith("data.special_tokens."):  # tokens look like lists: [STOP]
         return None if raw == "null" else raw
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
     try:
         override = OverridesParser.create().parse_override(f"{key}={raw}")
     except HydraException:
@@ -264,93 +279,96 @@ def _parse(key: str, raw: str, hint: Any) -> Any:
     return value
 
 
-def _coerce(value: Any, hint: Any) -> Any:
-    """Bring a value to the shape of its type: one path is a list of paths, 1e6 is a whole number, 1 is a number.
+@contextmanager
+def _own_files(chosen: Choice) -> Generator[None, None, None]:
+    """Let Hydra find what the user's files say; values of a wrong type are noted and left out."""
+    from hydra.core.config_store import ConfigStore
+
+    store = ConfigStore.instance()
+    for group, own in chosen.own.items():
+        tree = _tree_of(_fitting(own, chosen.found))
+        # A group's values lie in the group, an experiment's in the whole.
+        is_whole = group == "experiment"
+        node, package = (tree, "_global_") if is_whole else (tree.get(group, {}), None)
+        store.store(name=_OWN, node=node, group=group, package=package)
+    try:
+        yield
+    finally:
+        for group in chosen.own:
+            del store.repo[group][f"{_OWN}.yaml"]
+
+
+def _fitting(own: OwnGroup, found: list[str]) -> dict[str, Any]:
+    """The values of a file that fit their keys; each other one is noted."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    schema = OmegaConf.structured(Config)
+    with suppress(OmegaConfBaseException, ValueError, TypeError):
+        OmegaConf.merge(schema, _tree_of(own.values))
+        return own.values
+    fitting: dict[str, Any] = {}
+    for key, value in own.values.items():
+        problems_of_key = list[str]()
+        _merged(schema, key, value, problems_of_key, _as_typed(value))
+        found += [f"{own.source}: {problem}" for problem in problems_of_key]
+        if not problems_of_key:
+            fitting[key] = value
+    return fitting
+
+
+def _tree_of(values: dict[str, Any]) -> dict[str, Any]:
+    """{"a": {"b": value}} of {"a.b": value}, each value in the shape of its type.
 
     Raises:
-        ValueError: lists are nested otherwise than the type's.
+        ValueError: a list is nested otherwise than its type's.
     """
-    if value is None or is_dataclass(hint):
-        return value
-    if get_args(hint) in ((str,), (float,)) and not isinstance(value, list):
-        value = [value]
-    return _coerce_nested(value, hint)
+    tree: dict[str, Any] = {}
+    for key, value in values.items():
+        *sections, leaf = key.split(".")
+        inner = tree
+        for section in sections:
+            inner = inner.setdefault(section, {})
+        inner[leaf] = coerce(value, type_of(key))
+    return tree
 
 
-def _coerce_nested(value: Any, hint: Any) -> Any:
-    if get_origin(hint) is list and isinstance(value, list):
-        return [_coerce_nested(item, get_args(hint)[0]) for item in cast(list[Any], value)]
-    if get_origin(hint) is list or isinstance(value, (list, dict)):
-        raise ValueError("not the type's nesting")
-    if hint is float and type(value) is int:
-        return float(value)  # OmegaConf refuses a whole number inside a list of numbers
-    if hint is int and type(value) is float and value.is_integer():
-        return int(value)
-    return value
+def _as_typed(value: Any) -> str:
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return str(value)
 
 
-def _compose(choices: dict[str, str]) -> DictConfig:
-    words = [f"{group}={choice}" for group, choice in choices.items()]
+def _compose(choices: dict[str, str]) -> "DictConfig":
+    """The schema's tree with what each group takes."""
+    if _OWN in choices.values():
+        return _composed_by_hydra(tuple(choices.items()))
+    return deepcopy(
+        _preset_tree(tuple(choices.items()))
+    )  # a sweep asks for the same one many times
+
+
+@lru_cache(maxsize=16)
+def _preset_tree(choices: tuple[tuple[str, str], ...]) -> "DictConfig":
+    return _composed_by_hydra(choices)
+
+
+def _composed_by_hydra(choices: tuple[tuple[str, str], ...]) -> "DictConfig":
+    from hydra import compose, initialize_config_module
+    from hydra.core.config_store import ConfigStore
+
+    ConfigStore.instance().store(name="schema", node=Config)
+    words = [f"{group}={choice}" for group, choice in choices]
     with initialize_config_module(config_module="configs", version_base="1.3"):
         return compose(config_name="config", overrides=words)
 
 
 def _to_config(composed: Any) -> Config:
+    from omegaconf import OmegaConf
+
     config = OmegaConf.to_object(composed)
     assert isinstance(config, Config), "the root of every configuration is the schema"
     return config
-
-
-def _choices(group: str) -> list[str]:
-    names = [entry.name for entry in (resources.files("configs") / group).iterdir()]
-    return sorted(name.removesuffix(".yaml") for name in names if name.endswith(".yaml"))
-
-
-def _known_keys() -> list[str]:
-    return [key.name for key in documented_keys()] + ["optim.batch_ramp"]
-
-
-def _unknown(name: str) -> str:
-    known = list(dict.fromkeys([*_known_keys(), *GROUPS]))
-    return f'There is no key "{name}".{_nearest(name, known) or " See python -m train --help"}'
-
-
-def _nearest(name: str, known: list[str]) -> str:
-    """Name the known words most like this one, and those that end as it does."""
-    likeness = {key: difflib.SequenceMatcher(None, name, key).ratio() for key in known}
-    least = max(0.5, max(likeness.values()) - 0.1)
-    close = [
-        key for key in sorted(known, key=likeness.__getitem__)[::-1][:3] if likeness[key] >= least
-    ]
-    leaf = name.rpartition(".")[2]
-    close += [key for key in known if key.rpartition(".")[2] == leaf and key not in close][:2]
-    return f" Did you mean {' or '.join(close)}?" if close else ""
-
-
-def _hint(key: str) -> Any:
-    hint: Any = Config
-    for name in key.split("."):
-        hint = without_none(get_type_hints(hint)[name])
-    return hint
-
-
-def _expected(hint: Any) -> str:
-    """Describe a type in words."""
-    if is_dataclass(hint):
-        return f"given by its keys ({', '.join(field.name for field in fields(hint))}) or null"
-    if isinstance(hint, type) and issubclass(hint, Enum):
-        return "one of " + ", ".join(str(member.value) for member in hint)
-    words: dict[Any, str] = {
-        int: "a whole number",
-        float: "a number",
-        bool: "true or false",
-        str: "a word",
-        list[str]: "a list such as [a,b], or one alone",
-        list[float]: "a list of numbers such as [1,2]",
-        list[list[int]]: "a list of pairs of whole numbers such as [[1,5]]",
-        list[list[float]]: "a list of pairs of numbers such as [[0,0.1]]",
-    }
-    return words[hint]
 
 
 def _leaves(tree: dict[str, Any], prefix: str) -> list[tuple[str, Any]]:

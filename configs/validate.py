@@ -3,7 +3,7 @@
 A problem reads "key (value) relation key (value). What to type."
 """
 
-from configs.checks import cluster, device, gpu, mixture, model, numbers, training
+from configs.checks import cluster, device, gpu, mixture, model, numbers, text, training
 from configs.checks.batches import batch_problems, layout_problems
 from configs.schema import Config
 
@@ -28,6 +28,7 @@ def problems(config: Config, world_size: int | None = None, samples_seen: int = 
             *gpu.CHECKS,
         )
         found = [problem for check in checks for problem in check(config)]
+    found = text.problems(config) + found
     # These calculate with the positive numbers that the checks above ask for.
     return (
         found

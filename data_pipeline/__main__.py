@@ -6,9 +6,12 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import cast
 
 from configs.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_USER_INPUT, DataError, UserError
+from configs.home import expanded
 from configs.terminal import prepare_streams, tell
+from configs.version import VERSION, ShowVersion
 from data_pipeline.look.commands import add_commands
 from data_pipeline.preparation.documents import OnError, Skipped, stop
 from data_pipeline.preparation.filters import SCRIPTS, Filters
@@ -159,6 +162,7 @@ def _make_folder(folder: Path) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m data_pipeline", description=__doc__)
+    parser.add_argument(VERSION, action=ShowVersion)
     commands = parser.add_subparsers(dest="command", required=True)
 
     def command(
@@ -166,6 +170,7 @@ def _parser() -> argparse.ArgumentParser:
     ) -> argparse.ArgumentParser:
         added = commands.add_parser(name, help=text, description=text)
         added.set_defaults(run=run)
+        added.add_argument(VERSION, action=ShowVersion)
         return added
 
     def add_inputs(parser: argparse.ArgumentParser) -> None:
@@ -269,14 +274,25 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
         parser.error(f"unrecognized arguments: {' '.join(left)}")
     if is_override:
         options.overrides += left
+    _expand_home(options)
     return options
+
+
+def _expand_home(options: argparse.Namespace) -> None:
+    """Put the home folder in place of ~ in every option that is a path: the shell leaves it behind = and in quotes."""
+    for name in ("input", "output", "prefix", "tokenizer", "target", "html"):
+        value = getattr(options, name, None)
+        if isinstance(value, str):
+            setattr(options, name, expanded(value))
+        elif isinstance(value, list):
+            setattr(options, name, [expanded(path) for path in cast(list[str], value)])
 
 
 def cli(arguments: list[str] | None = None) -> int:
     """Run a data command; returns its exit code."""
     prepare_streams()
-    options = _options(arguments)
     try:
+        options = _options(arguments)
         options.run(options)
     except UserError as error:
         tell(str(error), sys.stderr)

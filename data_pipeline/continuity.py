@@ -200,17 +200,26 @@ def _advice(
 
 
 def _texts_alone(stages: list[_Stage]) -> list[_Stage]:
-    """Shares of the other sources among themselves, without the instructions; only where they change."""
+    """Shares of the other sources among themselves, without the instructions; only where they change.
+
+    Where instructions are all that is drawn, any shares of the others will do: those that are there before or after.
+    """
+    drawn = [stage for stage in stages if _texts_share(stage[1])] or [
+        (stages[0][0], dict.fromkeys(stages[0][1], Fraction(1)))
+    ]
     alone: list[_Stage] = []
-    for first, shares in stages:
-        texts = {name: share for name, share in shares.items() if name != INSTRUCTIONS}
-        if not texts:
-            continue  # instructions alone: what the texts weigh does not matter
-        whole = sum(texts.values())
-        proportions = {name: share / whole for name, share in texts.items()}
+    for first, shares in [(stages[0][0], drawn[0][1]), *drawn]:
+        whole = _texts_share(shares)
+        proportions = {
+            name: share / whole for name, share in shares.items() if name != INSTRUCTIONS
+        }
         if not alone or proportions != alone[-1][1]:
             alone.append((first, proportions))
     return alone
+
+
+def _texts_share(shares: dict[str, Fraction]) -> Fraction:
+    return sum((share for name, share in shares.items() if name != INSTRUCTIONS), Fraction(0))
 
 
 def _row(stage: _Stage, names: list[str]) -> str:

@@ -255,6 +255,11 @@ def next_token_logits(model: GLMModel, rows: Sequence[Blanks], sop: int) -> torc
     Returns:
         (rows, vocab) fp32 logits.
     """
+    return model(*layout_of(rows, sop)).float()
+
+
+def layout_of(rows: Sequence[Blanks], sop: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """What the model reads of rows: ids (rows, seq) and their layout (rows, 6, seq), the last place of each wanted."""
     arrays = [row.arrays(sop) for row in rows]
     longest = max(len(tokens) for tokens, _, _ in arrays)
     shape = (len(rows), longest)
@@ -270,8 +275,7 @@ def next_token_logits(model: GLMModel, rows: Sequence[Blanks], sop: int) -> torc
         is_context[index, : len(row.context)] = True
         is_target[index, length - 1] = True
     sample_index = torch.arange(len(rows))
-    layout = pack_layout(segments, is_context, positions, blocks, is_target, sample_index)
-    return model(tokens, layout).float()
+    return tokens, pack_layout(segments, is_context, positions, blocks, is_target, sample_index)
 
 
 def choose(
@@ -296,14 +300,14 @@ def check_length(row: Blanks, seq_length: int) -> None:
         )
 
 
-def find_tokenizer(path: Path, spec: str | None) -> Tokenizer:
+def find_tokenizer(path: str | Path, spec: str | None = None) -> Tokenizer:
     """Load the tokenizer given, or the one kept in the run folder that `path` belongs to.
 
     Raises:
         CheckpointError: none is given, and none is kept.
         DataError: it cannot be used.
     """
-    spec = spec or kept_tokenizer(run_folder_of(path))
+    spec = spec or kept_tokenizer(run_folder_of(Path(path)))
     if spec is None:
         raise CheckpointError(
             f"{path} has no tokenizer beside it. Name the one it was trained with: --tokenizer hf:FILE"

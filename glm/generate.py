@@ -24,6 +24,7 @@ from configs.errors import (
     UserError,
 )
 from configs.terminal import prepare_streams, shows_colours, tell, visible
+from configs.version import VERSION, ShowVersion
 
 if TYPE_CHECKING:
     from glm.filling import Filled, Guess
@@ -140,6 +141,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Fill [MASK] blanks, or continue a text at [gMASK].",
         epilog='For example: python -m glm.generate runs/default --text "Return a [MASK] of the list." --top 5',
     )
+    parser.add_argument(VERSION, action=ShowVersion)
     parser.add_argument("checkpoint", type=Path, help="run folder or checkpoint folder")
     parser.add_argument(
         "--text",

@@ -49,7 +49,7 @@ def read_checkpoint(path: Path, read: Callable[[Path], T]) -> T:
     return read(find_checkpoint(path))
 
 
-def load_model(path: Path) -> GLMModel:
+def load_model(path: Path | str) -> GLMModel:
     """Load the weights in fp32, in evaluation mode, for this process alone.
 
     Args:
@@ -58,7 +58,7 @@ def load_model(path: Path) -> GLMModel:
     Raises:
         CheckpointError: there is no checkpoint, or it is damaged.
     """
-    return read_checkpoint(path, lambda folder: load_weights(folder, stored_config(folder)))
+    return read_checkpoint(Path(path), lambda folder: load_weights(folder, stored_config(folder)))
 
 
 def load_weights(folder: Path, config: Config) -> GLMModel:

@@ -10,6 +10,7 @@ that is cut over the ranks.
 """
 
 import contextlib
+import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
@@ -45,7 +46,10 @@ _alone: ContextVar[Any] = ContextVar("alone", default=None)
 def ensure_initialised() -> None:
     """Open a process group of one and Megatron's groups over it, unless a session has opened its own."""
     if not dist.is_initialized():
+        hook = sys.excepthook
         dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+        # PyTorch puts [rank0]: before every line of a traceback; a program of the user has no ranks.
+        sys.excepthook = hook
     if not parallel_state.is_initialized():
         parallel_state.initialize_model_parallel()
 

@@ -8,6 +8,8 @@
                                              N jobs of which each continues the one before
     ... slurm [overrides] --sweep optim.lr=1e-4,2e-4 --sweep seed=1,2 [--submit | --table]
                                              one job array, a run folder for each combination; --table shows the results
+    python -m launch sweep [overrides] --sweep optim.lr=1e-4,2e-4 [--local [--jobs N] | --table]
+                                             the same on this machine, one run after the other
     python -m launch status RUN [--field state]
                                              what a run's status.json says, for scripts: a field a line, or one alone
     python -m launch layout [overrides] [--nodes N] [--run FOLDER]
@@ -24,6 +26,7 @@
     srun python -m launch preflight [overrides] [--exclude-file FILE]
                                              what each node must show before it may join; also under torchrun
 
+python -m launch COMMAND --help tells more of each; --version the versions.
 Nothing here imports PyTorch: it answers on a login node. The last two become processes that do.
 """
 
@@ -32,17 +35,20 @@ from collections.abc import Callable
 from importlib import import_module
 
 from configs.errors import EXIT_DONE, EXIT_USER_INPUT, UserError
+from configs.version import asks_version, version_text
+from launch.usage import usage
 
 
-def _command(module: str, name: str) -> Callable[[list[str]], str]:
+def _command(module: str, name: str) -> Callable[[list[str]], str | int]:
     """A command whose module is imported when it is run: most read configurations, which takes a second."""
     return lambda words: getattr(import_module(module), name)(words)
 
 
-COMMANDS: dict[str, Callable[[list[str]], str]] = {
+COMMANDS: dict[str, Callable[[list[str]], str | int]] = {
     "estimate": _command("launch.estimate", "estimate"),
     "torchrun": _command("launch.torchrun", "torchrun"),
     "slurm": _command("launch.slurm", "slurm"),
+    "sweep": _command("launch.local", "sweep"),
     "status": _command("launch.status", "status"),
     "layout": _command("launch.layout", "layout"),
     "pdsh": _command("launch.hosts", "pdsh"),
@@ -60,6 +66,9 @@ def cli(arguments: list[str] | None = None) -> int:
     if name in ("--help", "-h"):
         sys.stdout.write(str(__doc__))
         return EXIT_DONE
+    if asks_version(words):
+        sys.stdout.write(version_text() + "\n")
+        return EXIT_DONE
     if not name:
         sys.stderr.write(str(__doc__))
         return EXIT_USER_INPUT
@@ -68,12 +77,18 @@ def cli(arguments: list[str] | None = None) -> int:
             f'There is no command "{name}" in this version. Try python -m launch {" or ".join(COMMANDS)}.\n'
         )
         return EXIT_USER_INPUT
+    asks_help = "--help" in overrides or "-h" in overrides
+    if asks_help and (help_text := usage(name)) is not None:
+        sys.stdout.write(help_text)
+        return EXIT_DONE
     try:
-        text = COMMANDS[name](overrides)
+        answer = COMMANDS[name](overrides)
     except UserError as error:
         sys.stderr.write(f"{error}\n")
         return EXIT_USER_INPUT
-    sys.stdout.write(text + "\n")
+    if isinstance(answer, int):
+        return answer
+    sys.stdout.write(answer + "\n")
     return EXIT_DONE
 
 

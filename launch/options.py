@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from configs.errors import ConfigError
+from configs.words import CONFIG_DIR, joined
 
 
 @dataclass
@@ -10,7 +11,7 @@ class Request:
     """A command line, taken apart.
 
     Attributes:
-        overrides: `key=value` and `group=choice`.
+        overrides: `key=value`, `group=choice` and `--config-dir=DIR`.
         switches: options without a value that were given.
         values: each option with its values, in the order given.
     """
@@ -45,11 +46,11 @@ def parse(words: list[str], switches: tuple[str, ...], valued: tuple[str, ...]) 
         ConfigError: every unknown option, and every one that lacks its value.
     """
     request, found = Request(), list[str]()
-    rest = list(words)
+    rest = joined(words)
     while rest:
         word = rest.pop(0)
         name, has_value, value = word.partition("=")
-        if not word.startswith("--"):
+        if not word.startswith("--") or name == CONFIG_DIR:
             request.overrides.append(word)
         elif word in switches:
             request.switches.add(word)

@@ -1,7 +1,8 @@
 """Sweeps: the same run with every combination of some values, one job array, one run folder per combination.
 
 python -m launch slurm experiment=default --sweep optim.lr=1e-4,2e-4 --sweep seed=1,2 --submit
-python -m launch slurm experiment=default --sweep optim.lr=1e-4,2e-4 --sweep seed=1,2 --table
+python -m launch sweep experiment=default --sweep optim.lr=1e-4,2e-4 --sweep seed=1,2 --local
+python -m launch sweep experiment=default --sweep optim.lr=1e-4,2e-4 --sweep seed=1,2 --table
 """
 
 import itertools
@@ -19,6 +20,7 @@ from configs.run_state import shown_state
 from configs.schema import Config
 
 _KEY = re.compile(r"[\w.]+")
+_LARGEST_METRICS = 2**30
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,17 @@ def table(made: Sequence[Variant]) -> str:
         lines.append(f"\nLowest held-out loss: {held_out[best]:.4f} in {best}")
     lines += [f"\n{remark}" for remark in remarks]
     return "\n".join(lines)
+
+
+def is_finished(run: Variant) -> bool:
+    """True if a run has nothing left to do."""
+    try:
+        status = read_status(Path(run.folder))
+    except RecordError:
+        return False  # training says what is wrong with it
+    if status is None or status.state != "done":
+        return False
+    return status.samples_seen >= run.config.optim.total_samples
 
 
 def _taken_apart(axis: str) -> tuple[str, list[str]]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from configs.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_USER_INPUT, UserError
 from configs.terminal import prepare_streams, tell, visible
+from configs.version import VERSION, ShowVersion
 
 if TYPE_CHECKING:
     from train.held_out import Measured
@@ -103,6 +104,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Held-out loss of a checkpoint, overall and per objective, beside the best unigram model's.",
         epilog="For example: python -m train.evaluate runs/default eval.num_samples=256 data.valid_paths=[mine.jsonl]",
     )
+    parser.add_argument(VERSION, action=ShowVersion)
     parser.add_argument("checkpoint", type=Path, help="run folder or checkpoint folder")
     parser.add_argument(
         "overrides",

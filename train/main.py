@@ -22,9 +22,10 @@ from configs.errors import (
     ConfigError,
     RankError,
 )
-from configs.load import describe_key, help_text, load_config, to_yaml
+from configs.load import load_config, to_yaml
 from configs.schema import Config
 from configs.terminal import never_fail_to_print, tell
+from configs.version import asks_version, version_text
 from train.failures import verdict
 from train.world import (
     World,
@@ -52,7 +53,12 @@ def cli(arguments: list[str] | None = None) -> int:
 
 def _answer(words: list[str], world: World) -> int:
     if words and words[0] in ("--help", "-h"):
-        sys.stdout.write((describe_key(words[1]) if len(words) > 1 else help_text()) + "\n")
+        from configs.help import answer
+
+        sys.stdout.write(answer(words[1:]) + "\n")
+        return EXIT_DONE
+    if asks_version(words):
+        sys.stdout.write(version_text() + "\n")
         return EXIT_DONE
     if "--print-config" in words:
         words = [word for word in words if word != "--print-config"]
@@ -84,7 +90,8 @@ def train(overrides: list[str], world: World) -> int:
         UserError: something that the user can mend.
         DistributedError: a peer failed.
     """
-    config = load_config(overrides, world.size, position=_furthest)
+    say = _say if world.is_main else _say_nothing
+    config = load_config(overrides, world.size, position=_furthest, say=say)
     die_with_parent(world)
     if world.is_main and not (Path(derive.run_dir(config)) / "config.yaml").exists():
         # Before the libraries, and before anything is made; a run that exists may be finished, and need no data.
@@ -110,6 +117,14 @@ def train(overrides: list[str], world: World) -> int:
     from train.run import run
 
     return run(config, overrides, world, device)
+
+
+def _say(words: str) -> None:
+    tell(words, sys.stderr)
+
+
+def _say_nothing(_: str) -> None:
+    """Rank 0 has said it."""
 
 
 def _furthest(config: Config) -> int:

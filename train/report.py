@@ -32,6 +32,7 @@ from configs.run_files import (
 )
 from configs.run_state import shown_state
 from configs.terminal import tell, visible
+from configs.version import VERSION, ShowVersion
 from train.failures import may_pass
 from train.small_files import REPORT, replace_file
 
@@ -302,6 +303,7 @@ def cli(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m train.report", description="A run's curves as one page."
     )
+    parser.add_argument(VERSION, action=ShowVersion)
     parser.add_argument("run", type=Path, help="run folder")
     parser.add_argument("--output", type=Path, help="default: report.html in the run folder")
     options = parser.parse_args(arguments)

@@ -8,11 +8,8 @@ those that grow, so that a former life which has them open writes into files tha
 
 import contextlib
 import errno
-import importlib.metadata
 import json
 import platform
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,6 +26,7 @@ from configs.load import from_yaml
 from configs.records import read_text
 from configs.run_files import FORMAT_VERSION, RunPaths, Status, read_status
 from configs.schema import Config
+from configs.version import DISTRIBUTION, commit, differences, version
 from train import generations
 from train.failures import may_pass
 from train.full_disk import LineFile, said_if_full
@@ -216,34 +214,13 @@ class RunFolder(RunPaths):
 
 def _source(threads: int) -> str:
     lines = [
+        f"{DISTRIBUTION} {version(DISTRIBUTION)}",
         f"python {platform.python_version()} on {platform.platform()}",
         f"cpu threads {threads}",
-        *(f"{name} {_version(name)}" for name in _PACKAGES),
-        f"commit {_git('rev-parse', 'HEAD') or 'unknown (not a git checkout)'}",
+        *(f"{name} {version(name)}" for name in _PACKAGES),
+        f"commit {commit() or 'unknown (not a git checkout)'}",
     ]
-    difference = _git("diff", "HEAD")
+    difference = differences()
     return (
         "\n".join(lines) + "\n" + (f"\nuncommitted changes:\n{difference}\n" if difference else "")
     )
-
-
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"
-
-
-def _git(*arguments: str) -> str:
-    folder = Path(sys.modules["configs"].__path__[0]).parent
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(folder), *arguments],
-            capture_output=True,
-            text=True,
-            timeout=20,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    return done.stdout.strip()

@@ -71,9 +71,9 @@ def _instructions(config: Config) -> list[str]:
         found.append(
             f"data.instruction_share ({points}) must begin at sample 0 and go forward in whole samples. {example}"
         )
-    if any(not 0 <= share < 1 for _, share in points):
+    if any(not 0 <= share <= 1 for _, share in points):
         found.append(
-            f"data.instruction_share ({points}) must have shares of at least 0 and below 1. {example}"
+            f"data.instruction_share ({points}) must have shares between 0 and 1. {example}"
         )
     return found
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from configs.errors import DataError, RecordError
 from configs.records import read_file
 from configs.terminal import visible
+from configs.words import CONFIG_DIR
 from data_pipeline.look.explain import explain
 from data_pipeline.look.show import render
 from data_pipeline.look.show_html import MARK, render_page
@@ -136,10 +137,12 @@ def _add_target(parser: argparse.ArgumentParser) -> None:
         help="as in train, such as model.seq_length=2048",
     )
     parser.add_argument("--valid", action="store_true", help="the held-out rows")
+    parser.add_argument(CONFIG_DIR, metavar="DIR", help="groups of your own, as in train")
 
 
 def _open(options: argparse.Namespace) -> Target:
-    return open_target(options.target, options.overrides, is_validation=options.valid)
+    folder = [] if options.config_dir is None else [f"{CONFIG_DIR}={options.config_dir}"]
+    return open_target(options.target, folder + options.overrides, is_validation=options.valid)
 
 
 def _next_of(target: Target, wanted: Objective, index: int, name: str) -> int:

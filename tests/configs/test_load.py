@@ -8,16 +8,9 @@ from hypothesis import strategies as st
 
 from configs import load
 from configs.errors import ConfigError
-from configs.load import (
-    GROUPS,
-    describe_key,
-    diff,
-    flatten,
-    from_yaml,
-    help_text,
-    load_config,
-    to_yaml,
-)
+from configs.help import describe_key, help_text
+from configs.keys import GROUPS
+from configs.load import diff, flatten, from_yaml, load_config, to_yaml
 from configs.schema import BatchRampConfig, Config, Precision, Schedule, SliceRule
 
 
@@ -162,6 +155,20 @@ def test_an_unknown_choice_names_the_choices_and_the_nearest() -> None:
             "optim.batch_ramp (5) must be given by its keys (start, increment, samples) or null.",
         ),
         ("+optim.lr=1", '"+optim.lr=1": every key exists already. Type optim.lr=1'),
+        (
+            "hydra.searchpath=[a]",
+            '"hydra.searchpath=[a]" is Hydra\'s own. A folder with groups of your own: --config-dir DIR',
+        ),
+        (
+            "hydra/launcher=slurm",
+            '"hydra/launcher=slurm" is Hydra\'s own. Its other settings have no effect here. See python -m train --help',
+        ),
+        ("hydra.run.dir=x", "\"hydra.run.dir=x\" is Hydra's own. The run's folder: run.dir=PATH"),
+        (
+            "--multirun",
+            '"--multirun" is Hydra\'s own. Runs with several values: python -m launch sweep --sweep optim.lr=1e-4,2e-4 '
+            "--local",
+        ),
         ("--fast", '"--fast" is not of the form key=value. See python -m train --help'),
     ],
 )
@@ -290,6 +297,14 @@ def test_help_names_every_group_choice_and_key() -> None:
     assert "  experiment=default|glm_10b_1node|glm_130b" in text
     assert "  optim.total_samples (4096)" in text
     assert "  optim.batch_ramp.start (null)" in text
+
+
+def test_help_says_the_defaults_of_the_chosen_groups() -> None:
+    assert "optim.lr: float, default 0.0003" in describe_key("optim.lr", ["optim=standard"])
+    assert "  optim.batch_ramp.start (192)" in help_text(["experiment=glm_130b"])
+    assert "default 7" in describe_key("seed", ["seed=7"])
+    with pytest.raises(ConfigError, match="model .x. is not one of"):
+        describe_key("seed", ["model=x"])
 
 
 def test_one_key_one_section_and_one_group_can_be_looked_up() -> None:

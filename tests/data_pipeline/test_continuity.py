@@ -79,6 +79,21 @@ def test_another_share_of_instructions_is_refused_with_the_share_that_begins_her
     )
 
 
+def test_stretches_of_instructions_alone_leave_the_texts_their_weights() -> None:
+    def with_instructions(*stages: list[float]) -> dict[str, Any]:
+        described_now = described("abc", list(stages))
+        described_now["sources"][2]["name"] = INSTRUCTIONS
+        return described_now
+
+    before = with_instructions([0, 0, 0, 1])
+    found = compare(before, with_instructions([0, 57, 38, 5]), 100)
+    assert found.advice.endswith("type data.instruction_share=[[0,1],[100,0.05]]")
+    found = compare(with_instructions([0, 57, 38, 5]), before, 100)
+    assert found.advice.endswith(
+        "type data.stages=[[0,3,2]] data.weights=null data.instruction_share=[[0,0.05],[100,1]]"
+    )
+
+
 def test_one_more_set_of_instructions_is_refused_with_what_accepting_it_means():
     stages = [[0, 1, 1, 1]]
     before, now = described("abc", stages), described("abc", stages, c=30_000)

@@ -235,12 +235,24 @@ def test_share_of_instructions_moves_over_the_ramp_without_stages_of_the_texts(t
     assert shares == pytest.approx([0.1, 0.1, 0.3, 0.5])
 
 
+def test_instructions_may_be_all_that_is_trained(tmp_path: Path):
+    records = write_records(tmp_path / "q.jsonl", 300)
+    words = (f"data.instructions=[{records}]", "data.instruction_share=[[0,1],[20,0.5]]")
+    config = load_config(config_of(tmp_path, *words))
+    corpora = ensure_prepared(config.data, config.model.vocab_size, lambda line: None)
+    dataset = open_dataset(config, corpora, BYTES, is_validation=False)
+    assert {dataset[index].objective for index in range(20)} == {Objective.MIP}
+    assert sum(dataset[index].objective is Objective.MIP for index in range(20, 40)) == 10
+    held_out = open_dataset(config, corpora, BYTES, is_validation=True)
+    assert held_out[0].objective is Objective.MIP
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
         ("data.instruction_share=[[0,0.05]]", r"needs data.instructions \(\[\]\)"),
         ("data.instructions=[a] data.instruction_share=[[5,0.05]]", "must begin at sample 0"),
-        ("data.instructions=[a] data.instruction_share=[[0,1.5]]", "below 1"),
+        ("data.instructions=[a] data.instruction_share=[[0,1.5]]", "shares between 0 and 1"),
         ("data.instructions=[a] data.instruction_share=[[0]]", r"points \[from_sample, share\]"),
         ("data.instructions=[a] data.instruction_cap=0", "must be at least 1"),
     ],

@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import re
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from configs.load import from_yaml
 from glm.generate import cli as generate
 from tests.helpers.places import ROOT
 from tests.helpers.whole_runs import command, live, metrics
@@ -140,6 +142,29 @@ def test_text_that_cannot_be_filled_is_refused(
     assert generate([str(finished), "--text", text]) == 2
     told = capsys.readouterr()
     assert told.out == "" and words in told.err
+
+
+def test_the_lines_for_python_in_the_readme_run(finished: Path):
+    (lines,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    broken = "load_model('nowhere')\n"
+    outcome = subprocess.run(
+        [sys.executable, "-c", lines.replace("runs/default", str(finished)) + broken],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    spans, scored, samples = outcome.stdout.splitlines()
+    assert spans.startswith("['")
+    assert 0 < float(scored.split()[0]) < 20 and "torch.Size([6, " in scored
+    assert samples.startswith(f"{total_samples(finished)} samples; the first begins ")
+    # An error is an exception, with a traceback that no rank signs.
+    assert "\nconfigs.errors.CheckpointError: nowhere is neither" in outcome.stderr
+    assert "[rank" not in outcome.stderr
+
+
+def total_samples(run: Path) -> int:
+    return from_yaml((run / "config.yaml").read_text()).optim.total_samples
 
 
 def test_nothing_to_load_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

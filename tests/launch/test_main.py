@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from launch.__main__ import cli
+from launch.__main__ import COMMANDS, cli
+from launch.usage import HELP
 from tests.helpers.places import ROOT
 
 
@@ -70,3 +71,11 @@ def test_problems_of_the_configuration_go_to_stderr_with_code_2(
         '  1. There is no key "foo". See python -m train --help\n'
         "  2. parallel.pp (9) must not exceed model.num_layers (4). Try parallel.pp=4.\n"
     )
+
+
+def test_every_command_has_a_help_of_its_own() -> None:
+    """Those that become another program are answered by it."""
+    assert COMMANDS.keys() - HELP.keys() == {"dryrun", "preflight"}
+    assert HELP.keys() <= COMMANDS.keys()
+    for name, text in HELP.items():
+        assert text.startswith(f"python -m launch {name} ")

@@ -19,6 +19,7 @@ from configs.checks.balance import uneven_stages
 from configs.errors import EXIT_DONE, EXIT_USER_INPUT, DistributedError, UserError
 from configs.load import load_config
 from configs.schema import Config
+from configs.version import asks_version, version_text
 from train.world import World, prepare_environment, process_start
 
 # Ranks that a process builds before it reports.
@@ -30,8 +31,11 @@ ALLOW_UNEVEN = "--allow-uneven"
 def cli(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     words = sys.argv[1:] if arguments is None else arguments
-    if words and words[0] in ("--help", "-h"):
+    if "--help" in words or "-h" in words:
         sys.stdout.write(str(__doc__))
+        return EXIT_DONE
+    if asks_version(words):
+        sys.stdout.write(version_text() + "\n")
         return EXIT_DONE
     try:
         config = load_config([word for word in words if word != ALLOW_UNEVEN])

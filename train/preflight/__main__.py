@@ -16,6 +16,7 @@ from configs.errors import (
     UserError,
 )
 from configs.load import load_config
+from configs.version import asks_version, version_text
 from train.world import World, let_nccl_fail, node_name, prepare_environment
 
 _OPTIONS = {"--exclude-file", "--patience"}
@@ -24,8 +25,11 @@ _OPTIONS = {"--exclude-file", "--patience"}
 def cli(arguments: list[str] | None = None) -> int:
     """Run the check in this rank; returns the exit code."""
     words = sys.argv[1:] if arguments is None else arguments
-    if words and words[0] in ("--help", "-h"):
+    if "--help" in words or "-h" in words:
         sys.stdout.write(str(__doc__))
+        return 0
+    if asks_version(words):
+        sys.stdout.write(version_text() + "\n")
         return 0
     world = World()
     try:

@@ -1,0 +1,98 @@
+"""The names and types of all keys, and what is said of a wrong one: for words of a command line and files alike."""
+
+import difflib
+from dataclasses import fields, is_dataclass
+from enum import Enum
+from functools import lru_cache
+from importlib import resources
+from typing import Any, cast, get_args, get_origin, get_type_hints
+
+from configs.document import documented_keys, without_none
+from configs.schema import Config
+
+GROUPS = ("model", "optim", "parallel", "experiment")
+
+
+def presets(group: str) -> list[str]:
+    """The choices of a group that come with this program."""
+    names = [entry.name for entry in (resources.files("configs") / group).iterdir()]
+    return sorted(name.removesuffix(".yaml") for name in names if name.endswith(".yaml"))
+
+
+@lru_cache(maxsize=1)
+def known_keys() -> tuple[str, ...]:
+    """Every key that can be set, in the schema's order."""
+    return (*(key.name for key in documented_keys()), "optim.batch_ramp")
+
+
+def unknown(name: str) -> str:
+    """Say that there is no such key, and which ones may be meant."""
+    known = list(dict.fromkeys([*known_keys(), *GROUPS]))
+    return f'There is no key "{name}".{nearest(name, known) or " See python -m train --help"}'
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """Name the known words most like this one, and those that end as it does; "" if none is like it."""
+    likeness = {key: difflib.SequenceMatcher(None, name, key).ratio() for key in known}
+    least = max(0.5, max(likeness.values()) - 0.1)
+    close = [
+        key for key in sorted(known, key=likeness.__getitem__)[::-1][:3] if likeness[key] >= least
+    ]
+    leaf = name.rpartition(".")[2]
+    close += [key for key in known if key.rpartition(".")[2] == leaf and key not in close][:2]
+    return f" Did you mean {' or '.join(close)}?" if close else ""
+
+
+def type_of(key: str) -> Any:
+    """The type of a key or section when it is set; "" is the whole configuration."""
+    hint: Any = Config
+    for name in key.split(".") if key else ():
+        hint = without_none(get_type_hints(hint)[name])
+    return hint
+
+
+def expected(hint: Any) -> str:
+    """Describe a type in words."""
+    if is_dataclass(hint):
+        names = ", ".join(field.name for field in fields(hint))
+        return f"given by its keys ({names}) or null"
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        return "one of " + ", ".join(str(member.value) for member in hint)
+    words: dict[Any, str] = {
+        int: "a whole number",
+        float: "a number",
+        bool: "true or false",
+        str: "a word",
+        list[str]: "a list such as [a,b], or one alone",
+        list[float]: "a list of numbers such as [1,2]",
+        list[list[int]]: "a list of pairs of whole numbers such as [[1,5]]",
+        list[list[float]]: "a list of pairs of numbers such as [[0,0.1]]",
+    }
+    return words[hint]
+
+
+def coerce(value: Any, hint: Any) -> Any:
+    """Bring a value to the shape of its type: one path is a list of paths, 1e6 is a whole number, 1 is a number.
+
+    Raises:
+        ValueError: lists are nested otherwise than the type's.
+    """
+    if value is None or is_dataclass(hint):
+        return value
+    if isinstance(value, bool) and isinstance(hint, type) and issubclass(hint, Enum):
+        return {True: "on", False: "off"}[value]  # what YAML makes of these two words
+    if get_args(hint) in ((str,), (float,)) and not isinstance(value, list):
+        value = [value]
+    return _coerce_nested(value, hint)
+
+
+def _coerce_nested(value: Any, hint: Any) -> Any:
+    if get_origin(hint) is list and isinstance(value, list):
+        return [_coerce_nested(item, get_args(hint)[0]) for item in cast(list[Any], value)]
+    if get_origin(hint) is list or isinstance(value, (list, dict)):
+        raise ValueError("not the type's nesting")
+    if hint is float and type(value) is int:
+        return float(value)  # OmegaConf refuses a whole number inside a list of numbers
+    if hint is int and type(value) is float and value.is_integer():
+        return int(value)
+    return value

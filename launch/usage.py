@@ -1,0 +1,78 @@
+"""What `--help` says of each launch command."""
+
+_OVERRIDES = """\
+overrides: key=value and group=choice as in python -m train, and --config-dir DIR for groups of your own.
+           python -m train --help lists them; python -m train --help cluster those of the cluster."""
+
+HELP = {
+    "estimate": """\
+python -m launch estimate [overrides] [--search]
+
+Sizes, memory, time and cost of a run, on paper.
+
+  --search   the best layout of the cluster that fits its GPUs; needs cluster.gpu""",
+    "torchrun": """\
+python -m launch torchrun [overrides] [--submit]
+
+The command that starts a run; on several nodes the same line is typed on each of them.
+
+  --submit   start it here, on one node""",
+    "slurm": """\
+python -m launch slurm [overrides] [--submit] [--chain N] [--sweep key=value,value ... [--table]]
+
+The sbatch script of a run, kept in its run folder.
+
+  --submit               send it
+  --chain N              send N jobs, each of which continues the one before
+  --sweep key=a,b        a run for each combination, as one job array; may be repeated
+  --table                what the runs of the sweep have come to
+
+A sweep on this machine: python -m launch sweep --help""",
+    "sweep": """\
+python -m launch sweep [overrides] --sweep key=value,value ... [--local [--jobs N] | --table]
+
+The same run with each combination of some values, a run folder for each.
+
+  --sweep key=a,b   the values of a key; may be repeated
+  --local           run them on this machine, one after the other; those that are finished are passed over, the others
+                    go on where they stopped. Ctrl-C saves and stops, a second one stops at once
+  --jobs N          with --local: N of them at a time
+  --table           what they have come to
+
+Without --local and --table it lists the runs.""",
+    "status": """\
+python -m launch status RUN [--field NAME]
+
+What a run's status.json says, for scripts: a field a line as name=value, or the value of one alone.
+
+  --field NAME   state, samples_seen, ...""",
+    "layout": """\
+python -m launch layout [overrides] [--nodes N] [--run FOLDER]
+
+How many ranks to start on the nodes that are left, name=value a line, for job scripts.
+
+  --nodes N      nodes that are there; default: cluster.nodes
+  --run FOLDER   whose status.json tells how far the run is; default: the configuration's""",
+    "pdsh": """\
+python -m launch pdsh [overrides] cluster.hostfile=FILE
+
+The line that starts a run on the hosts of a file, each named on a line of its own: HOST or HOST slots=N.""",
+    "kubernetes": """\
+python -m launch kubernetes [overrides] cluster.image=IMAGE cluster.volume=CLAIM:PATH
+
+The manifest of a run, a PyTorchJob of the Kubeflow training operator, for kubectl apply -f -. What the words name,
+--config-dir too, must lie on the volume.""",
+    "collect": """\
+python -m launch collect FOLDER [overrides] [--with-torch]
+
+All that a cluster without the internet lacks: wheels, and the files that the configuration names. There:
+bash FOLDER/install.sh
+
+  --with-torch   PyTorch too""",
+}
+
+
+def usage(command: str) -> str | None:
+    """The help of a command; None if the command answers by itself."""
+    text = HELP.get(command)
+    return None if text is None else f"{text}\n\n{_OVERRIDES}\n"
