@@ -61,13 +61,15 @@ def _prepare(options: argparse.Namespace) -> None:
         check_input(path)
     _report_repeated(inputs)
     _make_folder(output.parent)
-    tell(describe_tokenizer(tokenizer))
     work = (inputs, output, tokenizer, options.valid_fraction, settings)
     workers, meter = options.workers, console_meter()
     if share is None:
-        _report_prepared(output, prepare(*work, workers=workers, meter=meter))
+        prepared = prepare(*work, workers=workers, meter=meter)
+        tell(describe_tokenizer(tokenizer))
+        _report_prepared(output, prepared)
         return
     prepare_share(*work, share, workers=workers, meter=meter)
+    tell(describe_tokenizer(tokenizer))
     tell(
         f"Part {share} of {output} is made. When all {share.count} are: python -m data_pipeline merge {output}"
     )
@@ -129,13 +131,14 @@ def _train_tokenizer(options: argparse.Namespace) -> None:
     skipped = Skipped()
     on_error: OnError = skipped if options.on_error == "skip" else stop
     corpora = [_texts(path, options.text_key, on_error) for path in options.input]
-    tell(
-        f"Training a tokenizer of {options.vocab_size:,} tokens on up to {options.characters:,} characters",
-        sys.stderr,
-    )
     texts = sampled(corpora, options.characters)
     size = train_tokenizer(
-        texts, output, options.vocab_size, ", ".join(options.input), options.kind
+        texts,
+        output,
+        options.vocab_size,
+        ", ".join(options.input),
+        options.kind,
+        report=lambda text: tell(text, sys.stderr),
     )
     _report_skipped(skipped.count, skipped.first)
     spec = f"{'hf' if options.kind == 'bpe' else 'sp'}:{output}"

@@ -118,12 +118,20 @@ def compare(before: dict[str, Any], now: dict[str, Any], drawn: int) -> Continui
     order = [source["name"] for source in used]
     is_present = {source["name"] for source in now["sources"]} >= set(order)
     advice = ""
+    wanted = _former_order(now, order)
+    if is_present and wanted is not None:
+        breaks.append(
+            f"data.paths are in another order than {', '.join(wanted)}, and the first of equals is drawn first"
+        )
+        advice = f"Name data.paths in the order {', '.join(wanted)}"
+        now = _reordered(now, wanted)
     if is_present and not _same_past(before, now, order, drawn):
         breaks.append(
             f"the weights before sample {drawn:,} were {_in_words(begun)}, and are now "
             f"{_in_words([stage for stage in new if stage[0] < drawn])}"
         )
-        advice = _advice(begun, new, before, now, drawn)
+        words = _advice(begun, new, before, now, drawn)
+        advice = f"{advice}. {words}" if advice else words
     known = {source["name"] for source in before["sources"]}
     ahead = [
         f"new source {source['name']} of {source['tokens']:,} tokens"
@@ -164,6 +172,32 @@ def _source_breaks(used: list[dict[str, Any]], now: list[dict[str, Any]], drawn:
                 f"{same['tokens']:,} with {same['fingerprint']}{together}"
             )
     return breaks
+
+
+def _former_order(now: dict[str, Any], order: list[str]) -> list[str] | None:
+    """Names of the corpora with those that were drawn from in their former order; None if that is theirs."""
+    names = [source["name"] for source in now["sources"]]
+    if [name for name in names if name in order] == order:
+        return None
+    return [
+        name
+        for name in (*order, *(name for name in names if name not in order))
+        if name != INSTRUCTIONS
+    ]
+
+
+def _reordered(now: dict[str, Any], wanted: list[str]) -> dict[str, Any]:
+    """The same data with the sources, and their shares in each stage, in another order; instructions stay last."""
+    names = [source["name"] for source in now["sources"]]
+    places = [names.index(name) for name in [*wanted, *(set(names) - set(wanted))]]
+    stages = [
+        [first, [shares[place] for place in places]] for first, shares in now["mixture"]["stages"]
+    ]
+    return {
+        **now,
+        "sources": [now["sources"][place] for place in places],
+        "mixture": {**now["mixture"], "stages": stages},
+    }
 
 
 def _same_past(before: dict[str, Any], now: dict[str, Any], order: list[str], drawn: int) -> bool:

@@ -43,6 +43,7 @@ def train_tokenizer(
     vocab_size: int,
     corpus: str = "the corpus",
     kind: str = "bpe",
+    report: Callable[[str], None] = lambda _: None,
 ) -> int:
     """Train a tokenizer and write its file.
 
@@ -52,6 +53,7 @@ def train_tokenizer(
         vocab_size: size wanted, special tokens included; a small corpus may yield less.
         corpus: what it is called in a message.
         kind: bpe (a tokenizer.json, to be named hf:FILE) or unigram (a SentencePiece model, sp:FILE).
+        report: told when the work begins.
 
     Returns:
         Size of the vocabulary.
@@ -72,6 +74,7 @@ def train_tokenizer(
     first = next(with_text, None)
     if first is None:
         raise DataError(f"There is no text in {corpus} to train a tokenizer on. Check its path.")
+    report(f"Training a tokenizer of {vocab_size:,} tokens on {corpus} ...")
     trainer: Callable[[Iterable[str], int], tuple[bytes, int]]
     trainer = _train_bpe if kind == "bpe" else _train_unigram
     content, size = trainer(chain([first], with_text), vocab_size)

@@ -164,6 +164,16 @@ def test_another_order_of_sources_is_refused():
     assert compare(described("ab", stages), described("ba", stages), 100).breaks
 
 
+def test_another_order_of_sources_is_refused_with_the_order_that_goes_on():
+    found = compare(described("ab"), described("ba"), 1)
+    assert len(found.breaks) == 1 and "in another order" in found.breaks[0]
+    assert found.advice == "Name data.paths in the order a, b"
+    found = compare(described("ab"), described("cba"), 100)
+    assert found.advice.startswith("Name data.paths in the order a, b, c. To go on with the new w")
+    taken = described("abc", typed_stages(found.advice))
+    assert compare(described("ab"), taken, 100).breaks == []
+
+
 def test_settings_of_the_samples_must_be_the_same():
     before = described("ab")
     found = compare(before, {**before, "seed": 2, "seq_length": 64}, 100)

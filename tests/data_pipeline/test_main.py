@@ -82,8 +82,7 @@ def test_bad_records_stop_or_are_skipped_and_counted(jsonl: Path, tmp_path: Path
         file.write('not json\n{"body": 1}\n{"text": ""}\n')
     words = ("prepare", jsonl, "--output", tmp_path / "out" / "a", "--tokenizer", "bytes")
     code, said, error = run(capsys, *words)
-    assert code == 2 and said.startswith("Tokenizer bytes: 262 tokens; [MASK] 256")
-    assert said.count("\n") == 1
+    assert (code, said) == (2, "")
     assert error.startswith(f"{jsonl}:301: not a JSON record")
     assert shard_bytes(tmp_path / "out" / "a") == {}
     code, said, _ = run(capsys, *words, "--on-error", "skip")
