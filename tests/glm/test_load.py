@@ -33,7 +33,7 @@ def test_the_next_one_is_read_if_retention_deletes_it(run: Path) -> None:
         tried.append(folder.name)
         if len(tried) < 3:  # training has gone on, twice
             commit(run, 2 + len(tried))
-            remove([folder])
+            remove(folder)
             raise CheckpointError(f"{folder} is no complete checkpoint")
         return folder.name
 
@@ -57,7 +57,7 @@ def test_one_that_was_named_is_not_exchanged(run: Path) -> None:
     named = step_folder(run / "checkpoints", 1)
 
     def read(folder: Path) -> None:
-        remove([folder])
+        remove(folder)
         raise CheckpointError("gone")
 
     with pytest.raises(CheckpointError, match="gone"):

@@ -14,9 +14,9 @@ from configs.errors import UserError
 from configs.load import load_config, to_stored_yaml
 from data_pipeline import __main__ as commands
 from data_pipeline.dataset import GLMDataset
-from data_pipeline.look.run_record import changed_data, kept_tokenizer, step_of, stored_config
+from data_pipeline.look.run_record import changed_data, step_of, stored_config
 from data_pipeline.look.subject import open_target
-from data_pipeline.tokenizer import keep_tokenizer
+from data_pipeline.tokenizer import keep_tokenizer, kept_tokenizer
 from tests.helpers.texts import sentences
 
 SMALL = ("model.seq_length=128", "model.vocab_size=262", "data.tokenizer=bytes")
