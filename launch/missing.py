@@ -6,6 +6,9 @@ from pathlib import Path
 from configs.schema import Config
 from configs.terminal import tell, visible
 
+# Words that stand where a file may stand; python-docs comes with every Python.
+_NO_FILES = ("", "auto", "never", "python-docs")
+
 
 def tell_what_is_missing(config: Config) -> None:
     """Say in one line on standard error which files are not here, if any; the job may run where they are."""
@@ -30,7 +33,7 @@ def missing(config: Config) -> list[str]:
         f"{name} ({key})"
         for key, names in named.items()
         for name in names
-        if name not in ("", "auto", "never") and not _is_here(Path(name).expanduser())
+        if name not in _NO_FILES and not _is_here(Path(name).expanduser())
     ]
 
 
