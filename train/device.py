@@ -84,7 +84,8 @@ def device_name(device: torch.device) -> str:
     """Name of the device for people."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"CPU, {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    return f"CPU, {threads} thread{'' if threads == 1 else 's'}"
 
 
 def device_count() -> int:

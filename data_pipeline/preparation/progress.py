@@ -67,7 +67,8 @@ class Bar:
 
     def __init__(self) -> None:
         columns = (TextColumn("preparing"), BarColumn(bar_width=24), TaskProgressColumn())
-        self._bar = Progress(*columns, TransferSpeedColumn(), TimeRemainingColumn())
+        # It goes when it has served: a bar of work that is done, or given up, is no news.
+        self._bar = Progress(*columns, TransferSpeedColumn(), TimeRemainingColumn(), transient=True)
         self._task: TaskID | None = None
         self._total: int | None = None
 
