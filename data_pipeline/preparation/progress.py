@@ -4,6 +4,7 @@ import sys
 import time
 from typing import Protocol
 
+from rich.console import Console
 from rich.progress import (
     BarColumn,
     Progress,
@@ -68,7 +69,13 @@ class Bar:
     def __init__(self) -> None:
         columns = (TextColumn("preparing"), BarColumn(bar_width=24), TaskProgressColumn())
         # It goes when it has served: a bar of work that is done, or given up, is no news.
-        self._bar = Progress(*columns, TransferSpeedColumn(), TimeRemainingColumn(), transient=True)
+        self._bar = Progress(
+            *columns,
+            TransferSpeedColumn(),
+            TimeRemainingColumn(),
+            console=Console(),
+            transient=True,
+        )
         self._task: TaskID | None = None
         self._total: int | None = None
 

@@ -31,13 +31,15 @@ def test_lines_come_now_and_then(capsys, monkeypatch: pytest.MonkeyPatch):
     ]
 
 
-def test_bar_reaches_its_end_after_what_was_skipped(capsys):
+def test_bar_reaches_its_end_after_what_was_skipped_and_goes(capsys, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
     meter = Bar()
     meter.start(40)
     meter.skip(10)
     meter.advance(30)
     meter.stop()
-    assert "100%" in capsys.readouterr().out
+    drawn = capsys.readouterr().out
+    assert "100%" in drawn and "\x1b[2K" in drawn[drawn.rindex("100%") :]
 
 
 def test_bar_is_for_terminals_only():
