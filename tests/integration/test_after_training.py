@@ -146,7 +146,7 @@ def test_text_that_cannot_be_filled_is_refused(
 
 def test_the_lines_for_python_in_the_readme_run(finished: Path):
     (lines,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    broken = "load_model('nowhere')\n"
+    broken = "Trained.load('nowhere')\n"
     outcome = subprocess.run(
         [sys.executable, "-c", lines.replace("runs/default", str(finished)) + broken],
         cwd=ROOT,
