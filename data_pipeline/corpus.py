@@ -83,7 +83,7 @@ def ensure_prepared(
     """
     needs_training_text = not (held_out_only and config.valid_paths is not None)
     texts = _all_paths(config) if needs_training_text else _held_out_paths(config)
-    _check(config, texts)
+    _check(config, texts, held_out_of=config.paths if needs_training_text else [])
     if not all(map(is_shard, texts)):
         config = replace(config, cache_dir=str(cache_folder(config.cache_dir, report)))
 
@@ -196,16 +196,16 @@ def check_paths(config: DataConfig) -> None:
     Raises:
         DataError: a corpus is not there, or has no held-out part.
     """
-    _check(config, _all_paths(config))
+    _check(config, _all_paths(config), held_out_of=config.paths)
 
 
-def _check(config: DataConfig, paths: list[str]) -> None:
+def _check(config: DataConfig, paths: list[str], held_out_of: list[str]) -> None:
     for path in paths:
         if not is_shard(path):
             identity(path)
     if config.valid_paths is not None:
         return
-    for path in paths:
+    for path in held_out_of:
         if _is_plain(path) or not is_shard(path):
             is_held_out = config.valid_fraction > 0
         elif is_shard(f"{path}.valid"):
