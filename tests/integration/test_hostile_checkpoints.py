@@ -111,7 +111,7 @@ CONFIGS: dict[str, tuple[Callable[[Path], dict[str, Any]], str]] = {
         },
         "cannot be read",
     ),
-    "aliases without end": (lambda folder: {"config": ALIASES}, "holds an alias"),
+    "aliases without end": (lambda folder: {"config": ALIASES}, "an alias"),
     "nesting without end": (lambda folder: {"config": "[" * 500_000}, "nested without end"),
     "the environment": (
         config_attack("seed: 1234", "seed: ${oc.env:HOME}"),
