@@ -93,8 +93,9 @@ def train(overrides: list[str], world: World) -> int:
     say = _say if world.is_main else _say_nothing
     config = load_config(overrides, world.size, position=_furthest, say=say)
     die_with_parent(world)
-    if world.is_main and not (Path(derive.run_dir(config)) / "config.yaml").exists():
-        # Before the libraries, and before anything is made; a run that exists may be finished, and need no data.
+    if world.size == 1 and not (Path(derive.run_dir(config)) / "config.yaml").exists():
+        # Before the libraries, and before anything is made; a run that exists may be finished, and need no data. Several
+        # ranks meet first, so that one of them tells what all have found.
         from data_pipeline.corpus import check_paths
 
         check_paths(config.data)

@@ -19,13 +19,15 @@ from collections.abc import Iterator, Sequence
 
 import torch.distributed as dist
 
-from configs.errors import EXIT_PEER_FAILED, ConfigError, DistributedError
+from configs.errors import EXIT_PEER_FAILED, ConfigError, DistributedError, UserError
 from train.world import LOOPBACK, StoreAddress, World, is_on_one_node, node_name, store_address
 
 BEAT_SECONDS = 2.0
 SILENT_SECONDS = 30.0
 """A rank whose thread has said nothing for so long has died, or its machine has."""
 _POLL_SECONDS = 0.2
+# How much later than rank 0 another rank may have loaded its libraries.
+_LINGER_SECONDS = 30.0
 # All are there, and still prepare: as long as one rank may take alone, for instance to copy shards to its node.
 _LONGEST_PREPARATION_SECONDS = 1800.0
 _GATHERED = "gathered"
@@ -121,6 +123,23 @@ class Rendezvous:
             raise DistributedError(
                 f"{self._me()} rank 0 is gone before the ranks had met: {reason}"
             ) from error
+
+    @contextlib.contextmanager
+    def kept_for_others(self) -> Iterator[None]:
+        """If the user's input is wrong, let the other ranks reach the store first: they find the same mistake by themselves.
+
+        With rank 0, its store goes; who has not reached it by then waits for it until `stability.meeting_seconds`.
+        """
+        try:
+            yield
+        except UserError:
+            deadline = time.monotonic() + _LINGER_SECONDS
+            names = [f"host/{rank}" for rank in range(self._world.size)]
+            while self._world.is_main and self._world.size > 1 and time.monotonic() < deadline:
+                if self.store.check(names):
+                    break
+                time.sleep(_POLL_SECONDS)
+            raise
 
     @contextlib.contextmanager
     def watched(self) -> Iterator[None]:

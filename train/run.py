@@ -81,7 +81,7 @@ def run(config: Config, overrides: list[str], world: World, device: torch.device
     if config.deterministic:
         make_deterministic(device)
     rendezvous = Rendezvous.open(world, config.stability.meeting_seconds)
-    with _held(folder, world) as generation:
+    with _held(folder, world) as generation, rendezvous.kept_for_others():
         own = own_tokenizer(folder, config)
         corpora = ensure_prepared(config.data, config.model.vocab_size, _speaker(world), own=own)
         check_tokenizer(folder, config, corpora.tokenizer, _speaker(world))
