@@ -6,7 +6,9 @@ name, a run's name. `visible` shows them as \x1b and \u202e.
 
 import contextlib
 import os
+import shutil
 import sys
+import textwrap
 import unicodedata
 from typing import Any, TextIO
 
@@ -104,8 +106,20 @@ def tell(text: str, stream: TextIO | None = None) -> None:
     target = sys.stdout if stream is None else stream
     # None: the process was started without one. ValueError: it is closed.
     with contextlib.suppress(OSError, ValueError, AttributeError):
-        target.write(visible(text) + "\n")
+        shown = visible(text)
+        target.write((wrapped(shown) if target.isatty() else shown) + "\n")
         target.flush()
+
+
+def wrapped(text: str) -> str:
+    """Break long lines between words at the terminal's width; lines that are set in stay, for they may be commands."""
+    width = shutil.get_terminal_size().columns
+    return "\n".join(
+        line
+        if len(line) <= width or line[:1].isspace()
+        else textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False)
+        for line in text.split("\n")
+    )
 
 
 def _standard_streams() -> list[Any]:

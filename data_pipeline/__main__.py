@@ -1,6 +1,7 @@
 """The data commands: `python -m data_pipeline prepare | merge | train-tokenizer | show | stats | verify`."""
 
 import argparse
+import contextlib
 import os
 import sys
 from collections import Counter
@@ -28,7 +29,7 @@ from data_pipeline.preparation.train_tokenizer import (
     train_tokenizer,
 )
 from data_pipeline.preparation.workers import num_cores
-from data_pipeline.storage.shards import read_index
+from data_pipeline.storage.shards import read_index, read_info
 from data_pipeline.tokenizer import describe_tokenizer, load_tokenizer
 from data_pipeline.tokenizer_spec import SPECS, parse_role, with_roles
 
@@ -61,6 +62,7 @@ def _prepare(options: argparse.Namespace) -> None:
         check_input(path)
     _report_repeated(inputs)
     _make_folder(output.parent)
+    _report_former(output)
     work = (inputs, output, tokenizer, options.valid_fraction, settings)
     workers, meter = options.workers, console_meter()
     if share is None:
@@ -73,6 +75,17 @@ def _prepare(options: argparse.Namespace) -> None:
     tell(
         f"Part {share} of {output} is made. When all {share.count} are: python -m data_pipeline merge {output}"
     )
+
+
+def _report_former(output: Path) -> None:
+    with contextlib.suppress(
+        UserError
+    ):  # what is not ours is refused, and in whose words is said there
+        former = read_info(str(output))
+        if former is not None:
+            tell(
+                f"{output} was prepared before ({former.num_documents:,} documents): it is replaced."
+            )
 
 
 def _report_repeated(inputs: list[str]) -> None:

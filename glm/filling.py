@@ -115,6 +115,12 @@ class Trained:
         return torch.tensor([not is_part_of_word(text) for text in self._texts])
 
     @cached_property
+    def is_white_space(self) -> torch.Tensor:
+        """(vocab,) bool: the token is line breaks or tabs, or several blanks; not the one blank before a word."""
+        texts = self._texts
+        return torch.tensor([text != " " and text.isspace() for text in texts])
+
+    @cached_property
     def begins_no_word(self) -> torch.Tensor:
         """(vocab,) bool: the token begins with a mark or with white space that is no blank."""
         return torch.tensor([not begins_word(text) for text in self._texts])
@@ -157,7 +163,7 @@ class Trained:
         for has_blank in prompt.has_blank:
             row.spans.append([])
             if num_guesses:
-                guesses.append(self.guess(row, num_guesses, has_blank))
+                guesses.append(self.guess(row, num_guesses, has_blank, words_only=not row.goes_on))
             row.spans[-1] = self.complete(row, max_new_tokens, sampling, generator)
         spans = [span_text(self.tokenizer, span) for span in row.spans]
         return Filled(prompt.filled(spans), guesses)
@@ -175,7 +181,10 @@ class Trained:
         span: list[int] = []
         while len(span) < min(max_new_tokens, room + 1):
             now = Blanks(row.context, row.blank_positions, row.goes_on, [*row.spans[:-1], span])
-            token = choose(self._scores([now])[0], sampling, generator)
+            scores = self._scores([now])[0]
+            if not span and not row.goes_on:  # nobody leaves a blank for a line break
+                scores[self.is_white_space] = float("-inf")
+            token = choose(scores, sampling, generator)
             if token in (special.eop, special.eos):
                 break
             span.append(token)

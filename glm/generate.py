@@ -125,7 +125,7 @@ def _print_json(text: str, filled: "Filled") -> None:
             for guesses in filled.guesses
         ],
     }
-    sys.stdout.write(json.dumps(record) + "\n")
+    sys.stdout.write(json.dumps(record, ensure_ascii=False) + "\n")
 
 
 def _is_terminal(stream: Any) -> bool:

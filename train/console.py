@@ -15,7 +15,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from configs.terminal import tell, visible
+from configs.terminal import tell, visible, wrapped
 from train.full_disk import LineFile
 from train.metrics import OBJECTIVE_NAMES, Metrics
 
@@ -82,7 +82,7 @@ class ConsoleTracker:
         if self._bar is None:
             tell(text)
         else:
-            self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
+            self._bar.console.print(wrapped(text), markup=False, highlight=False, soft_wrap=True)
 
     def _move_bar(self, line: Metrics) -> None:
         if self._bar is None:

@@ -115,12 +115,14 @@ def _show_losses(
     vocab_size = derive.padded_vocab_size(config.model)
     held_out = target_weights((validation[i] for i in range(config.eval.num_samples)), vocab_size)
     measured: list[Objective] = []
-    say("\nHeld-out loss (nats per token)     model   best unigram model")
+    heading = "\nHeld-out loss (nats per token)     model   best unigram model"
     for objective, label in LABELS.items():
         name = OBJECTIVE_NAMES[objective]
         loss = last[f"valid/loss_{name}"]
         if loss is None or objective not in held_out:
             continue
+        if not measured:
+            say(heading)
         measured.append(objective)
         baseline = best_unigram_loss(held_out[objective])
         summary[f"valid_loss_{name}"] = loss

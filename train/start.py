@@ -65,6 +65,14 @@ def look_at(folder: RunFolder, config: Config) -> Found:
     is_over = status is not None and status.state == "done" and folder.summary.is_file()
     if status is not None and is_over and status.samples_seen >= config.optim.total_samples:
         return Found(stored, _finished(folder, stored, config, status.samples_seen))
+    total = config.optim.total_samples
+    if status is not None and status.state == "stopped" and status.samples_seen > total:
+        return Found(
+            stored,
+            f"The run {folder.path} has seen {status.samples_seen:,} samples, more than optim.total_samples "
+            f"({total:,}): nothing is left to do. Its last start was given "
+            f"optim.total_samples={stored.optim.total_samples}: type that again, or more.",
+        )
     return Found(stored, None)
 
 

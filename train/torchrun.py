@@ -9,7 +9,7 @@ import sys
 import uuid
 from typing import Any
 
-from configs.errors import EXIT_DONE, EXIT_USER_INPUT
+from configs.errors import EXIT_DONE, EXIT_PEER_FAILED, EXIT_USER_INPUT
 
 _BACKEND = "loopback"
 _ONE_NODE = ("1", "1:1")
@@ -26,14 +26,14 @@ _MEETING = {
 
 
 def cli(arguments: list[str] | None = None) -> int:
-    """Start the ranks and wait for them; returns the exit code. Failed ranks end the process with torchrun's."""
+    """Start the ranks and wait for them; returns the exit code: of failed ranks that of the first."""
     words = sys.argv[1:] if arguments is None else arguments
     if words and words[0] in ("--help", "-h"):
         sys.stdout.write(str(__doc__))
         return EXIT_DONE
     # Late on purpose: PyTorch takes seconds to import.
     from torch.distributed import run
-    from torch.distributed.elastic.multiprocessing.errors import record
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.elastic.rendezvous import rendezvous_handler_registry
 
     options: Any = run.parse_args(words)
@@ -46,7 +46,12 @@ def cli(arguments: list[str] | None = None) -> int:
     )
     options.rdzv_id = str(uuid.uuid4())
     rendezvous_handler_registry.register(_BACKEND, _handler)
-    record(run.run)(options)
+    try:
+        run.run(options)
+    except ChildFailedError as error:
+        # The ranks have said why; torchrun's own report of forty lines would stand below it.
+        _, failure = error.get_first_failure()
+        return failure.exitcode if failure.exitcode > 0 else EXIT_PEER_FAILED
     return EXIT_DONE
 
 

@@ -33,6 +33,13 @@ _SECRET_VALUE = re.compile(
 def problems(config: Config) -> list[str]:
     """Check all texts of a configuration."""
     found: list[str] = []
+    if config.run.name is not None and (
+        ".." in config.run.name.split("/") or config.run.name[:1] == "/"
+    ):
+        name = visible(config.run.name, keep="")
+        found.append(
+            f"run.name ({name}) must be a name, not a way out of runs/. For another folder type run.dir={name}"
+        )
     for key, text in _texts(asdict(config), ""):
         hidden = next((c for c in text if unicodedata.category(c) in _REFUSED), None)
         if hidden is not None:

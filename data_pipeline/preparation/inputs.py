@@ -6,6 +6,7 @@ and a data set can only be read from their beginning, so that their parts carry 
 """
 
 import contextlib
+import difflib
 import errno
 import os
 import stat
@@ -49,6 +50,16 @@ def is_on_hub(path: str) -> bool:
     return not (path == python_docs.NAME or is_file_name(path) or os.path.exists(path))
 
 
+def _files_alike(path: str) -> str:
+    """Names of files that a mistyped one may stand for, rather than for a data set; "" if there is none."""
+    folder, name = os.path.split(path)
+    with contextlib.suppress(OSError):
+        names = [other for other in os.listdir(folder or ".") if is_file_name(other)]
+        close = difflib.get_close_matches(name, names, n=2, cutoff=0.8)
+        return " or ".join(os.path.join(folder, other) for other in close)
+    return ""
+
+
 def check_input(path: str) -> None:
     """Refuse what cannot be a corpus: a file that is not there, may not be read, or of another kind.
 
@@ -67,6 +78,8 @@ def check_input(path: str) -> None:
             return
         is_path = path.startswith((".", "/", "~")) or ("/" in path and Path(path).parent.is_dir())
         is_folder = found is not None and stat.S_ISDIR(found.st_mode)
+        if found is None and (alike := _files_alike(path)):
+            raise DataError(f"There is no file {path}. Did you mean {alike}?")
         if (found is None and is_path) or (found is not None and not is_folder):
             raise DataError(
                 f"{path} is neither a file with one of the endings {', '.join(FILE_ENDINGS)}, nor a prefix of token "
