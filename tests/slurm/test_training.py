@@ -125,7 +125,9 @@ def test_slurm_and_bash_accept_every_script(
         check=True,
     )
     (script,) = tmp_path.rglob("submit.sbatch")
-    assert script.read_text() == done.stdout.removesuffix("\n")
+    shown = done.stdout.removesuffix("\n")
+    assert script.read_text().startswith(shown)
+    assert script.read_text().removeprefix(shown).startswith("# Written by python -m launch")
     subprocess.run(["bash", "-n", str(script)], check=True)
     four_nodes.run("sbatch", "--test-only", str(script))
 
