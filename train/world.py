@@ -29,6 +29,7 @@ _LOOPBACK_INTERFACES = ("lo", "lo0")
 # What torchrun calls a run that was given no name: two of them are not the same.
 _NO_RUN = "none"
 # How threads wait, in the words of OpenMP and of its implementations by GNU and by Intel.
+_SHORT_SPIN = "20000"
 _WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 
 
@@ -197,14 +198,26 @@ def _loopback_interface() -> str | None:
     return None
 
 
-def wait_passively() -> None:
-    """Let CPU threads that wait for others sleep at once instead of spinning, unless the user chose how they wait.
+def choose_waiting() -> None:
+    """Choose how CPU threads wait for each other, unless the user has: asleep on a busy machine, else spinning briefly.
 
-    On a busy machine a thread that spins takes the processor from the one it waits for: steps became thirty times slower
-    with two threads on two cores that others used too. Must be set before PyTorch loads OpenMP.
+    Where others want the processors too, a thread that spins takes one from the thread that it waits for: with two
+    threads on two busy cores steps became thirty times slower. On a machine at rest waking up costs a quarter of a step,
+    and a spin of OpenMP's usual length gains nothing over a short one. Must be set before PyTorch loads OpenMP.
     """
-    if not any(name in os.environ for name in _WAITING):
+    if any(name in os.environ for name in _WAITING):
+        return
+    if _runnable() > len(os.sched_getaffinity(0)):
         os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+    else:
+        os.environ["GOMP_SPINCOUNT"] = _SHORT_SPIN
+
+
+def _runnable() -> int:
+    """Threads of this machine that want a processor now, this one among them; 0 if it does not say."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        return int(Path("/proc/loadavg").read_text().split()[3].partition("/")[0])
+    return 0
 
 
 def let_nccl_fail() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from configs.errors import ConfigError
 from tests.helpers.places import ROOT
-from train.world import Launch, World, wait_passively
+from train.world import Launch, World, choose_waiting
 
 
 def test_without_a_launcher_it_is_one_process() -> None:
@@ -88,14 +88,19 @@ def test_process_1_of_a_container_may_be_torchrun_itself(
 
 
 @pytest.mark.parametrize("chosen", ["OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"])
-def test_cpu_threads_wait_asleep_unless_the_user_chose_otherwise(
+def test_cpu_threads_wait_asleep_on_a_busy_machine_unless_the_user_chose(
     monkeypatch: pytest.MonkeyPatch, chosen: str
 ):
-    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"):
+    names = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+    for busy, expected in ((99, ("PASSIVE", None)), (1, (None, "20000"))):
+        for name in names:
+            monkeypatch.setenv(name, "")  # so that what is set below is undone
+            monkeypatch.delenv(name)
+        monkeypatch.setattr(Path, "read_text", lambda _, n=busy: f"0.0 0.0 0.0 {n}/105 7")
+        choose_waiting()
+        assert (os.environ.get("OMP_WAIT_POLICY"), os.environ.get("GOMP_SPINCOUNT")) == expected
+    for name in names[:2]:
         monkeypatch.delenv(name, raising=False)
-    wait_passively()
-    assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
-    monkeypatch.delenv("OMP_WAIT_POLICY")
     monkeypatch.setenv(chosen, "5")
-    wait_passively()
-    assert os.environ[chosen] == "5" and os.environ.get("OMP_WAIT_POLICY") in ("5", None)
+    choose_waiting()
+    assert [os.environ.get(name) for name in names if name != chosen] == [None, None]
