@@ -30,6 +30,7 @@ _LOOPBACK_INTERFACES = ("lo", "lo0")
 _NO_RUN = "none"
 # How threads wait, in the words of OpenMP and of its implementations by GNU and by Intel.
 _SHORT_SPIN = "20000"
+_LOOKS, _SECONDS_BETWEEN_LOOKS = 8, 0.01
 _WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 
 
@@ -214,10 +215,16 @@ def choose_waiting() -> None:
 
 
 def _runnable() -> int:
-    """Threads of this machine that want a processor now, this one among them; 0 if it does not say."""
+    """Threads of this machine that want a processor, this one among them; 0 if it does not say.
+
+    The fewest of several looks: on a machine at rest some thread or other wakes up now and then.
+    """
+    seen: list[int] = []
     with contextlib.suppress(OSError, ValueError, IndexError):
-        return int(Path("/proc/loadavg").read_text().split()[3].partition("/")[0])
-    return 0
+        for _ in range(_LOOKS):
+            seen.append(int(Path("/proc/loadavg").read_text().split()[3].partition("/")[0]))
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
+    return min(seen, default=0)
 
 
 def let_nccl_fail() -> None:
