@@ -1,8 +1,8 @@
 """Steps on a machine that others use too:  python -m benchmarks busy_machine
 
-The default run's steps, at rest and beside four busy loops, in alternating starts of 40 steps each: as this program
-waits for CPU threads (asleep or briefly spinning), with OpenMP's own default (spinning), and with one thread. Medians of seconds a step,
-and their ratios within one round.
+The default run's steps, at rest and beside four busy loops, in alternating starts: as this program
+lets CPU threads wait for each other (train/cpu_threads.py), with OpenMP's own default (spinning), and with one thread.
+Medians of seconds a step, and their ratios within one round.
 """
 
 import json
@@ -19,10 +19,11 @@ ROUNDS = 3
 BUSY_LOOPS = 4
 # Steps that allocate and compile are left out.
 FIRST_STEPS = 10
-STEPS = 40
+# A step of spinning threads beside busy loops takes seconds.
+STEPS_AT_REST, STEPS_WHEN_BUSY = 40, 20
 ROWS = 8
 
-# What each way adds to the environment; a spin count that is given is the user's choice and stays.
+# What each way adds to the environment; a spin count that is given is the user's choice, and stays.
 WAYS = {
     "this program": {},
     "spinning (OpenMP's default)": {"GOMP_SPINCOUNT": "300000"},
@@ -33,8 +34,8 @@ WAYS = {
 def run() -> None:
     """Print a table for a machine at rest, and one for a busy machine."""
     with tempfile.TemporaryDirectory() as folder:
-        step_seconds(Path(folder), {}, 0)  # prepares the data
-        for count in (0, BUSY_LOOPS):
+        step_seconds(Path(folder), {}, 0, STEPS_WHEN_BUSY)  # prepares the data
+        for count, steps in ((0, STEPS_AT_REST), (BUSY_LOOPS, STEPS_WHEN_BUSY)):
             print(f"beside {count} busy loops on {len(os.sched_getaffinity(0))} cores")
             rounds = []
             with busy_loops(count):
@@ -42,7 +43,7 @@ def run() -> None:
                     rounds.append(
                         {
                             way: step_seconds(
-                                Path(folder), environment, f"{count}-{number}-{index}"
+                                Path(folder), environment, f"{count}-{number}-{index}", steps
                             )
                             for index, (way, environment) in enumerate(WAYS.items())
                         }
@@ -58,13 +59,13 @@ def run() -> None:
                 print(f"  {way:<28} {seconds:.3f} s a step: {compared}", flush=True)
 
 
-def step_seconds(folder: Path, environment: dict[str, str], name: object) -> float:
+def step_seconds(folder: Path, environment: dict[str, str], name: object, steps: int) -> float:
     """Median seconds of a step of the default run."""
     chosen = {k: v for k, v in os.environ.items() if not k.startswith(("OMP_", "GOMP_", "KMP_"))}
     subprocess.run(
         [
             *(sys.executable, "-m", "train", f"run.name={name}", "checkpoint.keep_last=1"),
-            *(f"run.stop_after_samples={STEPS * ROWS}", "log.progress_bar=off"),
+            *(f"run.stop_after_samples={steps * ROWS}", "log.progress_bar=off"),
             f"data.cache_dir={folder / 'cache'}",
         ],
         env={**chosen, **environment, "PYTHONPATH": os.getcwd()},

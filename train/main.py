@@ -29,7 +29,6 @@ from configs.version import asks_version, version_text
 from train.failures import verdict
 from train.world import (
     World,
-    choose_waiting,
     die_with_parent,
     end_torchrun,
     node_name,
@@ -101,7 +100,6 @@ def train(overrides: list[str], world: World) -> int:
         check_paths(config.data)
     if world.is_main:
         tell("Loading PyTorch, DeepSpeed and Megatron-core ...")
-    choose_waiting()
     warnings.filterwarnings("ignore", module="megatron|deepspeed|torch.distributed")
     # Late on purpose: PyTorch, DeepSpeed and Megatron-core take seconds to import, and DeepSpeed chooses its
     # accelerator meanwhile.

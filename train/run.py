@@ -29,6 +29,7 @@ from train.checkpoint import (
     restore,
 )
 from train.console import ConsoleTracker
+from train.cpu_threads import waiting_as_the_machine_allows
 from train.device import idle_devices_hint, make_deterministic, resolve_precision
 from train.distributed import Session, distributed_session
 from train.ending import show_what_was_learnt
@@ -91,7 +92,8 @@ def run(config: Config, overrides: list[str], world: World, device: torch.device
         life.rendezvous = rendezvous
         life.hint = idle_devices_hint(device, world)
         life.precision_reason = precision_reason
-        return life.live(found.stored)
+        with waiting_as_the_machine_allows(device):
+            return life.live(found.stored)
 
 
 @contextlib.contextmanager

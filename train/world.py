@@ -28,10 +28,6 @@ LOOPBACK = "127.0.0.1"
 _LOOPBACK_INTERFACES = ("lo", "lo0")
 # What torchrun calls a run that was given no name: two of them are not the same.
 _NO_RUN = "none"
-# How threads wait, in the words of OpenMP and of its implementations by GNU and by Intel.
-_SHORT_SPIN = "20000"
-_LOOKS, _SECONDS_BETWEEN_LOOKS = 8, 0.01
-_WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 
 
 @dataclass(frozen=True)
@@ -197,34 +193,6 @@ def _loopback_interface() -> str | None:
         names = [name for _, name in socket.if_nameindex()]
         return next((name for name in _LOOPBACK_INTERFACES if name in names), None)
     return None
-
-
-def choose_waiting() -> None:
-    """Choose how CPU threads wait for each other, unless the user has: asleep on a busy machine, else spinning briefly.
-
-    Where others want the processors too, a thread that spins takes one from the thread that it waits for: with two
-    threads on two busy cores steps became thirty times slower. On a machine at rest waking up costs a quarter of a step,
-    and a spin of OpenMP's usual length gains nothing over a short one. Must be set before PyTorch loads OpenMP.
-    """
-    if any(name in os.environ for name in _WAITING):
-        return
-    if _runnable() > len(os.sched_getaffinity(0)):
-        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
-    else:
-        os.environ["GOMP_SPINCOUNT"] = _SHORT_SPIN
-
-
-def _runnable() -> int:
-    """Threads of this machine that want a processor, this one among them; 0 if it does not say.
-
-    The fewest of several looks: on a machine at rest some thread or other wakes up now and then.
-    """
-    seen: list[int] = []
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        for _ in range(_LOOKS):
-            seen.append(int(Path("/proc/loadavg").read_text().split()[3].partition("/")[0]))
-            time.sleep(_SECONDS_BETWEEN_LOOKS)
-    return min(seen, default=0)
 
 
 def let_nccl_fail() -> None:

@@ -1,6 +1,5 @@
 """Reading the launcher's environment."""
 
-import os
 import shutil
 import subprocess
 import sys
@@ -10,7 +9,7 @@ import pytest
 
 from configs.errors import ConfigError
 from tests.helpers.places import ROOT
-from train.world import Launch, World, choose_waiting
+from train.world import Launch, World
 
 
 def test_without_a_launcher_it_is_one_process() -> None:
@@ -85,22 +84,3 @@ def test_process_1_of_a_container_may_be_torchrun_itself(
     command = [*container, sys.executable, str(tmp_path / name)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.stdout == "lives\n", done.returncode) == ((True, 0) if lives else (False, 247))
-
-
-@pytest.mark.parametrize("chosen", ["OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"])
-def test_cpu_threads_wait_asleep_on_a_busy_machine_unless_the_user_chose(
-    monkeypatch: pytest.MonkeyPatch, chosen: str
-):
-    names = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
-    for busy, expected in ((99, ("PASSIVE", None)), (1, (None, "20000"))):
-        for name in names:
-            monkeypatch.setenv(name, "")  # so that what is set below is undone
-            monkeypatch.delenv(name)
-        monkeypatch.setattr(Path, "read_text", lambda _, n=busy: f"0.0 0.0 0.0 {n}/105 7")
-        choose_waiting()
-        assert (os.environ.get("OMP_WAIT_POLICY"), os.environ.get("GOMP_SPINCOUNT")) == expected
-    for name in names[:2]:
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv(chosen, "5")
-    choose_waiting()
-    assert [os.environ.get(name) for name in names if name != chosen] == [None, None]
