@@ -13,7 +13,7 @@ EXIT_INTERRUPTED = 130
 
 
 class UserError(Exception):
-    """Something that the person who started the command can mend; exits with 2."""
+    """Something that the person who started the command can correct; exits with 2."""
 
 
 class ConfigError(UserError):

@@ -1,26 +1,17 @@
-"""Is a run being trained? status.json says "running" for ever after a kill; its generation file and lock know better.
+"""What the processes of a run have written about themselves, and the state of a run for people.
 
-Every start of a run creates the next file in runs/NAME/generations/ (train/generations.py); a process that trains holds
-a lock on its file, and touches it every few seconds. Looking changes nothing, and asks nobody.
+Whether one is at work is asked in configs/at_work.py. Looking changes nothing.
 """
 
 import contextlib
-import errno
-import fcntl
-import os
-import re
-import socket
-import time
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
+from configs import at_work
+from configs.at_work import generation_path
 from configs.errors import RecordError
 from configs.records import Count, ShortText, decode
-from configs.run_files import RunPaths, read_status, whole_lines
-
-_NAME = re.compile(r"[0-9]{6,15}")
-# Of a file on another machine, by the clocks of both: it is touched every few seconds.
-_FRESH_SECONDS = 60.0
+from configs.run_files import read_status, whole_lines
 
 
 @dataclass(frozen=True)
@@ -49,28 +40,7 @@ class GenerationFacts:
 
 def this_machine() -> Machine:
     """The machine that this process runs on."""
-    boot = ""
-    with contextlib.suppress(OSError):  # not Linux
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    return Machine(socket.gethostname(), boot)
-
-
-def generation_numbers(run: Path) -> list[int]:
-    """All generations of a run, in order; none if it has no such folder.
-
-    Raises:
-        OSError: the file system failed.
-    """
-    try:
-        names = os.listdir(RunPaths(run).generations)
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    return sorted(int(name) for name in names if _NAME.fullmatch(name))
-
-
-def generation_path(run: Path, number: int) -> Path:
-    """The file of a generation."""
-    return RunPaths(run).generations / f"{number:06d}"
+    return Machine(**at_work.this_machine())
 
 
 def read_generation(run: Path, number: int) -> GenerationFacts | None:
@@ -105,57 +75,7 @@ def shown_state(run: Path) -> str:
         OSError: the file system failed.
     """
     status = read_status(run)
-    if status is None:
-        return "unknown"
-    if status.state == "running" and not is_at_work(run):
-        return "interrupted"
-    return status.state
-
-
-def is_at_work(run: Path) -> bool:
-    """True if a process trains the run, as far as can be known without waiting.
-
-    Of a process on another machine the age of its file is judged, by the clocks of both.
-
-    Raises:
-        OSError: the file system failed.
-    """
-    numbers = generation_numbers(run)
-    if not numbers:
-        return False
-    facts = read_generation(run, numbers[-1])
-    if facts is not None and facts.ending is not None:
-        return False
-    if facts is not None and facts.machine == this_machine():
-        holds = is_locked(run, numbers[-1])
-        if holds is not None:
-            return holds
-    modified = os.stat(generation_path(run, numbers[-1]), follow_symlinks=False).st_mtime
-    return abs(time.time() - modified) < _FRESH_SECONDS
-
-
-def is_locked(run: Path, number: int) -> bool | None:
-    """True if a process on this machine holds a generation; None: the file system has no locks, or the file is none.
-
-    Raises:
-        OSError: the file system failed.
-    """
-    try:
-        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
-        descriptor = os.open(generation_path(run, number), flags)
-    except OSError as error:
-        if error.errno not in (errno.ENOENT, errno.ELOOP, errno.EACCES, errno.ENXIO):
-            raise
-        return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return None
-    finally:
-        os.close(descriptor)
-    return False
+    return "unknown" if status is None else at_work.shown(status.state, run)
 
 
 def _names_in(facts: GenerationFacts) -> list[str]:

@@ -115,7 +115,7 @@ def _report_prepared(output: Path, done: Prepared) -> None:
     if done.valid is not None:
         tell(
             f"{output}.valid: held out, {done.valid.num_documents:,} documents, {done.valid.num_tokens:,} tokens "
-            f"(texts whose place is below {done.valid.held_out_below:.4g})"
+            f"(those whose hash, from 0 to 1, is below {done.valid.held_out_below:.4g})"
         )
     if done.left_out:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in done.left_out.items())

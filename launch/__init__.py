@@ -1,1 +1,1 @@
-"""Scripts and estimates on paper: renders, computes and checks, never trains."""
+"""Job scripts and estimates: renders, computes and checks, never trains."""

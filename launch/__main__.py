@@ -11,7 +11,8 @@
     python -m launch sweep [overrides] --sweep optim.lr=1e-4,2e-4 [--local [--jobs N] | --table]
                                              the same on this machine, one run after the other
     python -m launch status RUN [--field state]
-                                             what a run's status.json says, for scripts: a field a line, or one alone
+                                             how a run is, for scripts: the fields of its status.json, a line each,
+                                             or one alone
     python -m launch layout [overrides] [--nodes N] [--run FOLDER]
                                              how many ranks to start on the N nodes that are left, name=value a line
     python -m launch pdsh [overrides] cluster.hostfile=FILE

@@ -31,7 +31,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def sweep(words: list[str]) -> str | int:
-    """Run a sweep here, or show what it is or has come to.
+    """Run a sweep here, or show its runs or their results.
 
     Args:
         words: overrides, `--sweep key=value,value`, and `--local`, `--jobs N` or `--table`.

@@ -36,7 +36,7 @@ def slurm(words: list[str]) -> str:
         words: overrides, and `--submit`, `--chain N`, `--sweep key=value,value`, `--table`.
 
     Returns:
-        The script, after --submit what was sent, with --table what the runs of a sweep have come to.
+        The script, after --submit what was sent, with --table the results of a sweep's runs.
 
     Raises:
         UserError: the configuration cannot run, or SLURM refuses the job.

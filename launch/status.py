@@ -1,12 +1,13 @@
-"""What a run's status.json says, for scripts:  python -m launch status RUN [--field state]
+"""How a run is, for scripts:  python -m launch status RUN [--field state]
 
-Of the standard library alone, and quick: scripts ask often. What cannot be read ends with exit code 2.
+The fields of its status.json; the state is "interrupted" where that still says running after a kill. Of the standard library alone, and quick: scripts ask often. What cannot be read ends with exit code 2.
 """
 
 import json
 from pathlib import Path
 from typing import Any, cast
 
+from configs import at_work
 from configs.errors import ConfigError, RecordError, UserError
 from configs.files import read_text
 from configs.terminal import visible
@@ -37,6 +38,8 @@ def status(words: list[str]) -> str:
         raise ConfigError(["Name one run folder. Try python -m launch status runs/default."])
     run = Path(request.overrides[0])
     found = _read(run)
+    if "state" in found:
+        found["state"] = _state(found["state"], run)
     wanted = request.values.get("--field")
     if wanted is None:
         return "\n".join(f"{name}={_shown(value)}" for name, value in found.items())
@@ -78,6 +81,14 @@ def _read(run: Path) -> dict[str, Any]:
     if not found or not all(_fits(name, value) for name, value in found.items()):
         raise UserError(f"{named} is damaged or not of this program.")
     return found
+
+
+def _state(stored: str, run: Path) -> str:
+    try:
+        return at_work.shown(stored, run)
+    except OSError as error:
+        named = visible(str(run), keep="")
+        raise UserError(f"The generations of {named} cannot be read: {error.strerror}.") from error
 
 
 def _fits(name: str, value: Any) -> bool:

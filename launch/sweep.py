@@ -83,7 +83,7 @@ def variants(overrides: Sequence[str], axes: Sequence[str]) -> list[Variant]:
 
 
 def table(made: Sequence[Variant]) -> str:
-    """What each run of a sweep has come to, read from its folder.
+    """The result of each run of a sweep, read from its folder.
 
     Returns:
         A line a run: its values, state, samples seen, last training loss and last held-out loss; then the best one.

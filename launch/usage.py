@@ -8,7 +8,7 @@ HELP = {
     "estimate": """\
 python -m launch estimate [overrides] [--search]
 
-Sizes, memory, time and cost of a run, on paper.
+Sizes, memory, time and cost of a run, calculated: nothing is started.
 
   --search   the best layout of the cluster that fits its GPUs; needs cluster.gpu""",
     "torchrun": """\
@@ -25,7 +25,7 @@ The sbatch script of a run, kept in its run folder.
   --submit               send it
   --chain N              send N jobs, each of which continues the one before
   --sweep key=a,b        a run for each combination, as one job array; may be repeated
-  --table                what the runs of the sweep have come to
+  --table                the results of the sweep's runs
 
 A sweep on this machine: python -m launch sweep --help""",
     "sweep": """\
@@ -37,13 +37,14 @@ The same run with each combination of some values, a run folder for each.
   --local           run them on this machine, one after the other; those that are finished are passed over, the others
                     go on where they stopped. Ctrl-C saves and stops, a second one stops at once
   --jobs N          with --local: N of them at a time
-  --table           what they have come to
+  --table           their results
 
 Without --local and --table it lists the runs.""",
     "status": """\
 python -m launch status RUN [--field NAME]
 
-What a run's status.json says, for scripts: a field a line as name=value, or the value of one alone.
+How a run is, for scripts: the fields of its status.json, name=value a line, or the value of one alone. The state is
+running, done, stopped, failed, or interrupted (its process was killed and could not say so).
 
   --field NAME   state, samples_seen, ...""",
     "layout": """\

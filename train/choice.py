@@ -346,7 +346,7 @@ class _Search:
             return
         if may_have_copy:
             raise DistributedError(
-                f"{own} has no checkpoint, and whether a second copy has one cannot be known now. Mend checkpoint.copy_to, "
+                f"{own} has no checkpoint, and whether a second copy has one cannot be known now. Make checkpoint.copy_to readable again, "
                 "or begin again without it: checkpoint.copy_to=null checkpoint.resume=never."
             )
         again = (

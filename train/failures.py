@@ -1,4 +1,4 @@
-"""What an error that ends a process means: the user's to mend (2), a peer's, a device's or a file system's (3), a bug (1).
+"""What an error that ends a process means: the user's to correct (2), a peer's, a device's or a file system's (3), a bug (1).
 
 Launchers start a run again after 3 and after nothing else, so what may pass by itself must not look like a mistake.
 """

@@ -27,20 +27,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from configs.at_work import FOLDER, generation_numbers, generation_path, is_locked
 from configs.errors import DistributedError, RecordError, RunFolderError
 from configs.records import convert
-from configs.run_state import (
-    Machine,
-    generation_numbers,
-    generation_path,
-    is_locked,
-    read_generation,
-    this_machine,
-)
+from configs.run_state import Machine, read_generation, this_machine
 from train.failures import may_pass
 from train.world import Launch
 
-FOLDER = "generations"
 BEAT_SECONDS = 5.0
 # A life on another host that does not touch its file for so long, while it is watched, is over.
 LEASE_SECONDS = 20.0
@@ -139,7 +132,7 @@ class Generation:
         record = _read(self._run, later[-1])
         holder = "" if record is None else f" ({record.holder})"
         raise DistributedError(
-            f"A later life of the run {self._run} has begun{holder}: this one, generation {self.number}, ends and "
+            f"The run {self._run} was started again{holder}: this process, generation {self.number}, ends and "
             "changes nothing any more."
         )
 
@@ -200,7 +193,7 @@ def begin(run: Path, launch: Launch, say: Callable[[str], None] = lambda _: None
             _remove_probes(run)
             return Generation(run, number, descriptor, former)
     except OSError as error:
-        # A file system that was made read-only long before is the user's to mend; one that fails later is not.
+        # A file system that was made read-only long before is the user's to correct; one that fails later is not.
         if may_pass(error) and error.errno != errno.EROFS:
             raise
         raise RunFolderError(
@@ -230,7 +223,7 @@ def _wait_until_over(run: Path, former: Record, launch: Launch, say: Callable[[s
                 f"The run {run} is in use by {former.holder}. Wait for it, stop it with: touch {run / 'stop'}, "
                 "or start another run with run.name=NAME."
             )
-        say_once(f"Waiting for the former life of {run} to end ({former.holder}).")
+        say_once(f"Waiting for the former process of {run} to end ({former.holder}).")
         time.sleep(_POLL_SECONDS)
         former = _read(run, former.generation) or former
 

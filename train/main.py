@@ -86,7 +86,7 @@ def train(overrides: list[str], world: World) -> int:
     """Train as configured; returns the exit code.
 
     Raises:
-        UserError: something that the user can mend.
+        UserError: something that the user can correct.
         DistributedError: a peer failed.
     """
     say = _say if world.is_main else _say_nothing

@@ -44,7 +44,7 @@ from train.pace import Pace, busy_hint
 from train.plan import TrainingPlan
 from train.progress import Progress
 from train.rendezvous import Rendezvous
-from train.run_folder import RunFolder
+from train.run_folder import STARTING, RunFolder
 from train.schedule_changes import schedule_changes
 from train.startup import startup_report
 from train.stop import StopSignal
@@ -66,7 +66,7 @@ def run(config: Config, overrides: list[str], world: World, device: torch.device
         device: of this rank.
 
     Raises:
-        UserError: something that the user can mend.
+        UserError: something that the user can correct.
         DistributedError: a peer failed.
     """
     folder = RunFolder(Path(derive.run_dir(config)))
@@ -75,7 +75,7 @@ def run(config: Config, overrides: list[str], world: World, device: torch.device
         if world.is_main:
             sys.stdout.write(found.finished_message + "\n")
         return EXIT_DONE
-    start.settle_precision(config, found.stored)
+    kept_precision = start.settle_precision(config, found.stored)
     with told_once_a_node(world):
         start.check_device(config, device.type)
     config.precision, precision_reason = resolve_precision(config.precision, device)
@@ -91,7 +91,7 @@ def run(config: Config, overrides: list[str], world: World, device: torch.device
         life = _Life(config, overrides, world, folder, device, corpora, generation)
         life.rendezvous = rendezvous
         life.hint = idle_devices_hint(device, world)
-        life.precision_reason = precision_reason
+        life.precision_reason = kept_precision or precision_reason
         with waiting_as_the_machine_allows(device):
             return life.live(found.stored)
 
@@ -125,6 +125,11 @@ def _held(folder: RunFolder, world: World) -> Iterator[Generation | None]:
     with folder.held(world.launch, _speaker(world), leaves_nothing=is_by_hand) as generation:
         try:
             yield generation
+        except KeyboardInterrupt:
+            # Nothing has failed. From the first step on Ctrl-C is a request to stop, see train/stop.py.
+            if folder.take_back_start():
+                _speaker(world)("Interrupted before the first step: nothing was trained.")
+            raise
         except BaseException as error:
             folder.fail(_failure(error))
             raise
@@ -196,7 +201,7 @@ class _Life:
         seen = 0 if checkpoint is None else checkpoint[1].progress.get("samples_seen", 0)
         if seen and world.is_main:
             # By this a launcher chooses the nodes of the next life, also if this one ends here.
-            folder.write_status("running", seen, "starting")
+            folder.write_status("running", seen, STARTING)
         start.check_batches(seen, config, world.size)
         if stored is None and checkpoint is not None:  # config.yaml was lost
             stored = from_yaml(checkpoint[1].config)
@@ -217,6 +222,8 @@ class _Life:
         if self._generation is not None:
             self._generation.fence()
             self._generation.continue_after(progress.step)
+        # Before the start is recorded: what is recorded goes on to the first step, which is saved.
+        stop = self._stop.install()
         trackers = Trackers([])
         wandb_id = metrics = None
         if run is not None:
@@ -271,7 +278,7 @@ class _Life:
                 run_id=None if run is None else run.run_id,
                 vouch=dict if metrics is None else metrics.vouch,
             ),
-            stop=self._stop.install(),
+            stop=stop,
             generation=self._generation,
             watchdog=self._watchdog(),
             limits=Limits(config.stability.watchdog_seconds),

@@ -37,6 +37,8 @@ from train.world import Launch
 # How much later than another rank rank 0 may find the same mistake, and how much the clocks of two nodes may differ.
 _SHARED_MISTAKE_SECONDS, _CLOCK_SECONDS = 10.0, 5.0
 _POLL_SECONDS = 0.1
+STARTING = "starting"
+"""The message of status.json until the first step is due."""
 _PACKAGES = ("torch", "deepspeed", "megatron-core", "numpy", "tokenizers", "hydra-core")
 
 
@@ -52,6 +54,7 @@ class RunFolder(RunPaths):
         self._event_file: LineFile | None = None
         self._generation: Generation | None = None
         self._made = list[Path]()
+        self._former_status: str | None = None
 
     def create(self) -> None:
         """Make the folder.
@@ -84,14 +87,15 @@ class RunFolder(RunPaths):
         Args:
             launch: who started this process.
             say: told if it has to wait for the former life.
-            leaves_nothing: remove the folder if this start has made it, and fails for a mistake before it has recorded
-                what it runs.
+            leaves_nothing: remove the folder if this start has made it, and fails for a mistake, or is interrupted,
+                before it has recorded what it runs.
 
         Raises:
             RunFolderError: a live process holds it; the message names host and pid.
         """
         self.check_kinds()
         generation = self._generation = generations.begin(self.path, launch, say)
+        self._former_status = self._status_text()
         ending = "failed"
         try:
             sweep(self.path)
@@ -103,7 +107,7 @@ class RunFolder(RunPaths):
             yield generation
             status = self.status_or_none()
             ending = "unknown" if status is None else status.state
-        except UserError:
+        except (UserError, KeyboardInterrupt):
             if leaves_nothing and generation.number == 1:
                 self._remove_unused()
             raise
@@ -185,6 +189,25 @@ class RunFolder(RunPaths):
             self.write_status("failed", seen, message)
         with contextlib.suppress(OSError):
             self.event(kind, message=message)
+
+    def take_back_start(self) -> bool:
+        """Put back the status.json that this start found, unless it has trained; True if the run is as it was.
+
+        Its time comes back too, so that a job script does not take it for this start's.
+        """
+        status = self.status_or_none()
+        has_begun = status is not None and (status.state, status.message) == ("running", STARTING)
+        if has_begun and self._former_status is not None:
+            with contextlib.suppress(DistributedError, OSError):
+                if self._generation is not None:
+                    self._generation.fence()
+                replace_file(self.status, self._former_status)
+        return has_begun or self._status_text() == self._former_status
+
+    def _status_text(self) -> str | None:
+        with contextlib.suppress(RecordError, OSError):
+            return read_text(self.status)
+        return None
 
     def hears_from_rank_0(self, message: str, since: float) -> bool:
         """True if rank 0 leaves the same reason behind soon: most mistakes all ranks find, each at its own pace.

@@ -5,6 +5,8 @@ refuses a folder with checkpoints; nothing is ever deleted here.
 """
 
 import copy
+import shlex
+import textwrap
 from dataclasses import dataclass
 
 from configs.checks.batches import batch_problems
@@ -30,6 +32,8 @@ from glm.checkpoint.manifest import Manifest
 from train.checkpoint import check_same_model
 from train.run_folder import RunFolder
 from train.schedule_changes import schedule_changes
+
+_WIDTH = 79
 
 
 @dataclass(frozen=True)
@@ -80,12 +84,31 @@ def _finished(folder: RunFolder, stored: Config, config: Config, seen: int) -> s
     """What a finished run says: how to go on, and what then becomes of its schedules."""
     longer = copy.deepcopy(config)
     longer.optim.total_samples = 2 * config.optim.total_samples
-    go_on = f"optim.total_samples={longer.optim.total_samples}"
-    effects = schedule_changes(stored, longer, seen)
-    effect = f" ({'; '.join(effects)})" if effects else ""
-    return (
-        f"The run {folder.path} is finished: {seen:,} samples. Go on with {go_on}{effect}, start another with "
-        f'run.name=NAME, or use it: python -m glm.generate {folder.path} --text "the [MASK] of a list"'
+    path = shlex.quote(str(folder.path))
+    effects = [
+        textwrap.fill(
+            effect,
+            _WIDTH,
+            initial_indent="    ",
+            subsequent_indent="      ",
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        for effect in schedule_changes(stored, longer, seen)
+    ]
+    return "\n".join(
+        [
+            f"The run {folder.path} is finished: {seen:,} samples.",
+            "Fill blanks with it:",
+            f'  python -m glm.generate {path} --text "the [MASK] of a list"',
+            "See its curves:",
+            f"  python -m train.report {path}",
+            "Train it further: type the same command with, for example,",
+            f"  optim.total_samples={longer.optim.total_samples}",
+            *effects,
+            "Train another: type the same command with",
+            "  run.name=NAME",
+        ]
     )
 
 
@@ -120,10 +143,12 @@ def _key(word: str) -> str:
     return word.partition("=")[0].lstrip("+~")
 
 
-def settle_precision(config: Config, stored: Config | None) -> None:
-    """Keep the precision that the first start resolved."""
-    if stored is not None and config.precision is Precision.auto:
-        config.precision = stored.precision
+def settle_precision(config: Config, stored: Config | None) -> str | None:
+    """Keep the precision that the first start resolved; returns why it is that one, None if nothing was settled."""
+    if stored is None or config.precision is not Precision.auto:
+        return None
+    config.precision = stored.precision
+    return "as at the first start"
 
 
 def check_device(config: Config, device_type: str) -> None:

@@ -60,7 +60,9 @@ def from_jsonl(lines: Lines, text_keys: Sequence[str], on_error: OnError) -> Ite
         try:
             record = _record(line)
         except (ValueError, RecursionError) as error:
-            on_error(DataError(f"{where()}: not a JSON record ({error}). Mend the line. {_SKIP}"))
+            on_error(
+                DataError(f"{where()}: not a JSON record ({error}). Correct the line. {_SKIP}")
+            )
             continue
         yield from documents_of(record, where, text_keys, on_error)
 
@@ -111,7 +113,7 @@ def documents_of(
         if not isinstance(text, str):
             on_error(
                 DataError(
-                    f'{where()}: no text in field "{key}": its value is {_described(text)}. Mend the record, or name '
+                    f'{where()}: no text in field "{key}": its value is {_described(text)}. Correct the record, or name '
                     f"another field with data.text_key=NAME or --text-key NAME. {_SKIP}"
                 )
             )
@@ -119,7 +121,7 @@ def documents_of(
         if not _is_encodable(text):
             on_error(
                 DataError(
-                    f'{where()}: field "{key}" holds half a character (a lone surrogate). Mend the record. {_SKIP}'
+                    f'{where()}: field "{key}" holds half a character (a lone surrogate). Correct the record. {_SKIP}'
                 )
             )
             return

@@ -3,7 +3,7 @@
 
 set -uo pipefail
 logs=$run/slurm
-excluded=$logs/excluded_nodes # one a line: nodes that failed; delete a line when its node is mended
+excluded=$logs/excluded_nodes # one a line: nodes that failed; delete a line when its node is repaired
 mkdir -p "$logs" || exit 2
 (umask 077 && touch "$excluded") || exit 2
 # One task of an array has the array's own number in SLURM_JOB_ID, by which squeue and scontrol mean all of its tasks.
@@ -28,7 +28,7 @@ is_newest_life() {
 }
 end_if_outlived() {
   if ! is_newest_life; then
-    say "SLURM has begun another life of this job: this one ends"
+    say "SLURM has started this job again: this script ends"
     exit 75
   fi
 }
@@ -254,7 +254,7 @@ check_nodes() {
     [ "$code" -ne 0 ] || return 0
     exclude_failed_nodes
     if [ "$(wc -l < "$excluded")" -eq "$known" ]; then
-      [ "$code" -ne 2 ] || give_up 2 "the input is wrong: the message of the node check stands above; mend it, and send the job again"
+      [ "$code" -ne 2 ] || give_up 2 "the input is wrong: the message of the node check stands above; correct it, and send the job again"
       start_again "the node check ended with $code and names no node that could be left out"
     fi
     choose_nodes
@@ -321,7 +321,7 @@ while :; do
     exclude_failed_nodes
     [ "$keeps_nodes" = yes ] || start_again "a node failed"
   elif grep -q 'xited with exit code 2$' "$complaints"; then
-    give_up 2 "the input is wrong: read $logs/job_${SLURM_JOB_ID}_${nodes[0]}.txt, mend it, and send the job again"
+    give_up 2 "the input is wrong: read $logs/job_${SLURM_JOB_ID}_${nodes[0]}.txt, correct it, and send the job again"
   elif grep -q 'xited with exit code 1$' "$complaints"; then
     give_up 1 "a rank stopped with a bug: its message is in $logs"
   elif [ -n "$asked_to_stop" ]; then

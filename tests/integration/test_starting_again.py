@@ -3,6 +3,8 @@
 import json
 import os
 import re
+import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -106,11 +108,53 @@ def killed_in_the_ending(rank: int, world_size: int, overrides: tuple[str, ...])
     cli(list(overrides))
 
 
+@pytest.mark.parametrize("step", ["Engine", "startup_report"])
+def test_ctrl_c_while_a_longer_run_loads_fails_nothing(
+    finished: Path, tmp_path: Path, step: str
+) -> None:
+    run = Path(shutil.copytree(finished / "run", tmp_path / "run"))
+    before = (run / "status.json").read_bytes()
+    overrides = command(finished, f"run.dir={run}", "optim.total_samples=112")
+    codes = Ranks(interrupted, 1, overrides, step).wait(120)
+    kinds = [json.loads(line)["event"] for line in (run / "events.jsonl").open()]
+    assert "error" not in kinds
+    if step == "Engine":  # nothing is recorded yet: the run is as it was
+        assert codes == [130] and kinds[-1] == "done"
+        assert (run / "status.json").read_bytes() == before
+        assert (run / "config.yaml").read_bytes() == (finished / "run/config.yaml").read_bytes()
+        assert live(1, overrides) == [0]
+    else:  # the start is recorded: it trains a step, saves and stops
+        assert codes == [75] and kinds[-3:] == ["config_change", "checkpoint", "stop"]
+        status = json.loads((run / "status.json").read_text())
+        assert (status["state"], status["samples_seen"]) == ("stopped", 104)
+
+
+def interrupted(rank: int, world_size: int, overrides: tuple[str, ...], step: str) -> None:
+    """A start to which Ctrl-C comes as it calls a function of train.run."""
+    from train import run
+    from train.main import cli
+
+    original = getattr(run, step)
+
+    def call(*arguments: object, **options: object) -> object:
+        os.kill(os.getpid(), signal.SIGINT)
+        return original(*arguments, **options)
+
+    setattr(run, step, call)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    os._exit(cli(list(overrides)))
+
+
 def test_a_finished_run_says_so_and_goes_on_when_asked(finished: Path) -> None:
     overrides = command(finished, f"run.dir={finished / 'run'}")
     outcome = train(*overrides)
     assert outcome.returncode == 0
-    assert "is finished" in outcome.stdout and "optim.total_samples=" in outcome.stdout
+    lines = outcome.stdout.splitlines()
+    assert any("is finished: 96 samples." in line for line in lines)
+    assert "  optim.total_samples=192" in lines and "  run.name=NAME" in lines
+    assert f'  python -m glm.generate {finished / "run"} --text "the [MASK] of a list"' in lines
+    kept = "    to keep the schedules as they were: optim.schedule_samples=96"
+    assert kept in lines and all(len(line) < 80 for line in lines if "/" not in line)
     before = len(metrics(finished / "run"))
     assert live(1, (*overrides, "optim.total_samples=112", "optim.lr=5e-3")) == [0]
     assert len(metrics(finished / "run")) == before + 2

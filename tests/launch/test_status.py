@@ -1,5 +1,6 @@
 """What scripts are told of a run."""
 
+import fcntl
 import json
 import os
 import subprocess
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from configs.at_work import this_machine
 from launch.__main__ import cli
 from tests.helpers.places import ROOT
 
@@ -69,6 +71,31 @@ def test_another_kind_of_file_ends_with_2_at_once(
         path.symlink_to(path)
     assert cli(["status", str(tmp_path), "--field", "state"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_killed_run_is_interrupted_and_one_at_work_is_running(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "status.json").write_text(json.dumps(GOOD | {"state": "running"}))
+
+    def state() -> str:
+        assert cli(["status", str(tmp_path), "--field", "state"]) == 0
+        return capsys.readouterr().out
+
+    assert state() == "interrupted\n"
+    path = tmp_path / "generations" / "000001"
+    path.parent.mkdir()
+    with path.open("w") as file:
+        file.write(json.dumps({"machine": this_machine(), "pid": 1}) + "\n")
+        file.flush()
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert state() == "running\n"
+        assert cli(["status", str(tmp_path)]) == 0
+        assert "state=running\nsamples_seen=48\n" in capsys.readouterr().out
+    assert state() == "interrupted\n"
+    path.unlink()
+    path.mkdir()  # not a file of ours: its age tells
+    assert state() == "running\n"
 
 
 def test_it_needs_the_standard_library_alone(tmp_path: Path) -> None:

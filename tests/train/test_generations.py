@@ -160,7 +160,7 @@ def test_a_requeued_job_takes_over_from_its_former_life_which_changes_nothing_an
         with folder.held(replace(job, restarts=1)) as life:
             folder.write_status("running", 20, "training")
             folder.event("resume")
-            with pytest.raises(DistributedError, match="later life of the run .* has begun"):
+            with pytest.raises(DistributedError, match="The run .* was started again"):
                 cut_off.write_status("failed", 10, "lost a peer")
             cut_off.fail("lost a peer")
             cut_off.event("error")

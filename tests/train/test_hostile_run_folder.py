@@ -12,10 +12,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from configs.at_work import is_at_work
 from configs.errors import RecordError, UserError
 from configs.load import load_config
 from configs.run_files import RunPaths, read_events, read_metrics, read_status
-from configs.run_state import is_at_work, read_generation, shown_state
+from configs.run_state import read_generation, shown_state
 from launch.status import samples_seen
 from launch.sweep import Variant, table
 from train import report

@@ -9,7 +9,7 @@ import pytest
 
 from configs.errors import DistributedError, RunFolderError
 from train.generations import Generation, begin
-from train.run_folder import RunFolder
+from train.run_folder import STARTING, RunFolder
 from train.stop import StopSignal
 from train.world import Launch
 
@@ -80,6 +80,31 @@ def test_a_first_start_that_fails_for_a_mistake_leaves_no_folder(
     assert (folder.path / "notes.txt").exists() == has_notes
 
 
+def test_an_interrupt_before_the_first_step_leaves_the_run_as_it_was(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    with folder.held(Launch()):
+        folder.write_status("done", 96, "all samples seen")
+    before = folder.status.read_bytes()
+    with folder.held(Launch()):
+        folder.write_status("running", 96, STARTING)
+        assert folder.take_back_start()
+    assert folder.status.read_bytes() == before
+    with folder.held(Launch()):
+        folder.write_status("running", 104, "training")
+        assert not folder.take_back_start()
+    status = folder.status_or_none()
+    assert status is not None and status.samples_seen == 104
+
+
+def test_a_first_start_that_is_interrupted_leaves_no_folder(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "runs" / "a")
+    folder.create()
+    with pytest.raises(KeyboardInterrupt), folder.held(Launch(), leaves_nothing=True):
+        assert folder.take_back_start()
+        raise KeyboardInterrupt
+    assert not (tmp_path / "runs").exists()
+
+
 def test_a_folder_that_was_there_or_has_trained_stays(tmp_path: Path) -> None:
     there, trained = RunFolder(tmp_path / "there"), RunFolder(tmp_path / "trained")
     there.path.mkdir()
@@ -106,7 +131,7 @@ def test_a_process_whose_half_written_file_was_swept_away_is_superseded(
 
     with folder.held(job):
         monkeypatch.setattr("train.run_folder.replace_file", swept)
-        with pytest.raises(DistributedError, match="later life"):
+        with pytest.raises(DistributedError, match="was started again"):
             folder.write_status("running", 1, "training")
         monkeypatch.undo()
     later[0].end("done")
