@@ -70,6 +70,7 @@ DOORS = {
 ENVIRONMENT_DOORS = [
     "configs/terminal.py",
     "train/world.py",
+    "train/cpu_threads.py",
     "train/tracker_wandb.py",
     "data_pipeline/cache.py",
     "data_pipeline/preparation/job_array.py",
