@@ -1,7 +1,7 @@
 """Held-out loss of a checkpoint in one process, whatever layout trained it; see train/evaluate.py for the command."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +11,13 @@ from configs import derive
 from configs.load import apply_overrides
 from configs.schema import Config, LossWeighting
 from data_pipeline.batch import collate
-from data_pipeline.corpus import ensure_prepared
+from data_pipeline.continuity import read_description
+from data_pipeline.corpus import Corpora, ensure_prepared
 from data_pipeline.dataset import GLMDataset
 from data_pipeline.objective import Objective
-from data_pipeline.opening import open_dataset
+from data_pipeline.opening import open_dataset, open_shard
 from data_pipeline.packing import Sample
-from data_pipeline.tokenizer import kept_tokenizer, load_tokenizer
+from data_pipeline.tokenizer import Tokenizer, kept_tokenizer, load_tokenizer
 from data_pipeline.unigram import best_unigram_loss, target_weights
 from glm.checkpoint.manifest import Manifest
 from glm.checkpoint.reader import read_manifest
@@ -72,6 +73,7 @@ def measure(
     named, stored.data.tokenizer = stored.data.tokenizer, None
     own = kept_tokenizer(run_folder_of(folder)) or named
     config = apply_overrides(stored, overrides)
+    is_as_trained = replace(config.data, cache_dir=None) == stored.data
     corpora = ensure_prepared(
         config.data,
         config.model.vocab_size,
@@ -81,6 +83,8 @@ def measure(
         held_out_only=True,
     )
     tokenizer = load_tokenizer(corpora.tokenizer)
+    if is_as_trained:
+        _tell_changes(manifest, corpora, tokenizer, report)
     dataset = open_dataset(config, corpora, tokenizer, is_validation=True)
     sums, num_targets, num_rows = ObjectiveSums(), 0, config.eval.num_samples
     targets: dict[Objective, np.ndarray] = {}
@@ -104,6 +108,26 @@ def measure(
             for objective, weights in sorted(targets.items())
         },
     )
+
+
+def _tell_changes(
+    manifest: Manifest, corpora: Corpora, tokenizer: Tokenizer, report: Callable[[str], None]
+) -> None:
+    """Tell which corpora are no longer those of training, where the held-out rows are taken from the same corpora."""
+    if "dataset" not in manifest.data_state:
+        return  # one that was not made by a run, and says nothing of its data
+    trained = read_description(manifest.data_state["dataset"])
+    known = {source.name: source.fingerprint for source in trained.sources}
+    changed = [
+        shard.name
+        for shard in corpora.train
+        if shard.name in known and known[shard.name] != open_shard(shard, tokenizer).fingerprint
+    ]
+    if changed:
+        report(
+            f"{', '.join(changed)}: changed since the checkpoint was trained. The held-out rows are not those that "
+            "training was measured on, and the checkpoint may have been trained on some of them."
+        )
 
 
 def _batches(dataset: GLMDataset, config: Config) -> Iterator[list[Sample]]:

@@ -17,8 +17,11 @@ from configs.errors import RecordError, UserError
 from configs.load import load_config
 from configs.run_files import RunPaths, read_events, read_metrics, read_status
 from configs.run_state import read_generation, shown_state
+from glm.checkpoint.folder import committed, newest_good, write_hint
+from glm.load import find_checkpoint
 from launch.status import samples_seen
 from launch.sweep import Variant, table
+from tests.helpers.checkpoints import save
 from train import report
 from train.generations import History, begin
 from train.metrics import metrics_line
@@ -33,6 +36,8 @@ FILES = ("config.yaml", "overrides.txt", "source.txt", "status.json", "summary.j
     "events.jsonl",
     "log.txt",
 )
+# Which no program reads: a start passes over whatever stands there.
+HINT = "checkpoints/latest"
 RECORDS = ("status.json", "metrics.jsonl", "events.jsonl", "config.yaml", "generations/000001")
 
 
@@ -127,7 +132,7 @@ KINDS = ("folder", "pipe", "broken link", "endless link", "link elsewhere", "dev
 
 
 @pytest.mark.parametrize("kind", [*KINDS, "empty", "huge"])
-@pytest.mark.parametrize("name", [*FILES, "stop", "generations/000001"])
+@pytest.mark.parametrize("name", [*FILES, "stop", "generations/000001", HINT])
 def test_whatever_stands_in_the_place_of_a_file_ends_in_a_message_or_is_passed_over(
     tmp_path: Path,
     whole: Path,
@@ -148,7 +153,8 @@ def test_whatever_stands_in_the_place_of_a_file_ends_in_a_message_or_is_passed_o
     with user_errors():
         with RunFolder(run).held(Launch()) as generation:
             generation.continue_after(2)
-        assert kind in ("empty", "huge") or name.startswith("generations")
+        assert kind in ("empty", "huge") or name.startswith("generations") or name == HINT
+        assert outside.read_text() == "somebody's only copy"
         return
     if kind != "huge":  # which is found when it is read
         assert sorted(str(path) for path in tmp_path.rglob("*")) == before
@@ -166,6 +172,30 @@ def test_something_else_in_the_place_of_a_folder_is_refused(
     with pytest.raises(UserError, match=rf"{name} \(.*Nothing was changed"):
         RunPaths(run).check_kinds()
     read_generation(run, 1), is_at_work(run)
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "empty", "huge"])
+@pytest.mark.parametrize("name", ["latest", ".latest.part"])
+def test_the_hint_is_written_anew_and_nothing_is_lost_that_stands_in_its_place(
+    tmp_path: Path, name: str, kind: str
+) -> None:
+    checkpoints, outside = tmp_path / "run" / "checkpoints", tmp_path / "outside"
+    outside.write_text("somebody's only copy")
+    saved = [save(checkpoints, step, seed=step) for step in (1, 2)]
+    replaced(checkpoints / name, kind, outside)
+    if kind == "folder":
+        (checkpoints / name / "note.txt").write_text("somebody's only copy")
+    assert find_checkpoint(checkpoints.parent) == newest_good([checkpoints], pytest.fail)
+    assert committed(checkpoints) == saved[::-1]
+    RunPaths(checkpoints.parent).check_kinds()
+    write_hint(saved[0])
+    assert outside.read_text() == "somebody's only copy"
+    if kind == "folder":
+        assert (checkpoints / name / "note.txt").read_text() == "somebody's only copy"
+    else:
+        assert (checkpoints / "latest").read_text() == "step_00000001\n"
+        assert not (checkpoints / "latest").is_symlink()
+    assert committed(checkpoints) == saved[::-1]
 
 
 json_values = st.recursive(
