@@ -30,7 +30,9 @@ def train_printing_to(rank: int, world_size: int, output: str, folder: Path) -> 
     encoding = "utf-8" if output == "full" else output
     sys.stdout = io.TextIOWrapper(io.FileIO(descriptor, "w"), encoding=encoding)
     words = [f"data.paths={folder / 'corpus.jsonl'}", f"data.cache_dir={folder / 'cache'}"]
-    return cli([*TINY, "optim.total_samples=32", *words, f"run.dir={folder / 'run'}"])
+    code = cli([*TINY, "optim.total_samples=32", *words, f"run.dir={folder / 'run'}"])
+    sys.stdout.flush()  # as an interpreter does at its end
+    return code
 
 
 @pytest.mark.parametrize("output", ["latin-1", "full"])
