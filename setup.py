@@ -8,6 +8,7 @@ PACKAGES = ("train", "configs", "glm", "data_pipeline", "launch")  # never `test
 
 TEST = [
     "pytest>=8",
+    "pytest-xdist>=3.6",
     "hypothesis>=6.100",
     "scipy>=1.11",
     "ruff>=0.14,<0.17",

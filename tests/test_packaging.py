@@ -68,7 +68,7 @@ def test_the_changelog_tells_of_this_version(arguments: dict[str, Any]) -> None:
 def test_whoever_tests_gets_all_that_tests_import(arguments: dict[str, Any]) -> None:
     extras = arguments["extras_require"]
     assert set(extras["test"]) < set(extras["dev"])
-    for tool in ("pytest", "hypothesis", "ruff", "basedpyright", "codespell"):
+    for tool in ("pytest>", "pytest-xdist", "hypothesis", "ruff", "basedpyright", "codespell"):
         assert any(line.startswith(tool) for line in extras["test"])
 
 

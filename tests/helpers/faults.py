@@ -2,7 +2,8 @@
 
 The victim watches itself: when it enters the phase for the n-th time a timer starts, and kills the process while it is
 still inside. A phase that ends before its timer is tried again with half the delay, so that phases of milliseconds are
-hit too; one that comes once in a life is killed at its end instead. The last thing the victim does is to write down where it was.
+hit too; one that comes once in a life, or a fault that must not come later, kills at its end instead. The last thing the
+victim does is to write down where it was.
 """
 
 import functools
@@ -17,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 # Phases that come once in a life.
-ONCE = ("start", "meet", "verify", "load")
+ONCE = ("prepare", "start", "meet", "verify", "load")
 # Every phase: the rank that has it (None: all), and the functions that are it, as (module, object, attribute).
 PHASES: dict[str, tuple[int | None, list[tuple[str, str | None, str]]]] = {
+    "prepare": (None, [("train.run", None, "ensure_prepared")]),
     "start": (None, [("train.run", None, "open_dataset")]),
     "meet": (None, [("train.distributed", None, "_start_torch")]),
     "step": (None, [("train.engine", "Engine", "train_step")]),
@@ -42,12 +44,14 @@ class Fault:
         occurrence: of the phase in this life, from 1.
         delay_seconds: after its beginning.
         record: file that gets a line about the kill.
+        is_now: in this occurrence, at its end if it ends before the delay; otherwise perhaps in a later one.
     """
 
     phase: str
     occurrence: int
     delay_seconds: float
     record: Path
+    is_now: bool = False
 
 
 class Phases:
@@ -87,7 +91,8 @@ class Phases:
                 return original(*arguments, **options)
             finally:
                 if timer is not None:
-                    if phase in ONCE:
+                    assert self._fault is not None, "a timer runs only for a fault"
+                    if phase in ONCE or self._fault.is_now:
                         self._kill()
                     self._is_inside = False
                     timer.cancel()
@@ -118,6 +123,32 @@ class Phases:
             return
         _append(self._fault.record, {"phase": self._fault.phase, "rank": self._rank})
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def live_in_phases(
+    rank: int,
+    world_size: int,
+    overrides: tuple[str, ...],
+    victim: int,
+    fault: Fault | None,
+    durations: Path | None,
+) -> None:
+    """A life of which one rank is killed in one phase."""
+    from train.main import cli
+
+    Phases(rank, fault if rank == victim else None, durations).install()
+    with open(os.devnull, "w") as quiet:
+        os.dup2(quiet.fileno(), 1)
+        os.dup2(quiet.fileno(), 2)
+    os._exit(cli(list(overrides)))
+
+
+def usual_seconds(durations: Path) -> dict[str, float]:
+    """Median duration of each phase."""
+    seconds: dict[str, list[float]] = {}
+    for line in lines_of(durations):
+        seconds.setdefault(line["phase"], []).append(line["seconds"])
+    return {phase: sorted(found)[len(found) // 2] for phase, found in seconds.items()}
 
 
 def lines_of(path: Path) -> list[dict[str, Any]]:

@@ -1,18 +1,20 @@
-"""Kill -9 at any moment: the same command again, and the metrics are those of an undisturbed run, byte for byte."""
+"""Kill -9 in any phase: the same command again, and the metrics are those of an undisturbed run, byte for byte."""
 
-import os
 import random
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.helpers.whole_runs import command, compared, live, start, torchrun
+from tests.helpers.distributed import Ranks
+from tests.helpers.faults import PHASES, Fault, lines_of, live_in_phases, usual_seconds
+from tests.helpers.whole_runs import command, compared, live, metrics, torchrun
 
-NUM_KILLS = 10
 # For what takes seconds on a machine that does nothing else.
 PATIENCE_SECONDS = 400
 # Dropout and a batch ramp on; 20 steps, evaluated every 4th or so, saved every 2nd or so.
@@ -30,58 +32,87 @@ OVERRIDES = (
 )
 
 
-@pytest.mark.parametrize(
-    "layout", [(), ("parallel.tp=2", "parallel.pp=2")], ids=["one process", "tp 2 x pp 2"]
-)
-def test_ten_kills_leave_the_metrics_of_an_undisturbed_run(
-    tmp_path: Path, layout: tuple[str, ...]
-) -> None:
-    world_size = 4 if layout else 1
-    overrides = command(tmp_path, *OVERRIDES, *layout)
-    started = time.monotonic()
-    whole = (*overrides, f"run.dir={tmp_path / 'whole'}")
-    assert live(world_size, whole, PATIENCE_SECONDS) == [0] * world_size
-    lifetime = time.monotonic() - started
-    expected = compared(tmp_path / "whole")
-    assert len(expected) >= 12
-    assert sum(line["valid/loss"] is not None for line in expected) >= 4
+LAYOUT = ("parallel.tp=2", "parallel.pp=2")
+WORLD_SIZE = 4
+# In this step of a life the kill falls; any other phase is killed when it comes for the first time.
+KILLED_STEP = 2
 
+
+@dataclass(frozen=True)
+class Undisturbed:
+    """A run that nothing happened to.
+
+    Attributes:
+        metrics: its lines.
+        seconds: usual duration of each phase.
+    """
+
+    metrics: list[dict[str, Any]]
+    seconds: dict[str, float]
+
+
+def undisturbed(folder: Path, world_size: int, *overrides: str) -> Undisturbed:
+    """Train without a kill."""
+    words = (*command(folder, *OVERRIDES, *overrides), f"run.dir={folder / 'whole'}")
+    durations = folder / "durations"
+    ranks = Ranks(live_in_phases, world_size, words, -1, None, durations)
+    try:
+        assert ranks.wait(PATIENCE_SECONDS) == [0] * world_size
+    finally:
+        ranks.kill_all()
+    return Undisturbed(compared(folder / "whole"), usual_seconds(durations))
+
+
+@pytest.fixture(scope="module")
+def on_four_ranks(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
+    return undisturbed(tmp_path_factory.mktemp("whole"), WORLD_SIZE, *LAYOUT)
+
+
+def check_kills(folder: Path, world_size: int, expected: Undisturbed, *overrides: str) -> None:
+    """Kill one run in each phase, one life after the other, then let it end; one rank dies, the others are ended."""
+    assert len(expected.metrics) >= 12
+    assert sum(line["valid/loss"] is not None for line in expected.metrics) >= 4
+    run, record = folder / "run", folder / "record"
+    # Preparing the data is part of what is killed.
+    words = (*command(folder, *OVERRIDES, *overrides), f"run.dir={run}")
     chance = random.Random(20220506)
-    kills, attempts, interrupted = 0, 0, 0
-    while kills < NUM_KILLS or not interrupted:
-        attempts += 1
-        run = tmp_path / f"killed-{attempts}"
-        # Preparing the data is part of what is killed.
-        killed = (*overrides, f"run.dir={run}", f"data.cache_dir={tmp_path / f'cache-{attempts}'}")
-        is_finished = False
-        while not is_finished:
-            ranks = start(world_size, killed)
-            # Spread over the whole life: start-up, training, saves, evaluation, the end.
-            deadline = time.monotonic() + lifetime * chance.random() * 1.05
-            while time.monotonic() < deadline and any(p.is_alive() for p in ranks.processes):
-                time.sleep(0.01)
-            victim = chance.choice(ranks.processes)
-            if victim.is_alive() and (kills < NUM_KILLS or not interrupted):
-                os.kill(victim.pid, signal.SIGKILL)
-                kills += 1
-                interrupted += bool((run / "metrics.jsonl").exists())
-                if not interrupted:
-                    lifetime *= 1.2  # the machine is busier than it was: training begins later
-                ranks.wait(5)  # the others notice; a launcher would end what is left
-                ranks.kill_all()
-            else:
-                codes = ranks.wait(PATIENCE_SECONDS)
-                ranks.kill_all()
-                assert codes == [0] * world_size
-                is_finished = True
-        assert compared(run) == expected
+    for phase, (owner, _) in PHASES.items():
+        victim = chance.randrange(world_size) if owner is None else owner
+        occurrence = KILLED_STEP if phase == "step" else 1
+        delay = chance.random() * expected.seconds.get(phase, 1.0)
+        fault = Fault(phase, occurrence, delay, record, is_now=True)
+        ranks = Ranks(live_in_phases, world_size, words, victim, fault, None)
+        try:
+            ranks.processes[victim].join(PATIENCE_SECONDS)
+            assert ranks.processes[victim].exitcode == -signal.SIGKILL, f"in {phase}"
+            ranks.wait(1)  # some of the others notice; a launcher ends what is left
+        finally:
+            ranks.kill_all()
+    assert [line["phase"] for line in lines_of(record)] == list(PHASES)
+    assert 0 < len(metrics(run)) < len(expected.metrics), "the last kill came after the end"
+    assert live(world_size, words, PATIENCE_SECONDS) == [0] * world_size
+    assert compared(run) == expected.metrics
 
 
-def test_a_killed_launcher_takes_its_ranks_along_and_the_run_goes_on(tmp_path: Path) -> None:
-    overrides = command(tmp_path, *OVERRIDES, "parallel.tp=2", "parallel.pp=2")
-    assert live(4, (*overrides, f"run.dir={tmp_path / 'whole'}")) == [0] * 4
+def test_kills_in_every_phase_leave_the_metrics_of_an_undisturbed_run_on_four_ranks(
+    tmp_path: Path, on_four_ranks: Undisturbed
+) -> None:
+    check_kills(tmp_path, WORLD_SIZE, on_four_ranks, *LAYOUT)
+
+
+def test_kills_in_every_phase_leave_the_metrics_of_an_undisturbed_run_in_one_process(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "other").mkdir()
+    check_kills(tmp_path, 1, undisturbed(tmp_path / "other", 1))
+
+
+def test_a_killed_launcher_takes_its_ranks_along_and_the_run_goes_on(
+    tmp_path: Path, on_four_ranks: Undisturbed
+) -> None:
     run = tmp_path / "launched"
-    process = torchrun((*overrides, f"run.dir={run}"), 4)
+    overrides = (*command(tmp_path, *OVERRIDES, *LAYOUT), f"run.dir={run}")
+    process = torchrun(overrides, WORLD_SIZE)
     checkpoints = run / "checkpoints" / "latest"
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not checkpoints.exists() and time.monotonic() < deadline and process.poll() is None:
@@ -90,9 +121,8 @@ def test_a_killed_launcher_takes_its_ranks_along_and_the_run_goes_on(tmp_path: P
     process.kill()
     process.wait()
     # The ranks must be gone: otherwise the next life would find the run in use.
-    codes = live(4, (*overrides, f"run.dir={run}"), PATIENCE_SECONDS)
-    assert codes == [0] * 4
-    assert compared(run) == compared(tmp_path / "whole")
+    assert live(WORLD_SIZE, overrides, PATIENCE_SECONDS) == [0] * WORLD_SIZE
+    assert compared(run) == on_four_ranks.metrics
 
 
 @pytest.mark.slow
@@ -106,7 +136,7 @@ def test_ten_kills_of_the_launcher_leave_the_metrics_of_an_undisturbed_run(tmp_p
     chance = random.Random(1306)
     run = tmp_path / "killed-0"
     kills, finished, interrupted = 0, 0, 0
-    while kills < NUM_KILLS:
+    while kills < 10:
         process = torchrun((*overrides, f"run.dir={run}"), 4)
         try:
             code = process.wait(lifetime * chance.random() * 1.05)

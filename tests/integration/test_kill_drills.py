@@ -3,7 +3,6 @@
 Long: run it with  pytest -m slow tests/integration/test_kill_drills.py -s  ; docs/reliability.md reports what it printed.
 """
 
-import os
 import random
 import sys
 import time
@@ -14,7 +13,7 @@ import pytest
 
 from glm.checkpoint.folder import committed
 from tests.helpers.distributed import Ranks
-from tests.helpers.faults import PHASES, Fault, Phases, lines_of
+from tests.helpers.faults import PHASES, Fault, lines_of, live_in_phases, usual_seconds
 from tests.helpers.whole_runs import command, compared, metrics
 
 OVERRIDES = (
@@ -83,29 +82,3 @@ def test_kills_in_every_phase_leave_the_metrics_of_an_undisturbed_run(
     assert compared(run) == expected
     assert sum(kills.values()) + late == num_kills
     assert set(kills) == set(PHASES), "a phase was never hit"
-
-
-def usual_seconds(durations: Path) -> dict[str, float]:
-    """Median duration of each phase."""
-    seconds: dict[str, list[float]] = {}
-    for line in lines_of(durations):
-        seconds.setdefault(line["phase"], []).append(line["seconds"])
-    return {phase: sorted(found)[len(found) // 2] for phase, found in seconds.items()}
-
-
-def live_in_phases(
-    rank: int,
-    world_size: int,
-    overrides: tuple[str, ...],
-    victim: int,
-    fault: Fault | None,
-    durations: Path | None,
-) -> None:
-    """A life of which one rank is killed in one phase."""
-    from train.main import cli
-
-    Phases(rank, fault if rank == victim else None, durations).install()
-    with open(os.devnull, "w") as quiet:
-        os.dup2(quiet.fileno(), 1)
-        os.dup2(quiet.fileno(), 2)
-    os._exit(cli(list(overrides)))

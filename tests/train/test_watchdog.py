@@ -1,9 +1,10 @@
 """The watchdog: when it bites, what it leaves behind, and that nothing keeps it from ending the process."""
 
-import os
 import signal
+import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -19,7 +20,57 @@ def stuck_here() -> None:
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watchdog, "_GRACE_SECONDS", 0.1)
-    monkeypatch.setattr(watchdog, "_DISK_SECONDS", 0.3)
+
+
+class Clock:
+    """The watchdog's clock, which only the test moves; takes note instead of ending the process."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.exit_code: int | None = None
+        self._now = 0.0
+        self._num_looks = 0
+        self._has_changed = threading.Condition()
+        clock = SimpleNamespace(monotonic=self._look, sleep=time.sleep, strftime=time.strftime)
+        monkeypatch.setattr(watchdog, "time", clock)
+        monkeypatch.setattr(watchdog.os, "_exit", self._end)
+        monkeypatch.setattr(watchdog, "_POLL_SECONDS", 0.01)
+
+    def move(self, seconds: float) -> None:
+        """Let time pass; returns once the watchdog has acted on it."""
+        with self._has_changed:
+            self._now += seconds
+            # The look in progress may have been at the time before; after the third, the second is dealt with.
+            enough = self._num_looks + 3
+            acted = self._has_changed.wait_for(
+                lambda: self._num_looks >= enough or self.exit_code is not None, 60
+            )
+            assert acted, "the watchdog looks at no clock"
+
+    def _look(self) -> float:
+        with self._has_changed:
+            if threading.current_thread().name == "watchdog":
+                self._num_looks += 1
+                self._has_changed.notify_all()
+            return self._now
+
+    def _end(self, code: int) -> None:
+        with self._has_changed:
+            self.exit_code = code
+            self._has_changed.notify_all()
+        raise SystemExit  # of the thread alone
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
+
+
+def wait_for_its_thread() -> None:
+    """A watchdog that was closed has nothing more to do."""
+    for thread in threading.enumerate():
+        if thread.name == "watchdog":
+            thread.join(60)
+            assert not thread.is_alive()
 
 
 def test_a_process_that_hangs_leaves_its_stacks_and_ends(tmp_path: Path) -> None:
@@ -35,23 +86,23 @@ def test_a_process_that_hangs_leaves_its_stacks_and_ends(tmp_path: Path) -> None
     assert "the step after 40 samples" in (tmp_path / "reason").read_text()
 
 
-def test_what_ends_in_time_is_left_alone(tmp_path: Path) -> None:
-    def work() -> None:
-        dog = Watchdog(tmp_path / "stacks", 0, False, pytest.fail)
-        for _ in range(5):
-            dog.watch("a step", 60.0)
-        dog.watch("the last step", 0.5)
-        dog.close()
-        time.sleep(1.0)
-        assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
-
-    assert run_forked(work) == 0
+def test_what_ends_in_time_is_left_alone(tmp_path: Path, clock: Clock) -> None:
+    dog = Watchdog(tmp_path / "stacks", 0, False, pytest.fail)
+    for _ in range(5):
+        dog.watch("a step", 0.5)
+        clock.move(0.4)
+    dog.close()
+    wait_for_its_thread()
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+    assert clock.exit_code is None
     assert not (tmp_path / "stacks").exists()
 
 
 def test_a_dead_disk_does_not_keep_it_from_ending(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(watchdog, "_DISK_SECONDS", 0.3)
+
     def work() -> None:
         dog = Watchdog(tmp_path / "stacks", 0, False, lambda reason: stuck_here())
         dog.watch("a step", 0.1)
@@ -76,28 +127,21 @@ def test_the_kernel_ends_a_process_in_which_no_thread_can_run(
     assert run_forked(work) == -signal.SIGALRM
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # Clock._end
 @pytest.mark.parametrize("is_alone", [True, False])
 def test_time_in_which_a_lone_process_is_suspended_does_not_count(
-    is_alone: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    is_alone: bool, tmp_path: Path, clock: Clock
 ) -> None:
-    monkeypatch.setattr(watchdog, "_POLL_SECONDS", 0.1)
-    child = os.fork()
-    if child == 0:
-        dog = Watchdog(tmp_path, 0, is_alone, lambda reason: None)
-        dog.watch("a step", 3.0)
-        (tmp_path / "ready").touch()
-        while not (tmp_path / "resumed").exists():
-            time.sleep(0.01)
-        time.sleep(1.0)
-        os._exit(0)
-    while not (tmp_path / "ready").exists():
-        time.sleep(0.01)
-    os.kill(child, signal.SIGSTOP)
-    time.sleep(5.0)
-    os.kill(child, signal.SIGCONT)
-    (tmp_path / "resumed").touch()
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    assert code == (0 if is_alone else 3)
+    dog = Watchdog(tmp_path, 0, is_alone, lambda reason: None)
+    dog.watch("a step", 3.0)
+    clock.move(0.05)
+    clock.move(5.0)  # a stopped process finds the clock so much later
+    assert clock.exit_code == (None if is_alone else 3)
+    for _ in range(70):  # it runs again, and its three seconds do count
+        clock.move(0.05)
+    assert clock.exit_code == 3
+    dog.close()
+    wait_for_its_thread()
 
 
 def test_a_rank_that_was_itself_stopped_says_so_when_it_finds_its_peers_gone(
