@@ -81,6 +81,20 @@ def live(
     return [int(code or 0) for code in codes]
 
 
+def typed(
+    folder: Path, *overrides: str, timeout_seconds: float = 120
+) -> subprocess.CompletedProcess[str]:
+    """Run `python -m train` as by hand, without a launcher's variables; what it wrote lies in `folder` meanwhile."""
+    out, err = folder / "out.txt", folder / "err.txt"
+    ranks = Ranks(_typed, 1, overrides, out, err)
+    try:
+        (code,) = ranks.wait(timeout_seconds)
+    finally:
+        ranks.kill_all()
+    assert code is not None, "it did not end"
+    return subprocess.CompletedProcess(overrides, code, out.read_text(), err.read_text())
+
+
 def torchrun(
     overrides: tuple[str, ...], ranks: int, max_restarts: int = 0, before: tuple[str, ...] = ()
 ) -> subprocess.Popen[str]:
@@ -144,3 +158,17 @@ def _live(
     with open(os.devnull, "w") as quiet:
         os.dup2(quiet.fileno(), 1)
     os._exit(cli(list(overrides)))
+
+
+def _typed(rank: int, world_size: int, overrides: tuple[str, ...], out: Path, err: Path) -> None:
+    from train.main import cli
+
+    for name in _RENDEZVOUS:
+        os.environ.pop(name, None)
+    for path, stream in ((out, 1), (err, 2)):
+        with path.open("w") as file:
+            os.dup2(file.fileno(), stream)
+    code = cli(list(overrides))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

@@ -14,7 +14,7 @@ import pytest
 from configs.load import from_yaml
 from glm.generate import cli as generate
 from tests.helpers.places import ROOT
-from tests.helpers.whole_runs import command, live, metrics
+from tests.helpers.whole_runs import command, live, metrics, typed
 from train.evaluate import cli as evaluate
 
 
@@ -33,13 +33,15 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
-def test_a_run_on_several_ranks_shows_what_it_learnt_and_is_finished(finished: Path):
+def test_a_run_on_several_ranks_shows_what_it_learnt_and_is_finished(
+    finished: Path, tmp_path: Path
+):
     summary = json.loads((finished / "summary.json").read_text())
     assert {"valid_loss_mask", "unigram_loss_gmask", "top5_model"} <= set(summary)
     log = (finished / "log.txt").read_text()
     assert "the five most probable words" in log and "cannot be shown" not in log
     assert json.loads((finished / "status.json").read_text())["state"] == "done"
-    again = run_module("train", *command(finished.parent, f"run.dir={finished}"))
+    again = typed(tmp_path, *command(finished.parent, f"run.dir={finished}"))
     assert again.returncode == 0 and "is finished" in again.stdout
 
 

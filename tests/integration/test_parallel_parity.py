@@ -53,14 +53,11 @@ VARIANTS = {
 }
 
 
-def train_steps(
-    rank: int, world_size: int, overrides: tuple[str, ...], num_steps: int = NUM_STEPS
-) -> dict[str, Any]:
-    """Train a few steps in this rank; what it saw and what it holds at the end."""
-    from train.batches import BatchStream
+def train_variants(
+    rank: int, world_size: int, overrides: tuple[str, ...], variants: list[tuple[str, ...]]
+) -> list[dict[str, Any]]:
+    """Train a few steps of each variant in this rank; what it saw and what it holds at the end."""
     from train.distributed import distributed_session
-    from train.engine import Engine
-    from train.plan import TrainingPlan
     from train.topology import Topology
     from train.world import World, prepare_environment
 
@@ -69,32 +66,45 @@ def train_steps(
     prepare_environment(world, "cpu")
     topology = Topology.from_config(config.parallel, rank, world_size)
     with distributed_session(world, topology, torch.device("cpu")) as session:
-        engine = Engine(config, session)
-        plan = TrainingPlan.from_config(config)
-        stream = BatchStream(
-            small_dataset(config), plan, topology, config.optim.micro_batch_size, [], 0
+        return [
+            train_steps(session, load_config([*overrides, *variant], world_size))
+            for variant in variants
+        ]
+
+
+def train_steps(session: Any, config: Config) -> dict[str, Any]:
+    """Train a few steps from the beginning."""
+    from train.batches import BatchStream
+    from train.engine import Engine
+    from train.plan import TrainingPlan
+
+    topology = session.topology
+    engine = Engine(config, session)
+    plan = TrainingPlan.from_config(config)
+    stream = BatchStream(
+        small_dataset(config), plan, topology, config.optim.micro_batch_size, [], 0
+    )
+    losses, norms, embedding_norms, sizes, seen = [], [], [], [], 0
+    for _ in range(NUM_STEPS):
+        step = plan.step_at(seen)
+        outcome = engine.train_step(step, prepared(stream, config, session, step))
+        sums = outcome.sums.to_list() if topology.tp_rank == 0 else [0.0] * 6
+        *sums, squares = session.sum([*sums, outcome.embedding_sum_of_squares])
+        losses.append(sum(sums[:3]) / sum(sums[3:]))
+        norms.append(outcome.grad_norm)
+        embedding_norms.append(squares**0.5)
+        sizes.append(step.num_samples)
+        seen += step.num_samples
+    stream.close()
+    held = {
+        parameter_name(name, config.model.num_layers): (
+            partition_dim(parameter),
+            topology.tp_rank,
+            parameter.detach().float().numpy().copy(),
         )
-        losses, norms, embedding_norms, sizes, seen = [], [], [], [], 0
-        for _ in range(num_steps):
-            step = plan.step_at(seen)
-            outcome = engine.train_step(step, prepared(stream, config, session, step))
-            sums = outcome.sums.to_list() if topology.tp_rank == 0 else [0.0] * 6
-            *sums, squares = session.sum([*sums, outcome.embedding_sum_of_squares])
-            losses.append(sum(sums[:3]) / sum(sums[3:]))
-            norms.append(outcome.grad_norm)
-            embedding_norms.append(squares**0.5)
-            sizes.append(step.num_samples)
-            seen += step.num_samples
-        stream.close()
-        held = {
-            parameter_name(name, config.model.num_layers): (
-                partition_dim(parameter),
-                topology.tp_rank,
-                parameter.detach().float().numpy().copy(),
-            )
-            for name, parameter in engine.module.named_parameters()
-        }
-        engine.close()
+        for name, parameter in engine.module.named_parameters()
+    }
+    engine.close()
     return {
         "losses": losses,
         "norms": norms,
@@ -145,12 +155,21 @@ def assemble(results: list[dict[str, Any]]) -> dict[str, np.ndarray]:
 
 
 @cache
+def trained(tp: int, pp: int, dp: int, *extra: str) -> dict[str, list[dict[str, Any]]]:
+    """Every variant on a layout, in one start of its ranks: what each rank returned."""
+    overrides = (*OVERRIDES, f"parallel.tp={tp}", f"parallel.pp={pp}", *extra)
+    chosen = ["plain"] if extra else list(VARIANTS)
+    words = [VARIANTS[variant] for variant in chosen]
+    ranks = run_distributed(train_variants, tp * pp * dp, overrides, words)
+    return dict(zip(chosen, map(list, zip(*ranks, strict=True)), strict=True))
+
+
 def one_process(variant: str) -> dict[str, Any]:
-    return run_distributed(train_steps, 1, OVERRIDES + VARIANTS[variant])[0]
+    return trained(1, 1, 1)[variant][0]
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("tp, pp, dp", LAYOUTS)
+@pytest.mark.parametrize("variant", VARIANTS)
 def test_every_layout_trains_like_one_process(variant: str, tp: int, pp: int, dp: int) -> None:
     check_layout(tp, pp, dp, variant)
 
@@ -163,8 +182,7 @@ def test_whole_optimizer_states_train_like_sharded_ones(tp: int, pp: int, dp: in
 def check_layout(tp: int, pp: int, dp: int, variant: str, *extra: str) -> None:
     """Train on a layout what one process trained under ZeRO-1, and compare."""
     reference = one_process(variant)
-    overrides = (*OVERRIDES, *VARIANTS[variant], f"parallel.tp={tp}", f"parallel.pp={pp}", *extra)
-    results = run_distributed(train_steps, tp * pp * dp, overrides)
+    results = trained(tp, pp, dp, *extra)[variant]
     assert results[0]["sizes"] == [8, 8, 16, 16, 16]
     np.testing.assert_allclose(results[0]["losses"], reference["losses"], rtol=1e-5)
     np.testing.assert_allclose(results[0]["norms"], reference["norms"], rtol=1e-4)
@@ -189,7 +207,8 @@ def test_every_step_is_clipped() -> None:
 
 def test_recompute_and_repetition_change_no_bit() -> None:
     first = one_process("dropout")
-    again = run_distributed(train_steps, 1, OVERRIDES + VARIANTS["dropout"])[0]
+    (ranks,) = run_distributed(train_variants, 1, OVERRIDES, [VARIANTS["dropout"]])
+    again = ranks[0]
     recomputed = one_process("dropout and recompute")
     for other in (again, recomputed):
         assert other["losses"] == first["losses"]

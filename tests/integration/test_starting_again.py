@@ -14,11 +14,11 @@ import pytest
 from tests.helpers.distributed import Ranks
 from tests.helpers.killing import KilledAtCall
 from tests.helpers.places import ROOT
-from tests.helpers.whole_runs import command, compared, live, metrics, resumed_at
+from tests.helpers.whole_runs import command, compared, live, metrics, resumed_at, typed
 
 
-def train(*overrides: str) -> subprocess.CompletedProcess[str]:
-    """Run `python -m train` as a user does."""
+def in_a_new_process(*overrides: str) -> subprocess.CompletedProcess[str]:
+    """Run `python -m train` as a user does, libraries and all."""
     environment = {**os.environ, "OMP_NUM_THREADS": "2"}
     return subprocess.run(
         [sys.executable, "-m", "train", *overrides],
@@ -147,7 +147,7 @@ def interrupted(rank: int, world_size: int, overrides: tuple[str, ...], step: st
 
 def test_a_finished_run_says_so_and_goes_on_when_asked(finished: Path) -> None:
     overrides = command(finished, f"run.dir={finished / 'run'}")
-    outcome = train(*overrides)
+    outcome = in_a_new_process(*overrides)
     assert outcome.returncode == 0
     lines = outcome.stdout.splitlines()
     assert any("is finished: 96 samples." in line for line in lines)
@@ -193,36 +193,39 @@ def test_a_copied_run_folder_continues_elsewhere(finished: Path, tmp_path: Path)
     assert metrics(tmp_path / "moved")[-1]["samples_seen"] == 128
 
 
-def test_a_folder_of_another_model_is_refused(finished: Path) -> None:
+def test_a_folder_of_another_model_is_refused(finished: Path, tmp_path: Path) -> None:
     overrides = command(finished, f"run.dir={finished / 'run'}", "model.hidden_size=64")
     refused(
-        train(*overrides), "another model", "model.hidden_size is 32 there and 64 now", "run.name="
+        typed(tmp_path, *overrides),
+        "another model",
+        "model.hidden_size is 32 there and 64 now",
+        "run.name=",
     )
 
 
-def test_never_resuming_is_refused_and_deletes_nothing(finished: Path) -> None:
+def test_never_resuming_is_refused_and_deletes_nothing(finished: Path, tmp_path: Path) -> None:
     before = sorted((finished / "run").rglob("*"))
     overrides = command(finished, f"run.dir={finished / 'run'}", "checkpoint.resume=never")
-    refused(train(*overrides), "checkpoint.resume is never", "Nothing was deleted")
+    refused(typed(tmp_path, *overrides), "checkpoint.resume is never", "Nothing was deleted")
     assert sorted((finished / "run").rglob("*")) == before
 
 
-def test_a_run_in_use_is_refused_with_host_and_pid(finished: Path) -> None:
+def test_a_run_in_use_is_refused_with_host_and_pid(finished: Path, tmp_path: Path) -> None:
     from train.run_folder import RunFolder
     from train.world import Launch
 
     overrides = command(finished, f"run.dir={finished / 'run'}", "optim.total_samples=400")
     with RunFolder(finished / "run").held(Launch()):
-        refused(train(*overrides), "in use by host", f"pid {os.getpid()}")
+        refused(typed(tmp_path, *overrides), "in use by host", f"pid {os.getpid()}")
 
 
-def test_changed_data_is_refused_until_accepted(finished: Path) -> None:
+def test_changed_data_is_refused_until_accepted(finished: Path, tmp_path: Path) -> None:
     other = finished / "other.txt"
     other.write_text((finished / "corpus.txt").read_text().replace("times", "over"))
     overrides = command(finished, f"run.dir={finished / 'run'}", "optim.total_samples=400")
     overrides = (*overrides, f"data.paths={other}")
     refused(
-        train(*overrides),
+        typed(tmp_path, *overrides),
         "not those of the checkpoint",
         "source corpus.txt (",
         "is missing",
@@ -240,7 +243,7 @@ def test_a_source_added_without_stages_is_refused_with_the_line_that_adds_it_fro
     added = tmp_path / "added.txt"
     added.write_text("A second corpus.\n" * 2000)
     paths = f"data.paths=[{finished / 'corpus.txt'},{added}]"
-    outcome = train(*overrides, paths)
+    outcome = typed(tmp_path, *overrides, paths)
     refused(outcome, "the weights before sample 40", "data.accept_changed=true")
     line = re.search(r"data\.stages=\S+ data\.weights=null", outcome.stderr)
     assert line
@@ -258,7 +261,9 @@ def test_a_skip_range_in_the_past_is_refused_and_one_ahead_moves_only_the_data(
     overrides = command(finished, f"run.dir={tmp_path / 'run'}")
     assert live(1, (*overrides, "run.stop_after_samples=40")) == [75]
     refused(
-        train(*overrides, "data.skip_samples=[[30,50]]"), "begins before the current position", "40"
+        typed(tmp_path, *overrides, "data.skip_samples=[[30,50]]"),
+        "begins before the current position",
+        "40",
     )
     assert live(1, (*overrides, "data.skip_samples=[[48,64]]")) == [0]
     last = metrics(tmp_path / "run")[-1]
@@ -266,20 +271,19 @@ def test_a_skip_range_in_the_past_is_refused_and_one_ahead_moves_only_the_data(
 
 
 def test_two_unknown_keys_are_reported_at_once() -> None:
-    refused(
-        train("optim.lerning_rate=1", "model.num_layer=4"), "optim.lerning_rate", "model.num_layers"
-    )
+    outcome = in_a_new_process("optim.lerning_rate=1", "model.num_layer=4")
+    refused(outcome, "optim.lerning_rate", "model.num_layers")
 
 
-def test_sizes_that_do_not_divide_are_refused() -> None:
-    refused(train("parallel.tp=3"), "parallel.tp (3) must divide model.num_heads")
+def test_sizes_that_do_not_divide_are_refused(tmp_path: Path) -> None:
+    refused(typed(tmp_path, "parallel.tp=3"), "parallel.tp (3) must divide model.num_heads")
     ramp = (
         "optim.batch_ramp.start=4",
         "optim.batch_ramp.increment=4",
         "optim.batch_ramp.samples=100",
     )
     refused(
-        train(*ramp, "optim.global_batch_size=32", "optim.micro_batch_size=8"),
+        typed(tmp_path, *ramp, "optim.global_batch_size=32", "optim.micro_batch_size=8"),
         "must be a multiple of optim.micro_batch_size (8)",
     )
 
@@ -301,7 +305,8 @@ def test_a_corpus_that_cannot_be_read_is_refused(
     corpus = tmp_path / "bad.jsonl"
     if content is not None:
         corpus.write_bytes(content)
-    outcome = train(
+    outcome = typed(
+        tmp_path,
         f"data.paths={corpus}",
         f"run.dir={tmp_path / 'run'}",
         f"data.cache_dir={tmp_path / 'cache'}",

@@ -55,19 +55,6 @@ def send(cluster: Cluster, folder: Path, words: list[str], *options: str) -> lis
     return sent[1].split(", then ")
 
 
-def torchrun(folder: Path, words: list[str], num_ranks: int = 8) -> None:
-    """The same run on one machine."""
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    subprocess.run(
-        [*launcher, "--nproc-per-node", str(num_ranks), "-m", "train", *words],
-        cwd=folder,
-        env=environment(),
-        check=True,
-        capture_output=True,
-        timeout=600,
-    )
-
-
 def steps_done(run: Path) -> int:
     """Whole lines of a run's metrics so far."""
     try:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.whole_runs import compared
+from tests.helpers.whole_runs import compared, live
 from tests.slurm.cluster import Cluster
-from tests.slurm.jobs import environment, events, logs, nodes, run_words, send, steps_done, torchrun
+from tests.slurm.jobs import environment, events, logs, nodes, run_words, send, steps_done
 
 TIMEOUT_SECONDS = 400
 
@@ -23,8 +23,9 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def one_node(four_nodes: Cluster, workplace: Path) -> Path:
     """The run on one machine. (The cluster comes first, so that nothing is trained where there is none.)"""
-    torchrun(workplace, run_words(workplace, "run.name=one_node"))
-    return workplace / "runs" / "one_node"
+    run = workplace / "runs" / "one_node"
+    assert live(8, tuple(run_words(workplace, f"run.dir={run}")), TIMEOUT_SECONDS) == [0] * 8
+    return run
 
 
 @pytest.mark.parametrize("num_nodes", [2, 4])
