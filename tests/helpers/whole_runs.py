@@ -12,7 +12,7 @@ from tests.helpers.places import ROOT
 
 TINY = (
     "precision=fp32",
-    "model.num_layers=4",
+    "model.num_layers=2",
     "model.hidden_size=32",
     "model.num_heads=4",
     "model.ffn_size=88",

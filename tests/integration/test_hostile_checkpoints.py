@@ -118,7 +118,7 @@ CONFIGS: dict[str, tuple[Callable[[Path], dict[str, Any]], str]] = {
         "holds an interpolation",
     ),
     "an endless model": (
-        config_attack("num_layers: 4", "num_layers: 4000000000"),
+        config_attack("num_layers: 2", "num_layers: 4000000000"),
         "its configuration speaks of",
     ),
     "a model of nothing": (config_attack("hidden_size: 32", "hidden_size: -32"), "hidden_size"),

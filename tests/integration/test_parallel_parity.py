@@ -32,7 +32,7 @@ OVERRIDES = (
     # move its weight by a whole learning rate in the direction of the noise. With this epsilon what is compared is far
     # above the noise of any processor, and the tolerances below hold with a margin of 8 instead of 1.
     "optim.eps=1e-6",
-    "optim.micro_batch_size=1",
+    "optim.micro_batch_size=2",
     "optim.global_batch_size=16",
     "optim.total_samples=76",
     "optim.batch_ramp.start=8",

@@ -11,8 +11,14 @@ from tests.helpers.places import ROOT
 from tests.helpers.whole_runs import command
 from tests.slurm.cluster import Cluster
 
-# tp 2 x pp 2 x dp 2 on CPU.
-EIGHT_RANKS = ("device=cpu", "parallel.tp=2", "parallel.pp=2", "optim.total_samples=48")
+# tp 2 x pp 2 x dp 2 on CPU, of two layers a stage: steps must last long enough for something to happen meanwhile.
+EIGHT_RANKS = (
+    "device=cpu",
+    "model.num_layers=4",
+    "parallel.tp=2",
+    "parallel.pp=2",
+    "optim.total_samples=48",
+)
 
 
 def nodes(num_nodes: int, ranks: int = 8) -> tuple[str, ...]:
