@@ -76,12 +76,17 @@ def test_another_host_is_refused_while_the_heart_beats_and_let_in_when_it_stops(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(generations, "BEAT_SECONDS", 0.05)
+    before = set(threading.enumerate())
     former = begin(tmp_path, Launch())
     here = this_machine()
     monkeypatch.setattr(generations, "this_machine", lambda: here)
-    with pytest.raises(RunFolderError, match="in use by host elsewhere"):
-        begin(tmp_path, Launch())
+    with monkeypatch.context() as patch:
+        patch.setattr(generations, "LEASE_SECONDS", 60.0)  # the next beat may come late
+        with pytest.raises(RunFolderError, match="in use by host elsewhere"):
+            begin(tmp_path, Launch())
     former._has_ended.set()  # the process dies
+    for thread in set(threading.enumerate()) - before:
+        thread.join()
     life = begin(tmp_path, Launch())
     assert life.number == 2
     life.end("done")
