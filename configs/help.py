@@ -22,6 +22,12 @@ def help_text(words: list[str] | None = None) -> str:
     lines = [
         "python -m train [key=value | group=choice] ...",
         "",
+        "For example:",
+        "  python -m train                                            the default run: a small model, in minutes",
+        "  python -m train run.name=mine data.paths=my.jsonl          your own text",
+        "  python -m train model=glm_110m optim=standard run.name=110m data.paths=shards/my",
+        "  python -m train --help optim                               the keys of one group; --help optim.lr: one key",
+        "",
         "--help KEY [group=choice]   what a key means, and its default in that group",
         "--print-config              the resolved configuration",
         "--config-dir DIR            groups of your own: DIR/model/my.yaml is model=my; a path will do, too:",

@@ -111,6 +111,27 @@ def tell(text: str, stream: TextIO | None = None) -> None:
         target.flush()
 
 
+def columns() -> int | None:
+    """Width of the terminal that standard output is; None if it is none: what a file or a pipe gets is not cut."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    return None
+
+
+def hanging(name: str, text: str, width: int | None) -> str:
+    """A name with its text beside it; lines that would be longer than `width` go on below the text."""
+    if width is None or len(name) + len(text) <= width:
+        return f"{name}{text}".rstrip()
+    return textwrap.fill(
+        text,
+        max(width, len(name) + 20),
+        initial_indent=name,
+        subsequent_indent=" " * len(name),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
 def wrapped(text: str) -> str:
     """Break long lines between words at the terminal's width; lines that are set in stay, for they may be commands."""
     width = shutil.get_terminal_size().columns

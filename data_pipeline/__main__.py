@@ -11,9 +11,11 @@ from typing import cast
 
 from configs.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_USER_INPUT, DataError, UserError
 from configs.home import expanded
+from configs.option_names import as_options
 from configs.terminal import prepare_streams, tell
 from configs.version import VERSION, ShowVersion
 from data_pipeline.look.commands import add_commands
+from data_pipeline.look.subject import is_override, is_run
 from data_pipeline.preparation.documents import OnError, Skipped, stop
 from data_pipeline.preparation.filters import SCRIPTS, Filters
 from data_pipeline.preparation.inputs import check_input, read_documents
@@ -32,6 +34,19 @@ from data_pipeline.preparation.workers import num_cores
 from data_pipeline.storage.shards import read_index, read_info
 from data_pipeline.tokenizer import describe_tokenizer, load_tokenizer
 from data_pipeline.tokenizer_spec import SPECS, parse_role, with_roles
+
+# What stands for keys of train on the command lines of the commands that make shards and tokenizers ...
+_MAKING = {
+    "data.special_tokens.": "--special-token ",
+    "data.special_tokens": "--special-token",
+    "data.tokenizer": "--tokenizer",
+    "data.text_key": "--text-key",
+    "data.valid_fraction": "--valid-fraction",
+    "data.paths": "INPUT",
+    "model.vocab_size": "--vocab-size",
+}
+# ... and of those that look at a prefix; the rest of train's keys these take themselves.
+_LOOKING = {"data.paths": "PREFIX"}
 
 
 def _prepare(options: argparse.Namespace) -> None:
@@ -164,7 +179,7 @@ def _texts(path: str, text_key: str, on_error: OnError) -> Iterator[str]:
 
 def _report_skipped(count: int, first: str) -> None:
     if count:
-        tell(f"Skipped: {count:,} records, the first: {first}")
+        tell(f"Skipped: {count:,} records, the first: {as_options(first, _MAKING)}")
 
 
 def _make_folder(folder: Path) -> None:
@@ -304,14 +319,25 @@ def _expand_home(options: argparse.Namespace) -> None:
             setattr(options, name, [expanded(path) for path in cast(list[str], value)])
 
 
+def _names(options: argparse.Namespace) -> dict[str, str]:
+    """How the command at hand names what are keys of train."""
+    if options.command in ("prepare", "merge", "train-tokenizer"):
+        return _MAKING
+    # A run, or key=value words, are read as train reads them.
+    target = getattr(options, "target", "")
+    return {} if is_override(target) or is_run(target) else _LOOKING
+
+
 def cli(arguments: list[str] | None = None) -> int:
     """Run a data command; returns its exit code."""
     prepare_streams()
+    names = _MAKING
     try:
         options = _options(arguments)
+        names = _names(options)
         options.run(options)
     except UserError as error:
-        tell(str(error), sys.stderr)
+        tell(as_options(str(error), names), sys.stderr)
         return EXIT_USER_INPUT
     except KeyboardInterrupt:
         tell("Interrupted; nothing half-made is used. The same command goes on.", sys.stderr)

@@ -59,7 +59,7 @@ def assign_roles(
         if text == unknown:
             raise DataError(
                 f"{text} cannot be {role}: it is what this tokenizer writes for unknown words. Name another token with "
-                f"data.special_tokens.{role}=TEXT (--special-token {role}=TEXT), or leave that out."
+                f"data.special_tokens.{role}=TEXT, or leave that out."
             )
     ids = {role: _named(find, role, text) for role, text in named.items()}
     if len(set(ids.values())) < len(ids):
@@ -107,6 +107,6 @@ def _named(find: Callable[[str], int | None], role: str, text: str) -> int:
     if token is None:
         raise DataError(
             f'The tokenizer has no token "{text}" to be {role}. Name one of its vocabulary with '
-            f"data.special_tokens.{role}=TEXT (--special-token {role}=TEXT), or leave that out: one is added."
+            f"data.special_tokens.{role}=TEXT, or leave that out: one is added."
         )
     return token

@@ -131,6 +131,6 @@ def read_kept_spec(path: Path) -> str:
     kind, name, _ = split_spec(text)
     if not text.isprintable() or not (text == "bytes" or (kind in KINDS and name)):
         raise RecordError(
-            f"{path} names no tokenizer. Name the one of the run with data.tokenizer={SPECS} (--tokenizer)."
+            f"{path} names no tokenizer. Name the one of the run with data.tokenizer={SPECS}."
         )
     return text

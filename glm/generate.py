@@ -23,6 +23,7 @@ from configs.errors import (
     DataError,
     UserError,
 )
+from configs.option_names import as_options
 from configs.terminal import prepare_streams, shows_colours, tell, visible
 from configs.version import VERSION, ShowVersion
 
@@ -43,7 +44,7 @@ def cli(arguments: list[str] | None = None) -> int:
     try:
         _run(options)
     except UserError as error:
-        tell(str(error), sys.stderr)
+        tell(as_options(str(error), {"data.tokenizer": "--tokenizer"}), sys.stderr)
         return EXIT_USER_INPUT
     except BrokenPipeError:
         # Nobody reads any more; and what is still in the buffer must not be tried again at the end of the process.
@@ -60,14 +61,21 @@ def _run(options: argparse.Namespace) -> None:
         raise DataError(
             'Nothing to fill. Type --text "Return a [MASK] of the list.", or give texts on standard input, one a line.'
         )
-    if _is_terminal(sys.stderr):
-        tell("loading ...", sys.stderr)
-    from glm.filling import Sampling, Trained
+    # Mistakes are told before PyTorch is imported and the model is read, which takes seconds.
+    from data_pipeline.tokenizer import load_tokenizer
+    from glm.checkpoint.presence import check_presence
     from glm.prompt import Prompt
 
     for text in given:
         if text != "-":
-            Prompt.parse(text)  # a mistake is told before the model is read
+            Prompt.parse(text)
+    check_presence(options.checkpoint)
+    if options.tokenizer is not None:
+        load_tokenizer(options.tokenizer)
+    if _is_terminal(sys.stderr):
+        tell("loading ...", sys.stderr)
+    from glm.filling import Sampling, Trained
+
     trained = Trained.load(options.checkpoint, options.tokenizer)
     sampling = Sampling(options.temperature, options.top_p, options.seed)
     show = _print_json if options.json else _print_text

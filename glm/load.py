@@ -15,6 +15,7 @@ from configs.load import apply_overrides, from_yaml
 from configs.schema import Config
 from glm.checkpoint.folder import committed, newest_good
 from glm.checkpoint.manifest import MANIFEST, MASTER
+from glm.checkpoint.presence import no_checkpoint
 from glm.checkpoint.reader import load_full_tensors, read_manifest
 from glm.model import GLMModel
 from glm.tensor_parallel import whole_layers
@@ -122,10 +123,7 @@ def find_checkpoint(path: Path) -> Path:
         else None
     )
     if good is None:
-        raise CheckpointError(
-            f"{path} is neither a run folder with a checkpoint nor a checkpoint. For example: python -m glm.generate "
-            'runs/default --text "the [MASK] of a list"'
-        )
+        raise no_checkpoint(path)
     return good
 
 

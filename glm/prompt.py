@@ -5,6 +5,7 @@
 has one there, whether the model's words bring it or not. GLM (Du et al. 2022) section 2.1; GLM-130B section 2.2.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,8 @@ from data_pipeline.tokenizer import Tokenizer
 MASK_TEXT = SPECIAL_TEXTS["mask"]
 GMASK_TEXT = SPECIAL_TEXTS["gmask"]
 _MARKERS = (MASK_TEXT, SMASK_TEXT, GMASK_TEXT)
+# What somebody types who means a marker: [mask], [SMASK], <mask>, [M].
+_LIKE_A_MARKER = re.compile(r"\[\s*(?:\w*mask\w*|m|blank)\s*\]|<\s*\w*mask\w*\s*>", re.IGNORECASE)
 _BLANK = " "
 
 
@@ -95,7 +98,17 @@ class Prompt:
             DataError: no marker, several kinds, or a `[gMASK]` that is not the end.
         """
         found = [marker for marker in _MARKERS if marker in text]
-        if len(found) != 1:
+        if len(found) > 1:
+            raise DataError(
+                f"The text has {' and '.join(found)}: one kind of marker at a time. Type {MASK_TEXT} blanks, or one "
+                f"{GMASK_TEXT} at its end."
+            )
+        if not found and (unknown := _LIKE_A_MARKER.search(text)):
+            raise DataError(
+                f"{unknown[0]} is not a marker. Type {MASK_TEXT} for some words, {GMASK_TEXT} for all that follows at "
+                f"the end of a text, or {SMASK_TEXT} for a sentence (only models that were trained to)."
+            )
+        if not found:
             raise DataError(
                 f'The text ("{text}") must have either {MASK_TEXT} blanks or one {GMASK_TEXT} at its end. '
                 f'For example --text "Paris is the {MASK_TEXT} of France" or --text "Once upon a time {GMASK_TEXT}".'

@@ -115,6 +115,7 @@ def _show_losses(
     vocab_size = derive.padded_vocab_size(config.model)
     held_out = target_weights((validation[i] for i in range(config.eval.num_samples)), vocab_size)
     measured: list[Objective] = []
+    is_better = False
     heading = "\nHeld-out loss (nats per token)     model   best unigram model"
     for objective, label in LABELS.items():
         name = OBJECTIVE_NAMES[objective]
@@ -128,6 +129,12 @@ def _show_losses(
         summary[f"valid_loss_{name}"] = loss
         summary[f"unigram_loss_{name}"] = baseline
         say(f"  {label:<30} {float(loss):7.3f}   {baseline:7.3f}")
+        is_better = is_better or float(loss) < baseline
+    if measured and not is_better:
+        say(
+            f"After {last['samples_seen']:,} samples the model is not better than word frequencies yet: what follows "
+            "means little."
+        )
     return measured
 
 

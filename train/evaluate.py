@@ -28,11 +28,12 @@ def cli(arguments: list[str] | None = None) -> int:
     prepare_streams()
     options = _parser().parse_intermixed_args(arguments)
     progress = _Progress()
-    progress.say("loading libraries ...")
-    from train.held_out import measure
-
-    progress.say(f"loading {options.checkpoint} ...")
     try:
+        _check(options.checkpoint, options.overrides)
+        progress.say("loading libraries ...")
+        from train.held_out import measure
+
+        progress.say(f"loading {options.checkpoint} ...")
         measured = measure(options.checkpoint, options.overrides, progress.say, progress.advance)
         progress.clear()
         sys.stdout.write(_as_json(measured) if options.json else _as_text(measured))
@@ -44,6 +45,18 @@ def cli(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     return EXIT_DONE
+
+
+def _check(checkpoint: Path, overrides: list[str]) -> None:
+    """Tell typing mistakes before PyTorch is imported."""
+    from configs.load import apply_overrides
+    from glm.checkpoint.presence import check_presence, early_config
+
+    check_presence(checkpoint)
+    stored = early_config(checkpoint)
+    if stored is not None:
+        stored.data.cache_dir = stored.data.tokenizer = None
+        apply_overrides(stored, overrides)
 
 
 class _Progress:

@@ -10,6 +10,8 @@ import uuid
 from typing import Any
 
 from configs.errors import EXIT_DONE, EXIT_PEER_FAILED, EXIT_USER_INPUT
+from configs.terminal import tell
+from train.world import choose_one_thread
 
 _BACKEND = "loopback"
 _ONE_NODE = ("1", "1:1")
@@ -40,6 +42,13 @@ def cli(arguments: list[str] | None = None) -> int:
     if problem := _problem(options):
         sys.stderr.write(f"{problem}\n")
         return EXIT_USER_INPUT
+    num_ranks = run.determine_local_world_size(options.nproc_per_node)
+    if choose_one_thread(num_ranks):  # torchrun would, with a block of asterisks
+        tell(
+            f"{num_ranks} ranks with one CPU thread each (OMP_NUM_THREADS=1). Set OMP_NUM_THREADS before the command for "
+            "more.",
+            sys.stderr,
+        )
     options.rdzv_backend = _BACKEND
     options.rdzv_endpoint = (
         "127.0.0.1:0"  # it warns where there is none; the store chooses the port

@@ -235,6 +235,21 @@ def threads_are_chosen() -> bool:
     return "OMP_NUM_THREADS" in os.environ
 
 
+def choose_one_thread(num_ranks: int) -> bool:
+    """Give each of several ranks of a node one CPU thread, as torchrun does, unless their number was chosen.
+
+    Args:
+        num_ranks: of this node.
+
+    Returns:
+        True if it was chosen here.
+    """
+    if num_ranks == 1 or threads_are_chosen():
+        return False
+    os.environ["OMP_NUM_THREADS"] = "1"
+    return True
+
+
 def die_with_parent(world: World) -> None:
     """Ask Linux to kill this rank when its launcher dies.
 

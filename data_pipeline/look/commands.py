@@ -8,7 +8,7 @@ from pathlib import Path
 
 from configs.errors import DataError, RecordError
 from configs.records import read_file
-from configs.terminal import visible
+from configs.terminal import columns, visible
 from configs.words import CONFIG_DIR
 from data_pipeline.look.explain import explain
 from data_pipeline.look.show import render
@@ -40,6 +40,7 @@ def show(options: argparse.Namespace) -> None:
     found = explain(target.dataset, index, target.config.objective, target.tokenizer)
     facts = target.facts(index)
     if options.html is None:
+        _print(f"{visible(target.name, keep='')}: {target.row_length}")
         _print(render(found, target.tokenizer, facts))
         return
     page = Path(options.html)
@@ -77,8 +78,9 @@ def stats(options: argparse.Namespace) -> None:
     target = _open(options)
     indices = chosen_indices(start, stop, options.samples)
     sampled = "" if len(indices) == stop - start else f", {len(indices):,} of them looked at"
-    _print(f"{visible(target.name, keep='')}: samples {start:,} to {stop:,}{sampled}\n")
-    _print(render_statistics(gather(target.dataset, indices)))
+    _print(f"{visible(target.name, keep='')}: {target.row_length}")
+    _print(f"samples {start:,} to {stop:,}{sampled}\n")
+    _print(render_statistics(gather(target.dataset, indices), columns()))
 
 
 def verify(options: argparse.Namespace) -> None:

@@ -115,8 +115,13 @@ def chosen_indices(start: int, stop: int, most: int) -> Sequence[int]:
     return [int(rng.integers(first, last)) for first, last in pairwise(borders)]
 
 
-def render(statistics: Statistics) -> str:
-    """Render the tables."""
+def render(statistics: Statistics, width: int | None = None) -> str:
+    """Render the tables.
+
+    Args:
+        statistics: what was counted.
+        width: of the terminal; wider tables have names on lines of their own. None: they do not.
+    """
     samples = sum(shares.samples for shares in statistics.objectives.values())
     lengths = [
         ("segments", statistics.segments),
@@ -126,29 +131,41 @@ def render(statistics: Statistics) -> str:
     ]
     header = ["", "count", "mean", "min", "5 %", "median", "95 %", "max"]
     tables = [
-        _shares_table("objective", statistics.objectives, statistics.num_tokens, None),
-        _shares_table("source", statistics.sources, statistics.num_tokens, statistics.epochs),
-        table([header, *([name, *found.describe()] for name, found in lengths)]),
+        table(_shares("objective", statistics.objectives, statistics.num_tokens, None), width),
+        table(
+            _shares("source", statistics.sources, statistics.num_tokens, statistics.epochs), width
+        ),
+        table([header, *([name, *found.describe()] for name, found in lengths)], width),
         f"Span plans redrawn: {statistics.redraws:,} ({statistics.redraws / max(samples, 1):.2f} a sample)",
     ]
     return "\n\n".join(tables)
 
 
-def table(rows: Sequence[Sequence[str]]) -> str:
-    """Align columns: the first to the left, the others to the right."""
+def table(rows: Sequence[Sequence[str]], width: int | None = None) -> str:
+    """Align columns: the first to the left, the others to the right.
+
+    Args:
+        rows: of cells.
+        width: if the table is wider, the first cell of each row goes on a line of its own.
+    """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    if width is not None and sum(widths) + 2 * (len(widths) - 1) > width:
+        return "\n".join(
+            f"{row[0]}\n".lstrip("\n") + "  ".join(["", *map(str.rjust, row[1:], widths[1:])])
+            for row in rows
+        )
     return "\n".join(
         "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip()
         for row in rows
     )
 
 
-def _shares_table(
+def _shares(
     title: str,
     groups: dict[str, Shares],
     num_tokens: int,
     epochs: dict[str, tuple[int, int]] | None,
-) -> str:
+) -> list[list[str]]:
     total = Shares()
     for shares in groups.values():
         total.samples += shares.samples
@@ -156,7 +173,7 @@ def _shares_table(
         total.targets += shares.targets
         total.padding += shares.padding
     size = num_tokens / max(total.samples, 1)
-    header = [title, "samples", "share", "stored tokens", "targets", "of stored", "padding"]
+    header = [title, "samples", "share", "tokens", "targets", "of stored", "padding"]
     rows = [header + (["epochs"] if epochs is not None else [])]
     named = sorted(groups.items(), key=lambda item: -item[1].samples)
     for name, shares in [*named, *([("all", total)] if len(named) > 1 else [])]:
@@ -173,7 +190,7 @@ def _shares_table(
             first, last = epochs.get(name, (0, -1))
             cells.append("" if last < first else f"{first}" if first == last else f"{first}-{last}")
         rows.append(cells)
-    return table(rows)
+    return rows
 
 
 def _span_lengths(sample: Sample) -> np.ndarray:

@@ -25,7 +25,8 @@ from data_pipeline.storage.shards import is_shard, open_stream
 from data_pipeline.tokenizer import Tokenizer, kept_tokenizer, load_tokenizer
 
 # What a shard that belongs to no run is looked at with: rows that fit a screen.
-_SCREEN = "model.seq_length=512"
+_LENGTH = "model.seq_length"
+_SCREEN = f"{_LENGTH}=512"
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,16 @@ class Target:
     tokenizer: Tokenizer
     is_validation: bool
     run_folder: Path | None
+    has_own_length: bool = False
+    """The length of its rows was not chosen here: a run's, or typed."""
     is_as_trained: bool = True
     """False if the run has drawn other samples than those shown, which the user has asked for."""
+
+    @property
+    def row_length(self) -> str:
+        """How long its rows are, and where a length that nobody has chosen is changed."""
+        length = f"rows of {self.config.model.seq_length:,} tokens"
+        return length if self.has_own_length else f"{length} (model.seq_length=N for others)"
 
     def facts(self, index: int) -> list[tuple[str, str]]:
         """Why the sample at `index` of the data stream is what it is, and what the run makes of it: (name, text) rows."""
@@ -101,16 +110,19 @@ def open_target(
             f"{name} holds no config.yaml: it is no run. Give a run folder or a PREFIX."
         )
     config = load_config([_SCREEN, *overrides])
+    is_chosen = any(word.startswith(f"{_LENGTH}=") for word in overrides)
     # What is missing or damaged is said before anything is asked about its tokenizer.
     stream = open_stream(name)
     spec = config.data.tokenizer or tokenizer_of(name)
     held_out = f"{name}.valid" if is_shard(f"{name}.valid") else name
     train, valid = [Shard(folder.name, name, None)], [Shard(folder.name, held_out, None)]
     if stream.info is None or not stream.index.holds_records:
-        return _open(name, config, Corpora(train, valid, spec), is_validation)
+        target = _open(name, config, Corpora(train, valid, spec), is_validation)
+        return replace(target, has_own_length=is_chosen)
     # Nothing is drawn from the source of texts, which a mixture must have.
     config.data.instruction_share = [[0, 1.0]]
-    return _open(name, config, Corpora(train, valid, spec, train, valid), is_validation)
+    target = _open(name, config, Corpora(train, valid, spec, train, valid), is_validation)
+    return replace(target, has_own_length=is_chosen)
 
 
 def is_override(word: str) -> bool:
@@ -161,7 +173,7 @@ def _open_run(folder: Path, overrides: list[str], is_validation: bool) -> Target
 def _open(name: str, config: Config, corpora: Corpora, is_validation: bool) -> Target:
     tokenizer = load_tokenizer(corpora.tokenizer)
     dataset = open_dataset(config, corpora, tokenizer, is_validation=is_validation)
-    return Target(name, config, dataset, tokenizer, is_validation, None)
+    return Target(name, config, dataset, tokenizer, is_validation, None, has_own_length=True)
 
 
 def _prepared(config: Config) -> Corpora:

@@ -114,7 +114,7 @@ def documents_of(
             on_error(
                 DataError(
                     f'{where()}: no text in field "{key}": its value is {_described(text)}. Correct the record, or name '
-                    f"another field with data.text_key=NAME or --text-key NAME. {_SKIP}"
+                    f"another field with data.text_key=NAME. {_SKIP}"
                 )
             )
             return
@@ -192,7 +192,7 @@ def _decoded(lines: Lines, on_error: OnError) -> Iterator[tuple[Callable[[], str
 def _no_field(where: str, key: str, fields: Sequence[object]) -> DataError:
     return DataError(
         f'{where}: no text in field "{key}" (the record has: {names_of(fields)}). Name the field with '
-        f"data.text_key=NAME or --text-key NAME. {_SKIP}"
+        f"data.text_key=NAME. {_SKIP}"
     )
 
 

@@ -71,7 +71,7 @@ def check_input(path: str) -> None:
         if is_file_name(path):
             if found is None or not stat.S_ISREG(found.st_mode):
                 raise DataError(
-                    f"The corpus {path} {_what_else(found)}. Check its path (data.paths, or INPUT of prepare)."
+                    f"The corpus {path} {_what_else(found)}. Check its path (data.paths)."
                 )
             if not os.access(path, os.R_OK):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))

@@ -99,7 +99,7 @@ def join(
             if info is not None and not info.num_documents:
                 raise DataError(
                     f"Of {_listed(sources)} no document was {what}: a share of {valid_fraction} is too extreme for it. "
-                    "Try data.valid_fraction=0.05 or --valid-fraction 0.05."
+                    "Try data.valid_fraction=0.05."
                 )
         # All that can fail for want of space or a lost file comes before the old shards are gone.
         opened.callback(shutil.rmtree, folder.staged_tokenizer, ignore_errors=True)
@@ -174,8 +174,8 @@ class _Summary:
             return valid_fraction
         if self.smallest_place == self.largest_place:
             raise DataError(
-                f"{_listed(sources)} has only one document, so none can be held out. Add text, or name another corpus "
-                "for it: data.valid_paths=[FILE] (prepare: --valid-fraction 0)."
+                f"{_listed(sources)} has only one document, so none can be held out. Add text, or hold nothing out "
+                "(data.valid_fraction=0) and name another corpus for it in training: data.valid_paths=[FILE]."
             )
         above_smallest = float(np.nextafter(self.smallest_place, 1))
         return min(max(valid_fraction, above_smallest), self.largest_place)

@@ -34,7 +34,7 @@ def parts_of_parquet(path: str, text_keys: Sequence[str], part_bytes: int) -> It
         if key not in columns:
             raise DataError(
                 f'{path}: no column "{key}" (it has: {names_of(columns)}). Name the column with '
-                "data.text_key=NAME or --text-key NAME."
+                "data.text_key=NAME."
             )
     file_bytes = os.path.getsize(path)
     number = first = size = before = rows = taken = 0

@@ -53,7 +53,7 @@ def train_tokenizer(
         vocab_size: size wanted, special tokens included; a small corpus may yield less.
         corpus: what it is called in a message.
         kind: bpe (a tokenizer.json, to be named hf:FILE) or unigram (a SentencePiece model, sp:FILE).
-        report: told when the work begins.
+        report: told when the work begins, and if the vocabulary is smaller than asked for.
 
     Returns:
         Size of the vocabulary.
@@ -64,7 +64,7 @@ def train_tokenizer(
     if vocab_size < _SMALLEST:
         raise DataError(
             f"A vocabulary of {vocab_size} cannot hold 256 bytes and {len(SPECIAL_TEXTS)} special tokens. Try "
-            f"model.vocab_size={_SMALLEST} or more (--vocab-size)."
+            f"model.vocab_size={_SMALLEST} or more."
         )
     if vocab_size > _LARGEST:
         raise DataError(
@@ -86,6 +86,10 @@ def train_tokenizer(
         raise DataError(
             f"The tokenizer {output} cannot be written ({error.strerror}). Choose another place."
         ) from error
+    if size < vocab_size:
+        report(
+            f"The tokenizer has {size:,} tokens instead of {vocab_size:,}: the text holds no more pieces that repeat."
+        )
     return size
 
 

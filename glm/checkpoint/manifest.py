@@ -17,9 +17,9 @@ import torch
 
 from configs.errors import CheckpointError
 from glm.checkpoint.boxes import Box, covers
+from glm.checkpoint.presence import MANIFEST as MANIFEST
 
 FORMAT_VERSION = 1
-MANIFEST = "manifest.json"
 HIDDEN = f"superseded_{MANIFEST}"
 """Name of the manifest of a checkpoint that was given up: nobody looks for it."""
 

@@ -2,6 +2,7 @@
 
 from configs.load import load_config
 from configs.schema import Config
+from configs.terminal import columns, hanging
 from launch.estimate.facts import fact_rows
 from launch.estimate.forecast import forecast_rows
 from launch.estimate.memory_table import memory_table
@@ -25,13 +26,13 @@ def estimate(words: list[str]) -> str:
     overrides = request.overrides
     if SEARCH in request.switches:
         config = load_config(overrides, also=_needs_gpu)
-        return search_table(config)
+        return search_table(config, columns())
     config = load_config(overrides, also=_impossible)
     plan = Plan.of(config)
     rows = [*fact_rows(config), *forecast_rows(plan)]
-    width = max(len(name) for name, _ in rows)
-    lines = [f"{name:<{width}}  {text}".rstrip() for name, text in rows]
-    return "\n".join([*lines, "", *memory_table(plan)])
+    longest, width = max(len(name) for name, _ in rows), columns()
+    lines = [hanging(f"{name:<{longest}}  ", text, width) for name, text in rows]
+    return "\n".join([*lines, "", *memory_table(plan, width)])
 
 
 def _needs_gpu(config: Config) -> list[str]:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 
+from configs.terminal import hanging
 from launch.estimate.memory import StageMemory, memory_of_stages
 from launch.estimate.plan import GIB, Plan, is_on_gpu, usable_gib
 
@@ -21,30 +22,54 @@ _PARTS: dict[str, Callable[[StageMemory], int]] = {
     "peak: reduction": lambda stage: stage.moments_of_the_step["reduction"],
     "peak: update": lambda stage: stage.moments_of_the_step["update"],
 }
+_NAME = max(map(len, _PARTS))
+_COLUMN = 14
 
 
-def memory_table(plan: Plan) -> list[str]:
-    """Render it, and what recompute would change."""
+def memory_table(plan: Plan, width: int | None = None) -> list[str]:
+    """Render it, and what recompute would change.
+
+    Args:
+        plan: of the run.
+        width: of the terminal; tables and lines that are wider are taken apart. None: nothing is.
+    """
     groups = _groups(plan.stages)
+    lines = [line for some in _side_by_side(groups, width) for line in _table(plan, some)]
+    unit, name_of_unit = _unit(plan)
+    if plan.gpu is not None:
+        peak = plan.fullest.peak / unit
+        lines.append(
+            hanging(
+                "",
+                f"It fits: {peak:,.1f} {name_of_unit} of {usable_gib(plan.gpu) * GIB / unit:,.1f} usable "
+                f"({plan.gpu.memory_gib:g} less 1.5 for CUDA and NCCL and 5 % fragmentation).",
+                width,
+            )
+        )
+    return [*lines, hanging("", _other_recompute(plan), width)]
+
+
+def _side_by_side(
+    groups: list[list[StageMemory]], width: int | None
+) -> list[list[list[StageMemory]]]:
+    """As many columns at a time as the terminal has room for."""
+    room = len(groups) if width is None else max((width - _NAME) // _COLUMN, 1)
+    return [groups[first : first + room] for first in range(0, len(groups), room)]
+
+
+def _table(plan: Plan, groups: list[list[StageMemory]]) -> list[str]:
     names = [
         f"stage {first}" if first == last else f"stages {first}-{last}"
         for first, last in ((group[0].stage, group[-1].stage) for group in groups)
     ]
     unit, name_of_unit = _unit(plan)
     title = f"memory per {'GPU' if plan.gpu is not None else 'rank'}, {name_of_unit}"
-    width = max(len(name) for name in _PARTS)
-    lines = [f"{title:<{width}}" + "".join(f"  {name:>12}" for name in names)]
+    lines = [f"{title:<{_NAME}}" + "".join(f"  {name:>12}" for name in names)]
     for name, part in _PARTS.items():
         values = [part(group[0]) / unit for group in groups]
         if any(values):
-            lines.append(f"{name:<{width}}" + "".join(f"  {value:12,.2f}" for value in values))
-    if plan.gpu is not None:
-        peak = plan.fullest.peak / unit
-        lines.append(
-            f"It fits: {peak:,.1f} {name_of_unit} of {usable_gib(plan.gpu) * GIB / unit:,.1f} usable "
-            f"({plan.gpu.memory_gib:g} less 1.5 for CUDA and NCCL and 5 % fragmentation)."
-        )
-    return [*lines, _other_recompute(plan)]
+            lines.append(f"{name:<{_NAME}}" + "".join(f"  {value:12,.2f}" for value in values))
+    return lines
 
 
 def _other_recompute(plan: Plan) -> str:

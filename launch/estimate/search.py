@@ -7,6 +7,7 @@ from configs import derive
 from configs.errors import ConfigError
 from configs.hardware import PRESETS, gpu_of
 from configs.schema import Config
+from configs.terminal import hanging
 from configs.validate import are_sizes_sound
 from launch.estimate.plan import GIB, Plan, needed_gib, usable_gib
 
@@ -71,8 +72,12 @@ def advice(config: Config) -> str:
     )
 
 
-def search_table(config: Config) -> str:
+def search_table(config: Config, width: int | None = None) -> str:
     """Render the best layouts, the given one, and the faster ones that do not fit.
+
+    Args:
+        config: of the run.
+        width: of the terminal; why a layout loses stands on a line of its own where it is narrow. None: beside it.
 
     Raises:
         ConfigError: none fits.
@@ -88,18 +93,24 @@ def search_table(config: Config) -> str:
             ]
         )
     best = fitting[0]
-    lines = [_HEAD, *(_row(candidate, best) for candidate in fitting[:_SHOWN])]
+    head = _HEAD if width is None or len(_HEAD) <= width else _HEAD.removesuffix("   why")
+    lines = [head, *(_row(candidate, best, width) for candidate in fitting[:_SHOWN])]
     given = _layout_of(config)
     own = next(
         (candidate for candidate in found if _layout_of(candidate.plan.config) == given), None
     )
     if own is not None and own not in fitting[:_SHOWN]:
-        lines += ["", "the given layout:", _row(own, best)]
+        lines += ["", "the given layout:", _row(own, best, width)]
     too_large = [candidate for candidate in found if not candidate.fits]
     faster = [candidate for candidate in too_large if candidate.seconds < best.seconds]
     if faster:
-        lines += ["", "faster, but too large:", *(_row(each, best) for each in faster[:_SHOWN])]
-    lines += ["", f"The best: {best.words}", *_reasons(best, own)]
+        lines += [
+            "",
+            "faster, but too large:",
+            *(_row(each, best, width) for each in faster[:_SHOWN]),
+        ]
+    lines += ["", hanging("The best: ", best.words, width)]
+    lines += [hanging("", reason, width) for reason in _reasons(best, own)]
     return "\n".join(lines)
 
 
@@ -111,19 +122,22 @@ def _nearest(found: list[Candidate]) -> Candidate:
 _HEAD = "  tp   pp   dp  micro  recompute    memory GiB   bubble  tp sums  step s    MFU   why"
 
 
-def _row(candidate: Candidate, best: Candidate) -> str:
+def _row(candidate: Candidate, best: Candidate, width: int | None) -> str:
     plan, config = candidate.plan, candidate.plan.config
     step = plan.step
     assert step is not None and plan.gpu is not None and plan.mfu is not None
     dp = derive.data_parallel_size(config, plan.gpus)
     sums = step.num_micro_batches * step.tensor_parallel
     memory = f"{plan.fullest.peak / GIB:.1f} of {usable_gib(plan.gpu):.1f}"
-    return (
+    figures = (
         f"{config.parallel.tp:4} {config.parallel.pp:4} {dp:4} {config.optim.micro_batch_size:6} "
         f"{'yes' if config.parallel.recompute else 'no':>10} {memory:>13}  "
         f"{step.bubble / step.total:7.1%} {sums / step.total:8.1%} "
-        f"{candidate.seconds:7.2f} {plan.mfu:6.1%}   {_why(candidate, best)}"
+        f"{candidate.seconds:7.2f} {plan.mfu:6.1%}"
     )
+    why = _why(candidate, best)
+    is_narrow = width is not None and len(figures) + len(why) + 3 > width
+    return f"{figures}\n{'':6}{why}" if is_narrow else f"{figures}   {why}"
 
 
 def _why(candidate: Candidate, best: Candidate) -> str:

@@ -1,7 +1,9 @@
 """What is typed wrongly is answered at once, before the libraries that run a model are loaded."""
 
+import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -50,3 +52,36 @@ def test_help_does_not_wait_for_libraries(module: str) -> None:
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert "run folder or checkpoint folder" in shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("module", "words", "told"),
+    [
+        ("glm.generate", ["nowhere", "--text", "a [MASK]"], "nowhere does not exist"),
+        ("glm.generate", ["docs", "--text", "a [MASK]"], "docs has no checkpoint and is none"),
+        ("glm.generate", ["RUN", "--text", "a [mask]"], "[mask] is not a marker"),
+        ("glm.generate", ["RUN", "--text", "[MASK]", "--tokenizer", "x"], "Type --tokenizer hf:"),
+        ("train.evaluate", ["nowhere"], "nowhere does not exist"),
+        ("train.evaluate", ["RUN", "eval.num_sample=3"], "eval.num_samples"),
+    ],
+)
+def test_mistakes_are_told_before_pytorch_is_imported(
+    module: str, words: list[str], told: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "checkpoints" / "step_00000001"
+    folder.mkdir(parents=True)
+    (folder / "manifest.json").write_text(json.dumps({"config": "seed: 1\n"}))
+    typed = [str(tmp_path) if word == "RUN" else word for word in words]
+    code = (
+        f"import sys; from {module} import cli\n"
+        f"assert cli({typed!r}) == 2\n"
+        "assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+    )
+    assert done.returncode == 0 and told in done.stderr, done.stderr

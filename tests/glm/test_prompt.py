@@ -44,6 +44,7 @@ def filled(text: str, *spans: str) -> str:
         ("Nothing [gMASK]", [""], "Nothing"),
         (":param [MASK]: shown", [":\n   "], ":param :\n: shown"),
         ("a [MASK]list", [" long "], "a long list"),
+        ("a  b   c  [MASK]   d    e", [" x"], "a  b   c  x   d    e"),
     ],
 )
 def test_a_blank_before_a_marker_is_there_once(text: str, spans: list[str], whole: str) -> None:

@@ -172,4 +172,4 @@ def total_samples(run: Path) -> int:
 def test_nothing_to_load_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     nowhere = str(tmp_path / "nowhere")
     assert generate([nowhere, "--text", "a [MASK]"]) == evaluate([nowhere]) == 2
-    assert capsys.readouterr().err.count("nowhere is neither a run folder") == 2
+    assert capsys.readouterr().err.count("nowhere does not exist") == 2
