@@ -40,7 +40,7 @@ def show(options: argparse.Namespace) -> None:
     found = explain(target.dataset, index, target.config.objective, target.tokenizer)
     facts = target.facts(index)
     if options.html is None:
-        _print(f"{visible(target.name, keep='')}: {target.row_length}")
+        _print_remark(target)
         _print(render(found, target.tokenizer, facts))
         return
     page = Path(options.html)
@@ -78,8 +78,8 @@ def stats(options: argparse.Namespace) -> None:
     target = _open(options)
     indices = chosen_indices(start, stop, options.samples)
     sampled = "" if len(indices) == stop - start else f", {len(indices):,} of them looked at"
-    _print(f"{visible(target.name, keep='')}: {target.row_length}")
-    _print(f"samples {start:,} to {stop:,}{sampled}\n")
+    _print_remark(target)
+    _print(f"{visible(target.name, keep='')}: samples {start:,} to {stop:,}{sampled}\n")
     _print(render_statistics(gather(target.dataset, indices), columns()))
 
 
@@ -157,6 +157,11 @@ def _next_of(target: Target, wanted: Objective, index: int, name: str) -> int:
             f"data_pipeline stats {target.name}"
         )
     return found
+
+
+def _print_remark(target: Target) -> None:
+    if target.remark is not None:
+        _print(f"{target.remark}\n")
 
 
 def _say_whole(prefix: str) -> None:

@@ -45,10 +45,14 @@ class Target:
     """False if the run has drawn other samples than those shown, which the user has asked for."""
 
     @property
-    def row_length(self) -> str:
-        """How long its rows are, and where a length that nobody has chosen is changed."""
-        length = f"rows of {self.config.model.seq_length:,} tokens"
-        return length if self.has_own_length else f"{length} (model.seq_length=N for others)"
+    def remark(self) -> str | None:
+        """What is said first where nobody has chosen the length of the rows: which it is, and how to change it."""
+        if self.has_own_length:
+            return None
+        length = self.config.model.seq_length
+        return (
+            f"Rows of {length:,} tokens; for another length type model.seq_length=N, or name a run."
+        )
 
     def facts(self, index: int) -> list[tuple[str, str]]:
         """Why the sample at `index` of the data stream is what it is, and what the run makes of it: (name, text) rows."""

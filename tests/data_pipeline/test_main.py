@@ -56,7 +56,7 @@ def test_text_becomes_tokenizer_shards_and_a_readable_sample(jsonl: Path, tmp_pa
     for objective, marker in (("mask", "[MASK]"), ("gmask", "[gMASK]")):
         code, said, _ = run(capsys, "show", out / "a", "--index", 3, "--objective", objective)
         assert code == 0
-        assert marker in said.splitlines()[0]
+        assert marker in said.splitlines()[2]
     assert run(capsys, "verify", out / "a")[:2] == (
         0,
         f"{out}/a: whole, {train.num_documents} documents, {len(train):,} tokens\n"

@@ -77,6 +77,14 @@ def test_losses_stand_beside_their_baselines_in_80_columns(tmp_path: Path) -> No
     assert max(map(len, table)) < 80
 
 
+def test_a_model_that_is_not_better_than_word_frequencies_is_said(tmp_path: Path) -> None:
+    words = "not better than word frequencies yet"
+    assert not any(words in line for line in ending(tmp_path))
+    lines = ending(tmp_path, LINE | {"valid/loss_mask": 99.0, "valid/loss_gmask": 99.0})
+    (said,) = [line for line in lines if words in line]
+    assert said.startswith(f"After {LINE['samples_seen']:,} samples")
+
+
 def test_a_history_that_cannot_be_read_costs_the_figures_alone(tmp_path: Path) -> None:
     lines = ending(tmp_path, "a line of something else")
     assert any("metrics.jsonl" in line and "The run is finished." in line for line in lines)

@@ -1,5 +1,6 @@
 """Reading the launcher's environment."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import pytest
 
 from configs.errors import ConfigError
 from tests.helpers.places import ROOT
-from train.world import Launch, World
+from train.world import Launch, World, choose_one_thread
 
 
 def test_without_a_launcher_it_is_one_process() -> None:
@@ -84,3 +85,13 @@ def test_process_1_of_a_container_may_be_torchrun_itself(
     command = [*container, sys.executable, str(tmp_path / name)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.stdout == "lives\n", done.returncode) == ((True, 0) if lives else (False, 247))
+
+
+def test_each_of_several_ranks_gets_one_thread_unless_somebody_chose(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert not choose_one_thread(4) and os.environ["OMP_NUM_THREADS"] == "3"
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    assert not choose_one_thread(1) and "OMP_NUM_THREADS" not in os.environ
+    assert choose_one_thread(4) and os.environ["OMP_NUM_THREADS"] == "1"

@@ -146,10 +146,15 @@ def test_mixture_of_a_stage_is_told(prefix: Path, capsys):
         assert f"mixture    {said}" in out
 
 
+REMARK = "Rows of 512 tokens; for another length type model.seq_length=N, or name a run."
+
+
 def test_next_sample_of_a_kind(prefix: Path, capsys):
     for kind, name in (("mask", "[MASK]"), ("gmask", "[gMASK]")):
         _, out, _ = run(capsys, "show", prefix, "--objective", kind, "--index", 30)
-        number, shown = out.split(",")[0].removeprefix("sample ").split(": ")
+        remark, _, headline = out.splitlines()[:3]
+        assert remark == REMARK
+        number, shown = headline.split(",")[0].removeprefix("sample ").split(": ")
         assert shown == name
         assert 30 <= int(number) < 45
 
@@ -164,8 +169,8 @@ def test_records_are_shown_as_instructions_and_refused_as_texts(tmp_path: Path, 
         code, out, _ = run(capsys, "show", own, *options)
         assert code == 0
         assert "What is " in out
-        assert out.split(",")[0].startswith("sample 0: ")
-        assert "MIP" in out.splitlines()[0].upper()
+        headline = out.splitlines()[2]
+        assert headline.startswith("sample 0: ") and "MIP" in headline.upper()
     code, out, err = run(capsys, "show", f"data.paths=[{own}]", *SMALL)
     assert (code, out) == (2, "")
     assert f"data.instructions=[{own}]" in err

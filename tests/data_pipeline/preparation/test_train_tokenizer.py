@@ -73,6 +73,15 @@ def test_unigram_vocabulary_too_small_for_the_characters_says_how_many(tmp_path:
     assert train_tokenizer(sentences(50), tmp_path / "t", wanted, kind="unigram") == wanted
 
 
+def test_a_smaller_vocabulary_than_asked_for_is_said(tmp_path: Path) -> None:
+    told: list[str] = []
+    size = train_tokenizer(sentences(50), tmp_path / "t", 9000, report=told.append)
+    assert size < 9000 and f"has {size:,} tokens instead of 9,000" in told[-1]
+    told.clear()
+    train_tokenizer(sentences(50), tmp_path / "t", 300, report=told.append)
+    assert len(told) == 1 and told[0].startswith("Training")
+
+
 def test_sample_takes_as_much_of_each_corpus():
     corpora = [iter(["a" * 7] * 10), iter(["b" * 100]), iter(["c"])]
     assert list(sampled(corpora, 60)) == ["a" * 7, "a" * 7, "a" * 6, "b" * 20, "c"]

@@ -8,7 +8,12 @@ from launch.estimate.command import estimate
 
 @pytest.mark.parametrize(
     "words",
-    [[], ["experiment=glm_130b"], ["experiment=glm_130b", "--search"], ["model.num_layers=7", "parallel.pp=5"]],
+    [
+        [],
+        ["experiment=glm_130b"],
+        ["experiment=glm_130b", "--search"],
+        ["model.num_layers=7", "parallel.pp=5"],
+    ],
     ids=["default", "130b", "search", "stages"],
 )
 def test_an_estimate_fits_the_terminal_and_says_the_same(
