@@ -173,7 +173,7 @@ def _shares(
         total.targets += shares.targets
         total.padding += shares.padding
     size = num_tokens / max(total.samples, 1)
-    header = [title, "samples", "share", "tokens", "targets", "of stored", "padding"]
+    header = [title, "samples", "share", "stored", "targets", "of stored", "padding"]
     rows = [header + (["epochs"] if epochs is not None else [])]
     named = sorted(groups.items(), key=lambda item: -item[1].samples)
     for name, shares in [*named, *([("all", total)] if len(named) > 1 else [])]:
