@@ -25,8 +25,9 @@ from data_pipeline.corpus import ensure_prepared
 from data_pipeline.opening import open_dataset
 from data_pipeline.tokenizer import load_tokenizer
 from train.batches import BatchStream, micro_batches_of
-from train.distributed import Session, distributed_session
+from train.distributed import distributed_session
 from train.plan import TrainingPlan
+from train.session import Session
 from train.topology import Topology
 from train.world import World, prepare_environment
 
@@ -53,13 +54,13 @@ class Trained:
     """A run that can be stepped."""
 
     def __init__(self, config: Config, session: Session) -> None:
-        from train.engine import Engine
+        from train.engine.pipeline import PipelineEngine
 
         corpora = ensure_prepared(config.data, config.model.vocab_size, print)
         tokenizer = load_tokenizer(corpora.tokenizer)
         dataset = open_dataset(config, corpora, tokenizer, is_validation=False)
         self.plan = TrainingPlan.from_config(config)
-        self.engine = Engine(config, session)
+        self.engine = PipelineEngine(config, session)
         self._batches = BatchStream(dataset, self.plan, session.topology, 1, [], 0)
         self.steps = 0
 
@@ -169,7 +170,7 @@ def _write_plainly(trained: Trained, folder: Path) -> None:
     """The same bytes to the same disk, without checksums, and fsync."""
     folder.mkdir(exist_ok=True)
     with (folder / "state").open("wb") as file:
-        for piece in trained.engine.optimizer_state.pieces():
+        for piece in trained.engine.state.pieces():
             file.write(piece.values.contiguous().numpy().data)
         file.flush()
         os.fsync(file.fileno())

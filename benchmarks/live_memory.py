@@ -22,7 +22,7 @@ from data_pipeline.dataset import GLMDataset, Source
 from data_pipeline.special_tokens import SpecialTokens
 from train.batches import BatchStream, micro_batches_of
 from train.distributed import distributed_session
-from train.engine import Engine
+from train.engine.pipeline import PipelineEngine
 from train.plan import TrainingPlan
 from train.topology import Topology
 from train.world import World, prepare_environment
@@ -68,7 +68,7 @@ def _train_two_steps(config: Config, world: World) -> None:
     topology = Topology.from_config(config.parallel, world.rank, world.size)
     plan = TrainingPlan.from_config(config)
     with distributed_session(world, topology, torch.device("cpu")) as session:
-        engine = Engine(config, session)
+        engine = PipelineEngine(config, session)
         source = Source("cycle", CycleStream(200_000, config.model.vocab_size))
         dataset = GLMDataset(
             [source], SPECIAL, config.objective, config.model.seq_length, config.seed

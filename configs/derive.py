@@ -96,25 +96,41 @@ def grad_accum(optim: OptimConfig, dp: int, batch_size: int) -> int:
     return batch_size // (optim.micro_batch_size * dp)
 
 
-def stage_bounds(num_layers: int, pp: int) -> list[int]:
-    """Cut the list [embedding, layers, final norm, head] into stages.
+def stage_entries(num_layers: int, pp: int, num_chunks: int = 1) -> list[list[range]]:
+    """Cut the list [embedding, layers, final norm, head] into the chunks of pipeline stages.
 
     Embedding, head and each layer count 1; the final norm rides with the head (GLM-130B, section 2.3: 9 x 8 - 2 = 70
     layers). Where the count does not divide, the first stages take one more: so the embedding never stands alone, and
     every stage has both decayed and undecayed parameters (DeepSpeed's gradient norm hangs if stages differ in that).
 
+    Args:
+        num_layers: of the model.
+        pp: pipeline stages.
+        num_chunks: parts of the list that each stage holds; with several, the chunks of a pass go round the stages.
+
     Returns:
-        pp + 1 list indices; stage s holds entries [bounds[s], bounds[s + 1]).
+        Of each stage its chunks, in the order in which a pass meets them: ranges of list entries.
     """
-    size, extra = divmod(num_layers + 2, pp)
-    bounds = [stage * size + min(stage, extra) for stage in range(pp)]
-    return [*bounds, num_layers + 3]
+    num_parts = pp * num_chunks
+    size, extra = divmod(num_layers + 2, num_parts)
+    bounds = [part * size + min(part, extra) for part in range(num_parts)] + [num_layers + 3]
+    parts = [range(start, stop) for start, stop in zip(bounds, bounds[1:], strict=False)]
+    return [parts[stage::pp] for stage in range(pp)]
+
+
+def entries_text(num_layers: int, pp: int) -> str:
+    """The stages' list entries as people read them: "0-8, 9-17, ..."."""
+    stages = stage_entries(num_layers, pp)
+    return ", ".join("+".join(f"{one[0]}-{one[-1]}" for one in chunks) for chunks in stages)
 
 
 def layers_of_stage(num_layers: int, pp: int, stage: int) -> int:
     """Transformer layers on one stage: the rest of its entries are embedding, final norm and head."""
-    bounds = stage_bounds(num_layers, pp)
-    return max(min(bounds[stage + 1], num_layers + 1) - max(bounds[stage], 1), 0)
+    return sum(
+        1 <= entry <= num_layers
+        for chunk in stage_entries(num_layers, pp)[stage]
+        for entry in chunk
+    )
 
 
 def pipeline_bubble(pp: int, num_micro_batches: int) -> float:
@@ -161,12 +177,14 @@ def stage_parameters(model: ModelConfig, pp: int, tp: int = 1) -> list[int]:
         + [2 * model.hidden_size]
     )
     head = model.num_layers + 2
-    bounds = stage_bounds(model.num_layers, pp)
     counts: list[int] = []
-    for start, stop in zip(bounds, bounds[1:], strict=False):
-        held = sum(entries[start : min(stop, head)])
-        has_head_alone = start <= head < stop and start > 0
-        counts.append(held + (entries[0] if has_head_alone else 0))
+    for chunks in stage_entries(model.num_layers, pp):
+        held = [entry for chunk in chunks for entry in chunk]
+        has_head_alone = head in held and 0 not in held
+        counts.append(
+            sum(entries[entry] for entry in held if entry < head)
+            + (entries[0] if has_head_alone else 0)
+        )
     return counts
 
 

@@ -191,8 +191,10 @@ class BatchRampConfig:
 
 @dataclass
 class OptimConfig:
-    """AdamW and its schedules, all functions of the samples seen."""
+    """The optimizer and its schedules, all functions of the samples seen."""
 
+    name: str = "adamw"
+    """adamw, or PACKAGE:NAME of an optimizer that an installed package registers (docs/extending.md)."""
     micro_batch_size: int = 4
     """Samples per data-parallel rank and forward pass."""
     global_batch_size: int = 16

@@ -1,6 +1,6 @@
 """The model is a list: embedding, layers, final norm, tied head.
 
-`GLMModel` runs the list in one process (generation, tests); train/engine.py hands the very same list to DeepSpeed's
+`GLMModel` runs the list in one process (generation, tests); train/engine/ hands the very same list to DeepSpeed's
 pipeline. DeepSpeed ties whole modules, so the head is the embedding module with another function, and the final norm
 is an entry of its own. GLM-130B, figure 2 and section 2.1.
 """
@@ -18,6 +18,8 @@ from glm.tensor_parallel import ensure_initialised
 
 TIED_KEY = "embed"
 TIED_WEIGHT = "word_embeddings.weight"
+EMBEDDING_NAME = TIED_WEIGHT
+"""What `parameter_name` calls the tied matrix."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,12 @@ def parameter_name(pipeline_name: str, num_layers: int) -> str:
     if int(entry) == num_layers + 1:
         return f"final_{path}"
     return f"layers.{int(entry) - 1}.{path}"
+
+
+def layer_index(name: str) -> int | None:
+    """Transformer layer of a parameter, from its stable name; None outside of the layers."""
+    first, _, rest = name.partition(".")
+    return int(rest.partition(".")[0]) if first == "layers" else None
 
 
 class GLMModel(nn.Module):

@@ -49,7 +49,12 @@ DOORS = {
     "yaml": ["configs/yaml_text.py"],
     "msgspec": ["configs/records.py"],
     "megatron": ["glm/tensor_parallel.py", "train/distributed.py"],
-    "deepspeed": ["train/engine.py", "train/distributed.py"],
+    "deepspeed": [
+        "train/engine/groups.py",
+        "train/engine/pipeline.py",
+        "train/engine/stages.py",
+        "train/engine/update.py",
+    ],
     "wandb": ["train/tracker_wandb.py"],
     "rich": ["train/console.py", "data_pipeline/preparation/progress.py"],
     "tokenizers": ["data_pipeline/tokenizer_hf.py", "data_pipeline/preparation/train_tokenizer.py"],
@@ -63,7 +68,7 @@ DOORS = {
         "data_pipeline/preparation/archives.py",
         "data_pipeline/preparation/zstd_reader.py",
     ],
-    "apex": ["train/optimizer.py", "glm/norm.py"],
+    "apex": ["train/engine/optimizers.py", "glm/norm.py"],
     "safetensors": [],
 }
 # Names that open a door too.

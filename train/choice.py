@@ -27,12 +27,12 @@ from train.checkpoint import (
     places_of,
     verify_together,
 )
-from train.distributed import Session
 from train.generations import History
 from train.going_back import go_back
 from train.identity import Identity
 from train.metrics_file import StoredMetrics, checksum_in
 from train.run_folder import RunFolder
+from train.session import Session
 from train.start import describe_changes
 from train.trackers import Trackers
 from train.world import node_name

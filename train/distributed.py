@@ -1,6 +1,6 @@
 """Process groups: PyTorch, DeepSpeed and Megatron-core brought up together, agreed, and taken down again.
 
-Both libraries keep their groups in module globals. They cannot be removed, only fenced: `distributed_session` starts
+The libraries keep their groups in module globals. They cannot be removed, only fenced: `distributed_session` starts
 them, checks that they place every rank as train/topology.py says, and clears them on the way out, so that one process
 can open several sessions one after the other (the tests do).
 """
@@ -8,62 +8,22 @@ can open several sessions one after the other (the tests do).
 import contextlib
 import datetime
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
-import deepspeed
-import deepspeed.comm.comm
-import deepspeed.ops
 import torch
 import torch.distributed as dist
-from deepspeed.runtime.pipe.topology import PipeModelDataParallelTopology
 from megatron.core import parallel_state
-from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from configs.errors import DistributedError
+from train.engine.groups import place_of, start_groups, stop_groups
 from train.rendezvous import Rendezvous
+from train.session import Session
 from train.topology import Topology
 from train.world import World
 
 # Longer than the slowest thing one rank does alone (writing a checkpoint, compiling a kernel).
 TIMEOUT = datetime.timedelta(minutes=30)
 MEETING_SECONDS = 120.0
-
-
-@dataclass(frozen=True)
-class Session:
-    """The groups of a running session and the few collectives that the trainer itself needs."""
-
-    topology: Topology
-    device: torch.device
-    control_group: dist.ProcessGroup
-    """gloo over all ranks: carries the trainer's own numbers beside the engine's traffic."""
-    dp_group: dist.ProcessGroup
-    """gloo over the replicas of this rank's shard."""
-
-    def sum(self, values: list[float]) -> list[float]:
-        """Add up `values` element by element over all ranks, in float64."""
-        return self._reduce(values, dist.ReduceOp.SUM, self.control_group)
-
-    def max(self, values: list[float]) -> list[float]:
-        """Largest of `values`, element by element, over all ranks."""
-        return self._reduce(values, dist.ReduceOp.MAX, self.control_group)
-
-    def sum_over_replicas(self, values: list[float]) -> list[float]:
-        """Add up `values` over the data-parallel ranks of this shard."""
-        return self._reduce(values, dist.ReduceOp.SUM, self.dp_group)
-
-    def barrier(self) -> None:
-        """Wait for every rank."""
-        dist.barrier(group=self.control_group)
-
-    @staticmethod
-    def _reduce(
-        values: list[float], operation: dist.ReduceOp.RedOpType, group: dist.ProcessGroup
-    ) -> list[float]:
-        tensor = torch.tensor(values, dtype=torch.float64)
-        dist.all_reduce(tensor, op=operation, group=group)
-        return tensor.tolist()
 
 
 @contextlib.contextmanager
@@ -105,6 +65,9 @@ def fake_session(topology: Topology) -> Iterator[Session]:
     Raises:
         DistributedError: a library places the rank differently.
     """
+    # Late: only the dry run needs this private module of PyTorch's tests.
+    from torch.testing._internal.distributed.fake_pg import FakeStore
+
     store: Any = FakeStore()
     dist.init_process_group("fake", store=store, rank=topology.rank, world_size=topology.world_size)
     device = torch.device("meta")
@@ -125,11 +88,6 @@ def group_members() -> dict[str, list[int]]:
     return {name: dist.get_process_group_ranks(group) for name, group in groups.items()}
 
 
-def deepspeed_grid(topology: Topology) -> PipeModelDataParallelTopology:
-    """Build DeepSpeed's description of the same grid."""
-    return PipeModelDataParallelTopology(num_pp=topology.pp, num_mp=topology.tp, num_dp=topology.dp)
-
-
 def _start_torch(world: World, device: torch.device, store: dist.Store) -> None:
     backend = "nccl" if device.type == "cuda" else "gloo"
     try:
@@ -141,7 +99,7 @@ def _start_torch(world: World, device: torch.device, store: dist.Store) -> None:
 
 
 def _start_libraries(topology: Topology, device: torch.device, with_gloo: bool = True) -> None:
-    _start_deepspeed(device)
+    start_groups(device)
     parallel_state.initialize_model_parallel(
         tensor_model_parallel_size=topology.tp,
         pipeline_model_parallel_size=topology.pp,
@@ -152,16 +110,8 @@ def _start_libraries(topology: Topology, device: torch.device, with_gloo: bool =
 
 def _stop() -> None:
     parallel_state.destroy_model_parallel()
-    deepspeed.comm.comm.cdb = None
+    stop_groups()
     dist.destroy_process_group()
-
-
-def _start_deepspeed(device: torch.device) -> None:
-    if device.type == "cpu":
-        # DeepSpeed 0.19 compiles a shared-memory kernel here and crashes without a compiler; gloo needs none.
-        deepspeed.ops.__dict__["__compatible_ops__"] = {}
-    backend = "nccl" if device.type == "cuda" else "gloo"
-    deepspeed.init_distributed(backend, auto_mpi_discovery=False, verbose=False)
 
 
 def _check_agreement(topology: Topology) -> None:
@@ -172,11 +122,11 @@ def _check_agreement(topology: Topology) -> None:
         parallel_state.get_pipeline_model_parallel_rank(),
         parallel_state.get_data_parallel_rank(),
     )
-    place = deepspeed_grid(topology).get_coord(topology.rank)
-    if not ours == megatron == (place.model, place.pipe, place.data):
+    engine = place_of(topology)
+    if not ours == megatron == engine:
         raise DistributedError(
             f"[{topology}] Megatron-core places this rank at (tp, pp, dp) = {megatron} and DeepSpeed at "
-            f"{(place.model, place.pipe, place.data)}. These library versions do not fit together; "
+            f"{tuple(engine)}. These library versions do not fit together; "
             "install the ranges that setup.py names."
         )
 

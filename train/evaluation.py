@@ -14,8 +14,8 @@ from data_pipeline.dataset import GLMDataset
 from data_pipeline.sampler import micro_batch_indices
 from glm.loss import ObjectiveSums
 from train.batches import MicroBatch, row_weights, to_micro_batch
-from train.distributed import Session
 from train.engine import Engine
+from train.session import Session
 
 
 def evaluate(

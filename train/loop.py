@@ -16,7 +16,6 @@ from train import time_limit
 from train.batches import BatchStream, StepBatches, micro_batches_of
 from train.checkpoint import Outcome, Saver
 from train.device import peak_memory_gib, peak_tflops, synchronize
-from train.distributed import Session
 from train.engine import Engine, StepOutcome
 from train.evaluation import evaluate, share_of
 from train.generations import Generation
@@ -25,6 +24,7 @@ from train.pace import Pace
 from train.plan import StepPlan, TrainingPlan
 from train.progress import Progress
 from train.run_folder import RunFolder
+from train.session import Session
 from train.stop import StopSignal
 from train.time_limit import TimeLimit
 from train.trackers import Trackers

@@ -31,9 +31,9 @@ from train.checkpoint import (
 from train.console import ConsoleTracker
 from train.cpu_threads import waiting_as_the_machine_allows
 from train.device import idle_devices_hint, make_deterministic, resolve_precision
-from train.distributed import Session, distributed_session
+from train.distributed import distributed_session
 from train.ending import show_what_was_learnt
-from train.engine import Engine
+from train.engine import build_engine
 from train.exposure import exposure_warning
 from train.generations import Generation
 from train.identity import Identity
@@ -46,6 +46,7 @@ from train.progress import Progress
 from train.rendezvous import Rendezvous
 from train.run_folder import STARTING, RunFolder
 from train.schedule_changes import schedule_changes
+from train.session import Session
 from train.startup import startup_report
 from train.stop import StopSignal
 from train.time_limit import TimeLimit, deadline_of
@@ -211,7 +212,7 @@ class _Life:
         forgotten = start.forgotten_words(folder, self._overrides, changes)
         if checkpoint is not None:
             changes += start.check_data(checkpoint[1], self._training, config)
-        engine = Engine(config, session)
+        engine = build_engine(config, session)
         progress = Progress()
         if checkpoint is not None:
             progress = restore(engine, *checkpoint)

@@ -7,7 +7,7 @@ from configs.schema import Config
 from data_pipeline.dataset import GLMDataset
 from glm.attention import attention_path
 from train.device import device_name
-from train.optimizer import optimizer_name
+from train.engine import optimizer_name
 from train.topology import Topology
 
 
@@ -31,11 +31,11 @@ def startup_report(
         ),
         "layout": (
             f"tp {topology.tp} x pp {topology.pp} x dp {topology.dp} on {device_name(device)}; stages "
-            f"{derive.stage_bounds(model.num_layers, topology.pp)}"
+            f"{derive.entries_text(model.num_layers, topology.pp)}"
         ),
         "precision": f"{config.precision.value}: {precision_reason}",
         "attention": f"{path.value}: {path_reason}",
-        "optimizer": f"{optimizer_name(device.type)}, ZeRO-{config.parallel.zero_stage}",
+        "optimizer": f"{optimizer_name(config.optim.name, device.type)}, ZeRO-{config.parallel.zero_stage}",
         "batch": (
             f"{optim.global_batch_size:,} rows{ramp} x {model.seq_length} tokens = micro-batch "
             f"{optim.micro_batch_size} x {accumulated} accumulated x dp {topology.dp}"

@@ -10,10 +10,12 @@ def uneven_stages(config: Config) -> str:
     counted = num_layers + 2
     if counted % pp == 0:
         return ""
-    bounds = derive.stage_bounds(num_layers, pp)
     # The final norm rides with the head: it does not count.
-    bounds[-1] -= 1
-    sizes = [stop - start for start, stop in zip(bounds, bounds[1:], strict=False)]
+    norm = num_layers + 1
+    sizes = [
+        sum(len(chunk) - (norm in chunk) for chunk in chunks)
+        for chunks in derive.stage_entries(num_layers, pp)
+    ]
     idle = 1 - counted / (pp * max(sizes))
     better = [
         f"model.num_layers={layers}"

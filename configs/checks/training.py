@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 
-from configs import derive
+from configs import derive, optimizers, plugins
 from configs.schema import Config, Precision, Schedule
 
 
@@ -21,6 +21,13 @@ def _precision(config: Config) -> list[str]:
             "Try parallel.zero_stage=1, or precision=fp32."
         )
     return found
+
+
+def _optimizer(config: Config) -> list[str]:
+    name = config.optim.name
+    if name == optimizers.ADAMW or plugins.is_registered(plugins.OPTIMIZERS, name):
+        return []
+    return [plugins.missing(plugins.OPTIMIZERS, name, optimizers.KEY)]
 
 
 def _loss_scale(config: Config) -> list[str]:
@@ -130,6 +137,7 @@ def _joined(ranges: list[list[int]]) -> str:
 
 CHECKS: tuple[Callable[[Config], list[str]], ...] = (
     _precision,
+    _optimizer,
     _loss_scale,
     _schedules,
     _shrink,

@@ -19,19 +19,20 @@ from configs.errors import CheckpointError
 from glm.checkpoint.boxes import Box, covers
 from glm.checkpoint.presence import MANIFEST as MANIFEST
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""1: Adam alone, every tensor has the same slots; 2: each tensor declares its own."""
+_FIRST_WITH_SLOTS = 2
 HIDDEN = f"superseded_{MANIFEST}"
 """Name of the manifest of a checkpoint that was given up: nobody looks for it."""
 
 PARAMETER, MASTER = "parameter", "master"
-MOMENTS = ("exp_avg", "exp_avg_sq")
-KINDS = (PARAMETER, MASTER, *MOMENTS)
-"""Weights in training precision (only where it is not fp32), fp32 weights, Adam's moments."""
+"""Slots of weights: in training precision (only where it is not fp32), and fp32. The others are the optimizer's."""
 
 DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 """safetensors' names of the number formats that occur."""
 
 _FILE_NAME = re.compile(r"[A-Za-z0-9_\-]{1,100}\.safetensors")
+_SLOT_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _TENSOR_NAME = re.compile(r"[A-Za-z0-9_.\-]{1,500}")
 _LARGEST = 2**48
 _LARGEST_HEADER = 2**27
@@ -119,6 +120,8 @@ class Manifest:
     """Whole shape of each parameter."""
     files: dict[str, StoredFile]
     fragments: list[Fragment]
+    slots: dict[str, list[str]] = field(default_factory=dict)
+    """What is stored of each parameter, as its optimizer declares it."""
     layout: dict[str, int] = field(default_factory=dict)
     """tp, pp and dp of the run that wrote it; for people."""
     extra: dict[str, Any] = field(default_factory=dict)
@@ -129,11 +132,6 @@ class Manifest:
     def run_id(self) -> str | None:
         """Identity of the run that wrote it; None: it is older than identities."""
         return None if self.extra.get("run_id") is None else str(self.extra["run_id"])
-
-    @property
-    def kinds(self) -> set[str]:
-        """What is stored of each parameter."""
-        return {part.kind for part in self.fragments}
 
     @property
     def num_parameters(self) -> int:
@@ -153,6 +151,7 @@ class Manifest:
             "extra": self.extra,
             "config": self.config,
             "tensors": self.tensors,
+            "slots": self.slots,
             "files": {name: asdict(file) for name, file in self.files.items()},
             "fragments": [part.to_list() for part in self.fragments],
         }
@@ -189,21 +188,30 @@ class Manifest:
                 'pip install --upgrade glm-pretraining, or for a clone: git pull && pip install -e "."'
             )
         try:
+            fragments = [Fragment.from_list(part) for part in body["fragments"]]
+            tensors = {
+                name: [_number(size) for size in shape] for name, shape in body["tensors"].items()
+            }
+            if version >= _FIRST_WITH_SLOTS:
+                slots = {
+                    name: [_text(slot) for slot in known] for name, known in body["slots"].items()
+                }
+            else:
+                stored = sorted({part.kind for part in fragments})
+                slots = {name: stored for name in tensors}
             manifest = cls(
                 step=_number(body["step"]),
                 progress={name: _number(value) for name, value in body["progress"].items()},
                 data_state=dict(body["data_state"]),
                 config=_text(body["config"]),
                 optimizer=dict(body["optimizer"]),
-                tensors={
-                    name: [_number(size) for size in shape]
-                    for name, shape in body["tensors"].items()
-                },
+                tensors=tensors,
                 files={
                     name: StoredFile(**{key: _number(value) for key, value in file.items()})
                     for name, file in body["files"].items()
                 },
-                fragments=[Fragment.from_list(part) for part in body["fragments"]],
+                fragments=fragments,
+                slots=slots,
                 layout={name: _number(value) for name, value in body["layout"].items()},
                 extra=dict(body["extra"]),
                 generation=_number(body.get("generation", 0)),
@@ -232,6 +240,13 @@ class Manifest:
         for name, shape in self.tensors.items():
             if not (_TENSOR_NAME.fullmatch(name) and _is_sane_shape(shape)):
                 yield f"has a tensor that cannot be: {name[:200]!r} of shape {shape[:_MOST_AXES]}"
+        if not self.tensors:
+            yield "holds no weights"
+        if self.slots.keys() != self.tensors.keys():
+            yield "does not say of the same tensors what they are and what is stored of them"
+        for name, slots in self.slots.items():
+            if not {PARAMETER, MASTER} & set(slots):
+                yield f"holds no weights of {name}"
         boxes: dict[tuple[str, str], list[Box]] = {}
         dtypes: dict[tuple[str, str], set[str]] = {}
         for part in self.fragments:
@@ -239,14 +254,11 @@ class Manifest:
                 yield f"has a fragment that fits nothing: {part}"
             boxes.setdefault((part.tensor, part.kind), []).append(part.box)
             dtypes.setdefault((part.tensor, part.kind), set()).add(part.dtype)
-        kinds = self.kinds
-        if not kinds & {PARAMETER, MASTER}:
-            yield "holds no weights"
         for name, shape in self.tensors.items():
-            for kind in sorted(kinds):
+            for kind in self.slots[name]:
                 if not covers(shape, boxes.get((name, kind), [])):
                     yield f"does not hold every element of {name} ({kind}) exactly once"
-                if len(dtypes[name, kind]) > 1:
+                if len(dtypes.get((name, kind), ())) > 1:
                     yield f"holds {name} ({kind}) in several number formats"
         yield from self._gaps()
 
@@ -254,7 +266,8 @@ class Manifest:
         shape = self.tensors.get(part.tensor)
         return (
             shape is not None
-            and part.kind in KINDS
+            and part.kind in self.slots.get(part.tensor, [])
+            and _SLOT_NAME.fullmatch(part.kind) is not None
             and part.dtype in DTYPES
             and part.file in self.files
             and len(shape) == len(part.box.offset) == len(part.box.shape)

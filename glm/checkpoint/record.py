@@ -25,6 +25,8 @@ class RankRecord:
     fragments: list[Fragment]
     shapes: dict[str, list[int]]
     """Whole shapes of the parameters of its stage."""
+    slots: dict[str, list[str]]
+    """What is stored of each of them."""
 
 
 def record_path(folder: Path, file_name: str) -> Path:
@@ -42,6 +44,7 @@ def write_record(folder: Path, record: RankRecord) -> None:
         "file": asdict(record.file),
         "fragments": [part.to_list() for part in record.fragments],
         "shapes": record.shapes,
+        "slots": record.slots,
     }
     write_small_file(record_path(folder, record.name), json.dumps(body))
 
@@ -61,6 +64,7 @@ def read_record(folder: Path, file_name: str) -> RankRecord | None:
             StoredFile(**body["file"]),
             [Fragment.from_list(part) for part in body["fragments"]],
             body["shapes"],
+            body["slots"],
         )
     except FileNotFoundError:
         return None

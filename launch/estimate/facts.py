@@ -28,12 +28,12 @@ def _layout(config: Config) -> list[Row]:
     tp, pp = config.parallel.tp, config.parallel.pp
     ranks = derive.planned_world_size(config)
     rows = [("processes", f"{ranks:,} = tp {tp} x pp {pp} x dp {_dp(config)}")]
-    bounds = derive.stage_bounds(config.model.num_layers, pp)
+    entries = derive.stage_entries(config.model.num_layers, pp)
     whole = derive.stage_parameters(config.model, pp)
     cut = derive.stage_parameters(config.model, pp, tp)
     stages = [
-        f"{_contents(start, stop, config.model.num_layers)}: {whole[stage]:,} parameters, {cut[stage]:,} per rank"
-        for stage, (start, stop) in enumerate(zip(bounds, bounds[1:], strict=False))
+        f"{_contents(chunks, config.model.num_layers)}: {whole[stage]:,} parameters, {cut[stage]:,} per rank"
+        for stage, chunks in enumerate(entries)
     ]
     first = 0
     for stage in range(1, pp + 1):
@@ -116,13 +116,14 @@ def _one_batch(config: Config, batch_size: int) -> str:
     return text + (f"; pipeline bubble {bubble:.1%}" if pp > 1 else "")
 
 
-def _contents(start: int, stop: int, num_layers: int) -> str:
-    """What the list entries [start, stop) are: embedding, layers, final norm, head."""
-    layers = min(stop, num_layers + 1) - max(start, 1)
+def _contents(chunks: list[range], num_layers: int) -> str:
+    """What list entries are: embedding, layers, final norm, head."""
+    entries = [entry for chunk in chunks for entry in chunk]
+    layers = sum(1 <= entry <= num_layers for entry in entries)
     parts = [f"{layers} layers" if layers != 1 else "1 layer"] if layers > 0 else []
-    if start == 0:
+    if 0 in entries:
         parts.insert(0, "embedding")
-    if stop > num_layers + 1:
+    if num_layers + 1 in entries:
         parts.append("final norm and head")
     return " + ".join(parts)
 

@@ -8,13 +8,13 @@ compares the sum with the allocator's live bytes.
 
 from dataclasses import dataclass
 
-from configs import derive
+from configs import derive, optimizers
 from configs.schema import Config, Precision
 from launch.estimate.activations import LayerSizes
 
 # DeepSpeed's reduce bucket, in elements.
 BUCKET = 500_000_000
-# train/gradients.py squares the embedding's gradient in float64, so many elements at a time; two copies.
+# train/engine/gradients.py squares the embedding's gradient in float64, so many elements at a time; two copies.
 _SQUARES_BYTES = 2 * 8 * (1 << 22)
 
 
@@ -79,9 +79,14 @@ def bytes_per_element(config: Config) -> int:
 
 
 def checkpoint_bytes(config: Config) -> int:
-    """Masters and moments, and the weights where they are not the masters."""
+    """Masters and the optimizer's slots, and the weights where they are not the masters."""
     weights = 0 if config.precision is Precision.fp32 else 2
-    return derive.parameters(config.model) * (12 + weights)
+    return derive.parameters(config.model) * (4 + _slot_bytes(config) + weights)
+
+
+def _slot_bytes(config: Config) -> int:
+    """What the optimizer keeps of each parameter, in fp32: 8 bytes for Adam's two moments."""
+    return 4 * len(optimizers.slots(config.optim.name))
 
 
 def _stage(config: Config, stage: int, on_gpu: bool) -> StageMemory:
@@ -92,7 +97,7 @@ def _stage(config: Config, stage: int, on_gpu: bool) -> StageMemory:
     # bf16: the sum over micro-batches is fp32 and whole on every replica, beside the last micro-batch's own gradients.
     gradients = count * (size + 4) if is_bf16 else count * size
     masters = 0 if parallel.zero_stage == 0 else 4 * count // dp
-    moments = 8 * count if parallel.zero_stage == 0 else 8 * count // dp
+    moments = _slot_bytes(config) * count // (1 if parallel.zero_stage == 0 else dp)
     activations, logits, buffers = _running(config, stage, on_gpu)
     in_backward, in_reduction, in_update = _buffers(config, count, dp, on_gpu)
     return StageMemory(

@@ -130,7 +130,7 @@ class Layout:
             micro_batch_size=config.optim.micro_batch_size,
             recompute=config.parallel.recompute,
             size=bytes_per_element(config),
-            # bf16 runs sum in fp32, over replicas too (train/engine.py).
+            # bf16 runs sum in fp32, over replicas too (train/engine/settings.py).
             gradient_bytes=2 if config.precision is Precision.fp16 else 4,
         )
 

@@ -44,7 +44,15 @@ def test_glm_130b_is_the_published_model() -> None:
 
 def test_glm_130b_has_nine_list_entries_on_each_of_eight_stages() -> None:
     # Embedding, 70 layers and head make 72; the final norm is the entry before the head.
-    assert derive.stage_bounds(70, 8) == [0, 9, 18, 27, 36, 45, 54, 63, 73]
+    starts = [0, 9, 18, 27, 36, 45, 54, 63, 73]
+    expected = [[range(start, stop)] for start, stop in zip(starts, starts[1:], strict=False)]
+    assert derive.stage_entries(70, 8) == expected
+
+
+def test_chunks_go_round_the_stages() -> None:
+    # 6 layers, embedding and head on 2 stages in 2 chunks each: two entries a chunk, and the norm before the head.
+    expected = [[range(0, 2), range(4, 6)], [range(2, 4), range(6, 9)]]
+    assert derive.stage_entries(6, 2, num_chunks=2) == expected
 
 
 def test_glm_130b_trains_on_768_processes_with_176_micro_batches() -> None:
@@ -87,7 +95,9 @@ def test_operations_are_those_of_the_closed_formula() -> None:
 @given(num_layers=st.integers(1, 100), pp=st.integers(1, 100))
 def test_stages_cover_the_list_and_differ_by_one_entry_at_most(num_layers: int, pp: int) -> None:
     pp = min(pp, num_layers)
-    bounds = derive.stage_bounds(num_layers, pp)
+    stages = derive.stage_entries(num_layers, pp)
+    assert all(len(chunks) == 1 for chunks in stages)
+    bounds = [chunks[0].start for chunks in stages] + [stages[-1][0].stop]
     assert (bounds[0], bounds[-1], len(bounds)) == (0, num_layers + 3, pp + 1)
     sizes = [stop - start for start, stop in zip(bounds, bounds[1:], strict=False)]
     sizes[-1] -= 1  # the final norm is not counted

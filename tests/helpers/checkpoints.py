@@ -68,6 +68,7 @@ def small_manifest(step: int, files: dict[str, StoredFile], fragments: list[Frag
         config="seed: 1\n",
         optimizer={"step": float(step)},
         tensors={name: list(shape) for name, shape in SHAPES.items()},
+        slots={name: list(KINDS) for name in SHAPES},
         files=files,
         fragments=fragments,
         extra={"wandb_run_id": "abc"},

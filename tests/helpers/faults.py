@@ -24,7 +24,7 @@ PHASES: dict[str, tuple[int | None, list[tuple[str, str | None, str]]]] = {
     "prepare": (None, [("train.run", None, "ensure_prepared")]),
     "start": (None, [("train.run", None, "open_dataset")]),
     "meet": (None, [("train.distributed", None, "_start_torch")]),
-    "step": (None, [("train.engine", "Engine", "train_step")]),
+    "step": (None, [("train.engine.pipeline", "PipelineEngine", "train_step")]),
     "evaluate": (None, [("train.loop", None, "evaluate")]),
     "copy": (None, [("train.checkpoint.saver", "Saver", "save")]),
     "write": (None, [("train.checkpoint.attempt", "Attempt", "_write")]),

@@ -11,7 +11,7 @@ from configs.load import load_config
 from glm.checkpoint.folder import committed, step_of
 from glm.checkpoint.reader import load_full_tensors, verify
 from glm.checkpoint.writer import Piece
-from tests.helpers.checkpoints import NUM_RANKS, SHAPES, pieces_of, tensors
+from tests.helpers.checkpoints import KINDS, NUM_RANKS, SHAPES, pieces_of, tensors
 
 
 class FakeState:
@@ -27,6 +27,9 @@ class FakeState:
 
     def shapes(self) -> dict[str, list[int]]:
         return {name: list(shape) for name, shape in SHAPES.items()}
+
+    def slots(self) -> dict[str, list[str]]:
+        return {name: list(KINDS) for name in SHAPES}
 
     def numbers(self) -> dict[str, Any]:
         return {"step": float(self.seed)}
@@ -49,9 +52,7 @@ def saver_of(rank: int, checkpoints: Path, *overrides: str, **options: Any) -> A
     """The saver of one rank."""
     from train.checkpoint import Saver
 
-    engine: Any = SimpleNamespace(
-        optimizer_state=FakeState(rank), before_update=lambda action: None
-    )
+    engine: Any = SimpleNamespace(state=FakeState(rank), add_hook=lambda hook: None)
     config = load_config([*overrides, "run.name=r"])
     data_state = {"fingerprint": "abc"}
     return Saver(checkpoints, config, data_state, session_of(rank), engine, {}, **options)

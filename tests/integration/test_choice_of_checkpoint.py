@@ -34,10 +34,10 @@ def run(stopped: Path, tmp_path: Path) -> Path:
 
 
 def killed_before_its_fourth_step(rank: int, world_size: int, overrides: tuple[str, ...]) -> None:
-    from train.engine import Engine
+    from train.engine.pipeline import PipelineEngine
     from train.main import cli
 
-    KilledAtCall(4).wrap(Engine, "train_step")
+    KilledAtCall(4).wrap(PipelineEngine, "train_step")
     cli(list(overrides))
 
 

@@ -15,16 +15,16 @@ from tests.helpers.whole_runs import command, metrics
 
 def overflowing_life(rank: int, world_size: int, overrides: tuple[str, ...], errors: Path) -> None:
     """`python -m train` in which every gradient of the first parameter is infinite."""
-    import train.engine as engine
+    import train.engine.pipeline as engine
     from train.main import cli
 
     allow_fp16()
     build_optimizer = engine.build_optimizer
 
-    def build(module: Any, *arguments: Any) -> Any:
+    def build(kind: Any, module: Any, *arguments: Any) -> Any:
         first = next(module.parameters())
         first.register_hook(lambda gradient: gradient + math.inf)
-        return build_optimizer(module, *arguments)
+        return build_optimizer(kind, module, *arguments)
 
     engine.build_optimizer = build
     if "precision=fp16" in overrides:

@@ -23,11 +23,11 @@ def hang_for_ever() -> None:
 def live_until_a_hang(rank: int, world_size: int, overrides: tuple[str, ...], victim: int) -> None:
     """A life in which one rank hangs in a step, or is stopped there (victim + world size)."""
     from train import watchdog
-    from train.engine import Engine
+    from train.engine.pipeline import PipelineEngine
     from train.main import cli
 
     watchdog._GRACE_SECONDS = 4.0  # half of the limit is enough for stacks on this disk
-    train_step, calls = Engine.train_step, 0
+    train_step, calls = PipelineEngine.train_step, 0
 
     def slow_step(*arguments: object) -> object:
         nonlocal calls
@@ -38,7 +38,7 @@ def live_until_a_hang(rank: int, world_size: int, overrides: tuple[str, ...], vi
             os.kill(os.getpid(), signal.SIGSTOP)
         return train_step(*arguments)  # pyright: ignore
 
-    Engine.train_step = slow_step  # pyright: ignore
+    PipelineEngine.train_step = slow_step  # pyright: ignore
     with open(os.devnull, "w") as quiet:
         os.dup2(quiet.fileno(), 1)
     os._exit(cli(list(overrides)))

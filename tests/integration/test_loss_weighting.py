@@ -25,12 +25,12 @@ def one_step(rank: int, world_size: int, overrides: tuple[str, ...]) -> dict[str
     from data_pipeline.dataset import GLMDataset, Source
     from tests.integration.test_parallel_parity import prepared
     from train.batches import BatchStream
-    from train.engine import Engine
+    from train.engine.pipeline import PipelineEngine
     from train.plan import TrainingPlan
 
     config = load_config(list(overrides), world_size)
     with rank_session(rank, world_size, config) as session:
-        engine = Engine(config, session)
+        engine = PipelineEngine(config, session)
         plan = TrainingPlan.from_config(config)
         source = Source("phrases", MemoryStream(20_000, config.model.vocab_size))
         dataset = GLMDataset([source], SPECIAL, config.objective, config.model.seq_length, 7)

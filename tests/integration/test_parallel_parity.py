@@ -75,11 +75,11 @@ def train_variants(
 def train_steps(session: Any, config: Config) -> dict[str, Any]:
     """Train a few steps from the beginning."""
     from train.batches import BatchStream
-    from train.engine import Engine
+    from train.engine.pipeline import PipelineEngine
     from train.plan import TrainingPlan
 
     topology = session.topology
-    engine = Engine(config, session)
+    engine = PipelineEngine(config, session)
     plan = TrainingPlan.from_config(config)
     stream = BatchStream(
         small_dataset(config), plan, topology, config.optim.micro_batch_size, [], 0

@@ -217,11 +217,11 @@ def _train_while_data_change(
     rank: int, world_size: int, overrides: tuple[str, ...], folder: str
 ) -> None:
     """As `_train`, but a byte of the corpus is changed in place in the third step."""
-    from train.engine import Engine
+    from train.engine.pipeline import PipelineEngine
 
-    original, steps = Engine.train_step, 0
+    original, steps = PipelineEngine.train_step, 0
 
-    def train_step(self: Engine, *arguments: Any) -> Any:
+    def train_step(self: PipelineEngine, *arguments: Any) -> Any:
         nonlocal steps
         steps += 1
         if steps == 3:
@@ -229,7 +229,7 @@ def _train_while_data_change(
                 file.write(b"\xff")
         return original(self, *arguments)
 
-    Engine.train_step = train_step
+    PipelineEngine.train_step = train_step
     _train(rank, world_size, overrides, folder)
 
 

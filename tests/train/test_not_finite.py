@@ -11,11 +11,11 @@ from tests.helpers.lives import config_of, rank_session, train
 
 def spoilt_steps(rank: int, world_size: int, overrides: tuple[str, ...]) -> dict[str, Any]:
     """Train a step with a NaN in the last rank's last gradient, then one without it."""
-    from train.engine import Engine
+    from train.engine.pipeline import PipelineEngine
 
     config = config_of(overrides, world_size)
     with rank_session(rank, world_size, config) as session:
-        engine = Engine(config, session)
+        engine = PipelineEngine(config, session)
         parameters = list(engine.module.parameters())
         before = [values.detach().clone() for values in parameters]
         handle = None

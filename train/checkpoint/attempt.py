@@ -35,6 +35,7 @@ class Part:
     pieces: Sequence[Piece]
     """In host memory; not changed before the attempt is finished."""
     shapes: dict[str, list[int]]
+    slots: dict[str, list[str]]
     label: str
     """The rank, for messages."""
 
@@ -44,7 +45,7 @@ class Duty:
     """What the committing rank does besides."""
 
     draft: Manifest
-    """The manifest without files, fragments and tensors."""
+    """The manifest without files, fragments, tensors and slots."""
     names: Sequence[str]
     """The files of all ranks."""
     healthy_step: int | None
@@ -137,9 +138,9 @@ class Attempt:
         if self.folder.is_symlink():
             raise CheckpointError(f"{self.folder} is a link: a checkpoint is written into its run")
         self.folder.mkdir(parents=True, exist_ok=True)
-        name, pieces, shapes = self._part.name, self._part.pieces, self._part.shapes
-        file, fragments = write_rank_file(self.folder, name, pieces)
-        write_record(self.folder, RankRecord(name, file, fragments, shapes))
+        part = self._part
+        file, fragments = write_rank_file(self.folder, part.name, part.pieces)
+        write_record(self.folder, RankRecord(part.name, file, fragments, part.shapes, part.slots))
 
     def _commit(self, duty: Duty) -> None:
         records = self._collect(duty.names)
@@ -148,6 +149,7 @@ class Attempt:
         manifest = replace(
             duty.draft,
             tensors={name: shape for record in records for name, shape in record.shapes.items()},
+            slots={name: slots for record in records for name, slots in record.slots.items()},
             files={record.name: record.file for record in records},
             fragments=[part for record in records for part in record.fragments],
         )

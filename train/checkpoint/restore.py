@@ -16,9 +16,9 @@ from configs.schema import Config
 from glm.checkpoint.folder import candidates, newest_good
 from glm.checkpoint.manifest import MANIFEST, Manifest
 from glm.checkpoint.reader import Reader, read_manifest, verify_files
-from train.distributed import Session
 from train.engine import Engine
 from train.progress import Progress
+from train.session import Session
 
 # Keys of model.* that may change without making it another model.
 _FREE_MODEL_KEYS = {"model.hidden_dropout", "model.attention_dropout", "model.attention"}
@@ -98,7 +98,7 @@ def restore(engine: Engine, folder: Path, manifest: Manifest) -> Progress:
         progress = Progress.from_dict(manifest.progress)
     except TypeError as error:
         raise CheckpointError(f"{folder} was written by another program: {error}.") from error
-    engine.optimizer_state.load(Reader(folder, manifest))
+    engine.state.load(Reader(folder, manifest))
     return progress
 
 
@@ -130,7 +130,7 @@ def initialise_from(
         )
     manifest = verify_together(folder, session)
     check_weights_fit(config, from_yaml(manifest.config), folder)
-    engine.optimizer_state.load_weights(Reader(folder, manifest))
+    engine.state.load_weights(Reader(folder, manifest))
     return folder
 
 

@@ -29,9 +29,9 @@ from train.checkpoint.health import Health, HealthWatch
 from train.checkpoint.host_copy import HostCopy
 from train.checkpoint.place import Fence, Sync, no_fence, nothing_to_sync, places_of
 from train.device import HostTransfer
-from train.distributed import Session
 from train.engine import Engine
 from train.progress import Progress
+from train.session import Session
 
 # The thread lets training have the processor first.
 _NICENESS = 5
@@ -106,15 +106,15 @@ class Saver:
         )  # once: it takes longer than copying a small state
         self._data_state = data_state
         self._session = session
-        self._state = engine.optimizer_state
-        self._shapes = self._state.shapes()
+        self._state = engine.state
+        self._shapes, self._slots = self._state.shapes(), self._state.slots()
         self._extra = extra if run_id is None else {**extra, "run_id": run_id}
         self._generation = generation
         self._places = places_of(config, checkpoints, fence, sync, run_id)
         origin = origin or Origin()
         self._health = HealthWatch(origin.health, origin.step, config.checkpoint.healthy_margin)
         self._copy = HostCopy(HostTransfer(session.device))
-        engine.before_update(self._copy.hold_updates)
+        engine.add_hook(lambda _: self._copy.hold_updates())
         self._progress = Progress()
         self._attempts: list[Attempt] = []
         self._failed: set[Attempt] = set()  # as agreed: the same on every rank
@@ -197,7 +197,7 @@ class Saver:
         mark, suffix, refusals = self._agree_on_attempt(progress.step)
         names = [rank_file_name(rank, mark, suffix) for rank in range(topology.world_size)]
         pieces = self._copy.take(self._state.pieces())
-        part = Part(names[topology.rank], pieces, self._shapes, str(topology))
+        part = Part(names[topology.rank], pieces, self._shapes, self._slots, str(topology))
         numbers = self._state.numbers()
         duty = None
         if topology.rank == 0:

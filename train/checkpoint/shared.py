@@ -11,7 +11,7 @@ from pathlib import Path
 import torch.distributed as dist
 
 from configs.errors import CheckpointError
-from train.distributed import Session
+from train.session import Session
 
 # The client of a network file system may believe what it knew of a folder for so long.
 _PATIENCE_SECONDS, _POLL_SECONDS = 60.0, 0.5

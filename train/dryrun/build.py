@@ -1,7 +1,6 @@
 """Build ranks for real, one after the other in this process, and write down what they are."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 
@@ -10,10 +9,11 @@ from configs.schema import Config
 from glm.model import parameter_name
 from glm.tensor_parallel import partition_dim
 from train.batches import step_indices
-from train.distributed import Session, fake_session, group_members
+from train.distributed import fake_session, group_members
 from train.dryrun.facts import ParameterShape, RankFacts, StepIndices
-from train.engine import build_pipeline
+from train.engine import build_pipeline, is_tied_copy
 from train.plan import TrainingPlan
+from train.session import Session
 from train.topology import Topology
 
 
@@ -44,11 +44,10 @@ def checked_steps(config: Config) -> list[int]:
 def _facts(config: Config, session: Session) -> RankFacts:
     topology = session.topology
     with torch.device("meta"):
-        module: Any = build_pipeline(config, session, None)
-    grid = module._grid
+        module = build_pipeline(config, session, None)
     stage = topology.pp_rank
     neighbours = [
-        grid.stage_to_global(stage_id=other) if 0 <= other < topology.pp else None
+        module.rank_of_stage(other) if 0 <= other < topology.pp else None
         for other in (stage - 1, stage + 1)
     ]
     return RankFacts(
@@ -58,14 +57,12 @@ def _facts(config: Config, session: Session) -> RankFacts:
         dp_rank=topology.dp_rank,
         groups={
             **{f"megatron {name}": ranks for name, ranks in group_members().items()},
-            "deepspeed data": list(grid.dp_group),
-            "deepspeed pipeline": list(grid.pp_group),
-            "deepspeed tensor": list(grid.slice_group),
+            **{f"deepspeed {name}": ranks for name, ranks in module.groups.items()},
         },
         neighbours=(neighbours[0], neighbours[1]),
-        bounds=list(module.parts),
+        chunks=module.chunks,
         parameters=_parameters(module, config.model.num_layers),
-        tied={key: list(tie["ranks"]) for key, tie in module.tied_comms.items()},
+        tied=module.tied_ranks,
         steps=_steps(config, topology) if topology.reads_data else [],
     )
 
@@ -75,7 +72,7 @@ def _parameters(module: torch.nn.Module, num_layers: int) -> dict[str, Parameter
         parameter_name(name, num_layers): ParameterShape(
             tuple(parameter.shape),
             partition_dim(parameter),
-            bool(getattr(parameter, "ds_pipe_replicated", False)),
+            is_tied_copy(parameter),
         )
         for name, parameter in module.named_parameters()
     }

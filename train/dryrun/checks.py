@@ -53,28 +53,32 @@ def group_problems(config: Config, facts: Facts) -> list[str]:
 
 
 def stage_problems(config: Config, facts: Facts) -> list[str]:
-    """All ranks cut the list at the same entries, and the stages are as alike as these allow."""
+    """The ranks of a stage hold the same entries, all stages together each once, and as many as these allow."""
     num_layers, pp = config.model.num_layers, config.parallel.pp
-    cuts = Counter(tuple(one.bounds) for one in facts)
-    (usual, _), *_ = cuts.most_common(1)
+    held = {one.pp_rank: one.chunks for one in reversed(facts)}
     found = [
-        f"{one}: it cuts the stages at {one.bounds}" for one in facts if tuple(one.bounds) != usual
+        f"{one}: it holds the entries {_text(one.chunks)}, others of its stage {_text(held[one.pp_rank])}"
+        for one in facts
+        if one.chunks != held[one.pp_rank]
     ]
-    if usual[0] != 0 or usual[-1] != num_layers + 3 or list(usual) != sorted(usual):
+    entries = [entry for chunks in held.values() for chunk in chunks for entry in chunk]
+    if sorted(entries) != list(range(num_layers + 3)):
         found.append(
-            f"the stages' borders {list(usual)} do not cover entries 0 to {num_layers + 3}"
+            f"the stages hold {'; '.join(map(_text, held.values()))}: not entries 0 to {num_layers + 2} once each"
         )
         return found
     # The final norm rides with the head: it does not count.
-    sizes = [
-        stop - start - (start <= num_layers + 1 < stop)
-        for start, stop in zip(usual, usual[1:], strict=False)
-    ]
+    norm = num_layers + 1
+    sizes = [sum(len(chunk) - (norm in chunk) for chunk in held[stage]) for stage in sorted(held)]
     counted = num_layers + 2
     # Where the count does not divide, some stages have one more (configs/checks/balance.py).
     if max(sizes) - min(sizes) > bool(counted % pp):
         found.append(f"the stages hold {sizes} of {counted} entries: all wait for the largest")
     return found
+
+
+def _text(chunks: list[range]) -> str:
+    return ", ".join(f"{chunk.start} to {chunk.stop - 1}" for chunk in chunks)
 
 
 def parameter_problems(config: Config, facts: Facts) -> list[str]:

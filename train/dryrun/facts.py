@@ -37,8 +37,8 @@ class RankFacts:
     """Members of each of its groups, by library and axis."""
     neighbours: tuple[int | None, int | None]
     """Ranks of the stage before and after."""
-    bounds: list[int]
-    """First list entry of each stage, and the end."""
+    chunks: list[range]
+    """List entries that it holds, in the order in which a pass meets them."""
     parameters: dict[str, ParameterShape]
     tied: dict[str, list[int]]
     """Ranks that hold a copy of each tied module, as this rank knows them."""

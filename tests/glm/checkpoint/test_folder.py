@@ -74,9 +74,9 @@ def test_if_all_are_damaged_the_run_does_not_silently_start_anew(tmp_path: Path)
 def test_a_checkpoint_of_a_newer_program_is_not_passed_over(tmp_path: Path) -> None:
     save(tmp_path, 1, seed=1)
     path = save(tmp_path, 2, seed=2) / "manifest.json"
-    body = {**json.loads(path.read_text()), "format_version": 2}
+    body = {**json.loads(path.read_text()), "format_version": 3}
     path.write_text(with_checksum(body))
-    with pytest.raises(CheckpointError, match="format version 2"):
+    with pytest.raises(CheckpointError, match="format version 3"):
         newest_good([tmp_path], lambda _: None)
 
 

@@ -1,6 +1,8 @@
 """The manifest: nothing in it is believed before it is checked."""
 
 import json
+import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 
 from configs.errors import CheckpointError
 from glm.checkpoint.manifest import DamagedCheckpointError, Manifest
-from tests.helpers.checkpoints import save, small_manifest, with_checksum, write_files
+from tests.helpers.checkpoints import KINDS, save, small_manifest, with_checksum, write_files
 
 
 @pytest.fixture
@@ -52,8 +54,8 @@ def test_a_truncated_manifest_is_noticed(module_text: str, data: st.DataObject) 
 
 
 def test_a_newer_version_is_refused_and_not_taken_for_damage(text: str) -> None:
-    with pytest.raises(CheckpointError, match=r"format version 2.*reads up to 1.*pip install") as e:
-        parse({**json.loads(text), "format_version": 2})
+    with pytest.raises(CheckpointError, match=r"format version 3.*reads up to 2.*pip install") as e:
+        parse({**json.loads(text), "format_version": 3})
     assert not isinstance(e.value, DamagedCheckpointError)
 
 
@@ -173,6 +175,71 @@ def test_a_checkpoint_without_weights_is_refused(text: str) -> None:
     body = {**json.loads(text), "fragments": [], "tensors": {}, "files": {}}
     with pytest.raises(DamagedCheckpointError, match="holds no weights"):
         parse(body)
+
+
+def as_format_1(text: str) -> dict[str, Any]:
+    """The same checkpoint as the first program wrote it: Adam's slots went without saying."""
+    body = {**json.loads(text), "format_version": 1}
+    del body["slots"]
+    return body
+
+
+def test_the_first_format_is_still_read(text: str) -> None:
+    found, expected = parse(as_format_1(text)), Manifest.from_json(text, "here")
+    assert found == replace(expected, slots={name: sorted(KINDS) for name in expected.tensors})
+
+
+def test_the_first_format_holds_every_slot_of_every_tensor(text: str) -> None:
+    body = as_format_1(text)
+    body["fragments"] = [
+        part
+        for part in body["fragments"]
+        if (part[0], part[1]) != ("final_norm.weight", "exp_avg_sq")
+    ]
+    with pytest.raises(DamagedCheckpointError, match=r"final_norm.weight \(exp_avg_sq\)"):
+        parse(body)
+
+
+def without_slot(body: dict[str, Any], tensor: str, slot: str) -> dict[str, Any]:
+    """The same checkpoint, its bytes laid anew, without one slot of one tensor."""
+    ends = {name: file["header_bytes"] for name, file in body["files"].items()}
+    kept = []
+    for part in sorted(body["fragments"], key=lambda part: part[6]):
+        if (part[0], part[1]) == (tensor, slot):
+            continue
+        size = math.prod(part[4]) * {"F32": 4, "BF16": 2}[part[2]]
+        kept.append([*part[:6], ends[part[5]], part[7]])
+        ends[part[5]] += size
+    files = {name: {**file, "num_bytes": ends[name]} for name, file in body["files"].items()}
+    return {**body, "files": files, "fragments": kept}
+
+
+def test_tensors_may_have_different_optimizers(text: str) -> None:
+    body = without_slot(json.loads(text), "final_norm.weight", "exp_avg_sq")
+    with pytest.raises(DamagedCheckpointError, match=r"final_norm.weight \(exp_avg_sq\)"):
+        parse(body)
+    body["slots"]["final_norm.weight"] = ["parameter", "master", "exp_avg"]
+    assert parse(body).slots["final_norm.weight"] == ["parameter", "master", "exp_avg"]
+
+
+@pytest.mark.parametrize(
+    "slots, message",
+    [
+        ({}, "does not say of the same tensors"),
+        ({"final_norm.weight": ["exp_avg", "exp_avg_sq"]}, "holds no weights of final_norm.weight"),
+        (
+            {"final_norm.weight": ["master", "parameter", "exp_avg", "exp_avg_sq", "momentum"]},
+            "momentum",
+        ),
+        ({"final_norm.weight": ["parameter", "master", "exp_avg"]}, "fits nothing"),
+    ],
+)
+def test_slots_and_what_is_stored_must_agree(
+    text: str, slots: dict[str, list[str]], message: str
+) -> None:
+    body = json.loads(text)
+    with pytest.raises(DamagedCheckpointError, match=message):
+        parse({**body, "slots": {**body["slots"], **slots} if slots else {}})
 
 
 def test_nesting_without_end_is_refused() -> None:

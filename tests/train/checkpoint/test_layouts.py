@@ -53,19 +53,19 @@ def train_and_save(
     rank: int, world_size: int, overrides: tuple[str, ...], checkpoints: Path
 ) -> dict[str, Any]:
     """Two steps, a checkpoint, five more steps."""
-    from train.engine import Engine
+    from train.engine.pipeline import PipelineEngine
 
     allow_fp16()
     config = config_of(overrides, world_size)
     with rank_session(rank, world_size, config) as session:
-        engine = Engine(config, session)
+        engine = PipelineEngine(config, session)
         train(engine, session, config, 0, SAVED)
         saver = saver_of(engine, session, config, checkpoints)
         saver.save(progress_after(SAVED))
         (outcome,) = saver.finish()
         assert outcome.error is None
         state = held_state(engine, session, config)
-        numbers = engine.optimizer_state.numbers()
+        numbers = engine.state.numbers()
         rows: list[list[bytes]] = []
         following = train(engine, session, config, SAVED, FOLLOWING, rows)
         engine.close()
@@ -83,17 +83,17 @@ def load_and_train(
 ) -> list[dict[str, Any]]:
     """Fresh engines of another seed continue from each checkpoint; looks at their state before any step."""
     from train.checkpoint import restore, verify_together
-    from train.engine import Engine
+    from train.engine.pipeline import PipelineEngine
 
     allow_fp16()
     config = config_of((*overrides, "seed=99"), world_size)
     results = []
     with rank_session(rank, world_size, config) as session:
         for folder in folders:
-            engine = Engine(config, session)
+            engine = PipelineEngine(config, session)
             progress = restore(engine, folder, verify_together(folder, session))
             state = held_state(engine, session, config)
-            numbers = engine.optimizer_state.numbers()
+            numbers = engine.state.numbers()
             rows: list[list[bytes]] = []
             following = train(engine, session, config, progress.step, FOLLOWING, rows)
             engine.close()
@@ -198,7 +198,8 @@ def check_pair(
 def check_files(folder: Path, expected: dict[tuple[str, str], np.ndarray], precision: str) -> None:
     """What can be read without a process group is what the ranks held."""
     kinds = {"master": "master", "exp_avg": "exp_avg", "exp_avg_sq": "exp_avg_sq"}
-    assert ("parameter" in read_manifest(folder).kinds) == (precision != "fp32")
+    slots = read_manifest(folder).slots.values()
+    assert {"parameter" in known for known in slots} == {precision != "fp32"}
     for kind, held in {**kinds, "parameter": "weights"}.items():
         stored = load_full_tensors(folder, kind)
         assert {(name, held) for name in stored} == {key for key in expected if key[1] == held}
@@ -243,18 +244,18 @@ def resume_twice(
 ) -> dict[str, Any]:
     """Six steps at once; then the same in three lives."""
     from train.checkpoint import restore, verify_together
-    from train.engine import Engine
+    from train.engine.pipeline import PipelineEngine
 
     allow_fp16()
     config = config_of(overrides, world_size)
     with rank_session(rank, world_size, config) as session:
-        engine = Engine(config, session)
+        engine = PipelineEngine(config, session)
         straight = train(engine, session, config, 0, 6)
         state = held_state(engine, session, config)
         engine.close()
         lives: list[Any] = []
         for life in range(3):
-            engine = Engine(config, session)
+            engine = PipelineEngine(config, session)
             first = 2 * life
             if life > 0:
                 folder = checkpoints / f"step_{first:08d}"
@@ -292,14 +293,14 @@ def start_from_weights(
 ) -> dict[str, Any]:
     """A new run from a checkpoint's weights alone."""
     from train.checkpoint import initialise_from
-    from train.engine import Engine
+    from train.engine.pipeline import PipelineEngine
 
     config = config_of((*overrides, "seed=99"), world_size)
     with rank_session(rank, world_size, config) as session:
-        engine = Engine(config, session)
+        engine = PipelineEngine(config, session)
         initialise_from(engine, folder, config, session, print)
         state = held_state(engine, session, config)
-        numbers = engine.optimizer_state.numbers()
+        numbers = engine.state.numbers()
         engine.close()
     return {"numbers": numbers, **state}
 

@@ -12,7 +12,14 @@ import pytest
 from configs.errors import DistributedError
 from configs.load import load_config
 from glm.checkpoint.folder import newest_good, step_folder, unfinished
-from tests.helpers.checkpoints import NUM_RANKS, SHAPES, pieces_of, small_manifest, write_files
+from tests.helpers.checkpoints import (
+    KINDS,
+    NUM_RANKS,
+    SHAPES,
+    pieces_of,
+    small_manifest,
+    write_files,
+)
 from tests.helpers.savers import check_content
 
 OVERTAKEN = DistributedError("a later life of this run has begun")
@@ -55,7 +62,7 @@ def save_into(place: Any, step: int) -> Any:
     attempt = Attempt(
         place,
         step_folder(place.checkpoints, step),
-        Part(name, pieces, shapes, "rank 0"),
+        Part(name, pieces, shapes, {tensor: list(KINDS) for tensor in SHAPES}, "rank 0"),
         Duty(small_manifest(step, {}, []), [name], None),
     )
     attempt.run()
@@ -182,7 +189,7 @@ def save_of(place: Any, step: int, run_id: str) -> Any:
     pieces = [piece for rank in range(NUM_RANKS) for piece in pieces_of(rank, seed=step)]
     manifest = replace(small_manifest(step, {}, []), extra={"run_id": run_id})
     shapes = {tensor: list(shape) for tensor, shape in SHAPES.items()}
-    part = Part(name, pieces, shapes, "rank 0")
+    part = Part(name, pieces, shapes, {tensor: list(KINDS) for tensor in SHAPES}, "rank 0")
     attempt = Attempt(place, folder, part, Duty(manifest, [name], None), refusal)
     attempt.run()
     return attempt

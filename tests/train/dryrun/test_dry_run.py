@@ -66,10 +66,14 @@ def _unbalance() -> None:
     """Another balancing: the first stage gives a layer to the second."""
     from configs import derive
 
-    bounds = derive.stage_bounds
-    derive.stage_bounds = lambda num_layers, pp: [
-        bound - (number == 1) for number, bound in enumerate(bounds(num_layers, pp))
-    ]
+    entries = derive.stage_entries
+
+    def shifted(num_layers: int, pp: int) -> list[list[range]]:
+        (first,), (second,), *others = entries(num_layers, pp)
+        border = first.stop - 1
+        return [[range(first.start, border)], [range(border, second.stop)], *others]
+
+    derive.stage_entries = shifted
 
 
 def _tie_other_ranks() -> None:
@@ -112,7 +116,7 @@ def _read_as_the_second_replica() -> None:
 
 def _cut_unlike() -> None:
     """A rank that cuts its stages elsewhere than the others."""
-    from train.engine import StagedModule
+    from train.engine.stages import StagedModule
 
     cut = StagedModule._partition_layers
 
@@ -201,7 +205,11 @@ def test_layers_that_do_not_divide_are_no_fault_of_the_ranks() -> None:
             "samples",
             "the step after 0 samples draws sample 0 twice (dp 0, dp 1)",
         ),
-        ("a rank cuts elsewhere", "stages", "it cuts the stages at [0, 1, 4, 6, 9]"),
+        (
+            "a rank cuts elsewhere",
+            "stages",
+            "it holds the entries 1 to 3, others of its stage 2 to 3",
+        ),
         ("a missing parameter", "parameters", "other parameters than its tensor-parallel group"),
     ],
 )

@@ -1,4 +1,4 @@
-"""What a rank owns under ZeRO-1, and how to put it back: the only file that knows DeepSpeed's optimizer wrappers.
+"""What a rank owns under ZeRO-1, and how to put it back.
 
 Both wrappers (DeepSpeedZeroOptimizer for fp32 and fp16, BF16_Optimizer) flatten each parameter group and keep one
 partition of fp32 masters and moments per replica. `parameter._hp_mapping` says which flat range of the parameter lies
@@ -14,12 +14,15 @@ import torch
 from torch import Tensor, nn
 
 from configs.errors import CheckpointError
+from configs.optimizers import OptimizerKind, StepCount
 from glm.checkpoint.boxes import Shard
-from glm.checkpoint.manifest import MASTER, MOMENTS, PARAMETER
+from glm.checkpoint.manifest import MASTER, PARAMETER
 from glm.checkpoint.reader import Reader
 from glm.checkpoint.writer import Piece
 from glm.model import parameter_name
 from glm.tensor_parallel import partition_dim
+from train.engine.stages import is_tied_copy
+from train.engine.update import discard_gradients
 from train.topology import Topology
 
 _COUNTERS = ("global_steps", "global_samples", "skipped_steps")
@@ -36,31 +39,38 @@ class _Owned:
     start: int
     """First flat element within the shard."""
     states: dict[str, Tensor]
-    """Flat fp32 views of the optimizer's memory, by kind: master and moments."""
+    """Flat fp32 views of the optimizer's memory, by slot: master weights, and what the optimizer keeps."""
     weights: Tensor | None
     """Flat view of the same part in training precision; None where that is fp32, the master's."""
     is_writer: bool
     """True on the one rank that stores this part."""
 
 
-class OptimizerState:
-    """The optimizer state of this rank, as boxes of whole tensors.
+class PartitionedState:
+    """The state of this rank, as boxes of whole tensors: a `TrainingState`.
 
     Args:
         engine: DeepSpeed's pipeline engine, between steps.
         module: its stage of the model.
+        kind: of the optimizer, which declares its slots.
         num_layers: of the whole model, to name parameters.
         topology: this rank's place.
     """
 
-    def __init__(self, engine: Any, module: nn.Module, num_layers: int, topology: Topology) -> None:
+    def __init__(
+        self,
+        engine: Any,
+        module: nn.Module,
+        kind: OptimizerKind,
+        num_layers: int,
+        topology: Topology,
+    ) -> None:
         self._engine = engine
         self._wrapper = engine.optimizer
         # Without ZeRO the engine's optimizer is torch's own.
         self._is_sharded = hasattr(self._wrapper, "optimizer")
-        self._adam = self._wrapper.optimizer if self._is_sharded else self._wrapper
-        # torch keeps a step count with each tensor, Apex one in each group.
-        self._counts_in_state = isinstance(self._adam, torch.optim.Adam)
+        self._optimizer = self._wrapper.optimizer if self._is_sharded else self._wrapper
+        self._kind = kind
         self._module = module
         self._num_layers = num_layers
         self._topology = topology
@@ -73,12 +83,20 @@ class OptimizerState:
             name: list(self._shard(parameter).full_shape) for name, parameter in self._parameters()
         }
 
+    def slots(self) -> dict[str, list[str]]:
+        """What is stored of each of them: fp32 weights, the optimizer's slots, and weights in training precision."""
+        optimizer_slots = [MASTER, *self._kind.slots]
+        return {
+            name: [*([PARAMETER] if parameter.dtype != torch.float32 else []), *optimizer_slots]
+            for name, parameter in self._parameters()
+        }
+
     def pieces(self) -> list[Piece]:
         """The boxes that this rank stores: views of live memory on its device, to be copied before the next update.
 
         As long as the state lies where it lay, it is the same list: a save need not cut it again.
         """
-        self._ensure_moments()
+        self._ensure_slots()
         addresses = self._addresses()
         if addresses != self._cut_at:
             self._pieces = list(self._cut())
@@ -88,10 +106,10 @@ class OptimizerState:
     def _addresses(self) -> list[int]:
         """Where everything that `_cut` makes views of lies."""
         tensors = [parameter.data for parameter in self._module.parameters()]
-        for group in self._adam.param_groups:
+        for group in self._optimizer.param_groups:
             for parameter in group["params"]:
-                state = self._adam.state[parameter]
-                tensors += [parameter.data, *(state[kind] for kind in MOMENTS)]
+                state = self._optimizer.state[parameter]
+                tensors += [parameter.data, *(state[slot] for slot in self._kind.slots)]
         return [tensor.data_ptr() for tensor in tensors]
 
     def _cut(self) -> Iterator[Piece]:
@@ -107,8 +125,8 @@ class OptimizerState:
                     yield Piece(owned.name, kind, box, part)
 
     def numbers(self) -> dict[str, Any]:
-        """Adam's step count, the engine's counters and the loss scaler: one set for the whole run."""
-        self._ensure_moments()
+        """The optimizer's step count, the engine's counters and the loss scaler: one set for the whole run."""
+        self._ensure_slots()
         state: dict[str, Any] = {
             "step": self._step(),
             "counters": {name: int(getattr(self._engine, name)) for name in _COUNTERS},
@@ -119,13 +137,16 @@ class OptimizerState:
         return state
 
     def load(self, reader: Reader) -> None:
-        """Fill masters and moments from any checkpoint of the same model, then the training weights from them.
+        """Fill masters and slots from any checkpoint of the same model, then the training weights from them.
+
+        Freshly built or between two steps: nothing of the state before it stays, gradients included.
 
         Raises:
-            CheckpointError: it holds other tensors, or nonsense where numbers belong.
+            CheckpointError: it holds other tensors, those of another optimizer, or nonsense where numbers belong.
         """
         self._check_shapes(reader)
-        self._ensure_moments()
+        self._check_slots(reader)
+        self._ensure_slots()
         with torch.no_grad():
             for owned in self._owned():
                 for kind, values in owned.states.items():
@@ -146,7 +167,7 @@ class OptimizerState:
         """
         self._check_shapes(reader)
         with torch.no_grad():
-            for owned in self._owned(with_moments=False):
+            for owned in self._owned(with_slots=False):
                 self._fill(owned, MASTER, owned.states[MASTER], reader)
         self._update_weights()
 
@@ -157,6 +178,17 @@ class OptimizerState:
                 raise CheckpointError(
                     f"The checkpoint's {name} has shape {stored.get(name)}, this model's has {shape}: it is of another "
                     "model. Start another run with run.name=NAME."
+                )
+
+    def _check_slots(self, reader: Reader) -> None:
+        stored = reader.manifest.slots
+        for name in self.shapes():
+            missing = [slot for slot in self._kind.slots if slot not in stored[name]]
+            if missing:
+                raise CheckpointError(
+                    f"The checkpoint does not hold {name} ({missing[0]}): it was written with another optimizer. Type the "
+                    "optim.name of the run that wrote it, or start another run from its weights with "
+                    "checkpoint.init_from=PATH."
                 )
 
     def _set_numbers(self, stored: dict[str, Any]) -> None:
@@ -187,8 +219,7 @@ class OptimizerState:
     def _update_weights(self) -> None:
         if self._is_sharded:
             self._wrapper.update_lp_params()
-        # BF16_Optimizer also keeps gradients of its own, which a load between steps must not leave behind.
-        self._wrapper.zero_grad()
+        discard_gradients(self._wrapper)
 
     def _parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         for name, parameter in self._module.named_parameters():
@@ -199,63 +230,65 @@ class OptimizerState:
         topology = self._topology
         return Shard(tuple(parameter.shape), axis, topology.tp_rank, topology.tp)
 
-    def _owned(self, with_moments: bool = True) -> Iterator[_Owned]:
+    def _owned(self, with_slots: bool = True) -> Iterator[_Owned]:
         for name, parameter in self._parameters():
             shard = self._shard(parameter)
             # The tied head's copy, and all but the first copy of uncut parameters, are stored by others.
-            is_writer = not getattr(parameter, "ds_pipe_replicated", False) and (
+            is_writer = not is_tied_copy(parameter) and (
                 shard.axis is not None or self._topology.tp_rank == 0
             )
             if not self._is_sharded:
                 whole = parameter.data.reshape(-1)
-                states = self._states(parameter, whole, 0, whole.numel(), with_moments)
+                states = self._states(parameter, whole, 0, whole.numel(), with_slots)
                 is_writer = is_writer and self._topology.dp_rank == 0
                 yield _Owned(name, shard, 0, states, None, is_writer)
                 continue
             mapping: Any = vars(parameter)["_hp_mapping"]
             if mapping is None:  # another replica owns all of it
                 continue
-            flat = self._adam.param_groups[mapping.param_group_index]["params"][0]
+            flat = self._optimizer.param_groups[mapping.param_group_index]["params"][0]
             here, there = mapping.hp_fragment_address, mapping.lp_fragment_address
-            states = self._states(flat, flat.data, here.start, here.numel, with_moments)
+            states = self._states(flat, flat.data, here.start, here.numel, with_slots)
             weights = None
             if parameter.dtype != torch.float32:
                 weights = parameter.data.reshape(-1).narrow(0, there.start, there.numel)
             yield _Owned(name, shard, there.start, states, weights, is_writer)
 
     def _states(
-        self, key: Tensor, master: Tensor, start: int, count: int, with_moments: bool
+        self, key: Tensor, master: Tensor, start: int, count: int, with_slots: bool
     ) -> dict[str, Tensor]:
         flat = {MASTER: master}
-        if with_moments:
-            flat.update({kind: self._adam.state[key][kind].reshape(-1) for kind in MOMENTS})
+        if with_slots:
+            state = self._optimizer.state[key]
+            flat.update({slot: state[slot].reshape(-1) for slot in self._kind.slots})
         return {kind: values.narrow(0, start, count) for kind, values in flat.items()}
 
-    def _ensure_moments(self) -> None:
-        """Make Adam's states, which torch makes at the first step only."""
-        for group in self._adam.param_groups:
+    def _ensure_slots(self) -> None:
+        """Make the optimizer's slots, which it makes at its first step only."""
+        for group in self._optimizer.param_groups:
             for parameter in group["params"]:
-                state = self._adam.state[parameter]
+                state = self._optimizer.state[parameter]
                 if state:
                     continue
-                for kind in MOMENTS:
-                    state[kind] = torch.zeros_like(parameter.data)
-                if self._counts_in_state:
+                for slot in self._kind.slots:
+                    state[slot] = torch.zeros_like(parameter.data)
+                if self._kind.step_count is StepCount.tensor:
                     is_on_device = group.get("fused") or group.get("capturable")
                     device = parameter.device if is_on_device else torch.device("cpu")
                     state["step"] = torch.zeros((), dtype=torch.float32, device=device)
 
     def _step(self) -> float:
-        """Updates that Adam has made: skipped steps do not count."""
-        group = self._adam.param_groups[0]
-        if self._counts_in_state:
-            return float(self._adam.state[group["params"][0]]["step"])
+        """Updates that the optimizer has made: skipped steps do not count."""
+        group = self._optimizer.param_groups[0]
+        if self._kind.step_count is StepCount.tensor:
+            return float(self._optimizer.state[group["params"][0]]["step"])
         return float(group.get("step", 0))
 
     def _set_step(self, step: float) -> None:
-        for group in self._adam.param_groups:
-            if not self._counts_in_state:
+        for group in self._optimizer.param_groups:
+            if self._kind.step_count is StepCount.group:
                 group["step"] = int(step)
+            if self._kind.step_count is not StepCount.tensor:
                 continue
             for parameter in group["params"]:
-                self._adam.state[parameter]["step"].fill_(step)
+                self._optimizer.state[parameter]["step"].fill_(step)

@@ -14,8 +14,9 @@ from glm.checkpoint.folder import step_folder
 from glm.checkpoint.manifest import Manifest
 from glm.checkpoint.reader import Reader
 from glm.checkpoint.writer import commit, write_rank_file
+from train.engine.optimizers import APEX_ADAMW, TORCH_ADAMW
+from train.engine.state import PartitionedState
 from train.topology import Topology
-from train.zero import OptimizerState
 
 COUNTERS = ("global_steps", "global_samples", "skipped_steps")
 
@@ -56,7 +57,8 @@ class Toy:
         self.engine = SimpleNamespace(
             optimizer=make_optimizer(groups), global_steps=0, global_samples=0, skipped_steps=0
         )
-        self.state = OptimizerState(self.engine, self.module, 2, Topology(1, 1, 1, 0))
+        kind = TORCH_ADAMW if make_optimizer is adamw else APEX_ADAMW
+        self.state = PartitionedState(self.engine, self.module, kind, 2, Topology(1, 1, 1, 0))
 
     def step(self, seed: int) -> None:
         inputs = torch.randn(5, 4, generator=torch.Generator().manual_seed(seed))
@@ -76,6 +78,7 @@ class Toy:
             config="",
             optimizer=self.state.numbers(),
             tensors=self.state.shapes(),
+            slots=self.state.slots(),
             files={"rank0.safetensors": file},
             fragments=fragments,
         )

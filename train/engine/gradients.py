@@ -1,0 +1,106 @@
+"""Gradient norms, read from the optimizer's buffers between reduction and update.
+
+GLM-130B's instabilities showed in the embedding first (gradient norm above 170 in April 2022), hence a norm of its
+own. Each wrapper keeps gradients elsewhere: BF16_Optimizer a whole fp32 copy per rank, ZeRO-1 a shard per replica, and
+torch's own optimizers in `grad`.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from glm.model import EMBEDDING_NAME, layer_index
+from glm.tensor_parallel import partition_dim
+from train.engine.interface import GradientNorms
+from train.engine.stages import is_tied_copy
+from train.session import Session
+from train.topology import Topology
+
+SQUARED_AT_ONCE = 1 << 22
+
+
+def measure_norms(
+    optimizer: Any,
+    named_parameters: Sequence[tuple[str, nn.Parameter]],
+    num_layers: int,
+    session: Session,
+    loss_scale: float,
+) -> GradientNorms:
+    """Norms of the whole model's gradient; collective.
+
+    Args:
+        optimizer: DeepSpeed's wrapper, or torch's optimizer, just before its `step`.
+        named_parameters: of this rank's stage, by the names of the model.
+        num_layers: of the whole model.
+        session: of all ranks that train the model.
+        loss_scale: factor that the stored gradients carry.
+    """
+    squares = [0.0] * (num_layers + 2)
+    for name, parameter in named_parameters:
+        share = counted_squares(optimizer, parameter, session.topology)
+        layer = layer_index(name)
+        squares[0] += share
+        if name == EMBEDDING_NAME:
+            squares[1] += share
+        if layer is not None:
+            squares[2 + layer] += share
+    total, of_embedding, *layers = (_norm(value, loss_scale) for value in session.sum(squares))
+    return GradientNorms(total, of_embedding, tuple(layers))
+
+
+def _norm(squares: float, loss_scale: float) -> float:
+    return math.sqrt(squares) / loss_scale if squares >= 0 else math.nan
+
+
+def counted_squares(optimizer: Any, parameter: nn.Parameter, topology: Topology) -> float:
+    """This rank's share of the squared gradient norm of a parameter; the shares of all ranks add up to it.
+
+    Of what several ranks hold, the first one counts: the tied head's copy, what tensor parallelism does not cut, and,
+    where gradients are not sharded, the other replicas' copies.
+
+    Args:
+        optimizer: DeepSpeed's wrapper, or torch's optimizer, just before its `step`.
+        parameter: of this rank's stage.
+        topology: this rank's place.
+    """
+    is_replica = topology.tp_rank > 0 and partition_dim(parameter) is None
+    if is_replica or is_tied_copy(parameter):
+        return 0.0
+    if hasattr(optimizer, "averaged_gradients"):
+        return _sharded(optimizer, parameter)
+    if topology.dp_rank > 0:
+        return 0.0
+    gradient = getattr(parameter, "_hp_grad", None)
+    gradient = parameter.grad if gradient is None else gradient
+    return 0.0 if gradient is None else sum_of_squares(gradient)
+
+
+def _sharded(optimizer: Any, parameter: nn.Parameter) -> float:
+    """Sum over the part of the flat gradient partition that belongs to a parameter.
+
+    The partition is a list of tensors (per parameter, padding between them, or one compact buffer), so it is walked
+    by flat offset rather than by parameter.
+    """
+    mapping: Any = vars(parameter)["_hp_mapping"]
+    if mapping is None:  # this replica's shard holds nothing of it
+        return 0.0
+    address = mapping.hp_fragment_address
+    first, last = address.start, address.start + address.numel
+    squares, offset = 0.0, 0
+    for gradient in optimizer.averaged_gradients[mapping.param_group_index] or []:
+        start = max(first - offset, 0)
+        stop = min(last - offset, gradient.numel())
+        if start < stop:
+            squares += sum_of_squares(gradient.reshape(-1)[start:stop])
+        offset += gradient.numel()
+    return squares
+
+
+def sum_of_squares(gradient: torch.Tensor) -> float:
+    """Squared norm, in float64."""
+    # In parts: two float64 copies of GLM-130B's embedding shard would be 7 GB.
+    parts = gradient.detach().reshape(-1).split(SQUARED_AT_ONCE)
+    return float(sum(part.double().pow(2).sum() for part in parts))

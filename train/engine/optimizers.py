@@ -1,0 +1,103 @@
+"""The optimizer: AdamW with GLM-130B's parameter groups, or one of an installed package.
+
+Weight decay on matrices, the embedding included, none on LayerNorm parameters and biases (GLM-130B, table 11). torch's
+AdamW is the default (its fused kernel on CUDA); NVIDIA Apex's FusedAdam is taken where Apex is installed.
+"""
+
+import importlib.util
+from typing import Any
+
+import torch
+from torch import nn
+
+from configs import optimizers
+from configs.optimizers import ADAMW, ADAMW_SLOTS, OptimizerKind, StepCount
+from configs.schema import OptimConfig
+
+DECAY = "decay"
+NO_DECAY = "no_decay"
+
+
+def optimizer_kind(name: str, device_type: str) -> OptimizerKind:
+    """What `optim.name` stands for on a device.
+
+    Raises:
+        ConfigError: no installed package has it.
+    """
+    if name != ADAMW:
+        return optimizers.find(name)
+    return APEX_ADAMW if _takes_apex(device_type) else TORCH_ADAMW
+
+
+def optimizer_name(name: str, device_type: str) -> str:
+    """Name the implementation, for the start-up report."""
+    if name != ADAMW:
+        return name
+    if _takes_apex(device_type):
+        return "apex.FusedAdam"
+    return "torch.AdamW (fused)" if device_type == "cuda" else "torch.AdamW"
+
+
+def build_optimizer(
+    kind: OptimizerKind, module: nn.Module, config: OptimConfig, device_type: str
+) -> torch.optim.Optimizer:
+    """Make the optimizer over `module`'s parameters; the learning rate is set at each step.
+
+    Args:
+        kind: which one.
+        module: this rank's stage.
+        config: moments, epsilon, weight decay.
+        device_type: "cpu" or "cuda".
+    """
+    return kind.build(parameter_groups(module, config.weight_decay), config, device_type)
+
+
+def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Split parameters into decayed matrices and undecayed vectors; empty groups are left out.
+
+    A stage may hold nothing but the embedding, and the optimizers reject an empty group.
+    """
+    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    matrices = [parameter for parameter in parameters if parameter.dim() > 1]
+    vectors = [parameter for parameter in parameters if parameter.dim() <= 1]
+    groups = [
+        {"params": matrices, "weight_decay": weight_decay, "name": DECAY},
+        {"params": vectors, "weight_decay": 0.0, "name": NO_DECAY},
+    ]
+    return [group for group in groups if group["params"]]
+
+
+def _torch_adamw(
+    groups: list[dict[str, Any]], config: OptimConfig, device_type: str
+) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(groups, fused=device_type == "cuda", **_adam_settings(config))
+
+
+def _apex_adamw(
+    groups: list[dict[str, Any]], config: OptimConfig, device_type: str
+) -> torch.optim.Optimizer:
+    from apex.optimizers import FusedAdam
+
+    return FusedAdam(groups, adam_w_mode=True, **_adam_settings(config))
+
+
+def _adam_settings(config: OptimConfig) -> dict[str, Any]:
+    return {"lr": config.lr, "betas": (config.beta1, config.beta2), "eps": config.eps}
+
+
+TORCH_ADAMW = OptimizerKind(ADAMW_SLOTS, _torch_adamw, StepCount.tensor)
+APEX_ADAMW = OptimizerKind(ADAMW_SLOTS, _apex_adamw, StepCount.group)
+
+
+def _takes_apex(device_type: str) -> bool:
+    return device_type == "cuda" and _has_nvidia_apex()
+
+
+def _has_nvidia_apex() -> bool:
+    # `pip install apex` is an unrelated package without optimizers.
+    if importlib.util.find_spec("apex") is None:
+        return False
+    try:
+        return importlib.util.find_spec("apex.optimizers") is not None
+    except ImportError:
+        return False

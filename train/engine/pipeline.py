@@ -1,0 +1,148 @@
+"""The engine that trains: DeepSpeed's pipeline engine over the model's layer list.
+
+DeepSpeed runs a 1F1B schedule over Megatron-core layers under ZeRO-1. One process on a laptop takes the same path as
+768 GPUs.
+
+Three of DeepSpeed's defaults are turned off on purpose: its learning-rate scheduler (schedules are functions of the
+samples seen, train/plan.py), partitioned activations between stages (exact shapes, one float tensor first), and
+reentrant checkpointing (integer inputs cannot pass through it on the first stage).
+"""
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import deepspeed
+
+from configs.schema import Config, Precision
+from glm.embedding import WordEmbedding
+from glm.loss import GLMLoss, ObjectiveSums
+from glm.model import parameter_name
+from train.batches import MicroBatch
+from train.engine.gradients import counted_squares, measure_norms
+from train.engine.interface import GradientNorms, PendingUpdate, StepOutcome, UpdateHook
+from train.engine.optimizers import build_optimizer, optimizer_kind
+from train.engine.settings import deepspeed_config
+from train.engine.stages import build_pipeline, quiet
+from train.engine.state import PartitionedState
+from train.engine.update import UpdateGate, clipped_update
+from train.plan import StepPlan
+from train.session import Session
+
+
+class PipelineEngine:
+    """A model in training, on this rank: an `Engine`.
+
+    Args:
+        config: the run; `precision` is resolved.
+        session: the open process groups.
+    """
+
+    def __init__(self, config: Config, session: Session) -> None:
+        assert config.precision is not Precision.auto, "the start resolves the precision first"
+        self._config = config
+        self._session = session
+        self._sums = ObjectiveSums()
+        self.module = build_pipeline(config, session, GLMLoss(self._sums))
+        kind = optimizer_kind(config.optim.name, session.device.type)
+        with quiet():
+            engine: Any
+            engine, *_ = deepspeed.initialize(
+                model=self.module,
+                optimizer=build_optimizer(kind, self.module, config.optim, session.device.type),
+                config=deepspeed_config(config, session.topology.dp),
+            )
+        self.deepspeed = engine
+        self._optimizer: Any = engine.optimizer
+        update = self._optimizer.step
+        if config.parallel.zero_stage == 0:
+            update = clipped_update(self._optimizer, self.module, session, config.optim.clip)
+        self._gate = UpdateGate(self._optimizer, update, self._measure_norms)
+        if config.precision is Precision.fp16:
+            # At the least scale it would raise; the loop counts the steps in a row instead, and says what to do.
+            self._optimizer.loss_scaler.raise_error_at_min_scale = False
+        self.state = PartitionedState(
+            self.deepspeed, self.module, kind, config.model.num_layers, session.topology
+        )
+        self._embeddings = [
+            module for module in self.module.modules() if isinstance(module, WordEmbedding)
+        ]
+        self._embedding_squares = 0.0
+        if session.topology.is_first_stage:
+            self._gate.add(self._take_embedding_squares)
+
+    def train_step(self, step: StepPlan, batches: Iterable[MicroBatch]) -> StepOutcome:
+        """Train one global batch: forward, backward, reduce, clip, update.
+
+        Args:
+            step: batch size, learning rate and embedding shrink of this step.
+            batches: this rank's micro-batches in order (ignored on stages that read no data).
+        """
+        self._apply(step)
+        loss_scale = self.loss_scale
+        skipped_before = self.deepspeed.skipped_steps
+        self._sums.clear()
+        self.deepspeed.train_batch(iter(batches))
+        norm = self.deepspeed.get_global_grad_norm()
+        return StepOutcome(
+            sums=self._sums.copy(),
+            grad_norm=math.nan if norm is None else float(norm),
+            embedding_sum_of_squares=self._embedding_squares,
+            was_skipped=self.deepspeed.skipped_steps > skipped_before,
+            loss_scale=loss_scale,
+            vetoes=self._gate.vetoes,
+        )
+
+    def evaluate(self, batches: Iterable[MicroBatch], num_micro_batches: int) -> ObjectiveSums:
+        """Run forward only; returns this rank's loss sums (empty except on the last stage)."""
+        self._sums.clear()
+        self.deepspeed.eval_batch(
+            iter(batches),
+            num_micro_batches=num_micro_batches,
+            reduce_output=None,
+            bcast_loss=False,
+        )
+        return self._sums.copy()
+
+    @property
+    def loss_scale(self) -> float | None:
+        """Current fp16 loss scale; None in other precisions."""
+        if self._config.precision is not Precision.fp16:
+            return None
+        return float(self._optimizer.loss_scaler.cur_scale)
+
+    def add_hook(self, hook: UpdateHook) -> None:
+        """Call `hook` in every step from now on, after the hooks that were added before it."""
+        self._gate.add(hook)
+
+    def close(self) -> None:
+        """Let go of the engine's hooks and buffers."""
+        self.deepspeed.destroy()
+
+    def _apply(self, step: StepPlan) -> None:
+        if self.deepspeed.train_batch_size() != step.num_samples:
+            self.deepspeed.set_train_batch_size(step.num_samples)
+        for group in self._optimizer.param_groups:
+            group["lr"] = step.learning_rate
+        for embedding in self._embeddings:
+            embedding.gradient_shrink = step.embedding_shrink
+
+    def _take_embedding_squares(self, _: PendingUpdate) -> None:
+        """A metric of every step: unlike `norms` it needs no exchange of its own."""
+        squares = counted_squares(
+            self._optimizer, self._embeddings[0].weight, self._session.topology
+        )
+        self._embedding_squares = squares / (self.loss_scale or 1.0) ** 2
+
+    def _measure_norms(self) -> GradientNorms:
+        num_layers = self._config.model.num_layers
+        return measure_norms(
+            self._optimizer,
+            [
+                (parameter_name(name, num_layers), parameter)
+                for name, parameter in self.module.named_parameters()
+            ],
+            num_layers,
+            self._session,
+            self.loss_scale or 1.0,
+        )

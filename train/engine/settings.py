@@ -1,0 +1,47 @@
+"""Our configuration in DeepSpeed's words."""
+
+import math
+
+from configs import derive
+from configs.schema import Config, Precision
+
+
+def deepspeed_config(config: Config, dp: int) -> dict[str, object]:
+    """Render the part of our configuration that DeepSpeed acts on.
+
+    The first batch size may be any one that fits: every step sets its own.
+    """
+    micro_batch_size = config.optim.micro_batch_size
+    rendered: dict[str, object] = {
+        "train_batch_size": micro_batch_size * dp,
+        "train_micro_batch_size_per_gpu": micro_batch_size,
+        # Without ZeRO train/engine/update.py clips.
+        "gradient_clipping": 0.0 if config.parallel.zero_stage == 0 else config.optim.clip,
+        "steps_per_print": None,
+        "zero_optimization": {
+            "stage": config.parallel.zero_stage,
+            "reduce_bucket_size": derive.reduce_bucket_size(config),
+        },
+        "zero_allow_untested_optimizer": True,
+        "pipeline": {
+            "activation_checkpoint_interval": int(config.parallel.recompute),
+            "use_reentrant": False,
+            "pipe_partitioned": False,
+            "grad_partitioned": False,
+        },
+    }
+    if config.precision is Precision.bf16:
+        rendered["bf16"] = {"enabled": True}
+        # Without these DeepSpeed adds up micro-batches' gradients in bf16, and replicas' as well.
+        rendered["data_types"] = {"grad_accum_dtype": "fp32"}
+        rendered["communication_data_type"] = "fp32"
+    if config.precision is Precision.fp16:
+        stability = config.stability
+        rendered["fp16"] = {
+            "enabled": True,
+            "initial_scale_power": round(math.log2(stability.initial_loss_scale)),
+            "loss_scale_window": stability.loss_scale_window,
+            "hysteresis": stability.loss_scale_hysteresis,
+            "min_loss_scale": stability.min_loss_scale,
+        }
+    return rendered

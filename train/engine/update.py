@@ -1,0 +1,104 @@
+"""What happens between the gradients' reduction and the optimizer's update: hooks first, then clip and skip, then update.
+
+DeepSpeed calls `optimizer.step`; this is the one place that puts something before it.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from deepspeed.runtime.zero.stage_1_and_2 import INITIAL_MICRO_STEP_ID
+from torch import nn
+
+from train.engine.gradients import counted_squares
+from train.engine.interface import GradientNorms, PendingUpdate, UpdateHook
+from train.session import Session
+
+Update = Callable[..., object]
+
+
+class UpdateGate:
+    """Runs hooks before each update of an optimizer, which they may veto.
+
+    Args:
+        optimizer: DeepSpeed's wrapper, or torch's optimizer; its `step` is replaced.
+        update: what `step` does once no hook has vetoed.
+        measure: computes the gradient's norms; collective.
+    """
+
+    def __init__(
+        self, optimizer: Any, update: Update, measure: Callable[[], GradientNorms]
+    ) -> None:
+        self._optimizer = optimizer
+        self._update = update
+        self._measure = measure
+        self._hooks: list[UpdateHook] = []
+        self.vetoes: tuple[str, ...] = ()
+        """Why the last update was left out; empty: it was not."""
+        optimizer.step = self._step
+
+    def add(self, hook: UpdateHook) -> None:
+        """Call `hook` before each update, after those that were added before it."""
+        self._hooks.append(hook)
+
+    def _step(self, *args: object, **kwargs: object) -> object:
+        pending = PendingUpdate(self._measure)
+        for hook in self._hooks:
+            hook(pending)
+        self.vetoes = tuple(pending.vetoes)
+        if not self.vetoes:
+            return self._update(*args, **kwargs)
+        # Where DeepSpeed's engine looks: it counts the step as skipped, and reports this norm.
+        self._optimizer.overflow = True
+        self._optimizer._global_grad_norm = pending.norms.total
+        discard_gradients(self._optimizer)
+        return None
+
+
+def discard_gradients(optimizer: Any) -> None:
+    """Forget reduced and accumulated gradients, so that the next step begins as if there had been none.
+
+    Args:
+        optimizer: DeepSpeed's wrapper, or torch's optimizer.
+    """
+    if hasattr(optimizer, "averaged_gradients"):
+        optimizer.micro_step_id = INITIAL_MICRO_STEP_ID
+        optimizer._release_preflattened_grad_buffers()
+        for group in optimizer.averaged_gradients:
+            optimizer.averaged_gradients[group] = None
+            optimizer.all_grad_tensors[group] = None
+    # BF16_Optimizer's clears its fp32 gradients as well.
+    optimizer.zero_grad(set_to_none=True)
+
+
+def clipped_update(optimizer: Any, module: nn.Module, session: Session, clip: float) -> Update:
+    """The update of an optimizer that nothing is sharded over (`parallel.zero_stage=0`): norm, clip, skip, then step.
+
+    ZeRO-1's wrappers do these themselves. Without one DeepSpeed reports no norm, skips no NaN, and clips by a norm that
+    leaves out the vectors of later stages and counts the tied matrix twice. As the wrappers do, it leaves
+    `_global_grad_norm` and `overflow` behind, where DeepSpeed's engine looks.
+
+    Args:
+        optimizer: over this rank's parameters, whose `grad` is the mean over the replicas by then.
+        module: this rank's stage.
+        session: of all ranks that train the model.
+        clip: largest global gradient norm; 0: any.
+    """
+    update = optimizer.step
+
+    def step(*args: object, **kwargs: object) -> object:
+        squares = sum(
+            counted_squares(optimizer, parameter, session.topology)
+            for parameter in module.parameters()
+        )
+        norm = math.sqrt(session.sum([squares])[0])
+        optimizer.overflow = not math.isfinite(norm)
+        optimizer._global_grad_norm = math.inf if optimizer.overflow else norm
+        if optimizer.overflow:
+            return None
+        if clip > 0:
+            torch.nn.utils.clip_grads_with_norm_(module.parameters(), clip, torch.tensor(norm))
+        return update(*args, **kwargs)
+
+    return step
