@@ -161,7 +161,7 @@ def test_the_lines_for_python_in_the_readme_run(finished: Path):
     assert 0 < float(scored.split()[0]) < 20 and "torch.Size([6, " in scored
     assert samples.startswith(f"{total_samples(finished)} samples; the first begins ")
     # An error is an exception, with a traceback that no rank signs.
-    assert "\nconfigs.errors.CheckpointError: nowhere is neither" in outcome.stderr
+    assert "\nconfigs.errors.CheckpointError: nowhere does not exist" in outcome.stderr
     assert "[rank" not in outcome.stderr
 
 
