@@ -93,9 +93,10 @@ def _tensor_outside(folder: Path, outside: Path) -> None:
     body = body_of(folder)
     old, new = "final_norm.weight", "../../outside"
     body["tensors"][new] = body["tensors"].pop(old)
+    body["slots"][new] = body["slots"].pop(old)
     for part in body["fragments"]:
         part[0] = new if part[0] == old else part[0]
-    forge(folder, tensors=body["tensors"], fragments=body["fragments"])
+    forge(folder, tensors=body["tensors"], slots=body["slots"], fragments=body["fragments"])
 
 
 def _link_to_file(folder: Path, outside: Path) -> None:
@@ -168,11 +169,12 @@ def _interlocking_boxes(folder: Path, outside: Path) -> None:
     body = body_of(folder)
     count = 30_000
     body["tensors"]["wall"] = [3 * count, 2]
+    body["slots"]["wall"] = [part[1]]
     part = next(part for part in body["fragments"] if len(part[3]) == 2)
     for row in range(count):
         body["fragments"].append(["wall", *part[1:3], [3 * row, 0], [3, 1], *part[5:]])
         body["fragments"].append(["wall", *part[1:3], [max(3 * row - 1, 0), 1], [3, 1], *part[5:]])
-    forge(folder, tensors=body["tensors"], fragments=body["fragments"])
+    forge(folder, tensors=body["tensors"], slots=body["slots"], fragments=body["fragments"])
 
 
 def _not_a_number(folder: Path, outside: Path) -> None:
