@@ -169,8 +169,8 @@ def _interlocking_boxes(folder: Path, outside: Path) -> None:
     body = body_of(folder)
     count = 30_000
     body["tensors"]["wall"] = [3 * count, 2]
-    body["slots"]["wall"] = [part[1]]
     part = next(part for part in body["fragments"] if len(part[3]) == 2)
+    body["slots"]["wall"] = [part[1]]
     for row in range(count):
         body["fragments"].append(["wall", *part[1:3], [3 * row, 0], [3, 1], *part[5:]])
         body["fragments"].append(["wall", *part[1:3], [max(3 * row - 1, 0), 1], [3, 1], *part[5:]])
