@@ -348,7 +348,10 @@ class ObjectiveConfig:
     """Autoregressive blank infilling. GLM (Du et al. 2022), section 2.1; GLM-130B, section 2.2."""
 
     gmask_share: float = 0.7
-    """Share of rows with the [gMASK] objective; the others are [MASK] rows."""
+    """Share of rows with the [gMASK] objective; what it and `shares` leave are [MASK] rows."""
+    shares: list[str] = field(default_factory=list)
+    """Shares of the rows of further objectives, which installed packages provide: a list of NAME:SHARE, such as [reversed:0.1]
+    (docs/objectives.md)."""
     slice_rule: SliceRule = SliceRule.fit
     """fit: every stored token used exactly once an epoch, nothing truncated; glm_130b: 2000-token rows as the original."""
     documents: Documents = Documents.crossed

@@ -3,7 +3,17 @@
 A problem reads "key (value) relation key (value). What to type."
 """
 
-from configs.checks import cluster, device, gpu, mixture, model, numbers, text, training
+from configs.checks import (
+    cluster,
+    device,
+    gpu,
+    mixture,
+    model,
+    numbers,
+    objectives,
+    text,
+    training,
+)
 from configs.checks.batches import batch_problems, layout_problems
 from configs.schema import Config
 
@@ -24,6 +34,7 @@ def problems(config: Config, world_size: int | None = None, samples_seen: int = 
             *training.CHECKS,
             *device.CHECKS,
             *mixture.CHECKS,
+            *objectives.CHECKS,
             *cluster.CHECKS,
             *gpu.CHECKS,
         )

@@ -27,7 +27,7 @@ class Batch(NamedTuple):
     is_context: np.ndarray
     """(batch, seq) bool."""
     objectives: np.ndarray
-    """(batch,) int64, values of Objective."""
+    """(batch, seq) int64, numbers in `configs.objectives.objectives_of`."""
     sample_index: np.ndarray
     """(batch,) int64."""
 
@@ -44,10 +44,9 @@ def collate(samples: Sequence[Sample]) -> Batch:
     stacked = {
         name: np.stack([getattr(sample, name) for sample in samples])
         for name in Batch._fields
-        if name not in ("objectives", "sample_index")
+        if name != "sample_index"
     }
     return Batch(
         **stacked,
-        objectives=np.array([int(sample.objective) for sample in samples]),
         sample_index=np.array([sample.index for sample in samples]),
     )

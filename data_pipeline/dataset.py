@@ -13,19 +13,19 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from configs.objectives import objectives_of, text_shares
 from configs.schema import ObjectiveConfig
 from data_pipeline import instructions as instruction_data
 from data_pipeline.instructions import InstructionRow, Instructions, InstructionStream
 from data_pipeline.mip_windows import mip_windows
 from data_pipeline.mixing.mixture import Mixture, Stage, with_share
-from data_pipeline.objective import Objective
+from data_pipeline.objective import Making, maker_of
 from data_pipeline.packing import Sample, pack_row
 from data_pipeline.rng import rng_for
 from data_pipeline.rows import Row, RowMap
 from data_pipeline.sentences import SentenceBlanks
 from data_pipeline.special_tokens import SpecialTokens
 from data_pipeline.storage.shard_part import ShardPart
-from data_pipeline.windows import check_objective, gmask_windows, mask_windows
 
 
 class TokenStream(Protocol):
@@ -98,12 +98,16 @@ class GLMDataset:
     ) -> None:
         names = [source.name for source in sources]
         assert len(set(names)) == len(names), f"the sources {names} must have unique names"
-        if objective.gmask_share < 1:
-            check_objective(seq_length, objective)
+        self.objectives = objectives_of(objective)
+        """All that its rows may have, as samples number them."""
+        self._numbers = {each: number for number, each in enumerate(self.objectives)}
+        for each, share in text_shares(objective):
+            if share > 0:
+                maker_of(each).check(seq_length, objective)
         self._sources = list(sources)
         self._special = special
         self._objective = objective
-        self._sentences = sentences
+        self._making = Making(objective, seq_length, special, sentences)
         self._seq_length = seq_length
         self._seed = seed
         self._locality_rows = locality_rows
@@ -167,22 +171,35 @@ class GLMDataset:
         if index < 0:
             raise IndexError(f"sample {index} of a stream that begins at 0")
         source, row = self.locate(index)
-        window_length = self._seq_length // self._objective.windows_per_row
         pad = self._special.pad
         if isinstance(row, InstructionRow):
             assert self._instructions is not None, "only instructions have such rows"
             records = self._instructions.read(row)
-            windows = mip_windows(records, window_length, self._objective, self._special)
-            return pack_row(windows, self._seq_length, pad, row.objective, index)
+            windows = mip_windows(
+                records, self._making.window_length, self._objective, self._special
+            )
+            numbers = [self._numbers[row.objective]] * len(windows)
+            return pack_row(windows, self._seq_length, pad, row.objective, index, numbers=numbers)
         tokens = _read(source.stream, row)
         rng = rng_for(self._seed, self._purpose, source.name, row.epoch, row.number)
-        if row.objective is Objective.GMASK:
-            windows, redraws = gmask_windows(rng, tokens, self._objective, self._special), 0
-        else:
-            windows, redraws = mask_windows(
-                rng, tokens, window_length, self._objective, self._special, self._sentences
-            )
-        return pack_row(windows, self._seq_length, pad, row.objective, index, redraws)
+        made = maker_of(row.objective).windows(rng, tokens, self._making)
+        kinds = made.objectives or [row.objective] * len(made.segments)
+        numbers = [self._numbers[each] for each in kinds]
+        return pack_row(
+            made.segments, self._seq_length, pad, row.objective, index, made.redraws, numbers
+        )
+
+    def count_as(self, counted: Sequence[str]) -> None:
+        """Count the windows of objectives that a run does not count by themselves as what they are a part of.
+
+        Args:
+            counted: keys of the objectives that it counts.
+        """
+        by_key = {each.key: number for number, each in enumerate(self.objectives)}
+        self._numbers = {
+            each: by_key[each.key if each.key in counted else each.part_of or each.key]
+            for each in self.objectives
+        }
 
     def locate(self, index: int) -> tuple[Source, Row]:
         """Say which source a sample is read from, and which of its stored tokens."""
@@ -216,7 +233,8 @@ class GLMDataset:
         objective = {
             key: getattr(value, "value", value)
             for key, value in asdict(self._objective).items()
-            if key != "loss_weighting"  # concerns the loss, not the samples
+            # The weighting concerns the loss, not the samples; without further objectives nothing is said of them.
+            if key != "loss_weighting" and (key != "shares" or value)
         }
         return {
             "seed": self._seed,

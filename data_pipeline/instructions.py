@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 
 from configs.errors import DataError
-from data_pipeline.objective import Objective
+from configs.objectives import Objective
 from data_pipeline.permutation import Permutation
 from data_pipeline.rows import Row
 from data_pipeline.storage.shard_part import ShardPart

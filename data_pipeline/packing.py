@@ -5,12 +5,13 @@ Segments never see each other, and positions restart in each. GLM-130B (Zeng et 
 
 # pyright: reportIncompatibleMethodOverride=false
 # (a sample's index, not tuple.index)
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from configs.objectives import Objective
 from data_pipeline.blanks import Segment
-from data_pipeline.objective import Objective
 
 
 class Sample(NamedTuple):
@@ -30,7 +31,10 @@ class Sample(NamedTuple):
     """int64, 1.. in order; 0 is padding."""
     is_context: np.ndarray
     """bool."""
+    objectives: np.ndarray
+    """int64, of the window: its objective's number in `configs.objectives.objectives_of`."""
     objective: Objective
+    """Of the row."""
     index: int
     """Position in the data stream."""
     redraws: int
@@ -44,6 +48,7 @@ def pack_row(
     objective: Objective,
     index: int,
     redraws: int = 0,
+    numbers: Sequence[int] = (),
 ) -> Sample:
     """Lay segments into equal windows of one row.
 
@@ -54,14 +59,18 @@ def pack_row(
         objective: of the row.
         index: of the row.
         redraws: rejected span plans.
+        numbers: of each window's objective; default: 0, the first.
     """
     window_length = seq_length // len(windows)
     # One array for all integers and one for all flags: this is done for every row of a run.
-    integers = np.zeros((5, seq_length), dtype=np.int64)
-    tokens, targets, position_ids, block_position_ids, segment_ids = integers
+    integers = np.zeros((6, seq_length), dtype=np.int64)
+    tokens, targets, position_ids, block_position_ids, segment_ids, objectives = integers
     if pad_token_id:
         integers[:2] = pad_token_id
     loss_mask, is_context = np.zeros((2, seq_length), dtype=bool)
+    for number, kind in enumerate(numbers):
+        if kind:
+            objectives[number * window_length : (number + 1) * window_length] = kind
     segment_number = 0
     for number, segments in enumerate(windows):
         start = number * window_length
@@ -85,6 +94,7 @@ def pack_row(
         block_position_ids,
         segment_ids,
         is_context,
+        objectives,
         objective,
         index,
         redraws,

@@ -1,13 +1,13 @@
 """Which stored tokens a row reads: arithmetic on the row's number, no index file.
 
-Rule `fit` divides a stream of N tokens, once per epoch, between the two objectives, evenly interleaved:
+Rule `fit` divides a stream of N tokens, once per epoch, among the objectives, evenly interleaved:
 
     rotated stream  | gMASK | MASK | gMASK | gMASK | MASK | gMASK | ...       | gMASK |
                     offset                                                            offset + N
 
-so that each objective sees all parts of the text in every epoch, and a small held-out set measures both on the same
+so that each objective sees all parts of the text in every epoch, and a small held-out set measures all on the same
 kind of text. The rotation is keyed by the epoch: slices fall elsewhere each time. A [MASK] row reads at most windows x
-slice tokens, a [gMASK] row at most seq_length - 1; the fewest rows that hold N tokens at the asked share are taken, and
+slice tokens, a [gMASK] row at most seq_length - 1; the fewest rows that hold N tokens at the asked shares are taken, and
 the tokens are spread evenly over them (there is no stub of a row at the end). So every stored token is used exactly
 once an epoch. A keyed permutation gives the order of the rows.
 
@@ -15,19 +15,23 @@ Rule `glm_130b` cuts rows of 2000 tokens (of 2048) at fixed places, as the origi
 each row draws its objective.
 """
 
+from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import accumulate, pairwise
+from operator import mul
 
-from configs.derive import slice_length
 from configs.errors import DataError
+from configs.objectives import Objective, text_shares
 from configs.schema import ObjectiveConfig, SliceRule
-from data_pipeline.objective import Objective
+from data_pipeline.objective import maker_of
 from data_pipeline.permutation import LocalPermutation, Permutation
 from data_pipeline.rng import rng_for
 from data_pipeline.windows import original_row_length
 
 MIN_TOKENS = 8
-# A stream shorter than this many rows gets as many shorter ones, so that both objectives appear.
+# A stream shorter than this many rows gets as many shorter ones, so that its objectives appear.
 MIN_ROWS = 4
 
 
@@ -45,41 +49,58 @@ class Row:
 
 @dataclass(frozen=True)
 class Division:
-    """How many rows of each objective an epoch has, and how many tokens the [MASK] rows share."""
+    """How the rows and tokens of an epoch are divided among objectives.
 
-    num_mask_rows: int
-    num_gmask_rows: int
-    num_mask_tokens: int
+    Of the rows of the text the last objective has its share, evenly interleaved with all others; of those others the
+    last but one has its share in the same way, and so on. So any part of the text holds each at its share.
+    """
+
+    counts: tuple[int, ...]
+    """Rows of each objective."""
+    tokens: tuple[int, ...]
+    """Tokens that its rows share."""
 
     @property
     def num_rows(self) -> int:
         """Rows per epoch."""
-        return self.num_mask_rows + self.num_gmask_rows
+        return sum(self.counts)
 
-    def gmask_rows_before(self, number: int) -> int:
-        """How many of the first `number` rows of the text are [gMASK]: their share, to the nearest row."""
+    def rows_before(self, number: int) -> list[int]:
+        """How many of the first `number` rows of the text are of each objective: its share, to the nearest row."""
+        before = [0] * len(self.counts)
         rows = self.num_rows
-        return (2 * number * self.num_gmask_rows + rows) // (2 * rows)
+        for which in range(len(self.counts) - 1, 0, -1):
+            count = self.counts[which]
+            if count:
+                before[which] = (2 * number * count + rows) // (2 * rows)
+                number -= before[which]
+                rows -= count
+        before[0] = number
+        return before
 
-    def objective_of(self, number: int) -> Objective:
-        """Objective of a row of the text."""
-        is_gmask = self.gmask_rows_before(number + 1) > self.gmask_rows_before(number)
-        return Objective.GMASK if is_gmask else Objective.MASK
-
-    def nth(self, objective: Objective, index: int) -> int:
-        """Number of the row that is the (index + 1)-th of its objective in the text: undoes `gmask_rows_before`."""
-        rows = self.num_rows * (2 * index + 1)
-        if objective is Objective.GMASK:
-            return -(-rows // (2 * self.num_gmask_rows)) - 1
-        return rows // (2 * self.num_mask_rows)
-
-    def start_of(self, number: int, num_tokens: int) -> int:
-        """First token of a row of the text; that of the row after the last is `num_tokens`."""
-        gmask = self.gmask_rows_before(number)
-        num_gmask_tokens = num_tokens - self.num_mask_tokens
-        return (number - gmask) * self.num_mask_tokens // max(self.num_mask_rows, 1) + (
-            gmask * num_gmask_tokens // max(self.num_gmask_rows, 1)
+    def which(self, number: int) -> int:
+        """Place in the list of the objective of a row of the text."""
+        after = self.rows_before(number + 1)
+        changed = (
+            now > before for now, before in zip(after, self.rows_before(number), strict=True)
         )
+        return list(changed).index(True)
+
+    def nth(self, which: int, index: int) -> int:
+        """Number of the row that is the (index + 1)-th of its objective in the text: undoes `rows_before`."""
+        rows = sum(self.counts[: which + 1])
+        if which and self.counts[which]:
+            index = -(-rows * (2 * index + 1) // (2 * self.counts[which])) - 1
+        for count in self.counts[which + 1 :]:
+            # The place among the rows that are left of these and `count` others.
+            others, rows = rows, rows + count
+            index = rows * (2 * index + 1) // (2 * others)
+        return index
+
+    def start_of(self, number: int) -> int:
+        """First token of a row of the text; that of the row after the last is the number of tokens."""
+        shared = zip(self.rows_before(number), self.counts, self.tokens, strict=True)
+        return sum(before * tokens // count for before, count, tokens in shared if count)
 
 
 class RowMap:
@@ -120,13 +141,17 @@ class RowMap:
         self._is_validation = is_validation
         self._locality_rows = 0 if is_validation else locality_rows
         self._is_original = objective.slice_rule is SliceRule.glm_130b
-        self._gmask_share = objective.gmask_share
+        shares = text_shares(objective)
+        self.objectives = [each for each, _ in shares]
+        """Those that divide the rows among them, as `division` does."""
+        self._shares = [share for _, share in shares]
         self._original_length = min(original_row_length(seq_length), num_tokens)
         if self._is_original:
-            gmask, mask = _shares(num_tokens // self._original_length, objective.gmask_share)
-            self.division = Division(mask, gmask, 0)
+            counts = _counts(num_tokens // self._original_length, self._shares)
+            self.division = Division(counts, (0,) * len(counts))
         else:
-            self.division = divide(num_tokens, seq_length, objective)
+            sizes = [maker_of(each).row_tokens(seq_length, objective) for each in self.objectives]
+            self.division = divide(num_tokens, sizes, self._shares)
 
     @property
     def num_rows(self) -> int:
@@ -148,64 +173,68 @@ class RowMap:
             number = self._validation_number(place)
         else:
             number = self._permutation(division.num_rows, "rows", epoch)(place)
-        start = division.start_of(number, self._num_tokens)
-        length = division.start_of(number + 1, self._num_tokens) - start
+        start = division.start_of(number)
+        length = division.start_of(number + 1) - start
         offset = _rotation(self._seed, self._name, epoch, self._num_tokens)
-        objective = division.objective_of(number)
+        objective = self.objectives[division.which(number)]
         return Row(objective, (offset + start) % self._num_tokens, length, epoch, number)
 
     def _validation_number(self, place: int) -> int:
         """The row at a place of the validation order: its objective by the place, which row of it by permutation."""
         division = self.division
-        objective, within = division.objective_of(place), division.gmask_rows_before(place)
-        size = division.num_gmask_rows
-        if objective is Objective.MASK:
-            within, size = place - within, division.num_mask_rows
-        return division.nth(
-            objective, self._permutation(size, f"valid {objective.name}", 0)(within)
-        )
+        which = division.which(place)
+        within, size = division.rows_before(place)[which], division.counts[which]
+        purpose = f"valid {self.objectives[which].key.upper()}"
+        return division.nth(which, self._permutation(size, purpose, 0)(within))
 
     def _original_row(self, epoch: int, place: int) -> Row:
         number = self._permutation(self.num_rows, "rows", epoch)(place)
         if self._is_validation:
-            objective = self.division.objective_of(place)
+            which = self.division.which(place)
         else:
             draw = rng_for(self._seed, "objective", self._name, epoch, number).random()
-            objective = Objective.GMASK if draw < self._gmask_share else Objective.MASK
+            borders = list(accumulate(self._shares[1:]))
+            which = (bisect_right(borders, draw) + 1) % len(self.objectives)
         length = self._original_length
-        return Row(objective, number * length, length, epoch, number)
+        return Row(self.objectives[which], number * length, length, epoch, number)
 
     def _permutation(self, size: int, purpose: str, epoch: int) -> Permutation | LocalPermutation:
         return _permutation_of(size, self._locality_rows, self._seed, purpose, self._name, epoch)
 
 
-def divide(num_tokens: int, seq_length: int, objective: ObjectiveConfig) -> Division:
-    """Divide an epoch by the `fit` rule: the fewest rows at the asked share, to the nearest row, that hold the stream.
+def divide(num_tokens: int, sizes: Sequence[int], shares: Sequence[float]) -> Division:
+    """Divide an epoch by the `fit` rule: the fewest rows at the asked shares, to the nearest row, that hold the stream.
 
     Args:
         num_tokens: length of the stream, at least MIN_TOKENS.
-        seq_length: tokens of a row.
-        objective: share of [gMASK] rows, windows per row.
+        sizes: stored tokens of a full row of each objective.
+        shares: of each objective; the first one has what the others leave.
     """
-    mask_row = objective.windows_per_row * slice_length(seq_length // objective.windows_per_row)
-    gmask_row = seq_length - 1  # [gMASK] itself takes one place
-    largest = max(mask_row, gmask_row)
+    largest = max(sizes)
     total = max(num_tokens // largest, MIN_ROWS)
     while True:
-        gmask, mask = _shares(total, objective.gmask_share)
-        capacity = mask * mask_row + gmask * gmask_row
-        if capacity >= num_tokens:
+        counts = _counts(total, shares)
+        held = list(accumulate(map(mul, counts, sizes)))
+        if held[-1] >= num_tokens:
             break
         # At least this many rows are missing; one at a time near the end.
-        total += max((num_tokens - capacity) // largest, 1)
-    mask_tokens = max(num_tokens * mask * mask_row // capacity, mask)
-    return Division(mask, gmask, mask_tokens)
+        total += max((num_tokens - held[-1]) // largest, 1)
+    borders = [0, *(num_tokens * border // held[-1] for border in held)]
+    tokens = [
+        max(stop - start, count)
+        for (start, stop), count in zip(pairwise(borders), counts, strict=True)
+    ]
+    last = max(which for which, count in enumerate(counts) if count)
+    tokens[last] += num_tokens - sum(tokens)
+    return Division(counts, tuple(tokens))
 
 
-def _shares(total: int, gmask_share: float) -> tuple[int, int]:
-    """Divide rows into ([gMASK], [MASK]), to the nearest row."""
-    gmask = int(gmask_share * total + 0.5)
-    return gmask, total - gmask
+def _counts(total: int, shares: Sequence[float]) -> tuple[int, ...]:
+    """Divide rows, each share but the first to the nearest row."""
+    counts: list[int] = []
+    for share in shares[1:]:
+        counts.append(min(int(share * total + 0.5), total - sum(counts)))
+    return total - sum(counts), *counts
 
 
 # Rows of an epoch are asked one after another, and neighbouring epochs of several sources at the same time.

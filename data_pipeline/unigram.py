@@ -9,21 +9,23 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from data_pipeline.objective import Objective
 from data_pipeline.packing import Sample
 
 
-def target_weights(samples: Iterable[Sample], vocab_size: int) -> dict[Objective, np.ndarray]:
+def target_weights(samples: Iterable[Sample], vocab_size: int) -> dict[int, np.ndarray]:
     """Weigh each token as the held-out loss weighs it when it is a target: every row adds 1 in all.
 
     Returns:
-        Per objective (vocab_size,) float64.
+        Per number of an objective (vocab_size,) float64.
     """
-    weights: dict[Objective, np.ndarray] = {}
+    weights: dict[int, np.ndarray] = {}
     for sample in samples:
         targets = sample.targets[sample.loss_mask]
-        counts = np.bincount(targets, minlength=vocab_size) / max(len(targets), 1)
-        weights[sample.objective] = weights.get(sample.objective, 0.0) + counts
+        numbers = sample.objectives[sample.loss_mask]
+        for number in np.unique(numbers).tolist():
+            own = targets[numbers == number]
+            counts = np.bincount(own, minlength=vocab_size) / len(targets)
+            weights[number] = weights.get(number, 0.0) + counts
     return weights
 
 

@@ -66,6 +66,25 @@ def mask_windows(
     Returns:
         objective.windows_per_row lists of segments, and how many span plans were rejected.
     """
+    windows, redraws, _ = mask_windows_of_a_kind(
+        rng, tokens, window_length, objective, special, sentences
+    )
+    return windows, redraws
+
+
+def mask_windows_of_a_kind(
+    rng: np.random.Generator,
+    tokens: np.ndarray,
+    window_length: int,
+    objective: ObjectiveConfig,
+    special: SpecialTokens,
+    sentences: SentenceBlanks | None = None,
+) -> tuple[list[list[Segment]], int, list[bool]]:
+    """Spread a row over its windows; arguments as of `mask_windows`.
+
+    Returns:
+        What `mask_windows` returns, and of each window whether it hides sentences.
+    """
     is_original = objective.slice_rule is SliceRule.glm_130b
     draw = _draw_original if is_original else _draw_fit
     windows: list[list[Segment]] = [[] for _ in range(objective.windows_per_row)]
@@ -73,12 +92,14 @@ def mask_windows(
     slices: list[np.ndarray] = []
     plan: list[np.ndarray] = []
     window_of: list[int] = []
+    hides_sentences = [False] * objective.windows_per_row
     redraws = 0
     for number, (start, stop) in enumerate(row_slices(len(tokens), window_length, objective)):
         stored = tokens[start:stop]
         if objective.smask_share > 0 and rng.random() < objective.smask_share:
             assert sentences is not None, "hiding sentences needs to know where they end"
             windows[number] = _hide_sentences(rng, stored, window_length, objective, sentences)
+            hides_sentences[number] = bool(windows[number])
         if not windows[number]:
             parts, lengths, rejected = draw(rng, stored, window_length, objective)
             slices += parts
@@ -91,7 +112,7 @@ def mask_windows(
             windows[number] += segments
     if is_original:
         windows = [_cut(segments, window_length) for segments in windows]
-    return windows, redraws
+    return windows, redraws, hides_sentences
 
 
 def row_slices(

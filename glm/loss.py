@@ -6,39 +6,42 @@ The row weights decide what counts the same (train/batches.py): rows, as GLM-130
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from glm.tensor_parallel import token_losses
 
-# Targets and loss mask, (batch, seq) each; row weights and objectives, (batch,) each.
+# Targets and loss mask, (batch, seq) each; row weights, (batch,); numbers of objectives, (batch, seq).
 Labels = tuple[Tensor, Tensor, Tensor, Tensor]
-
-NUM_OBJECTIVES = 3
-"""[MASK], [gMASK], MIP, in the order of data_pipeline.objective.Objective."""
 
 
 @dataclass
 class ObjectiveSums:
     """Weighted losses and their weights, per objective; a mean is one divided by the other.
 
-    With row weights of 1 / targets the mean is over rows, with constant ones over tokens.
+    With row weights of 1 / targets the mean is over rows, with constant ones over tokens. Objectives are numbered as in
+    `configs.objectives.objectives_of`.
     """
 
-    losses: list[float] = field(default_factory=lambda: [0.0] * NUM_OBJECTIVES)
-    weights: list[float] = field(default_factory=lambda: [0.0] * NUM_OBJECTIVES)
+    losses: list[float]
+    weights: list[float]
+
+    @classmethod
+    def zeros(cls, num_objectives: int) -> "ObjectiveSums":
+        """Nothing yet."""
+        return cls([0.0] * num_objectives, [0.0] * num_objectives)
 
     def add(self, objective: int, loss: float, weight: float) -> None:
-        """Add one row."""
+        """Add what one row has of an objective."""
         self.losses[objective] += loss
         self.weights[objective] += weight
 
     def clear(self) -> None:
         """Start again at zero."""
-        self.losses = [0.0] * NUM_OBJECTIVES
-        self.weights = [0.0] * NUM_OBJECTIVES
+        self.losses = [0.0] * len(self.losses)
+        self.weights = [0.0] * len(self.weights)
 
     def copy(self) -> "ObjectiveSums":
         """An independent copy."""
@@ -51,7 +54,8 @@ class ObjectiveSums:
     @classmethod
     def from_list(cls, values: Sequence[float]) -> "ObjectiveSums":
         """Undo `to_list`."""
-        return cls(list(values[:NUM_OBJECTIVES]), list(values[NUM_OBJECTIVES:]))
+        num_objectives = len(values) // 2
+        return cls(list(values[:num_objectives]), list(values[num_objectives:]))
 
     @property
     def mean(self) -> float | None:
@@ -60,7 +64,7 @@ class ObjectiveSums:
         return sum(self.losses) / weight if weight else None
 
     def mean_of(self, objective: int) -> float | None:
-        """Mean loss of one objective; None if it had no row."""
+        """Mean loss of one objective; None if it had no target."""
         weight = self.weights[objective]
         return self.losses[objective] / weight if weight else None
 
@@ -86,15 +90,19 @@ class GLMLoss:
         losses = token_losses(logits, targets[loss_mask])
         row_of = loss_mask.nonzero()[:, 0]
         row_sums = torch.zeros_like(row_weights).index_add(0, row_of, losses)
-        self._record(row_sums.detach(), loss_mask, row_weights, objectives)
+        self._record(losses.detach(), row_of, row_weights, objectives[loss_mask])
         return (row_sums * row_weights).sum()
 
     def _record(
-        self, row_sums: Tensor, loss_mask: Tensor, row_weights: Tensor, objectives: Tensor
+        self, losses: Tensor, row_of: Tensor, row_weights: Tensor, objectives: Tensor
     ) -> None:
-        weights = row_weights.double()
-        table = torch.stack(
-            [objectives.double(), row_sums.double() * weights, loss_mask.sum(1) * weights], dim=1
-        )
-        for objective, loss, weight in table.tolist():  # one read-back per micro-batch
-            self._sums.add(int(objective), loss, weight)
+        """Add up what each row has of each objective, target after target."""
+        num_rows, num_objectives = len(row_weights), len(self._sums.losses)
+        group = row_of * num_objectives + objectives
+        nothing = row_weights.new_zeros(num_rows * num_objectives)
+        sums = nothing.index_add(0, group, losses)
+        counts = nothing.index_add(0, group, torch.ones_like(losses))
+        weights = row_weights.double().repeat_interleave(num_objectives)
+        table = torch.stack([sums.double() * weights, counts.double() * weights], dim=1)
+        for number, (loss, weight) in enumerate(table.tolist()):  # one read-back per micro-batch
+            self._sums.add(number % num_objectives, loss, weight)

@@ -192,7 +192,7 @@ def to_micro_batch(batch: Batch, weights: np.ndarray) -> MicroBatch:
         torch.from_numpy(batch.targets).long(),
         loss_mask,
         torch.from_numpy(weights),
-        torch.from_numpy(batch.objectives).long(),
+        torch.from_numpy(batch.objectives),
     )
     return inputs, labels
 

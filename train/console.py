@@ -17,7 +17,7 @@ from rich.progress import (
 
 from configs.terminal import tell, visible, wrapped
 from train.full_disk import LineFile
-from train.metrics import OBJECTIVE_NAMES, Metrics
+from train.metrics import Metrics
 
 # Share of the newest step in the loss and the speed that the bar shows: an average over about ten steps.
 _NEWEST = 0.1
@@ -142,7 +142,10 @@ def evaluation_text(line: Metrics) -> str:
 
 
 def _by_objective(line: Metrics, kind: str, digits: int) -> str:
-    values = {name: line[f"{kind}/loss_{name}"] for name in OBJECTIVE_NAMES}
+    prefix = f"{kind}/loss_"
+    values = {
+        key.removeprefix(prefix): value for key, value in line.items() if key.startswith(prefix)
+    }
     return " ".join(f"{name} {v:.{digits}f}" for name, v in values.items() if v is not None)
 
 

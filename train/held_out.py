@@ -14,7 +14,6 @@ from data_pipeline.batch import collate
 from data_pipeline.continuity import read_description
 from data_pipeline.corpus import Corpora, ensure_prepared
 from data_pipeline.dataset import GLMDataset
-from data_pipeline.objective import Objective
 from data_pipeline.opening import open_dataset, open_shard
 from data_pipeline.packing import Sample
 from data_pipeline.tokenizer import Tokenizer, kept_tokenizer, load_tokenizer
@@ -25,7 +24,8 @@ from glm.load import load_weights, read_checkpoint, run_folder_of, stored_config
 from glm.loss import GLMLoss, ObjectiveSums
 from glm.model import GLMModel
 from train.batches import row_weights, to_micro_batch
-from train.metrics import OBJECTIVE_NAMES, loss_metrics
+from train.counted import counted_keys
+from train.metrics import loss_metrics
 
 
 @dataclass(frozen=True)
@@ -86,15 +86,18 @@ def measure(
     if is_as_trained:
         _tell_changes(manifest, corpora, tokenizer, report)
     dataset = open_dataset(config, corpora, tokenizer, is_validation=True)
-    sums, num_targets, num_rows = ObjectiveSums(), 0, config.eval.num_samples
-    targets: dict[Objective, np.ndarray] = {}
+    objectives = dataset.objectives
+    counted = counted_keys(objectives, manifest)
+    dataset.count_as(counted)
+    sums, num_targets, num_rows = ObjectiveSums.zeros(len(objectives)), 0, config.eval.num_samples
+    targets: dict[int, np.ndarray] = {}
     for samples in _batches(dataset, config):
         _add_losses(model, samples, sums)
         num_targets += sum(int(sample.loss_mask.sum()) for sample in samples)
-        for objective, weights in target_weights(
+        for number, weights in target_weights(
             samples, derive.padded_vocab_size(config.model)
         ).items():
-            targets[objective] = targets.get(objective, 0.0) + weights
+            targets[number] = targets.get(number, 0.0) + weights
         advance(samples[-1].index + 1, num_rows)
     return Measured(
         checkpoint=str(folder),
@@ -102,10 +105,10 @@ def measure(
         samples_seen=manifest.progress.get("samples_seen", 0),
         num_rows=num_rows,
         num_targets=num_targets,
-        losses=loss_metrics("valid", sums),
+        losses=loss_metrics("valid", sums, objectives, counted),
         unigram={
-            f"valid/loss_{OBJECTIVE_NAMES[objective]}": best_unigram_loss(weights)
-            for objective, weights in sorted(targets.items())
+            f"valid/{objectives[number].loss}": best_unigram_loss(weights)
+            for number, weights in sorted(targets.items())
         },
     )
 

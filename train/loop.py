@@ -61,6 +61,8 @@ class Trainer:
     engine: Engine
     batches: BatchStream
     validation: GLMDataset
+    counted: Sequence[str]
+    """Keys of the objectives whose losses the run's metrics have."""
     files: FileWatch
     """Of both data sets."""
     trackers: Trackers
@@ -263,8 +265,8 @@ class Trainer:
             "samples_seen": progress.samples_seen,
             "tokens_seen": progress.tokens_seen,
             "data/samples_drawn": progress.samples_drawn,
-            **loss_metrics("train", agreed.sums),
-            **(loss_metrics("valid", valid) if valid is not None else {}),
+            **self._losses("train", agreed.sums),
+            **(self._losses("valid", valid) if valid is not None else {}),
             "optim/lr": step.learning_rate,
             "optim/grad_norm": agreed.grad_norm,
             "optim/grad_norm_embedding": agreed.grad_norm_embedding,
@@ -288,4 +290,7 @@ class Trainer:
             "memory/peak_gib": peak_memory_gib(session.device),
             "data/target_tokens_fraction": agreed.target_fraction,
         }
-        return metrics_line(values)
+        return metrics_line(values, self.counted)
+
+    def _losses(self, prefix: str, sums: ObjectiveSums) -> Metrics:
+        return loss_metrics(prefix, sums, self.validation.objectives, self.counted)

@@ -5,22 +5,14 @@ The names are a promise (dashboards use them). A value that does not exist is nu
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
-from glm.loss import NUM_OBJECTIVES, ObjectiveSums
+from configs.objectives import Objective
+from glm.loss import ObjectiveSums
 
-OBJECTIVE_NAMES = ("mask", "gmask", "mip")
-assert len(OBJECTIVE_NAMES) == NUM_OBJECTIVES, "one name per objective"
-
-KEYS = (
-    "step",
-    "samples_seen",
-    "tokens_seen",
-    "data/samples_drawn",
-    "train/loss",
-    *(f"train/loss_{name}" for name in OBJECTIVE_NAMES),
-    "valid/loss",
-    *(f"valid/loss_{name}" for name in OBJECTIVE_NAMES),
+_POSITIONS = ("step", "samples_seen", "tokens_seen", "data/samples_drawn")
+_OTHERS = (
     "optim/lr",
     "optim/grad_norm",
     "optim/grad_norm_embedding",
@@ -44,11 +36,26 @@ KEYS = (
 Metrics = dict[str, Any]
 
 
-def metrics_line(values: Metrics) -> Metrics:
-    """Order and complete the values of a step; an unknown name is a bug."""
-    unknown = values.keys() - set(KEYS)
+def metric_keys(counted: Sequence[str]) -> tuple[str, ...]:
+    """Names of a run's metrics, in order.
+
+    Args:
+        counted: keys of the objectives that it counts by themselves (train/counted.py).
+    """
+    losses = [
+        name
+        for part in ("train", "valid")
+        for name in (f"{part}/loss", *(f"{part}/loss_{key}" for key in counted))
+    ]
+    return (*_POSITIONS, *losses, *_OTHERS)
+
+
+def metrics_line(values: Metrics, counted: Sequence[str]) -> Metrics:
+    """Order and complete the values of a step, for `metric_keys`; an unknown name is a bug."""
+    known = metric_keys(counted)
+    unknown = values.keys() - set(known)
     assert not unknown, f"metrics without a documented name: {unknown}"
-    return {key: values.get(key) for key in KEYS}
+    return {key: values.get(key) for key in known}
 
 
 def to_json_value(value: Any) -> Any:
@@ -58,11 +65,23 @@ def to_json_value(value: Any) -> Any:
     return value
 
 
-def loss_metrics(prefix: str, sums: ObjectiveSums) -> Metrics:
-    """Mean loss, and that of each objective, under `prefix`."""
+def loss_metrics(
+    prefix: str, sums: ObjectiveSums, objectives: Sequence[Objective], counted: Sequence[str]
+) -> Metrics:
+    """Mean loss, and that of each objective, under `prefix`.
+
+    Args:
+        prefix: train or valid.
+        sums: of the step or evaluation.
+        objectives: that it numbers.
+        counted: keys of those that the run counts by themselves.
+    """
     values: Metrics = {f"{prefix}/loss": sums.mean}
-    for number, name in enumerate(OBJECTIVE_NAMES):
-        values[f"{prefix}/loss_{name}"] = sums.mean_of(number)
+    for number, objective in enumerate(objectives):
+        if objective.key in counted:
+            values[f"{prefix}/{objective.loss}"] = sums.mean_of(number)
+        else:
+            assert not sums.weights[number], f"{objective.label} is counted as another objective"
     return values
 
 

@@ -9,6 +9,7 @@ import math
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,6 +21,7 @@ from configs.errors import (
     RunFolderError,
     UserError,
 )
+from configs.objectives import is_key
 from configs.records import read_file, read_text
 from configs.run_files import (
     Event,
@@ -43,9 +45,7 @@ _MARK = '<meta name="generator" content="glm-pretraining">'
 _LARGEST_PAGE = 2**30
 _WIDTH, _HEIGHT = 560, 240
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 12, 12, 28
-_COLOURS = ("#2a6fbb", "#c8553d", "#3d9a6c", "#8a5fb0", "#b58900")
-# As train/metrics.py names them, which takes the seconds that PyTorch takes.
-_OBJECTIVES = ("mask", "gmask", "mip", "smask")
+_COLOURS = ("#2a6fbb", "#c8553d", "#3d9a6c", "#8a5fb0", "#b58900", "#3aa6b9", "#c2578e", "#7d8b2f")
 # Lines are drawn from at most this many points; each is the mean of its stretch.
 _POINTS = 400
 
@@ -56,17 +56,14 @@ class Chart:
 
     title: str
     keys: tuple[str, ...]
+    """Of metrics; a chart of a loss has that of each objective besides."""
     is_marked: bool = False
     """Few points: draw each."""
 
 
-def _losses(prefix: str) -> tuple[str, ...]:
-    return (f"{prefix}/loss", *(f"{prefix}/loss_{name}" for name in _OBJECTIVES))
-
-
 CHARTS = (
-    Chart("Training loss (nats per token)", _losses("train")),
-    Chart("Held-out loss (nats per token)", _losses("valid"), True),
+    Chart("Training loss (nats per token)", ("train/loss",)),
+    Chart("Held-out loss (nats per token)", ("valid/loss",), True),
     Chart("Learning rate", ("optim/lr",)),
     Chart("Gradient norm before clipping", ("optim/grad_norm", "optim/grad_norm_embedding")),
     Chart("Global batch size (rows)", ("optim/global_batch_size",)),
@@ -152,7 +149,7 @@ def _escaped(text: str) -> str:
 
 def _summary(lines: Sequence[MetricsLine]) -> str:
     shown = []
-    for key in ("train/loss", *CHARTS[1].keys):
+    for key in ("train/loss", *with_objectives(("valid/loss",), lines)):
         values = [value for line in lines if (value := number(line.get(key))) is not None]
         if values:
             shown.append(f"<tr><td>{key}</td><td>{_number(values[-1])}</td></tr>")
@@ -169,8 +166,22 @@ def _events(events: Sequence[tuple[Event, dict[str, Any]]]) -> str:
     return f"<table>{''.join(rows)}</table>"
 
 
+def with_objectives(keys: Sequence[str], lines: Sequence[MetricsLine]) -> list[str]:
+    """Keys, and after each loss those of single objectives: whichever the run counts, as its last line has them."""
+    found: list[str] = []
+    for key in keys:
+        found.append(key)
+        if key.endswith("/loss"):
+            found += [
+                name
+                for name in lines[-1]
+                if name.startswith(f"{key}_") and is_key(name.removeprefix(f"{key}_"))
+            ]
+    return found
+
+
 def _chart(chart: Chart, lines: Sequence[MetricsLine]) -> str:
-    curves = {key: points(lines, key) for key in chart.keys}
+    curves = {key: points(lines, key) for key in with_objectives(chart.keys, lines)}
     curves = {key: curve for key, curve in curves.items() if curve}
     if not curves:
         return ""
@@ -190,7 +201,7 @@ def _chart(chart: Chart, lines: Sequence[MetricsLine]) -> str:
 
     drawn = [_grid(y_low, y_high, x_low, x_high, place)]
     legend = []
-    for colour, (key, curve) in zip(_COLOURS, curves.items(), strict=False):
+    for colour, (key, curve) in zip(cycle(_COLOURS), curves.items(), strict=False):
         places = [place(x, y) for x, y in curve]
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
         drawn.append(

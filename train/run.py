@@ -29,6 +29,7 @@ from train.checkpoint import (
     restore,
 )
 from train.console import ConsoleTracker
+from train.counted import ENTRY, counted_keys
 from train.cpu_threads import waiting_as_the_machine_allows
 from train.device import idle_devices_hint, make_deterministic, resolve_precision
 from train.distributed import distributed_session
@@ -212,6 +213,10 @@ class _Life:
         forgotten = start.forgotten_words(folder, self._overrides, changes)
         if checkpoint is not None:
             changes += start.check_data(checkpoint[1], self._training, config)
+        objectives = self._training.objectives
+        counted = counted_keys(objectives, None if checkpoint is None else checkpoint[1])
+        for dataset in (self._training, self._validation):
+            dataset.count_as(counted)
         engine = build_engine(config, session)
         progress = Progress()
         if checkpoint is not None:
@@ -260,6 +265,7 @@ class _Life:
                 progress.samples_seen,
             ),
             validation=self._validation,
+            counted=counted,
             files=FileWatch([self._training, self._validation]),
             trackers=trackers,
             saver=Saver(
@@ -271,7 +277,7 @@ class _Life:
                 },
                 session=session,
                 engine=engine,
-                extra={"wandb_run_id": wandb_id},
+                extra={"wandb_run_id": wandb_id, ENTRY: list(counted)},
                 origin=Origin.of(checkpoint[1] if checkpoint else None),
                 generation=0 if self._generation is None else self._generation.number,
                 fence=no_fence if self._generation is None else self._generation.fence,

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 
 from data_pipeline.dataset import TokenStream
-from data_pipeline.objective import Objective
 from data_pipeline.packing import Sample
 from data_pipeline.rng import rng_for
+from data_pipeline.special_tokens import SMASK_TEXT
 from data_pipeline.tokenizer import Tokenizer
 from glm.filling import Guess, Sampling, Trained, next_token_logits
 from glm.prompt import GMASK_TEXT, MASK_TEXT, Blanks, span_text
@@ -163,29 +163,46 @@ def hide_ends(sentences: Iterable[list[int]], tokenizer: Tokenizer, number: int)
 
 
 def held_out_questions(
-    samples: Iterable[Sample], tokenizer: Tokenizer, goes_on: bool, number: int
+    samples: Iterable[Sample], which: int, tokenizer: Tokenizer, number: int
 ) -> list[Example]:
-    """The first instruction of each of some held-out rows, asked as in training.
+    """The first blank of an objective in each of some held-out rows, asked as in training.
 
     Args:
         samples: held-out rows of any objective.
+        which: number of the objective.
         tokenizer: of the run.
-        goes_on: positions of answers go on behind [MASK].
         number: of examples.
     """
     made: list[Example] = []
     for sample in samples:
-        if sample.objective is not Objective.MIP:
+        of_it = (sample.objectives == which) & sample.loss_mask
+        if not of_it.any():
             continue
-        is_first = sample.segment_ids == 1
-        context = sample.tokens[is_first & sample.is_context].tolist()
-        answer = sample.targets[is_first & sample.loss_mask].tolist()
-        text = tokenizer.decode([token for token in answer if token != tokenizer.special.eop])
-        row = Blanks(context, [len(context) - 1], goes_on, [[]])
-        made.append(Example(row, f"{tokenizer.decode(context[:-1])} {MASK_TEXT}", text))
+        inside = sample.segment_ids == sample.segment_ids[of_it.argmax()]
+        context = sample.tokens[inside & sample.is_context].tolist()
+        targets = np.flatnonzero(inside & sample.loss_mask)
+        stops = np.flatnonzero(sample.block_position_ids[targets] == 1)[1:2]
+        answer = targets[: stops[0]] if len(stops) else targets
+        if not context or not len(answer):
+            continue
+        # Behind the context a target goes on; otherwise it has the position of its blank.
+        position = int(sample.position_ids[answer[0]])
+        goes_on = position >= len(context)
+        blank = len(context) - 1 if goes_on else position
+        before, after = context[:blank], context[blank + 1 :]
+        prompt = f"{tokenizer.decode(before)} {_marker(context[blank], tokenizer)}"
+        prompt += tokenizer.decode(after) if after else ""
+        words = sample.targets[answer].tolist()
+        truth = tokenizer.decode([token for token in words if token != tokenizer.special.eop])
+        made.append(Example(Blanks(context, [blank], goes_on, [[]]), prompt, truth))
         if len(made) == number:
             break
     return made
+
+
+def _marker(token: int, tokenizer: Tokenizer) -> str:
+    """How a blank is typed."""
+    return {tokenizer.special.gmask: GMASK_TEXT, tokenizer.smask: SMASK_TEXT}.get(token, MASK_TEXT)
 
 
 def best_words(trained: Trained, example: Example) -> list[Guess]:

@@ -3,28 +3,31 @@
 import argparse
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 
 from configs.errors import DataError, RecordError
+from configs.objectives import BUILT_IN, Objective, find, installed_keys, keys
 from configs.records import read_file
 from configs.terminal import columns, visible
 from configs.words import CONFIG_DIR
+from data_pipeline.dataset import GLMDataset
 from data_pipeline.look.explain import explain
 from data_pipeline.look.show import render
 from data_pipeline.look.show_html import MARK, render_page
 from data_pipeline.look.stats import chosen_indices, gather
 from data_pipeline.look.stats import render as render_statistics
 from data_pipeline.look.subject import Target, is_run, open_target, shards_of_run
-from data_pipeline.objective import Objective
 from data_pipeline.storage.shards import is_shard, open_stream
 from data_pipeline.storage.verify import problems
 
 AddCommand = Callable[[str, Callable[[argparse.Namespace], None], str], argparse.ArgumentParser]
 
-_OBJECTIVES = {"mask": Objective.MASK, "gmask": Objective.GMASK, "mip": Objective.MIP}
 # Far more than the distance between two samples of one kind at any sensible share.
 _SEARCHED_SAMPLES = 100_000
+# The same of samples that must be built to see what their windows hold.
+_BUILT_SAMPLES = 2_000
 _LARGEST_PAGE = 2**27
 _TARGET = "a run folder, a prefix of token shards, or key=value as in train"
 
@@ -36,7 +39,7 @@ def show(options: argparse.Namespace) -> None:
     target = _open(options)
     index = options.index
     if options.objective is not None:
-        index = _next_of(target, _OBJECTIVES[options.objective], index, options.objective)
+        index = _next_of(target, find(options.objective), index)
     found = explain(target.dataset, index, target.config.objective, target.tokenizer)
     facts = target.facts(index)
     if options.html is None:
@@ -111,7 +114,9 @@ def add_commands(command: AddCommand) -> None:
     _add_target(made)
     made.add_argument("--index", type=int, default=0, help="in the data stream, from 0")
     made.add_argument(
-        "--objective", choices=sorted(_OBJECTIVES), help="the next sample of this kind"
+        "--objective",
+        choices=sorted({*keys(BUILT_IN), *installed_keys()}),
+        help="the next sample of this kind",
     )
     made.add_argument("--html", metavar="FILE", help="write a page with a picture of the mask")
 
@@ -147,13 +152,16 @@ def _open(options: argparse.Namespace) -> Target:
     return open_target(options.target, folder + options.overrides, is_validation=options.valid)
 
 
-def _next_of(target: Target, wanted: Objective, index: int, name: str) -> int:
-    dataset = target.dataset
+def _next_of(target: Target, wanted: Objective, index: int) -> int:
+    """The first sample at or after `index` that is of an objective, or has a window that is."""
     places = range(index, index + _SEARCHED_SAMPLES)
-    found = next((at for at in places if dataset.locate(at)[1].objective is wanted), None)
+    rows = (at for at in places if target.dataset.locate(at)[1].objective.key == wanted.key)
+    if wanted.part_of is not None:
+        rows = _with_windows(target.dataset, wanted, places)
+    found = next(rows, None)
     if found is None:
         raise DataError(
-            f"{target.name} has no --objective {name} sample after --index {index}. See which it has: python -m "
+            f"{target.name} has no --objective {wanted.key} sample after --index {index}. See which it has: python -m "
             f"data_pipeline stats {target.name}"
         )
     return found
@@ -162,6 +170,16 @@ def _next_of(target: Target, wanted: Objective, index: int, name: str) -> int:
 def _print_remark(target: Target) -> None:
     if target.remark is not None:
         _print(f"{target.remark}\n")
+
+
+def _with_windows(dataset: GLMDataset, wanted: Objective, places: range) -> Iterator[int]:
+    """Those of the samples that have a window of an objective, as far as they are looked at."""
+    number = dataset.objectives.index(wanted)
+    hosts = (at for at in places if dataset.locate(at)[1].objective.key == wanted.part_of)
+    for at in islice(hosts, _BUILT_SAMPLES):
+        sample = dataset[at]
+        if (sample.objectives[sample.loss_mask] == number).any():
+            yield at
 
 
 def _say_whole(prefix: str) -> None:

@@ -13,13 +13,12 @@ import numpy as np
 from configs.schema import ObjectiveConfig
 from data_pipeline.dataset import GLMDataset, Source
 from data_pipeline.instructions import InstructionRow
-from data_pipeline.objective import Objective
+from data_pipeline.objective import maker_of
 from data_pipeline.packing import Sample
 from data_pipeline.rows import Row
 from data_pipeline.storage.document_index import Piece
 from data_pipeline.storage.shard_part import ShardPart
 from data_pipeline.tokenizer import Tokenizer
-from data_pipeline.windows import row_slices
 
 # The blank of a target that has no context to have one in.
 _NO_CONTEXT = -1
@@ -94,9 +93,9 @@ def explain(
     source, row = dataset.locate(index)
     if isinstance(row, InstructionRow):
         return _explain_records(sample, source, row, objective, tokenizer.special.eop)
-    is_mask = row.objective is Objective.MASK
-    window_length = len(sample.tokens) // (objective.windows_per_row if is_mask else 1)
-    slices = row_slices(row.length, window_length, objective) if is_mask else [(0, row.length)]
+    maker, seq_length = maker_of(row.objective), len(sample.tokens)
+    window_length = seq_length // maker.num_windows(objective)
+    slices = maker.slices(row.length, seq_length, objective)
     stored = _read(source, row)
     segments: list[SegmentView] = []
     window, cursor = -1, 0
@@ -155,21 +154,21 @@ def _segment(
 ) -> SegmentView:
     num_context = int(sample.is_context[places].sum())
     context, hidden = sample.tokens[places[:num_context]], places[num_context:]
-    is_mask = sample.objective is Objective.MASK
-    is_gmask = sample.objective is Objective.GMASK
+    marks_end = maker_of(row.objective).marks_end
     blanks = np.flatnonzero(np.isin(context, blank_ids(tokenizer)))
     firsts = np.flatnonzero(sample.block_position_ids[hidden] == 1)
     targets = np.split(hidden, firsts[1:]) if len(hidden) else []
-    # Blank of each target: the one at its position; of a single target the last of the context, -1 if that is empty.
+    # Blank of each target: the one at its position; of a target behind the context its last, -1 if that is empty.
     numbers = [
-        int(np.searchsorted(blanks, sample.position_ids[target[0]])) if is_mask else len(blanks) - 1
+        min(int(np.searchsorted(blanks, sample.position_ids[target[0]])), len(blanks) - 1)
         for target in targets
     ]
     is_whole = [
-        is_gmask or int(sample.targets[target[-1]]) == tokenizer.special.eop for target in targets
+        not marks_end or int(sample.targets[target[-1]]) == tokenizer.special.eop
+        for target in targets
     ]
     answers = {
-        blank: sample.targets[target][: None if is_gmask or not whole else -1]
+        blank: sample.targets[target][: -1 if marks_end and whole else None]
         for blank, target, whole in zip(numbers, targets, is_whole, strict=True)
     }
     text, offsets = _fill(context, blanks, answers, dict(zip(numbers, is_whole, strict=True)))

@@ -8,12 +8,9 @@ from collections.abc import Sequence
 from configs.terminal import visible
 from data_pipeline.instructions import InstructionRow
 from data_pipeline.look.explain import Explanation, SegmentView, Span
-from data_pipeline.objective import Objective
-from data_pipeline.packing import Sample
 from data_pipeline.storage.document_index import Piece
 from data_pipeline.tokenizer import Tokenizer
 
-OBJECTIVE_NAMES = {Objective.MASK: "[MASK]", Objective.GMASK: "[gMASK]", Objective.MIP: "MIP"}
 # More documents than this are summed up.
 _NAMED_DOCUMENTS = 4
 
@@ -49,7 +46,7 @@ def headline(explanation: Explanation) -> str:
     padding = int((sample.segment_ids == 0).sum())
     windows = length // explanation.window_length
     return (
-        f"sample {sample.index}: {OBJECTIVE_NAMES[sample.objective]}, {length:,} tokens in "
+        f"sample {sample.index}: {sample.objective.label}, {length:,} tokens in "
         f"{_count(windows, 'window')}, {_count(len(explanation.segments), 'segment')}, "
         f"{_count(int(sample.loss_mask.sum()), 'target')}, {padding:,} padding, "
         f"{_count(sample.redraws, 'plan')} redrawn"
@@ -84,12 +81,12 @@ def segment_title(segment: SegmentView) -> str:
     )
 
 
-def span_title(span: Span, segment: SegmentView, sample: Sample) -> str:
+def span_title(span: Span, segment: SegmentView) -> str:
     """Name the blank that a target fills, its positions and where its text lies."""
     first, last = span.positions
     if not segment.context:
         return f"without a context (positions {first} to {last})"
-    if sample.objective is not Objective.MASK:
+    if first >= len(segment.context):
         return f"after the context (positions {first} to {last})"
     where = (
         f", document {span.pieces[0].document:,} token {span.pieces[0].start:,}"
@@ -121,7 +118,7 @@ def _target(
     targets = sample.targets[span.places.start : span.places.stop]
     text = _indent(tokenizer.decode(targets.tolist()))
     cut = "" if span.is_whole else "  (its end is cut off)"
-    return f"{span_title(span, segment, sample)}: <sop> -> {text}{cut}"
+    return f"{span_title(span, segment)}: <sop> -> {text}{cut}"
 
 
 def _count(number: int, noun: str) -> str:

@@ -12,7 +12,6 @@ from configs.terminal import visible
 from data_pipeline.look.explain import Explanation, SegmentView, Span, blank_ids
 from data_pipeline.look.mask_picture import ASKS_CONTEXT, OWN_SPAN, SEES_CONTEXT, SEES_TARGETS, draw
 from data_pipeline.look.show import (
-    OBJECTIVE_NAMES,
     describe_pieces,
     headline,
     origin,
@@ -65,7 +64,7 @@ def render_page(
 ) -> str:
     """Render the page; arguments as those of `data_pipeline.look.show.render`."""
     sample = explanation.sample
-    title = f"sample {sample.index:,}: {OBJECTIVE_NAMES[sample.objective]}"
+    title = f"sample {sample.index:,}: {sample.objective.label}"
     rows = "".join(
         f'<tr><td class="quiet">{html.escape(name)}</td><td>{html.escape(visible(text, keep=""))}</td></tr>'
         for name, text in (*origin(explanation), *facts)
@@ -153,7 +152,7 @@ def _target(
 ) -> str:
     places = list(span.places)
     text = _tokens(places, explanation.sample.targets, explanation, tokenizer, "predicts token")
-    title = span_title(span, segment, explanation.sample)
+    title = span_title(span, segment)
     whence = describe_pieces(span.pieces)
     cut = "" if span.is_whole else ' <span class="special">(its end is cut off)</span>'
     return (

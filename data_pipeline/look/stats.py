@@ -14,7 +14,6 @@ import numpy as np
 
 from configs.terminal import visible
 from data_pipeline.dataset import GLMDataset
-from data_pipeline.look.show import OBJECTIVE_NAMES
 from data_pipeline.packing import Sample
 from data_pipeline.rng import rng_for
 from data_pipeline.rows import Row
@@ -72,7 +71,7 @@ class Statistics:
 
     def add(self, sample: Sample, source: str, row: Row) -> None:
         """Count one sample."""
-        name = OBJECTIVE_NAMES[sample.objective]
+        name = sample.objective.label
         num_targets = int(sample.loss_mask.sum())
         padding = int((sample.segment_ids == 0).sum())
         for shares in (

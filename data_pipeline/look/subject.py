@@ -61,6 +61,7 @@ class Target:
             "seed": config.seed,
             "model.seq_length": config.model.seq_length,
             "objective.gmask_share": objective.gmask_share,
+            **({"objective.shares": objective.shares} if objective.shares else {}),
             "objective.slice_rule": objective.slice_rule.value,
             "objective.windows_per_row": objective.windows_per_row,
         }

@@ -75,6 +75,7 @@ def attention_path(config: Config, on_gpu: bool) -> AttentionPath:
 def _mask_elements(config: Config) -> int:
     """The additive mask of scaled_dot_product_attention: whole rows, or windows if every row is a [MASK] row."""
     model = config.model
-    is_short_windows = config.objective.gmask_share == 0
+    objective = config.objective
+    is_short_windows = objective.gmask_share == 0 and not objective.shares
     windows = config.objective.windows_per_row if is_short_windows else 1
     return config.optim.micro_batch_size * model.seq_length**2 // windows

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_pipeline.objective import Objective
+from configs.objectives import BUILT_IN, Objective
 from data_pipeline.packing import Sample
 from data_pipeline.unigram import best_unigram_loss, most_frequent, target_weights
 
@@ -35,7 +35,9 @@ def test_every_row_weighs_the_same_whatever_its_number_of_targets():
         return cast(
             Sample,
             SimpleNamespace(
-                objective=objective, targets=row, loss_mask=np.arange(len(row)) < len(targets)
+                objectives=np.full(len(row), BUILT_IN.index(objective)),
+                targets=row,
+                loss_mask=np.arange(len(row)) < len(targets),
             ),
         )
 
@@ -45,8 +47,8 @@ def test_every_row_weighs_the_same_whatever_its_number_of_targets():
         sample(Objective.GMASK, [0, 0]),
     ]
     weights = target_weights(rows, 8)
-    np.testing.assert_allclose(weights[Objective.MASK], [0, 1, 0.75, 0.25, 0, 0, 0, 0])
-    np.testing.assert_allclose(weights[Objective.GMASK], [1, 0, 0, 0, 0, 0, 0, 0])
+    np.testing.assert_allclose(weights[0], [0, 1, 0.75, 0.25, 0, 0, 0, 0])
+    np.testing.assert_allclose(weights[1], [1, 0, 0, 0, 0, 0, 0, 0])
 
 
 def test_ties_of_the_most_frequent_go_to_the_smaller_id():

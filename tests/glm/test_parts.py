@@ -149,8 +149,9 @@ def test_the_loss_weighs_rows_and_reports_objectives() -> None:
     targets = torch.tensor([[0, 3, 4, 0], [7, 0, 2, 9]])
     loss_mask = torch.tensor([[False, True, True, False], [True, False, True, True]])
     row_weights = torch.tensor([1 / 4, 1 / 6])  # each row's mean, over two rows
-    sums = ObjectiveSums()
-    loss = GLMLoss(sums)(logits.clone(), (targets, loss_mask, row_weights, torch.tensor([0, 1])))
+    objectives = torch.tensor([[0] * 4, [1] * 4])
+    sums = ObjectiveSums.zeros(3)
+    loss = GLMLoss(sums)(logits.clone(), (targets, loss_mask, row_weights, objectives))
     losses = functional.cross_entropy(logits, targets[loss_mask], reduction="none")
     first, second = losses[:2].mean(), losses[2:].mean()
     torch.testing.assert_close(loss, (first + second) / 2)
@@ -158,6 +159,22 @@ def test_the_loss_weighs_rows_and_reports_objectives() -> None:
     assert sums.mean_of(1) == pytest.approx(float(second))
     assert sums.mean_of(2) is None
     assert sums.mean == pytest.approx(float(loss))
+
+
+def test_a_row_of_two_objectives_counts_for_each_with_its_own_targets() -> None:
+    ensure_initialised()
+    logits = torch.randn(4, 11, generator=torch.Generator().manual_seed(0))
+    targets = torch.tensor([[5, 3, 4, 1]])
+    loss_mask = torch.ones(1, 4, dtype=torch.bool)
+    sums = ObjectiveSums.zeros(2)
+    labels = (targets, loss_mask, torch.tensor([1 / 4]), torch.tensor([[0, 1, 1, 1]]))
+    loss = GLMLoss(sums)(logits, labels)
+    losses = functional.cross_entropy(logits, targets[0], reduction="none")
+    assert sums.mean_of(0) == pytest.approx(float(losses[0]))
+    assert sums.mean_of(1) == pytest.approx(float(losses[1:].mean()))
+    assert sums.weights == pytest.approx([1 / 4, 3 / 4])
+    assert sums.mean == pytest.approx(float(losses.mean()))
+    torch.testing.assert_close(loss, losses.mean())
 
 
 def test_the_published_vocabulary_is_not_padded_further() -> None:

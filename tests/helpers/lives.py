@@ -72,7 +72,9 @@ def train(
     `rows` takes the tokens of every row that this replica trains, step by step.
     """
     from configs.schema import LossWeighting
+    from glm.loss import ObjectiveSums
     from train.batches import BatchStream, micro_batches_of
+    from train.evaluation import share_of
     from train.plan import TrainingPlan
 
     plan = TrainingPlan.from_config(config)
@@ -89,9 +91,8 @@ def train(
             rows.append([row.tobytes() for b in step_batches.micro_batches for row in b.tokens])
         micro_batches = micro_batches_of(step_batches, LossWeighting.row, 0.0)
         outcome = engine.train_step(plan.step_at(seen), micro_batches)
-        sums = outcome.sums.to_list() if session.topology.tp_rank == 0 else [0.0] * 6
-        sums = session.sum(sums)
-        results.append((sum(sums[:3]) / sum(sums[3:]), outcome.grad_norm))
+        sums = ObjectiveSums.from_list(session.sum(share_of(outcome.sums, session)))
+        results.append((sums.mean, outcome.grad_norm))
         seen += BATCH
     batches.close()
     return results

@@ -38,6 +38,7 @@ FILES = ("config.yaml", "overrides.txt", "source.txt", "status.json", "summary.j
 )
 # Which no program reads: a start passes over whatever stands there.
 HINT = "checkpoints/latest"
+COUNTED = ("mask", "gmask", "mip", "smask")
 RECORDS = ("status.json", "metrics.jsonl", "events.jsonl", "config.yaml", "generations/000001")
 
 
@@ -52,7 +53,9 @@ def make_run(path: Path) -> Path:
         tracker = JsonlTracker(folder.metrics, 0)
         for step in (1, 2):
             values = {"step": step, "samples_seen": 8 * step, "tokens_seen": 1024 * step}
-            tracker.log(metrics_line({**values, "train/loss": 3.5 / step, "valid/loss": 4.0}))
+            tracker.log(
+                metrics_line({**values, "train/loss": 3.5 / step, "valid/loss": 4.0}, COUNTED)
+            )
         tracker.close()
         folder.summary.write_text('{"samples_seen": 16}\n')
         folder.write_status("stopped", 16, "stopped on request")

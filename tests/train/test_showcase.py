@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
+from configs.objectives import BUILT_IN, Objective
 from configs.schema import ObjectiveConfig
 from data_pipeline.blanks import mip_segment
 from data_pipeline.instructions import Record
 from data_pipeline.mip_windows import mip_windows
-from data_pipeline.objective import Objective
 from data_pipeline.packing import pack_row
 from data_pipeline.tokenizer import Tokenizer, load_tokenizer
 from train.showcase import held_out_questions, held_out_sentences, hide_ends, hide_words
@@ -95,8 +95,10 @@ def test_questions_are_asked_as_in_training() -> None:
     prompt, target = (np.array(tokenizer.encode(text)) for text in ("2 or 3?", "yes"))
     objective = ObjectiveConfig(windows_per_row=1)
     windows = mip_windows([Record(prompt, target)], 32, objective, special)
-    sample = pack_row(windows, 32, special.pad, Objective.MIP, 0)
-    (example,) = held_out_questions([sample, sample], tokenizer, True, 1)
+    which = BUILT_IN.index(Objective.MIP)
+    sample = pack_row(windows, 32, special.pad, Objective.MIP, 0, numbers=[which])
+    (example,) = held_out_questions([sample, sample], which, tokenizer, 1)
+    assert held_out_questions([sample], which - 1, tokenizer, 1) == []
     assert (example.prompt, example.truth) == ("2 or 3? [MASK]", "yes")
     segment = mip_segment(prompt, target, special, is_consecutive=True)
     example.row.spans[0] = target.tolist()

@@ -14,6 +14,7 @@ from typing import Any
 
 import deepspeed
 
+from configs.objectives import objectives_of
 from configs.schema import Config, Precision
 from glm.embedding import WordEmbedding
 from glm.loss import GLMLoss, ObjectiveSums
@@ -42,7 +43,7 @@ class PipelineEngine:
         assert config.precision is not Precision.auto, "the start resolves the precision first"
         self._config = config
         self._session = session
-        self._sums = ObjectiveSums()
+        self._sums = ObjectiveSums.zeros(len(objectives_of(config.objective)))
         self.module = build_pipeline(config, session, GLMLoss(self._sums))
         kind = optimizer_kind(config.optim.name, session.device.type)
         with quiet():

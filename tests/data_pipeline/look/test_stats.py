@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from configs.objectives import Objective
 from configs.schema import ObjectiveConfig
 from data_pipeline.dataset import GLMDataset, Source
 from data_pipeline.look.stats import Lengths, chosen_indices, gather, render, table
@@ -21,8 +22,8 @@ def test_sums_are_those_of_a_plain_count(dataset: GLMDataset):
     found = gather(dataset, range(100, 500))
     samples = [dataset[index] for index in range(100, 500)]
     by_name = {
-        "[MASK]": [s for s in samples if s.objective == 0],
-        "[gMASK]": [s for s in samples if s.objective == 1],
+        "[MASK]": [s for s in samples if s.objective is Objective.MASK],
+        "[gMASK]": [s for s in samples if s.objective is Objective.GMASK],
     }
     for name, group in by_name.items():
         shares = found.objectives[name]

@@ -1,0 +1,217 @@
+"""The objectives of training, each one record: rows, loss sums, metrics, `show`, reports and examples read them here.
+
+An objective is built in, or an installed package provides it under the entry point group `glm.objectives`, whose name
+is its key and whose value is its record:
+
+    [project.entry-points."glm.objectives"]
+    reversed = "reversed_text:REVERSED"
+
+A configuration, run folder or checkpoint only ever gives keys. What is imported for a key is what an installed package
+has registered for it; nothing else that a file names is imported.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import import_module, metadata
+from typing import Any, ClassVar
+
+from configs.errors import ConfigError
+from configs.schema import ObjectiveConfig
+from configs.terminal import visible
+
+GROUP = "glm.objectives"
+"""The entry point group of packages that provide objectives."""
+
+_KEY = re.compile(r"[a-z][a-z0-9_]{0,30}")
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What a row, or a window of it, teaches. GLM-130B, section 2.2."""
+
+    key: str
+    """In metrics (`train/loss_KEY`), on command lines and in `objective.shares`."""
+    label: str
+    """As people read it beside a sample: [MASK]."""
+    title: str
+    """As a row of a table: [MASK] short blanks."""
+    maker: str | None = None
+    """MODULE:NAME of the `data_pipeline.objective.RowMaker` that makes its rows of text; None: others make its rows."""
+    part_of: str | None = None
+    """Key of the objective whose rows it is a part of; a run that does not count it by itself counts it as that one."""
+    examples: str = "train.examples:show_answers"
+    """MODULE:NAME of what the end of a run shows of it."""
+
+    MASK: ClassVar["Objective"]
+    """Several short blanks inside a text."""
+    GMASK: ClassVar["Objective"]
+    """One long blank at the end of a text."""
+    MIP: ClassVar["Objective"]
+    """Multi-task instruction: a prompt and its answer."""
+    SMASK: ClassVar["Objective"]
+    """Whole sentences as blanks, in some windows of a [MASK] row. GLM (Du et al. 2022), section 2.2."""
+
+    @property
+    def loss(self) -> str:
+        """Name of its loss in a line of metrics, behind `train/` or `valid/`."""
+        return f"loss_{self.key}"
+
+
+Objective.MASK = Objective(
+    "mask",
+    "[MASK]",
+    "[MASK] short blanks",
+    maker="data_pipeline.makers:MaskRows",
+    examples="train.examples:show_short_blanks",
+)
+Objective.GMASK = Objective(
+    "gmask",
+    "[gMASK]",
+    "[gMASK] long blanks",
+    maker="data_pipeline.makers:LongBlankRows",
+    examples="train.examples:show_continuations",
+)
+Objective.MIP = Objective("mip", "MIP", "instructions (MIP)")
+Objective.SMASK = Objective("smask", "[sMASK]", "[sMASK] sentences", part_of="mask")
+
+BUILT_IN = (Objective.MASK, Objective.GMASK, Objective.MIP, Objective.SMASK)
+"""In the order of their metrics."""
+
+
+def objectives_of(config: ObjectiveConfig) -> tuple[Objective, ...]:
+    """All objectives that a run may have, those of packages last: loss sums and samples number them in this order.
+
+    Raises:
+        ConfigError: no installed package provides one, or it cannot be used.
+    """
+    return (*BUILT_IN, *(find(key) for key, _ in asked_shares(config)))
+
+
+def text_shares(config: ObjectiveConfig) -> tuple[tuple[Objective, float], ...]:
+    """The objectives that divide the rows of text among them, with their shares; the first has what the others leave.
+
+    Raises:
+        ConfigError: no installed package provides one, or it cannot be used.
+    """
+    asked = [
+        (Objective.GMASK, config.gmask_share),
+        *((find(key), share) for key, share in asked_shares(config)),
+    ]
+    rest = 1.0 - sum(share for _, share in asked)
+    # Shares such as 0.7 and 0.2 and 0.1 leave a rounding error, which is no share.
+    return (Objective.MASK, rest if rest > 1e-9 else 0.0), *asked
+
+
+def asked_shares(config: ObjectiveConfig) -> list[tuple[str, float]]:
+    """The entries of `objective.shares`: key and share.
+
+    Raises:
+        ConfigError: an entry is none.
+    """
+    shares: list[tuple[str, float]] = []
+    for entry in config.shares:
+        key, _, share = entry.partition(":")
+        try:
+            shares.append((key.strip(), float(share)))
+        except ValueError:
+            raise ConfigError(
+                [
+                    f"objective.shares ({visible(entry, keep='')}) must be NAME:SHARE. Try objective.shares=[NAME:0.1]."
+                ]
+            ) from None
+    return shares
+
+
+def installed_keys() -> list[str]:
+    """Keys that installed packages provide, in alphabetical order; nothing is imported for it."""
+    return sorted({entry.name for entry in metadata.entry_points(group=GROUP)})
+
+
+def missing_problem(key: str) -> str | None:
+    """What is wrong with the packages that provide an objective, and what to type; None: exactly one does."""
+    entries = list(metadata.entry_points(group=GROUP, name=key))
+    name = visible(key, keep="")
+    if any(key == objective.key for objective in BUILT_IN):
+        return (
+            f"objective.shares ({name}) names an objective that is built in. Take {name} out of it."
+        )
+    if not is_key(key):
+        return f"objective.shares ({name}) must name objectives by lower-case letters, digits and underscores."
+    if not entries:
+        known = ", ".join(installed_keys()) or "none"
+        return (
+            f"objective.shares names the objective {name}, which no installed package provides (installed: {known}). "
+            "Install the package that it comes from (python -m pip install PACKAGE; a run's source.txt names it), or "
+            f"take {name} out of objective.shares."
+        )
+    if len(entries) > 1:
+        packages = " and ".join(sorted(_package(entry) for entry in entries))
+        return f"{packages} both provide the objective {name}. Uninstall one: python -m pip uninstall PACKAGE"
+    return None
+
+
+def find(key: str) -> Objective:
+    """The record of a key: built in, or of the installed package that has registered it.
+
+    Raises:
+        ConfigError: no package provides it, several do, or what it provides is no objective of that key.
+    """
+    for objective in BUILT_IN:
+        if objective.key == key:
+            return objective
+    problem = missing_problem(key)
+    if problem is not None:
+        raise ConfigError([problem])
+    (entry,) = metadata.entry_points(group=GROUP, name=key)
+    return _loaded(entry)
+
+
+def package_of(key: str) -> str:
+    """Name and version of the installed package that provides an objective."""
+    (entry,) = metadata.entry_points(group=GROUP, name=key)
+    return _package(entry)
+
+
+def imported(reference: str) -> Any:
+    """The object that a record names as MODULE:NAME. Records come with this program or from installed packages."""
+    module, _, name = reference.partition(":")
+    return getattr(import_module(module), name)
+
+
+def is_key(text: str) -> bool:
+    """True for what may be the key of an objective: it becomes the name of a metric."""
+    return _KEY.fullmatch(text) is not None
+
+
+def keys(objectives: Sequence[Objective]) -> tuple[str, ...]:
+    """Their keys, in order."""
+    return tuple(objective.key for objective in objectives)
+
+
+@lru_cache(maxsize=64)
+def _loaded(entry: metadata.EntryPoint) -> Objective:
+    try:
+        found = entry.load()
+    except Exception as error:  # the package's own code; whatever it raises, the user chose it
+        raise ConfigError(
+            [
+                f"The objective {entry.name} of {_package(entry)} cannot be imported ({type(error).__name__}: {error}). "
+                "Repair or update the package, or take it out of objective.shares."
+            ]
+        ) from error
+    if not isinstance(found, Objective) or found.key != entry.name or found.maker is None:
+        raise ConfigError(
+            [
+                f"{_package(entry)} registers {entry.value} as the objective {entry.name}: that must be a "
+                f'configs.objectives.Objective with key="{entry.name}" and a maker.'
+            ]
+        )
+    return found
+
+
+def _package(entry: metadata.EntryPoint) -> str:
+    """Name and version of the package that an entry point is of."""
+    dist = entry.dist
+    return entry.value if dist is None else f"{dist.name} {dist.version}"
