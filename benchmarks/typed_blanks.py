@@ -13,8 +13,8 @@ from configs.load import from_yaml
 from configs.terminal import visible
 from data_pipeline.corpus import ensure_prepared
 from data_pipeline.opening import open_shard
+from data_pipeline.special_tokens import MASK_TEXT
 from glm.filling import Trained, kept_tokenizer
-from glm.prompt import MASK_TEXT
 from train.showcase import Example, held_out_sentences, hide_words
 
 NUM_SENTENCES = 162

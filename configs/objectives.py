@@ -14,12 +14,15 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib import import_module, metadata
-from typing import Any, ClassVar
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from configs.errors import ConfigError
 from configs.schema import ObjectiveConfig
 from configs.terminal import visible
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 GROUP = "glm.objectives"
 """The entry point group of packages that provide objectives."""
@@ -126,12 +129,12 @@ def asked_shares(config: ObjectiveConfig) -> list[tuple[str, float]]:
 
 def installed_keys() -> list[str]:
     """Keys that installed packages provide, in alphabetical order; nothing is imported for it."""
-    return sorted({entry.name for entry in metadata.entry_points(group=GROUP)})
+    return sorted({entry.name for entry in _registered()})
 
 
 def missing_problem(key: str) -> str | None:
     """What is wrong with the packages that provide an objective, and what to type; None: exactly one does."""
-    entries = list(metadata.entry_points(group=GROUP, name=key))
+    entries = _registered(key)
     name = visible(key, keep="")
     if any(key == objective.key for objective in BUILT_IN):
         return (
@@ -164,14 +167,13 @@ def find(key: str) -> Objective:
     problem = missing_problem(key)
     if problem is not None:
         raise ConfigError([problem])
-    (entry,) = metadata.entry_points(group=GROUP, name=key)
+    (entry,) = _registered(key)
     return _loaded(entry)
 
 
-def package_of(key: str) -> str:
-    """Name and version of the installed package that provides an objective."""
-    (entry,) = metadata.entry_points(group=GROUP, name=key)
-    return _package(entry)
+def installed() -> list[str]:
+    """What installed packages provide, each with its package and version; nothing is imported for it."""
+    return sorted(f"{entry.name} of {_package(entry)}" for entry in _registered())
 
 
 def imported(reference: str) -> Any:
@@ -190,8 +192,17 @@ def keys(objectives: Sequence[Objective]) -> tuple[str, ...]:
     return tuple(objective.key for objective in objectives)
 
 
+def _registered(key: str | None = None) -> "list[EntryPoint]":
+    """Entry points of all objectives of packages, or of one."""
+    # Late on purpose: it takes longer to import than most commands need to say what is wrong.
+    from importlib.metadata import entry_points
+
+    found = entry_points(group=GROUP)
+    return [entry for entry in found if key is None or entry.name == key]
+
+
 @lru_cache(maxsize=64)
-def _loaded(entry: metadata.EntryPoint) -> Objective:
+def _loaded(entry: "EntryPoint") -> Objective:
     try:
         found = entry.load()
     except Exception as error:  # the package's own code; whatever it raises, the user chose it
@@ -211,7 +222,7 @@ def _loaded(entry: metadata.EntryPoint) -> Objective:
     return found
 
 
-def _package(entry: metadata.EntryPoint) -> str:
+def _package(entry: "EntryPoint") -> str:
     """Name and version of the package that an entry point is of."""
     dist = entry.dist
     return entry.value if dist is None else f"{dist.name} {dist.version}"

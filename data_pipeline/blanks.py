@@ -14,6 +14,7 @@ are the hidden spans, each predicted left to right from `<sop>`. GLM (Du et al. 
 # pyright: basic
 # NumPy's index arithmetic has no useful types in strict mode.
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -160,6 +161,62 @@ def mip_segment(
     positions = places if is_consecutive else np.minimum(places, len(prompt))
     predicted = np.append(target, special.eop)
     return _join(context, inputs, predicted, positions, np.arange(1, len(inputs) + 1), special)
+
+
+def filled_segment(
+    context: Sequence[int],
+    blanks: Sequence[int],
+    spans: Sequence[Sequence[int]],
+    special: SpecialTokens,
+    *,
+    is_consecutive: bool,
+) -> Segment:
+    """Lay out a text with blanks some of which are filled, as generation and scoring need it.
+
+    It is the segment that training makes of the same text with the same spans hidden, so far as they are known.
+
+    Args:
+        context: (c,) token ids, blanks as mask tokens.
+        blanks: places of the mask tokens in it, ascending.
+        spans: token ids of the first blanks' spans, at least one span, which may be empty; a blank behind them stays
+            one that nothing is known of.
+        special: ids of the special tokens.
+        is_consecutive: positions go on behind the context, whose end is the only blank.
+
+    Returns:
+        A segment of c tokens and, for each span, its length + 1 targets, of which the last is `<eop>`.
+    """
+    marker = replace(special, mask=context[blanks[0]])
+    if is_consecutive:
+        assert list(blanks) == [len(context) - 1], "positions go on behind a blank at the end"
+        return mip_segment(
+            np.asarray(context[:-1], np.int64),
+            np.asarray(spans[0], np.int64),
+            marker,
+            is_consecutive=True,
+        )
+    # A span must not be empty to be hidden: each gets `<eop>`, and its last input is taken out again.
+    text: list[int] = []
+    starts: list[int] = []
+    ends: list[int] = []
+    last = 0
+    for blank, span in zip(blanks, spans, strict=False):
+        text += context[last:blank]
+        starts.append(len(text))
+        text += [*span, special.eop]
+        ends.append(len(text))
+        last = blank + 1
+    text += context[last:]
+    (segment,) = mask_segments(
+        np.asarray(text, np.int64),
+        [0, len(text)],
+        np.asarray(starts),
+        np.asarray(ends),
+        np.arange(len(starts)),
+        marker,
+    )
+    surplus = len(context) + np.cumsum([len(span) + 2 for span in spans]) - 1
+    return Segment(*(np.delete(array, surplus) for array in segment))
 
 
 def context_segment(tokens: np.ndarray, special: SpecialTokens) -> Segment:

@@ -37,3 +37,5 @@ SPECIAL_TEXTS = {
 
 # The seventh, of runs that hide whole sentences: it is no part of SpecialTokens, whose ids shards and checkpoints keep.
 SMASK_TEXT = "[sMASK]"
+
+MASK_TEXT, GMASK_TEXT = SPECIAL_TEXTS["mask"], SPECIAL_TEXTS["gmask"]

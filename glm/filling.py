@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from configs.errors import CheckpointError, DataError
+from data_pipeline.special_tokens import SpecialTokens
 from data_pipeline.tokenizer import Tokenizer, kept_tokenizer, load_tokenizer
 from glm.layout import pack_layout
 from glm.load import load_weights, read_checkpoint, run_folder_of, stored_config
@@ -177,7 +178,7 @@ class Trained:
     ) -> list[int]:
         """Tokens of the last blank of a row, whose span is still empty; `generator` draws where sampling does."""
         special = self.tokenizer.special
-        room = self.model.config.seq_length - len(row.arrays(special.sop)[0])
+        room = self.model.config.seq_length - len(row.segment(special))
         span: list[int] = []
         while len(span) < min(max_new_tokens, room + 1):
             now = Blanks(row.context, row.blank_positions, row.goes_on, [*row.spans[:-1], span])
@@ -247,41 +248,42 @@ class Trained:
 
     def _scores(self, rows: Sequence[Blanks]) -> torch.Tensor:
         """(rows, vocab) logits of the next token of each; -inf for what no span contains."""
-        logits = next_token_logits(self.model, rows, self.tokenizer.special.sop)
+        logits = next_token_logits(self.model, rows, self.tokenizer.special)
         logits[:, self.impossible] = float("-inf")
         return logits
 
 
 @torch.no_grad()
-def next_token_logits(model: GLMModel, rows: Sequence[Blanks], sop: int) -> torch.Tensor:
+def next_token_logits(
+    model: GLMModel, rows: Sequence[Blanks], special: SpecialTokens
+) -> torch.Tensor:
     """Score the token that follows each row.
 
     Args:
         model: in evaluation mode.
         rows: blanks whose last span is being generated.
-        sop: id of `<sop>`.
+        special: ids of the special tokens.
 
     Returns:
         (rows, vocab) fp32 logits.
     """
-    return model(*layout_of(rows, sop)).float()
+    return model(*layout_of(rows, special)).float()
 
 
-def layout_of(rows: Sequence[Blanks], sop: int) -> tuple[torch.Tensor, torch.Tensor]:
+def layout_of(rows: Sequence[Blanks], special: SpecialTokens) -> tuple[torch.Tensor, torch.Tensor]:
     """What the model reads of rows: ids (rows, seq) and their layout (rows, 6, seq), the last place of each wanted."""
-    arrays = [row.arrays(sop) for row in rows]
-    longest = max(len(tokens) for tokens, _, _ in arrays)
-    shape = (len(rows), longest)
+    laid_out = [row.segment(special) for row in rows]
+    shape = (len(rows), max(map(len, laid_out)))
     tokens, positions, blocks = (torch.zeros(shape, dtype=torch.int64) for _ in range(3))
     segments = torch.zeros(shape, dtype=torch.int64)
     is_context, is_target = (torch.zeros(shape, dtype=torch.bool) for _ in range(2))
-    for index, (row, (ids, position_ids, block_ids)) in enumerate(zip(rows, arrays, strict=True)):
-        length = len(ids)
-        tokens[index, :length] = torch.tensor(ids)
-        positions[index, :length] = torch.tensor(position_ids)
-        blocks[index, :length] = torch.tensor(block_ids)
+    for index, segment in enumerate(laid_out):
+        length = len(segment)
+        tokens[index, :length] = torch.from_numpy(segment.tokens)
+        positions[index, :length] = torch.from_numpy(segment.position_ids)
+        blocks[index, :length] = torch.from_numpy(segment.block_position_ids)
         segments[index, :length] = 1
-        is_context[index, : len(row.context)] = True
+        is_context[index, :length] = torch.from_numpy(segment.is_context)
         is_target[index, length - 1] = True
     sample_index = torch.arange(len(rows))
     return tokens, pack_layout(segments, is_context, positions, blocks, is_target, sample_index)

@@ -11,11 +11,10 @@ from dataclasses import dataclass
 
 from configs.errors import DataError
 from configs.schema import Config, MipPositions
-from data_pipeline.special_tokens import SMASK_TEXT, SPECIAL_TEXTS
+from data_pipeline.blanks import Segment, filled_segment
+from data_pipeline.special_tokens import GMASK_TEXT, MASK_TEXT, SMASK_TEXT, SpecialTokens
 from data_pipeline.tokenizer import Tokenizer
 
-MASK_TEXT = SPECIAL_TEXTS["mask"]
-GMASK_TEXT = SPECIAL_TEXTS["gmask"]
 _MARKERS = (MASK_TEXT, SMASK_TEXT, GMASK_TEXT)
 # What somebody types who means a marker: [mask], [SMASK], <mask>, [M].
 _LIKE_A_MARKER = re.compile(r"\[\s*(?:\w*mask\w*|m|blank)\s*\]|<\s*\w*mask\w*\s*>", re.IGNORECASE)
@@ -57,17 +56,15 @@ class Blanks:
     spans: list[list[int]]
     """Generated so far; the last one may be unfinished."""
 
-    def arrays(self, sop: int) -> tuple[list[int], list[int], list[int]]:
-        """Lay out the row: tokens, position ids, block position ids, each (seq,)."""
-        tokens, positions = list(self.context), list(range(len(self.context)))
-        blocks = [0] * len(self.context)
-        for blank, span in zip(self.blank_positions, self.spans, strict=False):
-            length = 1 + len(span)
-            tokens += [sop, *span]
-            start = len(self.context)
-            positions += range(start, start + length) if self.goes_on else [blank] * length
-            blocks += range(1, length + 1)
-        return tokens, positions, blocks
+    def segment(self, special: SpecialTokens) -> Segment:
+        """Lay out the row, by the code that lays out training's; the last token is the last that is known."""
+        return filled_segment(
+            self.context,
+            self.blank_positions,
+            self.spans,
+            special,
+            is_consecutive=self.goes_on,
+        )
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from configs.errors import DataError
+from data_pipeline.special_tokens import GMASK_TEXT
 from glm.filling import Trained, layout_of
 from glm.layout import TARGET
-from glm.prompt import GMASK_TEXT, Prompt
+from glm.prompt import Prompt
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def score(trained: Trained, text: str, answers: Sequence[str]) -> Scored:
         else:
             targets += [*span, tokenizer.special.eop]
             row.spans.append(span)
-    tokens, layout = layout_of([row], tokenizer.special.sop)
+    tokens, layout = layout_of([row], tokenizer.special)
     if tokens.shape[1] > seq_length:
         raise DataError(
             f"The text and its answers have {tokens.shape[1]} tokens; the model was trained on rows of {seq_length}. Give "

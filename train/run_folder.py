@@ -23,6 +23,7 @@ from configs.errors import (
     UserError,
 )
 from configs.load import from_yaml
+from configs.objectives import installed
 from configs.records import read_text
 from configs.run_files import FORMAT_VERSION, RunPaths, Status, read_status
 from configs.schema import Config
@@ -241,6 +242,7 @@ def _source(threads: int) -> str:
         f"python {platform.python_version()} on {platform.platform()}",
         f"cpu threads {threads}",
         *(f"{name} {version(name)}" for name in _PACKAGES),
+        *(f"objective {each}" for each in installed()),
         f"commit {commit() or 'unknown (not a git checkout)'}",
     ]
     difference = differences()

@@ -15,10 +15,10 @@ import torch
 from data_pipeline.dataset import TokenStream
 from data_pipeline.packing import Sample
 from data_pipeline.rng import rng_for
-from data_pipeline.special_tokens import SMASK_TEXT
+from data_pipeline.special_tokens import GMASK_TEXT, MASK_TEXT, SMASK_TEXT
 from data_pipeline.tokenizer import Tokenizer
 from glm.filling import Guess, Sampling, Trained, next_token_logits
-from glm.prompt import GMASK_TEXT, MASK_TEXT, Blanks, span_text
+from glm.prompt import Blanks, span_text
 from glm.words import whole_words
 
 NUM_SENTENCES = 200
@@ -96,7 +96,7 @@ def score_blanks(
     hits, special = 0, list(trained.tokenizer.special.to_dict().values())
     for start in range(0, len(blanks.rows), _ROWS_PER_FORWARD):
         rows = blanks.rows[start : start + _ROWS_PER_FORWARD]
-        logits = next_token_logits(trained.model, rows, trained.tokenizer.special.sop)
+        logits = next_token_logits(trained.model, rows, trained.tokenizer.special)
         # A hidden token is a token of text; a span's end, which the model gives a share too, is no guess at it.
         logits[:, special] = float("-inf")
         logits[:, trained.tokenizer.vocab_size :] = float("-inf")

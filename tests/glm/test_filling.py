@@ -47,10 +47,10 @@ class Pieces:
 
 @pytest.fixture
 def trained(monkeypatch: pytest.MonkeyPatch) -> Trained:
-    def logits(model: Any, rows: Sequence[Blanks], sop: int) -> torch.Tensor:
+    def logits(model: Any, rows: Sequence[Blanks], special: SpecialTokens) -> torch.Tensor:
         scores = torch.full((len(rows), ROWS), -math.inf)
         for place, row in enumerate(rows):
-            before = row.arrays(sop)[0][-1]
+            before = int(row.segment(special).tokens[-1])
             for token, chance in CHAIN[before].items():
                 scores[place, token] = math.log(chance)
         return scores

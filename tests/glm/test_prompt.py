@@ -104,11 +104,22 @@ def test_what_a_run_was_taught_stands_in_its_configuration() -> None:
 
 def check_same_row(row: Blanks, segment: Segment) -> None:
     """The row holds what is known once all targets are; the last span's end is only ever predicted."""
-    tokens, positions, blocks = row.arrays(SPECIAL.sop)
-    assert tokens == segment.tokens.tolist()
-    assert positions == segment.position_ids.tolist()
-    assert blocks == segment.block_position_ids.tolist()
-    assert len(row.context) == segment.is_context.sum()
+    found = row.segment(SPECIAL)
+    for name in ("tokens", "position_ids", "block_position_ids", "is_context", "loss_mask"):
+        assert getattr(found, name).tolist() == getattr(segment, name).tolist(), name
+    # A long blank is cut off and does not end.
+    assert found.targets[:-1].tolist() == segment.targets[:-1].tolist()
+    assert found.targets[-1] == SPECIAL.eop
+
+
+def test_blanks_behind_the_one_that_is_filled_stay_blanks_and_spans_may_be_empty() -> None:
+    mask, sop = SPECIAL.mask, SPECIAL.sop
+    row = Blanks([7, mask, 8, mask, mask], [1, 3, 4], False, [[], [50, 51]])
+    found = row.segment(SPECIAL)
+    assert found.tokens.tolist() == [7, mask, 8, mask, mask, sop, sop, 50, 51]
+    assert found.position_ids.tolist() == [0, 1, 2, 3, 4, 1, 3, 3, 3]
+    assert found.block_position_ids.tolist() == [0, 0, 0, 0, 0, 1, 1, 2, 3]
+    assert found.targets[5:].tolist() == [SPECIAL.eop, 50, 51, SPECIAL.eop]
 
 
 @settings(max_examples=40)

@@ -102,5 +102,5 @@ def test_questions_are_asked_as_in_training() -> None:
     assert (example.prompt, example.truth) == ("2 or 3? [MASK]", "yes")
     segment = mip_segment(prompt, target, special, is_consecutive=True)
     example.row.spans[0] = target.tolist()
-    tokens, positions, _ = example.row.arrays(special.sop)
-    assert tokens == segment.tokens.tolist() and positions == segment.position_ids.tolist()
+    for found, expected in zip(example.row.segment(special), segment, strict=True):
+        assert found.tolist() == expected.tolist()
