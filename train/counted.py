@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from configs.errors import CheckpointError, ConfigError, RecordError
 from configs.objectives import Objective, is_key, keys
 from configs.records import ShortText, convert
+from data_pipeline.dataset import GLMDataset
 from glm.checkpoint.manifest import Manifest
 
 ENTRY = "objectives"
@@ -18,17 +19,28 @@ _BEFORE_IT_WAS_KEPT = ("mask", "gmask", "mip")
 _MOST = 1000
 
 
-def counted_keys(objectives: Sequence[Objective], manifest: Manifest | None) -> tuple[str, ...]:
-    """Keys of the objectives that a run counts by themselves.
+def settle(datasets: Sequence[GLMDataset], manifest: Manifest | None) -> tuple[str, ...]:
+    """Let a run's data sets count its objectives as it does from its start on.
 
     Args:
-        objectives: all that its rows may have now.
+        datasets: of the run; they have the same objectives.
         manifest: of the checkpoint that it continues from; None: it begins.
+
+    Returns:
+        Keys of the objectives that it counts by themselves.
 
     Raises:
         CheckpointError: the checkpoint's list is none.
         ConfigError: an objective has been added that the run's metrics have no place for.
     """
+    counted = counted_keys(datasets[0].objectives, manifest)
+    for dataset in datasets:
+        dataset.count_as(counted)
+    return counted
+
+
+def counted_keys(objectives: Sequence[Objective], manifest: Manifest | None) -> tuple[str, ...]:
+    """Keys of the objectives that a run counts by themselves; `objectives` are all that its rows may have now."""
     if manifest is None:
         return keys(objectives)
     counted = _kept(manifest)

@@ -24,7 +24,7 @@ from glm.load import load_weights, read_checkpoint, run_folder_of, stored_config
 from glm.loss import GLMLoss, ObjectiveSums
 from glm.model import GLMModel
 from train.batches import row_weights, to_micro_batch
-from train.counted import counted_keys
+from train.counted import settle
 from train.metrics import loss_metrics
 
 
@@ -86,9 +86,7 @@ def measure(
     if is_as_trained:
         _tell_changes(manifest, corpora, tokenizer, report)
     dataset = open_dataset(config, corpora, tokenizer, is_validation=True)
-    objectives = dataset.objectives
-    counted = counted_keys(objectives, manifest)
-    dataset.count_as(counted)
+    objectives, counted = dataset.objectives, settle([dataset], manifest)
     sums, num_targets, num_rows = ObjectiveSums.zeros(len(objectives)), 0, config.eval.num_samples
     targets: dict[int, np.ndarray] = {}
     for samples in _batches(dataset, config):

@@ -29,7 +29,7 @@ from train.checkpoint import (
     restore,
 )
 from train.console import ConsoleTracker
-from train.counted import ENTRY, counted_keys
+from train.counted import ENTRY, settle
 from train.cpu_threads import waiting_as_the_machine_allows
 from train.device import idle_devices_hint, make_deterministic, resolve_precision
 from train.distributed import distributed_session
@@ -213,10 +213,7 @@ class _Life:
         forgotten = start.forgotten_words(folder, self._overrides, changes)
         if checkpoint is not None:
             changes += start.check_data(checkpoint[1], self._training, config)
-        objectives = self._training.objectives
-        counted = counted_keys(objectives, None if checkpoint is None else checkpoint[1])
-        for dataset in (self._training, self._validation):
-            dataset.count_as(counted)
+        counted = settle([self._training, self._validation], checkpoint and checkpoint[1])
         engine = build_engine(config, session)
         progress = Progress()
         if checkpoint is not None:

@@ -41,8 +41,8 @@ def run(tmp_path_factory: pytest.TempPathFactory, package: None) -> Path:
         "checkpoint.save_every_samples=24",
         "run.stop_after_samples=24",
     )
-    assert live(2, overrides) == [75, 75]
-    assert live(2, overrides[:-1]) == [0, 0]
+    assert live(1, overrides) == [75]
+    assert live(1, overrides[:-1]) == [0]
     return folder / "run"
 
 
@@ -78,7 +78,7 @@ def test_show_and_stats_know_it(run: Path, capsys: pytest.CaptureFixture[str]) -
     assert "[sMASK]" in capsys.readouterr().out
     assert data(["stats", str(run), "--to", "40"]) == 0
     (row,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("COPY")]
-    assert row.split()[1:3] == ["20", "50.00%"]
+    assert 0.4 <= int(row.split()[1]) / 40 <= 0.6
 
 
 def test_evaluation_and_report_name_it(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -104,8 +104,8 @@ def test_without_its_package_nothing_is_imported_and_what_to_type_is_said(
     (run.parent / "copy_objective.py").write_text("raise SystemExit('imported')\n")
     monkeypatch.setattr(sys, "path", [str(run.parent), *(e for e in sys.path if e != folder)])
     monkeypatch.delitem(sys.modules, "copy_objective")
-    for code in (evaluate([str(run)]), data(["stats", str(run)])):
-        assert code == 2
+    for command_line, words in ((evaluate, [str(run)]), (data, ["stats", str(run)])):
+        assert command_line(words) == 2
         said = capsys.readouterr().err
         assert "names the objective copy, which no installed package provides" in said
         assert "pip install PACKAGE" in said and "Traceback" not in said
