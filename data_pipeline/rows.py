@@ -224,8 +224,11 @@ def divide(num_tokens: int, sizes: Sequence[int], shares: Sequence[float]) -> Di
         max(stop - start, count)
         for (start, stop), count in zip(pairwise(borders), counts, strict=True)
     ]
-    last = max(which for which, count in enumerate(counts) if count)
-    tokens[last] += num_tokens - sum(tokens)
+    # No row is empty: in a tiny stream those that have most to spare give up tokens for it.
+    while (surplus := sum(tokens) - num_tokens) > 0:
+        spare = [held - count for held, count in zip(tokens, counts, strict=True)]
+        richest = spare.index(max(spare))
+        tokens[richest] -= min(surplus, spare[richest])
     return Division(counts, tuple(tokens))
 
 
