@@ -84,12 +84,15 @@ BUILT_IN = (Objective.MASK, Objective.GMASK, Objective.MIP, Objective.SMASK)
 
 
 def objectives_of(config: ObjectiveConfig) -> tuple[Objective, ...]:
-    """All objectives that a run may have, those of packages last: loss sums and samples number them in this order.
+    """All objectives that rows may have, those of packages last: loss sums and samples number them in this order.
+
+    A part of another one, [sMASK], is among them only where it has a share.
 
     Raises:
         ConfigError: no installed package provides one, or it cannot be used.
     """
-    return (*BUILT_IN, *(find(key) for key, _ in asked_shares(config)))
+    built_in = [each for each in BUILT_IN if each.part_of is None or config.smask_share > 0]
+    return (*built_in, *(find(key) for key, _ in asked_shares(config)))
 
 
 def text_shares(config: ObjectiveConfig) -> tuple[tuple[Objective, float], ...]:

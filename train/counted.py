@@ -7,7 +7,7 @@ counted [sMASK] windows as [MASK] therefore goes on to do so.
 from collections.abc import Sequence
 
 from configs.errors import CheckpointError, ConfigError, RecordError
-from configs.objectives import Objective, is_key, keys
+from configs.objectives import BUILT_IN, Objective, is_key, keys
 from configs.records import ShortText, convert
 from data_pipeline.dataset import GLMDataset
 from glm.checkpoint.manifest import Manifest
@@ -42,7 +42,7 @@ def settle(datasets: Sequence[GLMDataset], manifest: Manifest | None) -> tuple[s
 def counted_keys(objectives: Sequence[Objective], manifest: Manifest | None) -> tuple[str, ...]:
     """Keys of the objectives that a run counts by themselves; `objectives` are all that its rows may have now."""
     if manifest is None:
-        return keys(objectives)
+        return tuple(dict.fromkeys((*keys(BUILT_IN), *keys(objectives))))
     counted = _kept(manifest)
     strange = [
         each.key for each in objectives if each.key not in counted and each.part_of not in counted

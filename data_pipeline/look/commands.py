@@ -174,6 +174,8 @@ def _print_remark(target: Target) -> None:
 
 def _with_windows(dataset: GLMDataset, wanted: Objective, places: range) -> Iterator[int]:
     """Those of the samples that have a window of an objective, as far as they are looked at."""
+    if wanted not in dataset.objectives:
+        return
     number = dataset.objectives.index(wanted)
     hosts = (at for at in places if dataset.locate(at)[1].objective.key == wanted.part_of)
     for at in islice(hosts, _BUILT_SAMPLES):

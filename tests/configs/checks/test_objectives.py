@@ -42,7 +42,7 @@ def test_an_installed_objective_takes_its_share_from_the_mask_rows() -> None:
         config = load_config(["objective.shares=[copy:0.2]"]).objective
         shares = {objective.key: share for objective, share in text_shares(config)}
         assert shares == pytest.approx({"mask": 0.1, "gmask": 0.7, "copy": 0.2})
-        assert [each.key for each in objectives_of(config)][4:] == ["copy"]
+        assert [each.key for each in objectives_of(config)][3:] == ["copy"]
     assert text_shares(ObjectiveConfig(gmask_share=1.0))[0] == (Objective.MASK, 0.0)
 
 
