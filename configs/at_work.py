@@ -7,18 +7,17 @@ a lock on its file, and touches it every few seconds. Looking changes nothing, a
 import contextlib
 import errno
 import fcntl
-import json
 import os
 import re
 import socket
 import time
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from configs.errors import RecordError
-from configs.files import read_file
+from configs.run_lines import json_object, whole_lines
+from configs.run_paths import RunPaths
 
-FOLDER = "generations"
 _NAME = re.compile(r"[0-9]{6,15}")
 # Of a file on another machine, by the clocks of both: it is touched every few seconds.
 _FRESH_SECONDS = 60.0
@@ -51,7 +50,9 @@ def is_at_work(run: Path) -> bool:
     numbers = generation_numbers(run)
     if not numbers:
         return False
-    facts = _facts(generation_path(run, numbers[-1]))
+    facts: dict[str, Any] = {}
+    for line in generation_lines(generation_path(run, numbers[-1])):
+        facts |= line
     if isinstance(facts.get("ending"), str):
         return False
     if facts.get("machine") == this_machine():
@@ -77,7 +78,7 @@ def generation_numbers(run: Path) -> list[int]:
         OSError: the file system failed.
     """
     try:
-        names = os.listdir(run / FOLDER)
+        names = os.listdir(RunPaths(run).generations)
     except (FileNotFoundError, NotADirectoryError):
         return []
     return sorted(int(name) for name in names if _NAME.fullmatch(name))
@@ -85,7 +86,7 @@ def generation_numbers(run: Path) -> list[int]:
 
 def generation_path(run: Path, number: int) -> Path:
     """The file of a generation."""
-    return run / FOLDER / f"{number:06d}"
+    return RunPaths(run).generations / f"{number:06d}"
 
 
 def is_locked(run: Path, number: int) -> bool | None:
@@ -112,13 +113,17 @@ def is_locked(run: Path, number: int) -> bool | None:
     return False
 
 
-def _facts(path: Path) -> dict[str, Any]:
-    """What a process has written about itself, all lines together; lines that cannot be read are passed over."""
-    known: dict[str, Any] = {}
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError, RecordError):
-        for line in read_file(path).split(b"\n")[:-1]:
-            with contextlib.suppress(ValueError, RecursionError):
-                added: Any = json.loads(line)
-                if isinstance(added, dict):
-                    known.update(cast(dict[str, Any], added))
-    return known
+def generation_lines(path: Path) -> list[dict[str, Any]]:
+    """What a process has written about itself, a line at a time; lines that cannot be read are passed over.
+
+    The last one is cut where a process was killed.
+
+    Raises:
+        OSError: the file system failed.
+    """
+    found = list[dict[str, Any]]()
+    with contextlib.suppress(RecordError):  # no file that can be read
+        for line in whole_lines(path):
+            with contextlib.suppress(RecordError):
+                found.append(json_object(line, str(path)))
+    return found

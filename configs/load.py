@@ -25,6 +25,7 @@ from configs.home import expanded, with_home
 from configs.keys import coerce, expected, type_of
 from configs.own_groups import Choice, OwnGroup, choose
 from configs.records import read_text
+from configs.run_paths import RunPaths
 from configs.schema import Config
 from configs.terminal import tell
 from configs.validate import are_sizes_sound, problems
@@ -213,9 +214,9 @@ def _recorded(line: Line) -> tuple[str, dict[str, Any]] | None:
         if f"run.{name}" in line.values:
             setattr(config.run, name, _parse(f"run.{name}", line.values[f"run.{name}"], str))
     try:
-        folder = Path(expanded(derive.run_dir(config)))
-        words = read_text(folder / "overrides.txt").splitlines()
-        stored = from_yaml(read_text(folder / "config.yaml"))
+        paths = RunPaths(Path(expanded(derive.run_dir(config))))
+        words = read_text(paths.overrides).splitlines()
+        stored = from_yaml(read_text(paths.config))
     except (OSError, RecordError, ConfigError):
         return None
     before = Line.of(words)
@@ -225,7 +226,7 @@ def _recorded(line: Line) -> tuple[str, dict[str, Any]] | None:
     for key in before.values:
         if key.startswith(_OF_ONE_START):
             del values[key]
-    return str(folder / "config.yaml"), values
+    return str(paths.config), values
 
 
 def _with_value(tree: "DictConfig", key: str, raw: str, found: list[str]) -> "DictConfig":

@@ -1,139 +1,34 @@
-"""The files of a run folder, as everybody who reads them sees them: where they lie and what may stand in them.
+"""What stands in the lines of events.jsonl and metrics.jsonl, as everybody who reads them sees it.
 
 Reading only: train/run_folder.py and train/metrics_file.py write them. Each file is read in one place, so that a wrong
-one - damaged, of another program, a folder or a pipe in its place - is the same message everywhere.
+one - damaged, of another program, a folder or a pipe in its place - is the same message everywhere. status.json is
+configs/run_status.py.
 """
 
-import errno
 import math
-import os
-import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
-from configs.errors import RecordError, RunFolderError
+from configs.errors import RecordError
 from configs.records import (
-    Count,
     Number,
     Seconds,
     ShortText,
     convert,
     decode,
-    read_file,
-    read_record,
 )
+from configs.run_lines import whole_lines
+from configs.run_paths import RunPaths
 
 T = TypeVar("T")
-
-FORMAT_VERSION = 1
 
 MetricsLine = dict[str, Number]
 """A step's metrics by name: a number, None for what does not exist, or "inf", "-inf" or "nan"."""
 
-LARGEST_LINES = 2**34
-"""Bytes of a file that has a line a step."""
 # Details of an event are lists of sentences, at most.
 _DEEPEST_DETAIL = 8
-
-
-class RunPaths:
-    """Where the files of a run lie.
-
-    Args:
-        path: the run folder.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.identity = path / "identity.json"
-        self.config = path / "config.yaml"
-        self.overrides = path / "overrides.txt"
-        self.source = path / "source.txt"
-        self.status = path / "status.json"
-        self.summary = path / "summary.json"
-        self.metrics = path / "metrics.jsonl"
-        self.events = path / "events.jsonl"
-        self.log = path / "log.txt"
-        self.stop_file = path / "stop"
-        self.checkpoints = path / "checkpoints"
-        self.generations = path / "generations"
-        self.tokenizer = path / "tokenizer"
-        self.stacks = path / "stacks"
-
-    @property
-    def files(self) -> list[Path]:
-        """What a start writes or replaces."""
-        return [
-            self.identity,
-            self.config,
-            self.overrides,
-            self.source,
-            self.status,
-            self.summary,
-            self.metrics,
-            self.events,
-            self.log,
-            self.stop_file,
-        ]
-
-    @property
-    def folders(self) -> list[Path]:
-        """What a start makes, and writes into."""
-        return [self.checkpoints, self.generations, self.tokenizer, self.stacks]
-
-    def check_kinds(self) -> None:
-        """Refuse a folder in which another kind of thing stands in the place of a file of ours.
-
-        A link in the place of a file is refused as well: what it leads to is not ours to replace. Folders may be links.
-
-        Raises:
-            RunFolderError: names each of them.
-            OSError: the file system failed.
-        """
-        wrong = [path for path in self.files if _kind_of(path, follow=False) not in (None, "file")]
-        wrong += [
-            path for path in self.folders if _kind_of(path, follow=True) not in (None, "folder")
-        ]
-        if wrong:
-            named = ", ".join(f"{path} ({_kind_of(path, follow=False)})" for path in wrong)
-            raise RunFolderError(
-                f"In the run folder something else stands where this program keeps its own: {named}. Nothing was "
-                "changed. Move it away, or start another run with run.name=NAME."
-            )
-
-
-@dataclass(frozen=True)
-class Status:
-    """status.json: how a run's last process left it, or that one is at work."""
-
-    format_version: Count = FORMAT_VERSION
-    generation: Count = 0
-    state: Literal["running", "done", "stopped", "failed", "unknown"] = "unknown"
-    samples_seen: Count = 0
-    message: ShortText = ""
-    time: Seconds = 0.0
-    """Of the write, by the clock of its machine."""
-
-
-def read_status(run: Path) -> Status | None:
-    """Read status.json; None if there is none.
-
-    Raises:
-        RecordError: it is not one, or of a newer version.
-        OSError: the file system failed.
-    """
-    path = RunPaths(run).status
-    try:
-        status = read_record(path, Status)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    if status.format_version > FORMAT_VERSION:
-        raise RecordError(
-            f"{path} has format version {status.format_version}; this program knows {FORMAT_VERSION}. Use a newer one."
-        )
-    return status
 
 
 @dataclass(frozen=True)
@@ -201,20 +96,6 @@ def metrics_line(line: bytes, where: str) -> MetricsLine:
     return values
 
 
-def whole_lines(path: Path) -> list[bytes]:
-    """The lines of a file, each with its end; a last one that was torn is left out. Nothing if there is no file.
-
-    Raises:
-        RecordError: it is no file that can be read.
-        OSError: the file system failed.
-    """
-    try:
-        content = read_file(path, LARGEST_LINES)
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    return [line + b"\n" for line in content.split(b"\n")[:-1]]
-
-
 def number(value: Number) -> float | None:
     """A metric as a number; None for one that does not exist."""
     return None if value is None else float(value)
@@ -252,23 +133,3 @@ def _depth(value: object) -> int:
     ]:
         depth += 1
     return depth
-
-
-def _kind_of(path: Path, *, follow: bool) -> str | None:
-    """What a name stands for; None: nothing."""
-    try:
-        mode = os.stat(path, follow_symlinks=follow).st_mode
-    except (FileNotFoundError, NotADirectoryError):
-        return "a broken link" if path.is_symlink() else None
-    except OSError as error:
-        if error.errno not in (errno.ELOOP, errno.EACCES):
-            raise
-        return f"{error.strerror}"
-    kinds = {
-        stat.S_ISREG: "file",
-        stat.S_ISDIR: "folder",
-        stat.S_ISLNK: "a link",
-        stat.S_ISFIFO: "a pipe",
-        stat.S_ISSOCK: "a socket",
-    }
-    return next((name for is_one, name in kinds.items() if is_one(mode)), "a device")

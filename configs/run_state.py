@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from configs import at_work
-from configs.at_work import generation_path
+from configs.at_work import generation_lines, generation_path
 from configs.errors import RecordError
-from configs.records import Count, ShortText, decode
-from configs.run_files import read_status, whole_lines
+from configs.records import Count, ShortText, convert
+from configs.run_status import read_status
 
 
 @dataclass(frozen=True)
@@ -52,14 +52,10 @@ def read_generation(run: Path, number: int) -> GenerationFacts | None:
         OSError: the file system failed.
     """
     path = generation_path(run, number)
-    try:
-        lines = whole_lines(path)
-    except RecordError:
-        return None
     known = GenerationFacts()
-    for line in lines:
+    for line in generation_lines(path):
         with contextlib.suppress(RecordError):
-            added = decode(line, GenerationFacts, str(path))
+            added = convert(line, GenerationFacts, str(path))
             known = replace(known, **{name: getattr(added, name) for name in _names_in(added)})
     return None if known.machine is None else known
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from configs.errors import DataError
+from configs.run_paths import TOKENIZER_SPEC, RunPaths
 from data_pipeline.special_roles import Roles, assign_roles, describe_roles
 from data_pipeline.special_tokens import SpecialTokens
 from data_pipeline.tokenizer_hf import HuggingFaceTokenizer
@@ -119,9 +120,9 @@ def keep_tokenizer(spec: str, folder: Path) -> None:
         partial = folder / f"{kept.name}.{uuid.uuid4().hex[:8]}.part"
         shutil.copyfile(name, partial)
         partial.replace(kept)
-    partial = folder / f"spec.txt.{uuid.uuid4().hex[:8]}.part"
+    partial = folder / f"{TOKENIZER_SPEC}.{uuid.uuid4().hex[:8]}.part"
     partial.write_text(spec_in(spec, ".") + "\n")
-    partial.replace(folder / "spec.txt")
+    partial.replace(folder / TOKENIZER_SPEC)
 
 
 def kept_tokenizer(folder: Path) -> str | None:
@@ -130,9 +131,9 @@ def kept_tokenizer(folder: Path) -> str | None:
     Raises:
         RecordError: what is kept there names no tokenizer.
     """
-    kept = folder / "tokenizer"
+    kept = RunPaths(folder).tokenizer
     try:
-        return spec_in(read_kept_spec(kept / "spec.txt"), str(kept))
+        return spec_in(read_kept_spec(kept / TOKENIZER_SPEC), str(kept))
     except FileNotFoundError:
         return None
 

@@ -13,10 +13,11 @@ from pathlib import Path
 import torch
 
 from configs.errors import CheckpointError, DataError
+from configs.run_checkpoints import run_folder_of
 from data_pipeline.special_tokens import SpecialTokens
 from data_pipeline.tokenizer import Tokenizer, kept_tokenizer, load_tokenizer
 from glm.layout import pack_layout
-from glm.load import load_weights, read_checkpoint, run_folder_of, stored_config
+from glm.load import load_weights, read_checkpoint, stored_config
 from glm.model import GLMModel
 from glm.prompt import Blanks, Objectives, Part, Prompt, span_text
 from glm.words import INCOMPLETE, begins_word, is_part_of_word, is_whole

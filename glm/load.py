@@ -12,9 +12,11 @@ import torch
 from configs import derive
 from configs.errors import CheckpointError
 from configs.load import apply_overrides, from_yaml
+from configs.run_checkpoints import committed, is_checkpoint
+from configs.run_paths import RunPaths
 from configs.schema import Config
-from glm.checkpoint.folder import committed, newest_good
-from glm.checkpoint.manifest import MANIFEST, MASTER
+from glm.checkpoint.folder import newest_good
+from glm.checkpoint.manifest import MASTER
 from glm.checkpoint.presence import no_checkpoint
 from glm.checkpoint.reader import load_full_tensors, read_manifest
 from glm.model import GLMModel
@@ -39,7 +41,7 @@ def read_checkpoint(path: Path, read: Callable[[Path], T]) -> T:
     Raises:
         CheckpointError: there is no checkpoint, or it is damaged.
     """
-    checkpoints = path / "checkpoints"
+    checkpoints = RunPaths(path).checkpoints
     for _ in range(_TRIES - 1):
         before = committed(checkpoints)
         try:
@@ -115,18 +117,10 @@ def find_checkpoint(path: Path) -> Path:
     Raises:
         CheckpointError: there is none.
     """
-    if (path / MANIFEST).is_file():
+    if is_checkpoint(path):
         return path
-    good = (
-        newest_good([path / "checkpoints"], lambda _: None)
-        if committed(path / "checkpoints")
-        else None
-    )
+    checkpoints = RunPaths(path).checkpoints
+    good = newest_good([checkpoints], lambda _: None) if committed(checkpoints) else None
     if good is None:
         raise no_checkpoint(path)
     return good
-
-
-def run_folder_of(path: Path) -> Path:
-    """The run folder that a run folder or checkpoint path lies in."""
-    return path.parent.parent if (path / MANIFEST).is_file() else path

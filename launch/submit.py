@@ -13,6 +13,7 @@ from pathlib import Path
 
 from configs.errors import RecordError, RunFolderError, UserError
 from configs.files import read_text
+from configs.run_paths import RunPaths
 
 _MARK = "# Written by python -m launch, which replaces this file while it is unchanged: "
 
@@ -66,7 +67,7 @@ class _Kept:
                 f"Move it away: mv {path} {path}.mine"
             )
         try:
-            self._make(folder / "slurm")
+            self._make(RunPaths(folder).slurm)
             _write(path, f"{script}{_MARK}{_digest(script)}\n")
         except OSError as error:
             raise RunFolderError(

@@ -15,8 +15,9 @@ from pathlib import Path
 from configs import derive
 from configs.errors import ConfigError, RecordError
 from configs.load import load_config
-from configs.run_files import number, read_metrics, read_status
+from configs.run_files import number, read_metrics
 from configs.run_state import shown_state
+from configs.run_status import read_status
 from configs.schema import Config
 
 _KEY = re.compile(r"[\w.]+")

@@ -1,5 +1,7 @@
 """What `--help` says of each launch command."""
 
+from configs.run_paths import STATUS
+
 _OVERRIDES = """\
 overrides: key=value and group=choice as in python -m train, and --config-dir DIR for groups of your own.
            python -m train --help lists them; python -m train --help cluster those of the cluster."""
@@ -40,20 +42,20 @@ The same run with each combination of some values, a run folder for each.
   --table           their results
 
 Without --local and --table it lists the runs.""",
-    "status": """\
+    "status": f"""\
 python -m launch status RUN [--field NAME]
 
-How a run is, for scripts: the fields of its status.json, name=value a line, or the value of one alone. The state is
+How a run is, for scripts: the fields of its {STATUS}, name=value a line, or the value of one alone. The state is
 running, done, stopped, failed, or interrupted (its process was killed and could not say so).
 
   --field NAME   state, samples_seen, ...""",
-    "layout": """\
+    "layout": f"""\
 python -m launch layout [overrides] [--nodes N] [--run FOLDER]
 
 How many ranks to start on the nodes that are left, name=value a line, for job scripts.
 
   --nodes N      nodes that are there; default: cluster.nodes
-  --run FOLDER   whose status.json tells how far the run is; default: the configuration's""",
+  --run FOLDER   whose {STATUS} tells how far the run is; default: the configuration's""",
     "pdsh": """\
 python -m launch pdsh [overrides] cluster.hostfile=FILE
 

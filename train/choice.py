@@ -14,9 +14,10 @@ import torch.distributed as dist
 from configs import derive
 from configs.errors import CheckpointError, ConfigError, DistributedError, RunFolderError, UserError
 from configs.load import from_yaml
+from configs.run_checkpoints import committed, is_checkpoint, step_of
+from configs.run_paths import EXAMPLE_CHECKPOINT, METRICS, ROLLED_BACK, WANDB, RunPaths
 from configs.schema import Config
-from glm.checkpoint.folder import committed, step_of
-from glm.checkpoint.manifest import MANIFEST, Manifest
+from glm.checkpoint.manifest import Manifest
 from glm.checkpoint.reader import read_manifest
 from train import identity as identities
 from train.checkpoint import (
@@ -123,15 +124,15 @@ def begin_at_0(folder: RunFolder, identity: Identity | None) -> Identity | None:
     """
     if identity is None or not identity.has_checkpoint:
         return identity
-    kept = folder.path / "rolled_back"
+    kept = folder.rolled_back
     kept.mkdir(exist_ok=True)
     number = 1
     while any(kept.glob(f"*_{number}*")):
         number += 1
     # wandb's records with their id: what follows is another run there, too.
     for path, name in (
-        (folder.metrics, f"metrics_{number}.jsonl"),
-        (folder.path / "wandb", f"wandb_{number}"),
+        (folder.metrics, f"{folder.metrics.stem}_{number}{folder.metrics.suffix}"),
+        (folder.wandb, f"{WANDB}_{number}"),
     ):
         if path.exists():
             os.rename(path, kept / name)
@@ -208,19 +209,20 @@ def _named(search: "_Search", stored: Config | None) -> Path:
     """
     config = search.config
     path = Path(config.checkpoint.resume)
-    if (path / MANIFEST).is_file() or not (path / "checkpoints").is_dir():
+    checkpoints = RunPaths(path).checkpoints
+    if is_checkpoint(path) or not checkpoints.is_dir():
         if not path.is_dir():
             raise CheckpointError(
                 f"checkpoint.resume ({path}) is no checkpoint folder. Type auto, never, or a path such as "
-                f"{derive.run_dir(config)}/checkpoints/step_00000200."
+                f"{derive.run_dir(config)}/{EXAMPLE_CHECKPOINT}."
             )
         return path
     before = None if stored is None else Path(stored.checkpoint.resume)
-    is_known = before is not None and before.parent == path / "checkpoints" and before.is_dir()
+    is_known = before is not None and before.parent == checkpoints and before.is_dir()
     # That run may have gone on: what this command has found in its folder before is what it means.
     found = decided_by_rank_0(search.session, lambda: before if is_known else None)
     if found is None:
-        found = newest_good_together([path / "checkpoints"], search.session, search.trackers.say)
+        found = newest_good_together([checkpoints], search.session, search.trackers.say)
     if found is None:
         raise CheckpointError(f"checkpoint.resume ({path}) is a run folder without a checkpoint.")
     config.checkpoint.resume = str(found)
@@ -351,7 +353,7 @@ class _Search:
             )
         again = (
             "Nothing was deleted. To begin at sample 0, start another run with run.name=NAME, or type "
-            "checkpoint.resume=never to do so in this folder: metrics.jsonl is then kept in rolled_back."
+            f"checkpoint.resume=never to do so in this folder: {METRICS} is then kept in {ROLLED_BACK}."
         )
         if foreign:
             raise RunFolderError(

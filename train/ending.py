@@ -65,9 +65,9 @@ def show_what_was_learnt(
         reason = f"{type(error).__name__}: {error}"
         say(f"\nWhat was learnt cannot be shown in full ({reason}). The run is finished.")
     try:
-        replace_file(folder.path / "summary.json", json.dumps(summary, indent=1) + "\n")
+        replace_file(folder.summary, json.dumps(summary, indent=1) + "\n")
     except OSError as error:
-        say(f"\nsummary.json cannot be written: {error.strerror}.")
+        say(f"\n{folder.summary.name} cannot be written: {error.strerror}.")
     path = shlex.quote(str(folder.path))
     say(f"\nThe run is in {folder.path}:")
     say(f"  curves       python -m train.report {path}")

@@ -27,9 +27,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from configs.at_work import FOLDER, generation_numbers, generation_path, is_locked
+from configs.at_work import generation_numbers, generation_path, is_locked
 from configs.errors import DistributedError, RecordError, RunFolderError
 from configs.records import convert
+from configs.run_paths import RunPaths
 from configs.run_state import Machine, read_generation, this_machine
 from train.failures import may_pass
 from train.world import Launch
@@ -170,7 +171,7 @@ def begin(run: Path, launch: Launch, say: Callable[[str], None] = lambda _: None
         OSError: the file system failed.
     """
     try:
-        (run / FOLDER).mkdir(exist_ok=True)
+        RunPaths(run).generations.mkdir(exist_ok=True)
         while True:
             former = _latest(run, say)
             if former is not None:
@@ -220,7 +221,7 @@ def _wait_until_over(run: Path, former: Record, launch: Launch, say: Callable[[s
     while _lives(run, former, launch, say_once):
         if time.monotonic() >= deadline:
             raise RunFolderError(
-                f"The run {run} is in use by {former.holder}. Wait for it, stop it with: touch {run / 'stop'}, "
+                f"The run {run} is in use by {former.holder}. Wait for it, stop it with: touch {RunPaths(run).stop_file}, "
                 "or start another run with run.name=NAME."
             )
         say_once(f"Waiting for the former process of {run} to end ({former.holder}).")
@@ -268,7 +269,7 @@ def _ask_the_server(run: Path) -> None:
     The client of a network file system may answer from its cache that a name does not exist; after a change of its own
     in the folder it asks the server.
     """
-    probe = run / FOLDER / f".probe-{os.getpid()}-{threading.get_native_id()}"
+    probe = RunPaths(run).generations / f".probe-{os.getpid()}-{threading.get_native_id()}"
     with contextlib.suppress(OSError):  # a full disk: what is cached must do
         try:
             os.close(os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
@@ -279,8 +280,9 @@ def _ask_the_server(run: Path) -> None:
 def _remove_probes(run: Path) -> None:
     """Remove what processes left that were killed while they asked; one that still asks does not miss its file."""
     with contextlib.suppress(OSError):
-        for name in filter(_PROBE.fullmatch, os.listdir(run / FOLDER)):
-            (run / FOLDER / name).unlink(missing_ok=True)
+        folder = RunPaths(run).generations
+        for name in filter(_PROBE.fullmatch, os.listdir(folder)):
+            (folder / name).unlink(missing_ok=True)
 
 
 def _latest(run: Path, say: Callable[[str], None]) -> Record | None:
@@ -298,7 +300,7 @@ def _latest(run: Path, say: Callable[[str], None]) -> Record | None:
             if is_locked(run, numbers[-1]):
                 raise RunFolderError(
                     f"A process on this machine trains {run}, but {path} does not say which. Wait for it, or stop it "
-                    f"with: touch {run / 'stop'}"
+                    f"with: touch {RunPaths(run).stop_file}"
                 )
             say(f"{path} says nothing that can be read: it is passed over.")
             return Record(numbers[-1], Machine("unknown", ""), 0, Launch(), None, "failed")

@@ -2,8 +2,8 @@
 
 from configs import derive
 from configs.errors import RunFolderError
+from configs.run_checkpoints import step_folder
 from configs.schema import Config
-from glm.checkpoint.folder import step_folder
 from glm.checkpoint.manifest import Manifest
 from train.metrics_file import StoredMetrics, checksum_in
 from train.run_folder import RunFolder

@@ -9,6 +9,7 @@ import torch
 
 from configs import derive
 from configs.load import apply_overrides
+from configs.run_checkpoints import run_folder_of
 from configs.schema import Config, LossWeighting
 from data_pipeline.batch import collate
 from data_pipeline.continuity import read_description
@@ -20,7 +21,7 @@ from data_pipeline.tokenizer import Tokenizer, kept_tokenizer, load_tokenizer
 from data_pipeline.unigram import best_unigram_loss, target_weights
 from glm.checkpoint.manifest import Manifest
 from glm.checkpoint.reader import read_manifest
-from glm.load import load_weights, read_checkpoint, run_folder_of, stored_config
+from glm.load import load_weights, read_checkpoint, stored_config
 from glm.loss import GLMLoss, ObjectiveSums
 from glm.model import GLMModel
 from train.batches import row_weights, to_micro_batch

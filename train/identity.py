@@ -18,11 +18,11 @@ from pathlib import Path
 
 from configs.errors import CheckpointError, RecordError, RunFolderError
 from configs.records import Count, RunId, read_record, read_text
-from glm.checkpoint.folder import committed
+from configs.run_checkpoints import committed
+from configs.run_paths import IDENTITY, LATEST, RunPaths
 from glm.checkpoint.reader import read_manifest
 from train.run_folder import replace_file
 
-FILE = "identity.json"
 FORMAT_VERSION = 1
 _ID = re.compile(r"[0-9a-f]{16}")
 _LARGEST_EVENTS = 2**30
@@ -57,13 +57,15 @@ def settle(run: Path, say: Callable[[str], None] = lambda _: None) -> Identity:
     known = _ids_of_checkpoints(run)
     if len(known) > 1:
         raise RunFolderError(
-            f"{run} holds checkpoints of {len(known)} runs ({', '.join(sorted(known))}), and no {FILE} that says which one "
-            "it is. Move the folders of the others elsewhere: run_id stands in each manifest.json."
+            f"{run} holds checkpoints of {len(known)} runs ({', '.join(sorted(known))}), and no {IDENTITY} that says which one "
+            "it is. Move the folders of the others elsewhere: run_id stands in each {MANIFEST}."
         )
     if known:
-        say(f"{run / FILE} is missing: the run is that of its checkpoints, {min(known)}.")
+        say(
+            f"{RunPaths(run).identity} is missing: the run is that of its checkpoints, {min(known)}."
+        )
     chosen = min(known) if known else new_id()
-    create_exclusively(run / FILE, _text(Identity(chosen, _has_saved(run))))
+    create_exclusively(RunPaths(run).identity, _text(Identity(chosen, _has_saved(run))))
     return _read_again(run)
 
 
@@ -75,7 +77,7 @@ def read(run: Path) -> Identity | None:
         OSError: the file system failed.
     """
     try:
-        found = read_record(run / FILE, Identity)
+        found = read_record(RunPaths(run).identity, Identity)
     except FileNotFoundError:
         return None
     except RecordError as error:
@@ -84,7 +86,7 @@ def read(run: Path) -> Identity | None:
         ) from error
     if found.format_version > FORMAT_VERSION:
         raise RunFolderError(
-            f"{run / FILE} has format version {found.format_version}; this program reads up to {FORMAT_VERSION}. Update "
+            f"{RunPaths(run).identity} has format version {found.format_version}; this program reads up to {FORMAT_VERSION}. Update "
             "it: pip install --upgrade glm-pretraining"
         )
     return found
@@ -102,7 +104,7 @@ def record_checkpoint(run: Path, run_id: str) -> None:
     """
     found = read(run)
     if found is not None and found.run_id == run_id and not found.has_checkpoint:
-        replace_file(run / FILE, _text(replace(found, has_checkpoint=True)))
+        replace_file(RunPaths(run).identity, _text(replace(found, has_checkpoint=True)))
 
 
 def begin_anew(run: Path) -> Identity:
@@ -112,7 +114,7 @@ def begin_anew(run: Path) -> Identity:
         OSError: the disk refuses.
     """
     identity = Identity(new_id())
-    replace_file(run / FILE, _text(identity))
+    replace_file(RunPaths(run).identity, _text(identity))
     return identity
 
 
@@ -164,7 +166,7 @@ def _text(identity: Identity) -> str:
 
 def _ids_of_checkpoints(run: Path) -> set[str]:
     ids: set[str] = set()
-    for folder in committed(run / "checkpoints"):
+    for folder in committed(RunPaths(run).checkpoints):
         with contextlib.suppress(CheckpointError):  # a damaged one is named when it is tried
             found = read_manifest(folder).run_id
             if found is not None and _ID.fullmatch(found):
@@ -174,9 +176,9 @@ def _ids_of_checkpoints(run: Path) -> set[str]:
 
 def _has_saved(run: Path) -> bool:
     """What a run folder without identity says about checkpoints that were committed once."""
-    checkpoints = run / "checkpoints"
-    if committed(checkpoints) or (checkpoints / "latest").exists():
+    checkpoints = RunPaths(run).checkpoints
+    if committed(checkpoints) or (checkpoints / LATEST).exists():
         return True
     with contextlib.suppress(FileNotFoundError, RecordError):
-        return '"event": "checkpoint"' in read_text(run / "events.jsonl", _LARGEST_EVENTS)
+        return '"event": "checkpoint"' in read_text(RunPaths(run).events, _LARGEST_EVENTS)
     return False

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from configs import derive
 from configs.errors import CheckpointError, DistributedError, DivergenceError
+from configs.run_paths import CHECKPOINTS
 from configs.schema import Config
 from data_pipeline.dataset import GLMDataset
 from data_pipeline.file_changes import FileWatch
@@ -253,7 +254,7 @@ class Trainer:
             elif outcome.is_copy:
                 self.folder.event("checkpoint_copy", path=name, samples_seen=seen)
             else:
-                self.folder.event("checkpoint", path=f"checkpoints/{name}", samples_seen=seen)
+                self.folder.event("checkpoint", path=f"{CHECKPOINTS}/{name}", samples_seen=seen)
                 self.folder.write_status("running", seen, "training")
 
     def _metrics(

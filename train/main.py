@@ -23,6 +23,7 @@ from configs.errors import (
     RankError,
 )
 from configs.load import load_config, to_yaml
+from configs.run_paths import RunPaths
 from configs.schema import Config
 from configs.terminal import never_fail_to_print, tell
 from configs.version import asks_version, version_text
@@ -92,7 +93,7 @@ def train(overrides: list[str], world: World) -> int:
     say = _say if world.is_main else _say_nothing
     config = load_config(overrides, world.size, position=_furthest, say=say)
     die_with_parent(world)
-    if world.size == 1 and not (Path(derive.run_dir(config)) / "config.yaml").exists():
+    if world.size == 1 and not RunPaths(Path(derive.run_dir(config))).config.exists():
         # Before the libraries, and before anything is made; a run that exists may be finished, and need no data. Several
         # ranks meet first, so that one of them tells what all have found.
         from data_pipeline.corpus import check_paths
@@ -132,7 +133,7 @@ def _furthest(config: Config) -> int:
     A run that continues may have its batch ramp behind it: train/start.py checks the batches still to come, when it is
     known where. A new one is told at once.
     """
-    is_new = not (Path(derive.run_dir(config)) / "config.yaml").exists()
+    is_new = not RunPaths(Path(derive.run_dir(config))).config.exists()
     starts_at_0 = (
         config.checkpoint.resume in ("auto", "never") and config.checkpoint.copy_to is None
     )

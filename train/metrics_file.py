@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import RecordError, RunFolderError
-from configs.run_files import MetricsLine, metrics_line, whole_lines
+from configs.run_files import MetricsLine, metrics_line
+from configs.run_lines import whole_lines
 from train.full_disk import LineFile
 from train.metrics import Metrics, to_json_value
 from train.small_files import renewed
@@ -77,7 +78,7 @@ class StoredMetrics:
         """Copy the file as it is to a name beside it that is free; returns that."""
         number = 1
         while True:
-            aside = self._path.with_name(f"metrics.damaged-{number}.jsonl")
+            aside = self._path.with_name(f"{self._path.stem}.damaged-{number}{self._path.suffix}")
             try:
                 with self._path.open("rb") as source, aside.open("xb") as target:
                     shutil.copyfileobj(source, target)
@@ -141,7 +142,7 @@ class JsonlTracker:
 
     def log(self, line: Metrics) -> None:
         """Append a line."""
-        assert line["step"] == self._last_step + 1, "metrics.jsonl must have no gaps"
+        assert line["step"] == self._last_step + 1, "a line for each step, without gaps"
         self._last_step = line["step"]
         text = json.dumps({key: to_json_value(value) for key, value in line.items()})
         self._checksum = zlib.crc32(text.encode() + b"\n", self._checksum)

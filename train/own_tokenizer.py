@@ -4,10 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from configs.errors import DataChangedError
+from configs.run_checkpoints import committed, run_folder_of
+from configs.run_paths import RunPaths
 from configs.schema import Config
 from data_pipeline.tokenizer import kept_tokenizer, load_tokenizer
-from glm.checkpoint.folder import committed
-from glm.load import run_folder_of
 from train.checkpoint import places_of
 from train.run_folder import RunFolder
 
@@ -77,6 +77,6 @@ def _has_trained(folder: RunFolder) -> bool:
 
 def _holds_checkpoint(home: Path) -> bool:
     try:
-        return bool(committed(home / "checkpoints"))
+        return bool(committed(RunPaths(home).checkpoints))
     except OSError:
         return False  # a disk of second copies that fails is told of when a checkpoint is chosen

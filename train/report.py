@@ -26,17 +26,17 @@ from configs.records import read_file, read_text
 from configs.run_files import (
     Event,
     MetricsLine,
-    RunPaths,
     finite,
     number,
     read_events,
     read_metrics,
 )
+from configs.run_paths import CONFIG, METRICS, REPORT, RunPaths
 from configs.run_state import shown_state
 from configs.terminal import tell, visible
 from configs.version import VERSION, ShowVersion
 from train.failures import may_pass
-from train.small_files import REPORT, replace_file
+from train.small_files import replace_file
 
 T = TypeVar("T")
 
@@ -108,14 +108,14 @@ def render(folder: Path, report: Callable[[str], None] = lambda _: None) -> str:
     lines = read_metrics(folder, remark)
     if not lines:
         raise RunFolderError(
-            f"{folder} has no metrics.jsonl with at least one line. Give a run folder: python -m train.report "
+            f"{folder} has no {METRICS} with at least one line. Give a run folder: python -m train.report "
             "runs/default"
         )
     name = _escaped(folder.resolve().name)
     charts = "".join(_chart(chart, lines) for chart in CHARTS)
     state = _or_none(lambda: shown_state(folder), remark) or "unknown"
     events = _or_none(lambda: read_events(folder, remark), remark) or []
-    text = _or_none(lambda: read_text(RunPaths(folder).config), remark) or "(no config.yaml)"
+    text = _or_none(lambda: read_text(RunPaths(folder).config), remark) or f"(no {CONFIG})"
     position = [lines[-1].get(key, 0) for key in ("samples_seen", "tokens_seen", "step")]
     notes = "".join(f'<p class="quiet">{_escaped(each)}</p>' for each in remarks)
     return f"""<!doctype html>
@@ -316,9 +316,9 @@ def cli(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument(VERSION, action=ShowVersion)
     parser.add_argument("run", type=Path, help="run folder")
-    parser.add_argument("--output", type=Path, help="default: report.html in the run folder")
+    parser.add_argument("--output", type=Path, help=f"default: {REPORT} in the run folder")
     options = parser.parse_args(arguments)
-    output = options.output or options.run / REPORT
+    output = options.output or RunPaths(options.run).report
 
     def report(text: str) -> None:
         tell(text, sys.stderr)

@@ -25,7 +25,8 @@ from configs.errors import (
 from configs.load import from_yaml
 from configs.objectives import installed
 from configs.records import read_text
-from configs.run_files import FORMAT_VERSION, RunPaths, Status, read_status
+from configs.run_paths import RunPaths
+from configs.run_status import FORMAT_VERSION, Status, read_status
 from configs.schema import Config
 from configs.version import DISTRIBUTION, commit, differences, version
 from train import generations

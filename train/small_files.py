@@ -7,12 +7,9 @@ import threading
 from pathlib import Path
 from typing import TextIO
 
-from configs.records import read_file
-from configs.run_files import LARGEST_LINES, RunPaths
+from configs.run_lines import whole_lines
+from configs.run_paths import RunPaths
 from glm.checkpoint.disk import sync_to_disk
-
-REPORT = "report.html"
-"""What train/report.py makes in a run folder."""
 
 
 def replace_file(path: Path, text: str) -> None:
@@ -41,7 +38,7 @@ def renewed(path: Path, content: bytes | None = None) -> TextIO:
         content: of the new one; default: the old one's, without a last line that was torn.
     """
     if content is None:
-        content = _without_torn_line(path)
+        content = b"".join(whole_lines(path))
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     temporary.unlink(missing_ok=True)
     with temporary.open("xb") as file:
@@ -57,21 +54,14 @@ def renewed(path: Path, content: bytes | None = None) -> TextIO:
     return renewed_file
 
 
-def _without_torn_line(path: Path) -> bytes:
-    try:
-        old = read_file(path, LARGEST_LINES)
-    except FileNotFoundError:
-        return b""
-    return old[: old.rfind(b"\n") + 1]
-
-
 def sweep(folder: Path) -> None:
     """Remove what killed processes of a run left of the files that they were replacing.
 
     Only names as `replace_file` and `renewed` make them, of the files of a run: others are not ours. A process that
     still lives somewhere, and is superseded, finds its file gone and asks whether it is.
     """
-    names = "|".join(re.escape(path.name) for path in (*RunPaths(folder).files, folder / REPORT))
+    paths = RunPaths(folder)
+    names = "|".join(re.escape(path.name) for path in (*paths.files, paths.report))
     pattern = re.compile(rf"\.(?:{names})\.([0-9]+)(?:-[0-9]+)?\.part")
     with contextlib.suppress(OSError):
         for path in folder.iterdir():

@@ -20,6 +20,7 @@ from configs.errors import (
 )
 from configs.load import diff
 from configs.records import read_text
+from configs.run_checkpoints import committed
 from configs.schema import Config, Precision
 from configs.terminal import visible
 from data_pipeline.continuity import Continuity, compare
@@ -27,7 +28,6 @@ from data_pipeline.corpus import named_roles
 from data_pipeline.dataset import GLMDataset
 from data_pipeline.file_changes import changes_since
 from data_pipeline.sampler import check_skip_samples
-from glm.checkpoint.folder import committed
 from glm.checkpoint.manifest import Manifest
 from train.checkpoint import check_same_model
 from train.run_folder import RunFolder
@@ -121,7 +121,7 @@ def forgotten_words(folder: RunFolder, overrides: list[str], changes: list[str])
         changes: keys that differ ("key: old -> new").
     """
     try:
-        former = read_text(folder.path / "overrides.txt").splitlines()
+        former = read_text(folder.overrides).splitlines()
     except (OSError, RecordError):
         return []
     typed = {_key(word) for word in overrides}

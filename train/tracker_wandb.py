@@ -14,6 +14,7 @@ from typing import Any, cast
 
 from configs.errors import RecordError, RunFolderError
 from configs.records import read_text
+from configs.run_paths import RunPaths
 from configs.schema import LogConfig, Wandb
 from train.metrics import Metrics
 from train.run_folder import replace_file
@@ -42,7 +43,7 @@ def run_id(folder: Path, stored: object, warn: Callable[[str], None]) -> str:
         stored: what the checkpoint says.
         warn: told if the id cannot be kept.
     """
-    path = folder / "wandb" / "run_id.txt"
+    path = RunPaths(folder).wandb_id
     try:
         if _RUN_ID.fullmatch(kept := read_text(path).strip()):
             return kept
@@ -153,7 +154,7 @@ class WandbTracker:
 
 def _sync_script(folder: Path, identifier: str) -> Path:
     """Write what sends the records; who may read it is for the umask to say."""
-    path = folder / "wandb" / "sync.sh"
+    path = RunPaths(folder).wandb_sync
     replace_file(path, _SYNC.replace("RUN_ID", identifier))
     return path
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any, cast
 
+from configs.run_paths import CONFIG
 from configs.schema import Config
 from configs.terminal import visible
 
@@ -49,7 +50,7 @@ def problems(config: Config) -> list[str]:
             )
         elif (what := _secret(text)) is not None:
             found.append(
-                f"{key} holds {what}, which would stand in config.yaml, job scripts and trackers. Take it out, and type "
+                f"{key} holds {what}, which would stand in {CONFIG}, job scripts and trackers. Take it out, and type "
                 "export NAME=VALUE before the command or sbatch, use wandb login, or let cluster.setup=[source FILE] "
                 "read it from a file of mode 600."
             )

@@ -5,7 +5,6 @@ being shown words that it never saw.
 """
 
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,8 @@ from configs.errors import ConfigError, DataChangedError, DataError, RecordError
 from configs.files import read_text
 from configs.load import from_yaml
 from configs.records import Count, decode, read_record
+from configs.run_checkpoints import committed, newest_first
+from configs.run_paths import MANIFEST, RunPaths
 from configs.schema import Config
 from data_pipeline.continuity import compare
 from data_pipeline.dataset import GLMDataset
@@ -41,6 +42,7 @@ class _Manifest:
 
     data_state: _DataState
     progress: _Progress
+    generation: Count = 0
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ def stored_config(folder: Path) -> Config:
         RecordError: config.yaml is no text file.
         ConfigError: it is no configuration.
     """
-    path = folder / "config.yaml"
+    path = RunPaths(folder).config
     try:
         return from_yaml(read_text(path))
     except FileNotFoundError as error:
@@ -74,26 +76,22 @@ def changed_data(folder: Path, training: GLMDataset) -> list[str]:
     Raises:
         DataError: the newest checkpoint does not describe its data.
     """
-    for path in _manifests(folder):
-        try:
-            stored = read_record(path, _Manifest, _LARGEST_MANIFEST)
-            found = compare(
-                stored.data_state.dataset, training.describe(), stored.progress.samples_drawn
-            )
-            return [*found.breaks, *changes_since(stored.data_state.dataset, training).damage]
-        except FileNotFoundError:
-            continue  # retention has deleted it meanwhile, or a link leads nowhere
-        except RecordError as error:
-            raise DataError(
-                f"{path} does not say what data it was trained on ({str(error).rstrip('.')}). Move its folder away to "
-                "look at an earlier checkpoint's."
-            ) from error
-    return []
+    newest = _newest(RunPaths(folder).checkpoints)
+    if newest is None:
+        return []
+    path, stored = newest
+    if isinstance(stored, RecordError):
+        raise DataError(
+            f"{path / MANIFEST} does not say what data it was trained on ({str(stored).rstrip('.')}). Move its folder "
+            "away to look at an earlier checkpoint's."
+        ) from stored
+    found = compare(stored.data_state.dataset, training.describe(), stored.progress.samples_drawn)
+    return [*found.breaks, *changes_since(stored.data_state.dataset, training).damage]
 
 
 def step_of(folder: Path, position: int) -> str:
     """Say in which step a position was trained, by the run's own record; "" if it has not come to it."""
-    path = folder / "metrics.jsonl"
+    path = RunPaths(folder).metrics
     if not os.path.lexists(path):
         return ""
     require_file(str(path), "The link leads nowhere.")
@@ -116,20 +114,25 @@ def step_of(folder: Path, position: int) -> str:
     return ""
 
 
-def _manifests(folder: Path) -> Iterator[Path]:
-    """The manifests of a run, newest first; again where others have appeared before one was read."""
-    listed = list[Path]()
+def _newest(checkpoints: Path) -> tuple[Path, _Manifest | RecordError] | None:
+    """The checkpoint that the run would continue from, with its record or what is wrong with it; None: it has none."""
     while True:
-        found = sorted(folder.glob("checkpoints/step_*/manifest.json"), key=_step, reverse=True)
-        if not set(found) - set(listed):
-            return
-        listed = found
-        yield from found
-
-
-def _step(manifest: Path) -> int:
-    digits = manifest.parent.name.removeprefix("step_")
-    return int(digits) if digits.isdecimal() else -1
+        listed = committed(checkpoints)
+        found: dict[Path, _Manifest | RecordError] = {}
+        for folder in listed:
+            try:
+                found[folder] = read_record(folder / MANIFEST, _Manifest, _LARGEST_MANIFEST)
+            except FileNotFoundError:
+                continue  # retention has deleted it meanwhile
+            except RecordError as error:
+                found[folder] = error
+        if found or not listed:
+            break  # otherwise others have appeared before one was read
+    by = {
+        folder: None if isinstance(stored, RecordError) else stored.generation
+        for folder, stored in found.items()
+    }
+    return next(((folder, found[folder]) for folder in newest_first(by)), None)
 
 
 def check_same_data(folder: Path, changes: list[str], overrides: list[str]) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from configs.errors import DataError
 from configs.load import apply_overrides, load_config
+from configs.run_paths import CONFIG, RunPaths
 from configs.schema import Config
 from configs.terminal import tell
 from data_pipeline.cache import Report
@@ -111,9 +112,7 @@ def open_target(
     if is_run(name):
         return _open_run(folder, list(overrides), is_validation)
     if os.path.isdir(name) and not is_shard(name):
-        raise DataError(
-            f"{name} holds no config.yaml: it is no run. Give a run folder or a PREFIX."
-        )
+        raise DataError(f"{name} holds no {CONFIG}: it is no run. Give a run folder or a PREFIX.")
     config = load_config([_SCREEN, *overrides])
     is_chosen = any(word.startswith(f"{_LENGTH}=") for word in overrides)
     # What is missing or damaged is said before anything is asked about its tokenizer.
@@ -138,7 +137,7 @@ def is_override(word: str) -> bool:
 
 def is_run(name: str) -> bool:
     """True if there is a run folder of this name, whole or not."""
-    return os.path.lexists(os.path.join(name, "config.yaml"))
+    return os.path.lexists(RunPaths(Path(name)).config)
 
 
 def shards_of_run(folder: str) -> tuple[list[str], int]:

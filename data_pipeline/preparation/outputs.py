@@ -11,11 +11,11 @@ from pathlib import Path
 
 from configs.errors import DataError, RecordError, StorageError
 from configs.records import read_text
+from configs.run_paths import TOKENIZER_SPEC
 from data_pipeline.preparation.inputs import is_file_name
 from data_pipeline.storage.shards import ShardInfo, read_info, withdraw
 
 _ENDINGS = ("json", "bin", "idx")
-_SPEC = "spec.txt"
 _KINDS = ("bytes", "hf", "sp", "icetk")
 _LONGEST_SPEC = 2**16
 _ADVICE = "Move it, or choose another place (--output PREFIX)."
@@ -70,7 +70,7 @@ class Outputs:
         Raises:
             DataError: a file there is not ours.
         """
-        files = sorted(staged.iterdir(), key=lambda file: file.name != _SPEC)
+        files = sorted(staged.iterdir(), key=lambda file: file.name != TOKENIZER_SPEC)
         for file in files:
             self._check_tokenizer(file, file.name)
         self.tokenizer.mkdir(exist_ok=True)
@@ -106,12 +106,16 @@ class Outputs:
             return
         if not self.tokenizer.is_dir():
             raise DataError(f"{self.tokenizer} is no folder that prepare has made. {_ADVICE}")
-        spec = self.tokenizer / _SPEC
+        spec = self.tokenizer / TOKENIZER_SPEC
         named = _named_by(spec)
         if named is None and os.path.lexists(spec):
             raise DataError(f"{spec} was not made by prepare, and would be replaced. {_ADVICE}")
         place = self.tokenizer / name
-        if name in ("", _SPEC, named) or not os.path.lexists(place) or _is_same(source, place):
+        if (
+            name in ("", TOKENIZER_SPEC, named)
+            or not os.path.lexists(place)
+            or _is_same(source, place)
+        ):
             return
         raise DataError(f"{place} was not made by prepare, and would be replaced. {_ADVICE}")
 

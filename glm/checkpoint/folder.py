@@ -1,4 +1,4 @@
-"""The folder of a run's checkpoints: their names, which of them count, and what is cleaned away.
+"""The folder of a run's checkpoints: which of them count, and what is cleaned away.
 
     checkpoints/step_00000200/manifest.json                     the commit: written last, renamed into place
     checkpoints/step_00000200/rank00003-9f3c21aa.safetensors    one file a rank
@@ -17,29 +17,11 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from configs.errors import CheckpointError
-from glm.checkpoint.manifest import HIDDEN, MANIFEST, DamagedCheckpointError, Manifest
+from configs.run_checkpoints import committed, newest_first, step_of, unfinished
+from configs.run_paths import LATEST, MANIFEST
+from glm.checkpoint.manifest import HIDDEN, DamagedCheckpointError, Manifest
 from glm.checkpoint.ownership import own_files
-from glm.checkpoint.reader import STEP_FOLDER, read_manifest, verify
-
-
-def step_folder(checkpoints: Path, step: int) -> Path:
-    """Folder of one checkpoint."""
-    return checkpoints / f"step_{step:08d}"
-
-
-def step_of(folder: Path) -> int:
-    """The step that a checkpoint's folder is named after."""
-    return int(folder.name.removeprefix("step_"))
-
-
-def committed(checkpoints: Path) -> list[Path]:
-    """Folders that have a manifest, newest first."""
-    return [folder for folder in _step_folders(checkpoints) if (folder / MANIFEST).is_file()]
-
-
-def unfinished(checkpoints: Path) -> list[Path]:
-    """Folders without a manifest: of a save that was killed or is under way, or damaged."""
-    return [folder for folder in _step_folders(checkpoints) if not (folder / MANIFEST).is_file()]
+from glm.checkpoint.reader import read_manifest, verify
 
 
 def candidates(
@@ -48,8 +30,7 @@ def candidates(
 ) -> list[Path]:
     """Committed checkpoints in all places, the one to try first first.
 
-    A later life of the run counts for more than a later step: what a life that was cut off wrote after the next one had
-    begun belongs to no history. Of equals the first place's stands first.
+    Of equals the first place's stands first.
 
     Args:
         places: folders that hold checkpoints.
@@ -64,13 +45,7 @@ def candidates(
                     generations[folder] = manifest.generation
             except CheckpointError:
                 generations[folder] = None  # it will be named when it is tried
-    highest = max((known for known in generations.values() if known is not None), default=0)
-
-    def newness(folder: Path) -> tuple[int, int]:
-        known = generations[folder]
-        return (highest if known is None else known, step_of(folder))
-
-    return sorted(generations, key=newness, reverse=True)
+    return newest_first(generations)
 
 
 def newest_good(
@@ -114,10 +89,10 @@ def newest_good(
 def write_hint(folder: Path) -> None:
     """Point `latest` at a checkpoint; nothing depends on it, so nothing fails with it."""
     with contextlib.suppress(OSError):
-        partial = folder.parent / ".latest.part"
+        partial = folder.parent / f".{LATEST}.part"
         partial.unlink(missing_ok=True)  # it may be a link
         partial.write_text(folder.name + "\n")
-        os.replace(partial, folder.parent / "latest")
+        os.replace(partial, folder.parent / LATEST)
 
 
 def remove(folder: Path, mark: str = "") -> None:
@@ -152,12 +127,3 @@ def strays(folder: Path, named: Iterable[str], mark: str = "") -> list[Path]:
     """
     belonging = set(named)
     return [path for path in own_files(folder, mark) if path.name not in belonging]
-
-
-def _step_folders(checkpoints: Path) -> list[Path]:
-    if not checkpoints.is_dir():
-        return []
-    found = [path for path in checkpoints.iterdir() if STEP_FOLDER.fullmatch(path.name)]
-    # A link could lead out of the run, and what lies there would be cleaned away.
-    folders = [path for path in found if path.is_dir() and not path.is_symlink()]
-    return sorted(folders, key=step_of, reverse=True)

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from configs.errors import CheckpointError
+from configs.run_paths import MANIFEST
 from glm.checkpoint.boxes import Box, covers
 from glm.checkpoint.presence import MANIFEST as MANIFEST
 

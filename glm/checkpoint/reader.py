@@ -3,7 +3,6 @@
 Only numpy, torch and json touch the bytes; nothing in a checkpoint can execute.
 """
 
-import re
 import stat
 import zlib
 from collections.abc import Iterable
@@ -14,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from configs.run_paths import MANIFEST, STEP_FOLDER
 from glm.checkpoint.boxes import Box
 from glm.checkpoint.manifest import (
     DTYPES,
-    MANIFEST,
     MASTER,
     PARAMETER,
     DamagedCheckpointError,
@@ -26,8 +25,6 @@ from glm.checkpoint.manifest import (
     StoredFile,
 )
 
-STEP_FOLDER = re.compile(r"step_(\d{8,18})")
-"""Name of a checkpoint's folder in a run."""
 _LARGEST_MANIFEST = 2**28
 _BLOCK = 16 * 2**20
 

@@ -11,16 +11,11 @@ from pathlib import Path
 
 from configs import derive
 from configs.errors import CheckpointError, UserError
+from configs.run_checkpoints import committed, step_of, unfinished
+from configs.run_paths import MANIFEST, RunPaths
 from configs.schema import Config
-from glm.checkpoint.folder import (
-    committed,
-    remove,
-    step_of,
-    strays,
-    unfinished,
-    write_hint,
-)
-from glm.checkpoint.manifest import MANIFEST, Manifest
+from glm.checkpoint.folder import remove, strays, write_hint
+from glm.checkpoint.manifest import Manifest
 from glm.checkpoint.ownership import left_by, mark_of, written_by
 from glm.checkpoint.reader import read_manifest
 from glm.checkpoint.writer import commit
@@ -183,7 +178,7 @@ def places_of(
     if copy is None:
         return [own]
     keep_last = settings.copy_keep_last
-    run_folder, copies = checkpoints.parent, copy / "checkpoints"
+    run_folder, copies = checkpoints.parent, RunPaths(copy).checkpoints
     return [own, Place(copies, keep_last, None, fence, run_folder, sync, run_id)]
 
 

@@ -12,9 +12,11 @@ import torch.distributed as dist
 from configs import derive
 from configs.errors import CheckpointError
 from configs.load import flatten, from_yaml
+from configs.run_checkpoints import is_checkpoint
+from configs.run_paths import EXAMPLE_CHECKPOINT, RunPaths
 from configs.schema import Config
 from glm.checkpoint.folder import candidates, newest_good
-from glm.checkpoint.manifest import MANIFEST, Manifest
+from glm.checkpoint.manifest import Manifest
 from glm.checkpoint.reader import Reader, read_manifest, verify_files
 from train.engine import Engine
 from train.progress import Progress
@@ -121,12 +123,13 @@ def initialise_from(
         CheckpointError: there is none, it is damaged, or its weights do not fit this model.
     """
     folder: Path | None = path
-    if not (path / MANIFEST).is_file() and (path / "checkpoints").is_dir():
-        folder = newest_good_together([path / "checkpoints"], session, report)
+    checkpoints = RunPaths(path).checkpoints
+    if not is_checkpoint(path) and checkpoints.is_dir():
+        folder = newest_good_together([checkpoints], session, report)
     if folder is None or not folder.is_dir():
         raise CheckpointError(
             f"checkpoint.init_from ({path}) is neither a checkpoint nor a run folder with one. Type a path such as "
-            "checkpoint.init_from=runs/NAME/checkpoints/step_00000200."
+            f"checkpoint.init_from=runs/NAME/{EXAMPLE_CHECKPOINT}."
         )
     manifest = verify_together(folder, session)
     check_weights_fit(config, from_yaml(manifest.config), folder)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from glm.checkpoint.folder import step_of
+from configs.run_checkpoints import step_of
 
 
 def kept(

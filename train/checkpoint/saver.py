@@ -20,8 +20,8 @@ from typing import Any
 import torch.distributed as dist
 
 from configs.load import to_stored_yaml
+from configs.run_checkpoints import step_folder
 from configs.schema import Config
-from glm.checkpoint.folder import step_folder
 from glm.checkpoint.manifest import Manifest
 from glm.checkpoint.ownership import rank_file_name
 from train.checkpoint.attempt import Attempt, Duty, Part

@@ -16,21 +16,25 @@ from pathlib import Path
 
 from configs.errors import CheckpointError, RecordError, RunFolderError
 from configs.records import Count, RunId, ShortText, read_record
+from configs.run_checkpoints import committed
+from configs.run_paths import (
+    CONFIG,
+    COPY_MARK,
+    EVENTS,
+    GENERATIONS,
+    IDENTITY,
+    METRICS,
+    OVERRIDES,
+    SOURCE,
+    TOKENIZER_SPEC,
+    RunPaths,
+)
 from glm.checkpoint.disk import sync_to_disk
-from glm.checkpoint.folder import committed
 from glm.checkpoint.reader import read_manifest
 from train import identity
 from train.run_folder import replace_file
 
-MARK = "second_copy.json"
-_CARRIED = (
-    "config.yaml",
-    "overrides.txt",
-    "source.txt",
-    "metrics.jsonl",
-    "events.jsonl",
-    identity.FILE,
-)
+_CARRIED = (CONFIG, OVERRIDES, SOURCE, METRICS, EVENTS, IDENTITY)
 _OTHERWISE = (
     "name this one with run.name=NAME, or choose another folder with checkpoint.copy_to=PATH."
 )
@@ -71,7 +75,7 @@ def claim(copy: Path, run: Path, run_id: str) -> str | None:
             if refusal is not None:
                 return refusal
             copy.mkdir(parents=True, exist_ok=True)
-            if identity.create_exclusively(copy / MARK, _text(mine)):
+            if identity.create_exclusively(copy / COPY_MARK, _text(mine)):
                 return None
             found = read_mark(copy)
     except RecordError as error:
@@ -79,7 +83,7 @@ def claim(copy: Path, run: Path, run_id: str) -> str | None:
     if found == mine:
         return None
     if found is not None and found.run_id == run_id and not _is_run(Path(found.run), run_id):
-        replace_file(copy / MARK, _text(mine))  # the run folder was moved
+        replace_file(copy / COPY_MARK, _text(mine))  # the run folder was moved
         return None
     return _refusal(copy, run, found)
 
@@ -92,7 +96,7 @@ def read_mark(copy: Path) -> CopyMark | None:
         OSError: the file system failed.
     """
     try:
-        return read_record(copy / MARK, CopyMark)
+        return read_record(copy / COPY_MARK, CopyMark)
     except (FileNotFoundError, NotADirectoryError):
         return None
 
@@ -103,7 +107,7 @@ def become_a_run(folder: Path) -> None:
         RecordError
     ):  # not ours to delete; no run takes the folder for its copy with that, either
         if read_mark(folder) is not None:
-            (folder / MARK).unlink()
+            (folder / COPY_MARK).unlink()
 
 
 def carry(run: Path, copy: Path, folder: Path) -> None:
@@ -122,8 +126,8 @@ def carry(run: Path, copy: Path, folder: Path) -> None:
         if (run / name).is_file():
             _carry(run / name, copy / name, folder)
     # A tokenizer does not change. spec.txt goes last: with it the tokenizer is whole.
-    files = [path for path in (run / "tokenizer").rglob("*") if path.is_file()]
-    for path in sorted(files, key=lambda path: (path.name == "spec.txt", path)):
+    files = [path for path in RunPaths(run).tokenizer.rglob("*") if path.is_file()]
+    for path in sorted(files, key=lambda path: (path.name == TOKENIZER_SPEC, path)):
         target = copy / path.relative_to(run)
         if not target.is_file() or target.stat().st_size != path.stat().st_size:
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -156,15 +160,15 @@ def _refusal_of_unmarked(copy: Path, run: Path, run_id: str) -> str | None:
         return None
     except NotADirectoryError:
         return f"{copy} is a file: {_OTHERWISE}"
-    if "generations" in names:
+    if GENERATIONS in names:
         return f"{copy} is a run by itself, not a second copy: {_OTHERWISE}"
     ids: set[str | None] = set()
-    for folder in committed(copy / "checkpoints"):
+    for folder in committed(RunPaths(copy).checkpoints):
         with contextlib.suppress(CheckpointError):
             ids.add(read_manifest(folder).run_id)
     if ids - {None, run_id}:
         return _refusal(copy, run, None)
-    is_of_this_run = run_id in ids or _begins_alike(copy / "metrics.jsonl", run / "metrics.jsonl")
+    is_of_this_run = run_id in ids or _begins_alike(copy / METRICS, run / METRICS)
     if is_of_this_run or (not ids and not names & set(_CARRIED)):
         return None
     return f"{copy} does not say whose second copy it is, and holds files that one would replace: {_OTHERWISE}"

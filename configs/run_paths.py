@@ -1,0 +1,141 @@
+"""Where the files of a run lie: the one place that spells their names. Of the standard library alone.
+
+Everything else - training, report, sweeps, generation, job scripts - takes a path from `RunPaths`, and a name that it
+shows to people from the constants. tests/test_run_folder_names.py sees to it.
+"""
+
+import errno
+import os
+import re
+import stat
+from pathlib import Path
+
+from configs.errors import RunFolderError
+
+CONFIG = "config.yaml"
+OVERRIDES = "overrides.txt"
+SOURCE = "source.txt"
+IDENTITY = "identity.json"
+STATUS = "status.json"
+SUMMARY = "summary.json"
+METRICS = "metrics.jsonl"
+EVENTS = "events.jsonl"
+LOG = "log.txt"
+REPORT = "report.html"
+STOP = "stop"
+COPY_MARK = "second_copy.json"
+CHECKPOINTS = "checkpoints"
+GENERATIONS = "generations"
+STACKS = "stacks"
+ROLLED_BACK = "rolled_back"
+TOKENIZER = "tokenizer"
+TOKENIZER_SPEC = "spec.txt"
+WANDB = "wandb"
+WANDB_ID = "run_id.txt"
+WANDB_SYNC = "sync.sh"
+SLURM = "slurm"
+SLURM_SCRIPT = "submit.sbatch"
+MANIFEST = "manifest.json"
+"""Of a checkpoint: its folder counts once it has one."""
+LATEST = "latest"
+"""A hint for people, beside the checkpoints."""
+
+STEP = "step_"
+STEP_FOLDER = re.compile(rf"{STEP}(\d{{8,18}})")
+"""Name of a checkpoint's folder."""
+EXAMPLE_CHECKPOINT = f"{CHECKPOINTS}/{STEP}00000200"
+"""In a run folder, for messages that say what to type."""
+
+
+class RunPaths:
+    """Where the files of a run lie.
+
+    Args:
+        path: the run folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.identity = path / IDENTITY
+        self.config = path / CONFIG
+        self.overrides = path / OVERRIDES
+        self.source = path / SOURCE
+        self.status = path / STATUS
+        self.summary = path / SUMMARY
+        self.metrics = path / METRICS
+        self.events = path / EVENTS
+        self.log = path / LOG
+        self.report = path / REPORT
+        self.stop_file = path / STOP
+        self.copy_mark = path / COPY_MARK
+        self.checkpoints = path / CHECKPOINTS
+        self.generations = path / GENERATIONS
+        self.tokenizer = path / TOKENIZER
+        self.stacks = path / STACKS
+        self.rolled_back = path / ROLLED_BACK
+        self.wandb = path / WANDB
+        self.wandb_id = self.wandb / WANDB_ID
+        self.wandb_sync = self.wandb / WANDB_SYNC
+        self.slurm = path / SLURM
+        self.slurm_script = path / SLURM_SCRIPT
+
+    @property
+    def files(self) -> list[Path]:
+        """What a start writes or replaces."""
+        return [
+            self.identity,
+            self.config,
+            self.overrides,
+            self.source,
+            self.status,
+            self.summary,
+            self.metrics,
+            self.events,
+            self.log,
+            self.stop_file,
+        ]
+
+    @property
+    def folders(self) -> list[Path]:
+        """What a start makes, and writes into."""
+        return [self.checkpoints, self.generations, self.tokenizer, self.stacks]
+
+    def check_kinds(self) -> None:
+        """Refuse a folder in which another kind of thing stands in the place of a file of ours.
+
+        A link in the place of a file is refused as well: what it leads to is not ours to replace. Folders may be links.
+
+        Raises:
+            RunFolderError: names each of them.
+            OSError: the file system failed.
+        """
+        wrong = [path for path in self.files if _kind_of(path, follow=False) not in (None, "file")]
+        wrong += [
+            path for path in self.folders if _kind_of(path, follow=True) not in (None, "folder")
+        ]
+        if wrong:
+            named = ", ".join(f"{path} ({_kind_of(path, follow=False)})" for path in wrong)
+            raise RunFolderError(
+                f"In the run folder something else stands where this program keeps its own: {named}. Nothing was "
+                "changed. Move it away, or start another run with run.name=NAME."
+            )
+
+
+def _kind_of(path: Path, *, follow: bool) -> str | None:
+    """What a name stands for; None: nothing."""
+    try:
+        mode = os.stat(path, follow_symlinks=follow).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return "a broken link" if path.is_symlink() else None
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.EACCES):
+            raise
+        return f"{error.strerror}"
+    kinds = {
+        stat.S_ISREG: "file",
+        stat.S_ISDIR: "folder",
+        stat.S_ISLNK: "a link",
+        stat.S_ISFIFO: "a pipe",
+        stat.S_ISSOCK: "a socket",
+    }
+    return next((name for is_one, name in kinds.items() if is_one(mode)), "a device")
