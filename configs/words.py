@@ -6,8 +6,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from configs.keys import GROUPS, known_keys, unknown
-
 CONFIG_DIR = "--config-dir"
 
 # What else Hydra's users type, and what does the same here.
@@ -56,6 +54,9 @@ class Line:
         return line
 
     def _add(self, word: str) -> None:
+        # Late: it reads the schema, and `python -m launch status` has no overrides.
+        from configs.keys import GROUPS, known_keys, unknown
+
         name, equals, raw = word.partition("=")
         if name == CONFIG_DIR:
             self.config_dir = raw

@@ -15,6 +15,7 @@ from pathlib import Path
 from configs import derive
 from configs.errors import ConfigError
 from configs.load import load_config
+from configs.run_paths import LOG, SLURM, SLURM_SCRIPT, STOP, RunPaths
 from configs.schema import ClusterConfig, Config, DeviceKind
 from configs.terminal import visible
 from launch.missing import tell_what_is_missing
@@ -24,7 +25,6 @@ from launch.script_words import array, command_words, comment, directive
 from launch.submit import store, submit
 from launch.sweep import Variant, table, variants
 
-SCRIPT = "submit.sbatch"
 # The ways to ask SLURM for GPUs, or to ask for none: by their number, or as a generic resource.
 _GPU_OPTION = re.compile(r"--gpus|-G|--gres[= ](none$|.*gpu)")
 
@@ -61,11 +61,12 @@ def slurm(words: list[str]) -> str:
         tell_what_is_missing(run.config)
     folders = [folder, *(Path(run.folder) for run in runs)]
     if "--submit" not in request.switches:
-        store(folder, SCRIPT, script)
+        store(folder, SLURM_SCRIPT, script)
         return script
-    path, jobs = submit(folders, SCRIPT, script, links)
-    what = f" ({len(runs)} runs)" if axes else f"; stop it with: touch {folder / 'stop'}"
-    return f"Sent {path} as job {', then '.join(jobs)}. Logs: {folder / 'slurm'}{what}"
+    paths = RunPaths(folder)
+    path, jobs = submit(folders, SLURM_SCRIPT, script, links)
+    what = f" ({len(runs)} runs)" if axes else f"; stop it with: touch {paths.stop_file}"
+    return f"Sent {path} as job {', then '.join(jobs)}. Logs: {paths.slurm}{what}"
 
 
 def render(
@@ -100,13 +101,13 @@ def render(
     lines = [
         "#!/bin/bash",
         comment(f"# python -m launch slurm {shlex.join(words)}"),
-        f"# Kept as {folder}/{SCRIPT}; send it from the same folder with: sbatch {folder}/{SCRIPT}",
-        *directives(config, name, f"{folder}/slurm/job_{'%A_%a' if is_array else '%j'}.txt"),
+        f"# Kept as {folder}/{SLURM_SCRIPT}; send it from the same folder with: sbatch {folder}/{SLURM_SCRIPT}",
+        *directives(config, name, f"{folder}/{SLURM}/job_{'%A_%a' if is_array else '%j'}.txt"),
         *([f"#SBATCH --array=0-{len(runs) - 1}"] if is_array else []),
         "",
         *environment(config.cluster),
         *_choice(runs),
-        *settings(config, f"{folder}/{SCRIPT}", ends_when_stopped),
+        *settings(config, f"{folder}/{SLURM_SCRIPT}", ends_when_stopped),
     ]
     return "\n".join(lines) + "\n" + body()
 
@@ -191,8 +192,12 @@ def settings(config: Config, script: str, ends_when_stopped: bool) -> list[str]:
         options.insert(0, f"--cpus-per-task={cluster.cpus_per_rank}")
     return [
         f"script={shlex.quote(script)}",
+        f"logs=$run/{SLURM}",
+        f"stop_file=$run/{STOP}",
+        f"run_log=$run/{LOG}",
         f"container=({command_words('cluster.container', cluster.container or '')})",
         f"srun_options=({array(options)})",
+        f"ask_run=({_beside_the_script(cluster)})",
         f"ranks_per_node={derive.ranks_per_node(config)}",
         f"preflight={'yes' if _checks_nodes(config) else 'no'}",
         f"min_nodes={cluster.min_nodes or cluster.nodes}",
@@ -202,6 +207,17 @@ def settings(config: Config, script: str, ends_when_stopped: bool) -> list[str]:
         f"when_stopped={'end' if ends_when_stopped else 'requeue'}",
         f"max_restarts={cluster.max_restarts}",
     ]
+
+
+def _beside_the_script(cluster: ClusterConfig) -> str:
+    """Words before a command that the script runs on its own node, in the container that the ranks run in."""
+    words = command_words("cluster.container", cluster.container or "")
+    options = [option for option in cluster.srun_options if option.startswith("--container")]
+    if not options:
+        return words
+    # Those containers are made by srun.
+    step = f'srun --overlap --nodes=1 --ntasks=1 --nodelist="$SLURMD_NODENAME" {array(options)}'
+    return f"{step} {words}".rstrip()
 
 
 def body() -> str:

@@ -1,27 +1,24 @@
 """How a run is, for scripts:  python -m launch status RUN [--field state]
 
-The fields of its status.json; the state is "interrupted" where that still says running after a kill. Of the standard library alone, and quick: scripts ask often. What cannot be read ends with exit code 2.
+The fields of its status.json; the state is "interrupted" where that still says running after a kill. Of the standard
+library alone, and quick: scripts ask often. What cannot be read ends with exit code 2.
 """
 
-import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar
 
 from configs import at_work
 from configs.errors import ConfigError, RecordError, UserError
-from configs.files import read_text
+from configs.run_paths import RunPaths
+from configs.run_status import read_status, status_fields, stop_reason
 from configs.terminal import visible
 from launch.options import parse
 
-_LARGEST = 2**20
-_KINDS: dict[str, tuple[type, ...]] = {
-    "format_version": (int,),
-    "generation": (int,),
-    "state": (str,),
-    "samples_seen": (int,),
-    "message": (str,),
-    "time": (int, float),
-}
+T = TypeVar("T")
+
+STOP_REASON = "stop_reason"
+"""Of a stopped run, from events.jsonl."""
 
 
 def status(words: list[str]) -> str:
@@ -37,17 +34,26 @@ def status(words: list[str]) -> str:
     if len(request.overrides) != 1:
         raise ConfigError(["Name one run folder. Try python -m launch status runs/default."])
     run = Path(request.overrides[0])
-    found = _read(run)
+    wanted = request.values.get("--field", [None])[-1]
+    found = _answered(lambda: status_fields(run), run)
+    if found is None:
+        raise UserError(
+            f"{visible(str(RunPaths(run).status), keep='')} does not exist: the run has not begun, or it is another "
+            "folder. Try the folder of a run, such as runs/default."
+        )
     if "state" in found:
-        found["state"] = _state(found["state"], run)
-    wanted = request.values.get("--field")
+        stored: str = found["state"]
+        found["state"] = _answered(lambda: at_work.shown(stored, run), run)
+    if found.get("state") == "stopped" and wanted in (None, STOP_REASON):
+        reason = _answered(lambda: stop_reason(run), run)
+        found |= {} if reason is None else {STOP_REASON: reason}
     if wanted is None:
         return "\n".join(f"{name}={_shown(value)}" for name, value in found.items())
-    if wanted[-1] not in found:
+    if wanted not in found:
         raise ConfigError(
-            [f"--field ({visible(wanted[-1], keep='')}) is not one of {', '.join(found)}."]
+            [f"--field ({visible(wanted, keep='')}) is not one of {', '.join(found)}."]
         )
-    return _shown(found[wanted[-1]])
+    return _shown(found[wanted])
 
 
 def samples_seen(run: Path) -> int:
@@ -56,45 +62,19 @@ def samples_seen(run: Path) -> int:
     Raises:
         UserError: its status.json is damaged.
     """
-    return _read(run).get("samples_seen", 0) if (run / "status.json").exists() else 0
+    found = _answered(lambda: read_status(run), run)
+    return 0 if found is None else found.samples_seen
 
 
-def _read(run: Path) -> dict[str, Any]:
-    """The known fields, each of its type and none negative, in the order of the file."""
-    path = run / "status.json"
-    named = visible(str(path), keep="")
+def _answered(ask: Callable[[], T], run: Path) -> T:
+    """What a run's files say; one that cannot be read is the user's to look at."""
     try:
-        stored: Any = json.loads(read_text(path, _LARGEST))
-    except FileNotFoundError:
-        raise UserError(
-            f"{named} does not exist: the run has not begun, or it is another folder. Try the folder of a run, such as "
-            "runs/default."
-        ) from None
+        return ask()
     except RecordError as error:
         raise UserError(visible(str(error), keep="")) from error
     except OSError as error:
-        raise UserError(f"{named} cannot be read: {error.strerror}.") from error
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{named} is damaged or not of this program: it is no JSON.") from error
-    fields: dict[str, Any] = cast(dict[str, Any], stored) if isinstance(stored, dict) else {}
-    found = {name: value for name, value in fields.items() if name in _KINDS}
-    if not found or not all(_fits(name, value) for name, value in found.items()):
-        raise UserError(f"{named} is damaged or not of this program.")
-    return found
-
-
-def _state(stored: str, run: Path) -> str:
-    try:
-        return at_work.shown(stored, run)
-    except OSError as error:
         named = visible(str(run), keep="")
-        raise UserError(f"The generations of {named} cannot be read: {error.strerror}.") from error
-
-
-def _fits(name: str, value: Any) -> bool:
-    if isinstance(value, bool) or not isinstance(value, _KINDS[name]):
-        return False
-    return isinstance(value, str) or 0 <= value < 2**62
+        raise UserError(f"{named} cannot be read: {error.strerror}.") from error
 
 
 def _shown(value: Any) -> str:

@@ -2,7 +2,6 @@
 # --- what follows is the same for every run: launch/templates/slurm.sh
 
 set -uo pipefail
-logs=$run/slurm
 excluded=$logs/excluded_nodes # one a line: nodes that failed; delete a line when its node is repaired
 mkdir -p "$logs" || exit 2
 (umask 077 && touch "$excluded") || exit 2
@@ -47,32 +46,19 @@ ask_slurm() {
   return 1
 }
 
-# One value of the run's status.json, which the run replaces as a whole. Python may be in the container alone, so it is
-# not asked (`python -m launch status`): escapes are dropped, and what is then no plain value of its key counts as none.
+# One value of the run's status; none, and a code that is not 0, before it has any or if it cannot be read. `ask_run`
+# starts the program where the ranks have it, which may be in a container alone.
 status() {
-  local value pattern
-  case $1 in
-    state) pattern='[a-z]{1,20}' ;;
-    samples_seen) pattern='[0-9]{1,18}' ;;
-    *) pattern='[0-9.e+]{1,40}' ;;
-  esac
-  [ -f "$run/status.json" ] || return 0 # a pipe would be waited for
-  value=$(head -c 65536 "$run/status.json" 2> /dev/null | tr -d '\000' | tr '\n\r\t' '   ' | sed 's/\\.//g' |
-    grep -aoE "\"$1\" *: *(\"[^\"]*\"|[^\",} ]+)" | head -n 1 | sed "s/^\"$1\" *: *//; s/\"//g")
-  [[ ! $value =~ ^$pattern$ ]] || echo "$value"
-}
-
-stop_reason() {
-  [ -f "$run/events.jsonl" ] || return 0
-  tail -n 20 "$run/events.jsonl" | tr -d '\000' | sed -n 's/.*"event": "stop", "reason": "\([^"]*\)".*/\1/p' | tail -n 1
+  local value
+  value=$(timeout 120 "${ask_run[@]}" python -m launch status "$run" --field "$1") && echo "$value"
 }
 
 by_script="asked by the job script"
-ask_to_stop() { ! is_newest_life || echo "$by_script" > "$run/stop"; }
+ask_to_stop() { ! is_newest_life || echo "$by_script" > "$stop_file"; }
 
 # What this script asked of a former life is over; what a person asks holds.
 forget_own_request() {
-  if grep -qsxF "$by_script" "$run/stop"; then rm -f "$run/stop"; fi
+  if grep -qsxF "$by_script" "$stop_file"; then rm -f "$stop_file"; fi
 }
 
 # The scheduler warns this script, never the ranks: the run saves after the step and stops.
@@ -108,9 +94,8 @@ healthy_nodes() {
 # Nodes to start on: all, or the largest number at which every batch still to come divides among the replicas.
 # `layouts` has a line for each stretch of the run: its first sample, then the numbers of nodes that work, largest first.
 usable() {
-  local available=$1 seen first counts count best=0
+  local available=$1 first counts count best=0
   [ "$available" -ge "$min_nodes" ] || available=0
-  seen=$(status samples_seen)
   while read -r first counts; do
     [ "$first" -le "${seen:-0}" ] || break
     best=0
@@ -207,14 +192,14 @@ give_up() {
 
 # Lives of this job since the last checkpoint, this one included, are counted in a file: SLURM may end them at any moment.
 count_lives() {
-  local seen of lives last_seen
-  seen=$(status samples_seen)
+  local of lives last_seen
+  seen=$(status samples_seen 2> /dev/null) # before its first checkpoint it has none
   read -r of lives last_seen 2> /dev/null < "$logs/lives" || of=
   [ "${of:-}" = "$SLURM_JOB_ID" ] && [ "${last_seen:-0}" = "${seen:-0}" ] && [[ $lives =~ ^[0-9]{1,9}$ ]] || lives=0
   lives=$((lives + 1))
   echo "$SLURM_JOB_ID $lives ${seen:-0}" > "$logs/lives"
   if [ "$lives" -gt "$((max_restarts + 1))" ]; then
-    give_up 3 "$max_restarts restarts in a row brought no new checkpoint: see $logs and $run/log.txt"
+    give_up 3 "$max_restarts restarts in a row brought no new checkpoint: see $logs and $run_log"
   fi
 }
 
@@ -296,17 +281,17 @@ while :; do
   choose_nodes
   check_nodes
   say "$count of ${#nodes[@]} healthy nodes: ${nodes[*]:0:count}"
-  before=$(status time)
+  before=$(status time 2> /dev/null)
   forget_own_request
   train "${nodes[@]:0:count}"
   lives_here=$((lives_here + 1))
-  state=$(status state)
-  [ "$(status time)" != "$before" ] || state= # not this life's
+  state=$(status state) # none: whatever has ended, it did not end well
+  [ "$(status time 2> /dev/null)" != "$before" ] || state= # not this life's
   say "ended with $code, status ${state:-not written}"
   case $state in
     "done") exit 0 ;;
     stopped)
-      case $(stop_reason) in
+      case $(status stop_reason) in
         run.stop_after_samples) give_up 75 "stopped by run.stop_after_samples" ;;
         # If neither warning nor end of the job made this script write it, a person asked, who starts it again when it suits.
         "the file "*) [ -n "$asked_to_stop$ending" ] || give_up 75 "stopped by its owner" ;;

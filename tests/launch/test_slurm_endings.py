@@ -271,21 +271,22 @@ def test_when_slurm_ends_the_job_nothing_is_started_and_failed_nodes_are_exclude
         ('{"state": ["done"]}', ""),
         ("\x00\xff[[[[", ""),
         ("state", ""),
+        ("{}", ""),
     ],
 )
 def test_any_status_is_read_as_what_it_is_or_as_none(text: str, state: str, tmp_path: Path) -> None:
     (tmp_path / "status.json").write_text(text, "latin-1")
     function = body().partition("\nstatus() {")[2].partition("\n}\n")[0]
-    script = f"run=.\nstatus() {{{function}\n}}\nstatus state\nstatus samples_seen"
+    script = f"run=.\nask_run=()\nstatus() {{{function}\n}}\nstatus state"
     done = subprocess.run(
         ["bash", "-uo", "pipefail", "-c", script],
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        check=True,
         timeout=20,
     )
-    assert (done.stdout.strip(), done.stderr) == (state, "")
+    assert (done.stdout.strip(), done.returncode) == (state, 0 if state else 2)
+    assert bool(done.stderr) == (not state)
     assert not (tmp_path / "ran").exists()
 
 
@@ -296,3 +297,13 @@ def test_a_status_that_is_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(run / "events.jsonl")
     life = Life(tmp_path, "exit 0").live()
     assert (life.code, life.starts) == (0, 1), life.said
+
+
+@pytest.mark.parametrize("answer", ["exit 2", "exit 0", "echo done; exit 1"])
+def test_a_life_whose_status_cannot_be_asked_counts_as_failed(tmp_path: Path, answer: str) -> None:
+    """The container lacks Python, or the file system does not answer: nothing is taken for an end that went well."""
+    command(tmp_path / "bin" / "python", answer)
+    ended = f"{status('done', 96)}; echo 'srun: error: node3: task 5: Killed' >&2; exit 137"
+    life = Life(tmp_path, ended, words=("cluster.max_restarts=1",)).live()
+    assert (life.code, life.starts) == (3, 2)
+    assert "status not written" in life.said

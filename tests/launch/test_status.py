@@ -112,3 +112,35 @@ def test_it_needs_the_standard_library_alone(tmp_path: Path) -> None:
     ]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "48\n"
+
+
+def test_why_a_run_stopped_is_a_field_of_a_stopped_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "status.json").write_text(json.dumps(GOOD))
+    events = tmp_path / "events.jsonl"
+    stopped = '{"event": "stop", "reason": "the file runs/x/stop"}\n'
+    asked = ["status", str(tmp_path), "--field", "stop_reason"]
+    for lines in ("", stopped + '{"event": "resume"}\n', stopped[:-1], '{"event": "stop"}\n[]\n'):
+        events.write_text(lines)
+        assert cli(asked) == 2, lines
+        assert "--field (stop_reason) is not one of" in capsys.readouterr().err
+    events.write_text(stopped + '{"event": "checkpoint"}\n\x00\n{"event": "st')
+    assert cli(asked) == 0
+    assert capsys.readouterr().out == "the file runs/x/stop\n"
+    assert cli(["status", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.endswith("stop_reason=the file runs/x/stop\n")
+    events.unlink()
+    os.mkfifo(events)
+    assert cli(asked) == 2
+    assert "is a pipe" in capsys.readouterr().err
+    assert cli([*asked[:-1], "state"]) == 0
+    assert capsys.readouterr().out == "stopped\n"
+
+
+def test_a_status_of_a_newer_version_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "status.json").write_text(json.dumps(GOOD | {"format_version": 2}))
+    assert cli(["status", str(tmp_path)]) == 2
+    assert "has format version 2" in capsys.readouterr().err
