@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from configs.errors import DistributedError, RunFolderError
+from configs.run_paths import GENERATIONS
 from configs.run_state import Machine, this_machine
 from train import generations
-from train.generations import FOLDER, History, begin
+from train.generations import History, begin
 from train.run_folder import RunFolder
 from train.world import Launch
 
@@ -47,7 +48,10 @@ def test_a_second_process_is_told_who_holds_the_run_and_a_killed_one_lets_go(
     life = begin(tmp_path, Launch())
     assert life.number == 2 and life.former is not None and life.former.pid == pid
     life.end("done")
-    assert [path.name for path in sorted((tmp_path / FOLDER).iterdir())] == ["000001", "000002"]
+    assert [path.name for path in sorted((tmp_path / GENERATIONS).iterdir())] == [
+        "000001",
+        "000002",
+    ]
 
 
 def test_of_many_starts_at_once_one_wins(tmp_path: Path) -> None:
@@ -99,8 +103,8 @@ def test_a_clock_that_is_hours_wrong_neither_holds_a_start_up_nor_lets_it_in_too
 ) -> None:
     former = begin(tmp_path, Launch())
     former._has_ended.set()  # the process dies
-    time = (tmp_path / FOLDER / "000001").stat().st_mtime + 3600 * hours
-    os.utime(tmp_path / FOLDER / "000001", (time, time))
+    time = (tmp_path / GENERATIONS / "000001").stat().st_mtime + 3600 * hours
+    os.utime(tmp_path / GENERATIONS / "000001", (time, time))
     here = this_machine()
     monkeypatch.setattr(generations, "this_machine", lambda: here)
     said: list[str] = []
@@ -108,7 +112,7 @@ def test_a_clock_that_is_hours_wrong_neither_holds_a_start_up_nor_lets_it_in_too
     assert len(said) == 1 and "did not say how it ended" in said[0] and "elsewhere" in said[0]
 
     def touched(_: float) -> None:
-        os.utime(tmp_path / FOLDER / "000003", (time, time))
+        os.utime(tmp_path / GENERATIONS / "000003", (time, time))
 
     begin(tmp_path, Launch(), said.append)._has_ended.set()
     monkeypatch.setattr(generations, "this_machine", lambda: replace(here, host="a third"))
@@ -118,11 +122,11 @@ def test_a_clock_that_is_hours_wrong_neither_holds_a_start_up_nor_lets_it_in_too
 
 
 def test_a_process_that_was_killed_while_it_asked_leaves_nothing(tmp_path: Path) -> None:
-    (tmp_path / FOLDER).mkdir()
+    (tmp_path / GENERATIONS).mkdir()
     for name in (".probe-12-13", ".probe-mine", "notes.txt"):
-        (tmp_path / FOLDER / name).touch()
+        (tmp_path / GENERATIONS / name).touch()
     begin(tmp_path, Launch()).end("done")
-    left = sorted(path.name for path in (tmp_path / FOLDER).iterdir())
+    left = sorted(path.name for path in (tmp_path / GENERATIONS).iterdir())
     assert left == [".probe-mine", "000001", "notes.txt"]
 
 
@@ -135,11 +139,11 @@ def test_a_damaged_record_is_passed_over_with_a_word(
 ) -> None:
     monkeypatch.setattr(generations, "_BIRTH_SECONDS", 0.1)
     first = begin(tmp_path, Launch())
-    (tmp_path / FOLDER / "000001").write_bytes(content)
+    (tmp_path / GENERATIONS / "000001").write_bytes(content)
     with pytest.raises(RunFolderError, match="does not say which"):  # it holds its lock still
         begin(tmp_path, Launch())
     first.end("failed")
-    (tmp_path / FOLDER / "000001").write_bytes(content)
+    (tmp_path / GENERATIONS / "000001").write_bytes(content)
     said: list[str] = []
     life = begin(tmp_path, Launch(), said.append)
     assert life.number == 2 and "says nothing that can be read" in said[0]
@@ -181,7 +185,7 @@ def test_a_requeued_job_takes_over_from_its_former_life_which_changes_nothing_an
 def test_the_heart_finds_a_later_life(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(generations, "BEAT_SECONDS", 0.02)
     life = begin(tmp_path, Launch())
-    (tmp_path / FOLDER / "000002").touch()
+    (tmp_path / GENERATIONS / "000002").touch()
     for _ in range(500):
         if life.is_superseded:
             break
@@ -236,8 +240,8 @@ def test_a_life_that_died_while_it_was_born_is_passed_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(generations, "_BIRTH_SECONDS", 0.1)
-    (tmp_path / FOLDER).mkdir()
-    (tmp_path / FOLDER / "000001").write_text('{"machine": {"ho')
+    (tmp_path / GENERATIONS).mkdir()
+    (tmp_path / GENERATIONS / "000001").write_text('{"machine": {"ho')
     life = begin(tmp_path, Launch())
     assert life.number == 2
     life.end("done")
