@@ -6,7 +6,8 @@ import pytest
 
 import glm.load
 from configs.errors import CheckpointError
-from glm.checkpoint.folder import committed, remove, step_folder
+from configs.run_checkpoints import committed, step_folder
+from glm.checkpoint.folder import remove
 from glm.checkpoint.manifest import MANIFEST
 from glm.load import read_checkpoint
 

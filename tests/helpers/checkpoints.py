@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from configs.run_checkpoints import step_folder
 from glm.checkpoint import manifest as format_
 from glm.checkpoint.boxes import Shard
-from glm.checkpoint.folder import step_folder
 from glm.checkpoint.manifest import Fragment, Manifest, StoredFile
 from glm.checkpoint.writer import Piece, commit, write_rank_file
 

@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 
 from configs.load import load_config
-from glm.checkpoint.folder import committed, step_of
+from configs.run_checkpoints import committed, step_of
 from glm.checkpoint.reader import load_full_tensors, verify
 from glm.checkpoint.writer import Piece
 from tests.helpers.checkpoints import KINDS, NUM_RANKS, SHAPES, pieces_of, tensors

@@ -6,7 +6,7 @@ import signal
 import time
 from pathlib import Path
 
-from glm.checkpoint.folder import committed
+from configs.run_checkpoints import committed
 from glm.checkpoint.reader import read_manifest
 from tests.helpers.whole_runs import command, compared, live, start
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from glm.checkpoint.folder import committed
+from configs.run_checkpoints import committed
 from tests.helpers.distributed import Ranks
 from tests.helpers.faults import PHASES, Fault, lines_of, live_in_phases, usual_seconds
 from tests.helpers.whole_runs import command, compared, metrics

@@ -6,7 +6,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
-from glm.checkpoint.folder import committed, step_of
+from configs.run_checkpoints import committed, step_of
 from tests.helpers.distributed import Ranks
 from tests.helpers.whole_runs import command, compared, live, metrics
 

@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 from configs.at_work import is_at_work
 from configs.errors import RecordError, UserError
 from configs.load import load_config
+from configs.run_checkpoints import committed
 from configs.run_files import read_events, read_metrics
 from configs.run_paths import RunPaths
 from configs.run_state import read_generation, shown_state
 from configs.run_status import read_status
-from glm.checkpoint.folder import committed, newest_good, write_hint
+from glm.checkpoint.folder import newest_good, write_hint
 from glm.load import find_checkpoint
 from launch.status import samples_seen
 from launch.sweep import Variant, table

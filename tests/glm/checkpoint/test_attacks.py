@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from glm.checkpoint.folder import committed, newest_good, remove, step_folder, write_hint
+from configs.run_checkpoints import committed, step_folder
+from glm.checkpoint.folder import newest_good, remove, write_hint
 from glm.checkpoint.manifest import DamagedCheckpointError
 from glm.checkpoint.reader import load_full_tensors, verify
 from tests.helpers.checkpoints import save

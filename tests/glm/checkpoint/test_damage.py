@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from glm.checkpoint.folder import newest_good, step_folder, write_hint
+from configs.run_checkpoints import step_folder
+from glm.checkpoint.folder import newest_good, write_hint
 from tests.helpers.checkpoints import NUM_RANKS, save
 
 OLDER, GOOD, NEWEST = 1, 2, 3

@@ -6,17 +6,8 @@ from pathlib import Path
 import pytest
 
 from configs.errors import CheckpointError
-from glm.checkpoint.folder import (
-    candidates,
-    committed,
-    newest_good,
-    remove,
-    step_folder,
-    step_of,
-    strays,
-    unfinished,
-    write_hint,
-)
+from configs.run_checkpoints import committed, step_folder, step_of, unfinished
+from glm.checkpoint.folder import candidates, newest_good, remove, strays, write_hint
 from glm.checkpoint.manifest import DamagedCheckpointError
 from glm.checkpoint.reader import read_manifest, verify
 from tests.helpers.checkpoints import forge, save, with_checksum, write_files

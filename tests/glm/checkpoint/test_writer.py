@@ -9,9 +9,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from configs.run_checkpoints import committed, step_of
 from glm.checkpoint import writer
 from glm.checkpoint.boxes import Box
-from glm.checkpoint.folder import committed, newest_good, step_of
+from glm.checkpoint.folder import newest_good
 from glm.checkpoint.manifest import DamagedCheckpointError
 from glm.checkpoint.reader import load_full_tensors, read_manifest, verify
 from glm.checkpoint.writer import Piece, commit, write_rank_file

@@ -11,8 +11,8 @@ import pytest
 import torch.distributed as dist
 
 from configs.errors import DistributedError
+from configs.run_checkpoints import step_folder
 from glm.checkpoint import writer
-from glm.checkpoint.folder import step_folder
 from glm.checkpoint.reader import read_manifest
 from tests.helpers.checkpoints import NUM_RANKS, write_files
 from tests.helpers.distributed import Ranks, run_distributed

@@ -11,7 +11,8 @@ import pytest
 
 from configs.errors import DistributedError
 from configs.load import load_config
-from glm.checkpoint.folder import newest_good, step_folder, unfinished
+from configs.run_checkpoints import step_folder, unfinished
+from glm.checkpoint.folder import newest_good
 from tests.helpers.checkpoints import (
     KINDS,
     NUM_RANKS,

@@ -5,7 +5,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glm.checkpoint.folder import step_folder, step_of
+from configs.run_checkpoints import step_folder, step_of
 from train.checkpoint.retention import kept
 
 ROOT = Path("checkpoints")

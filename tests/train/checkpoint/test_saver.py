@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import torch.distributed as dist
 
+from configs.run_checkpoints import step_of, unfinished
 from glm.checkpoint import writer
-from glm.checkpoint.folder import newest_good, step_of, unfinished
+from glm.checkpoint.folder import newest_good
 from tests.helpers.checkpoints import NUM_RANKS, save, write_files
 from tests.helpers.distributed import Ranks, run_distributed
 from tests.helpers.savers import (

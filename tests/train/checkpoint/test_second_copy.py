@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch.distributed as dist
 
-from glm.checkpoint.folder import newest_good, step_folder
+from configs.run_checkpoints import step_folder
+from glm.checkpoint.folder import newest_good
 from tests.helpers.checkpoints import NUM_RANKS
 from tests.helpers.distributed import run_distributed
 from tests.helpers.savers import check_content, saver_of, start_step, steps_in

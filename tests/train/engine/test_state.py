@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from configs.errors import CheckpointError
-from glm.checkpoint.folder import step_folder
+from configs.run_checkpoints import step_folder
 from glm.checkpoint.manifest import Manifest
 from glm.checkpoint.reader import Reader
 from glm.checkpoint.writer import commit, write_rank_file
