@@ -18,7 +18,6 @@ import torch
 from configs.errors import CheckpointError
 from configs.run_paths import MANIFEST
 from glm.checkpoint.boxes import Box, covers
-from glm.checkpoint.presence import MANIFEST as MANIFEST
 
 FORMAT_VERSION = 2
 """1: Adam alone, every tensor has the same slots; 2: each tensor declares its own."""

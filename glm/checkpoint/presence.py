@@ -1,17 +1,17 @@
 """Is there a checkpoint at a path? Told without PyTorch, which takes seconds to import: a typing mistake is answered at once."""
 
 import contextlib
-import json
 from pathlib import Path
 from typing import Any, cast
 
 from configs.errors import CheckpointError, RecordError
 from configs.files import read_text
 from configs.load import from_yaml
+from configs.run_checkpoints import committed, is_checkpoint, newest_first
+from configs.run_lines import json_object
+from configs.run_paths import CHECKPOINTS, MANIFEST, STEP, RunPaths
 from configs.schema import Config
 
-MANIFEST = "manifest.json"
-_CHECKPOINTS = "checkpoints/step_*"
 _LARGEST_MANIFEST = 2**30
 
 
@@ -21,7 +21,7 @@ def check_presence(path: Path) -> None:
     Raises:
         CheckpointError: there is none.
     """
-    if _newest(path) is None:
+    if not _found(path):
         raise no_checkpoint(path)
 
 
@@ -29,7 +29,7 @@ def no_checkpoint(path: Path) -> CheckpointError:
     """What is said of a path without a checkpoint."""
     what = "does not exist" if not path.exists() else "has no checkpoint and is none"
     return CheckpointError(
-        f"{path} {what}. Type a run folder, such as runs/default, or one of its checkpoints/step_... folders."
+        f"{path} {what}. Type a run folder, such as runs/default, or one of its {CHECKPOINTS}/{STEP}... folders."
     )
 
 
@@ -38,18 +38,32 @@ def early_config(path: Path) -> Config | None:
 
     Whoever loads the checkpoint reads it again, and says what is wrong with it.
     """
-    folder = _newest(path)
-    if folder is None:
-        return None
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError, RecordError):
-        manifest: Any = json.loads(read_text(folder / MANIFEST, _LARGEST_MANIFEST))
+    manifests = {folder: _manifest(folder) for folder in _found(path)}
+    if len(manifests) == 1:
+        return _config(*manifests.values())
+    newest = newest_first({folder: _generation(found) for folder, found in manifests.items()})
+    return _config(manifests[newest[0]]) if newest else None
+
+
+def _found(path: Path) -> list[Path]:
+    """The checkpoint of a path, or those of a run folder."""
+    return [path] if is_checkpoint(path) else committed(RunPaths(path).checkpoints)
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    """What a manifest says; nothing if it cannot be read."""
+    with contextlib.suppress(OSError, RecordError):
+        path = folder / MANIFEST
+        return json_object(read_text(path, _LARGEST_MANIFEST), str(path))
+    return {}
+
+
+def _generation(manifest: dict[str, Any]) -> int | None:
+    generation = manifest.get("generation")
+    return generation if isinstance(generation, int) else None
+
+
+def _config(manifest: dict[str, Any]) -> Config | None:
+    with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
         return from_yaml(cast(str, manifest["config"]))
     return None
-
-
-def _newest(path: Path) -> Path | None:
-    """The checkpoint of a path, or the newest one of a run folder; None: there is none."""
-    if (path / MANIFEST).is_file():
-        return path
-    found = sorted(each.parent for each in path.glob(f"{_CHECKPOINTS}/{MANIFEST}"))
-    return found[-1] if found else None
