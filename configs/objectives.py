@@ -18,6 +18,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from configs.errors import ConfigError
+from configs.run_paths import SOURCE
 from configs.schema import ObjectiveConfig
 from configs.terminal import visible
 
@@ -149,7 +150,7 @@ def missing_problem(key: str) -> str | None:
         known = ", ".join(installed_keys()) or "none"
         return (
             f"objective.shares names the objective {name}, which no installed package provides (installed: {known}). "
-            "Install the package that it comes from (python -m pip install PACKAGE; a run's source.txt names it), or "
+            f"Install the package that it comes from (python -m pip install PACKAGE; a run's {SOURCE} names it), or "
             f"take {name} out of objective.shares."
         )
     if len(entries) > 1:
