@@ -21,7 +21,6 @@ from configs.run_status import read_status
 from configs.schema import Config
 
 _KEY = re.compile(r"[\w.]+")
-_LARGEST_METRICS = 2**30
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,12 @@ import math
 import shlex
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from configs import derive
-from configs.files import read_text
+from configs.errors import RecordError
 from configs.objectives import Objective, imported
-from configs.records import decode
+from configs.run_files import MetricsLine, metrics_line
+from configs.run_lines import whole_lines
 from configs.schema import Config
 from data_pipeline.corpus import Corpora
 from data_pipeline.dataset import GLMDataset
@@ -29,7 +29,6 @@ from train.showcase import NUM_SENTENCES, held_out_sentences
 
 # A larger model is not loaded into one process's memory unasked, while the other ranks wait.
 _LARGEST_SHOWN = 500_000_000
-_LARGEST_METRICS = 2**40
 
 _Say = Callable[[str], None]
 
@@ -75,14 +74,16 @@ def show_what_was_learnt(
     say("  go on        the same command with a larger optim.total_samples")
 
 
-def _last_line(metrics: Path) -> dict[str, Any]:
-    lines = read_text(metrics, _LARGEST_METRICS).rstrip("\n")
-    return decode(lines.rpartition("\n")[2], dict[str, Any], f"The last line of {metrics}")
+def _last_line(metrics: Path) -> MetricsLine:
+    lines = whole_lines(metrics)
+    if not lines:
+        raise RecordError(f"{metrics} has no line.")
+    return metrics_line(lines[-1], f"The last line of {metrics}")
 
 
 def _show_losses(
     config: Config,
-    last: dict[str, Any],
+    last: MetricsLine,
     validation: GLMDataset,
     say: _Say,
     summary: dict[str, object],

@@ -17,15 +17,15 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from configs.errors import CheckpointError, RecordError, RunFolderError
-from configs.records import Count, RunId, read_record, read_text
+from configs.records import Count, RunId, read_record
 from configs.run_checkpoints import committed
+from configs.run_files import read_events
 from configs.run_paths import IDENTITY, LATEST, RunPaths
 from glm.checkpoint.reader import read_manifest
 from train.run_folder import replace_file
 
 FORMAT_VERSION = 1
 _ID = re.compile(r"[0-9a-f]{16}")
-_LARGEST_EVENTS = 2**30
 
 
 @dataclass(frozen=True)
@@ -179,6 +179,7 @@ def _has_saved(run: Path) -> bool:
     checkpoints = RunPaths(run).checkpoints
     if committed(checkpoints) or (checkpoints / LATEST).exists():
         return True
-    with contextlib.suppress(FileNotFoundError, RecordError):
-        return '"event": "checkpoint"' in read_text(RunPaths(run).events, _LARGEST_EVENTS)
+    with contextlib.suppress(RecordError):
+        events = read_events(run, lambda _: None)
+        return any(event.event == "checkpoint" for event, _ in events)
     return False

@@ -14,6 +14,7 @@ from configs.files import read_text
 from configs.load import from_yaml
 from configs.records import Count, decode, read_record
 from configs.run_checkpoints import committed, newest_first
+from configs.run_lines import whole_lines
 from configs.run_paths import MANIFEST, RunPaths
 from configs.schema import Config
 from data_pipeline.continuity import compare
@@ -23,7 +24,6 @@ from data_pipeline.storage.open_files import readable, require_file
 
 # Of a run of the largest model on a thousand ranks.
 _LARGEST_MANIFEST = 2**30
-_LONGEST_LINE = 2**20
 
 
 @dataclass(frozen=True)
@@ -96,21 +96,18 @@ def step_of(folder: Path, position: int) -> str:
         return ""
     require_file(str(path), "The link leads nowhere.")
     seen = 0
-    with readable(path), path.open("rb") as lines:
-        number = 0
-        while line := lines.readline(_LONGEST_LINE):
-            number += 1
-            if not line.endswith(b"\n"):
-                return ""  # the torn last line of a run that was killed
-            try:
-                found = decode(line, _Line, f"{path}:{number}")
-            except RecordError:
-                found = None
-            if found is None or found.samples_seen <= seen:
-                return f"in a step that is not known: line {number:,} of {path.name} is damaged"
-            seen = found.samples_seen
-            if seen > position:
-                return f"in step {found.step:,}"
+    with readable(path):
+        lines = whole_lines(path)
+    for number, line in enumerate(lines, start=1):
+        try:
+            found = decode(line, _Line, f"{path}:{number}")
+        except RecordError:
+            found = None
+        if found is None or found.samples_seen <= seen:
+            return f"in a step that is not known: line {number:,} of {path.name} is damaged"
+        seen = found.samples_seen
+        if seen > position:
+            return f"in step {found.step:,}"
     return ""
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from configs.errors import CheckpointError, RecordError, RunFolderError
 from configs.records import Count, RunId, ShortText, read_record
 from configs.run_checkpoints import committed
+from configs.run_lines import whole_lines
 from configs.run_paths import (
     CONFIG,
     COPY_MARK,
@@ -176,8 +177,8 @@ def _refusal_of_unmarked(copy: Path, run: Path, run_id: str) -> str | None:
 
 def _begins_alike(one: Path, other: Path) -> bool:
     """True if two files have the same first line: times with all their digits stand in it."""
-    first = [path.open("rb").readline() if path.is_file() else b"" for path in (one, other)]
-    return first[0] == first[1] and first[0].endswith(b"\n")
+    first, second = (whole_lines(path)[:1] for path in (one, other))
+    return bool(first) and first == second
 
 
 def _is_run(folder: Path, run_id: str) -> bool:
