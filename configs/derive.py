@@ -118,12 +118,6 @@ def stage_entries(num_layers: int, pp: int, num_chunks: int = 1) -> list[list[ra
     return [parts[stage::pp] for stage in range(pp)]
 
 
-def entries_text(num_layers: int, pp: int) -> str:
-    """The stages' list entries as people read them: "0-8, 9-17, ..."."""
-    stages = stage_entries(num_layers, pp)
-    return ", ".join("+".join(f"{one[0]}-{one[-1]}" for one in chunks) for chunks in stages)
-
-
 def layers_of_stage(num_layers: int, pp: int, stage: int) -> int:
     """Transformer layers on one stage: the rest of its entries are embedding, final norm and head."""
     return sum(

@@ -28,14 +28,16 @@
                                              what each node must show before it may join; also under torchrun
 
 python -m launch COMMAND --help tells more of each; --version the versions.
-Nothing here imports PyTorch: it answers on a login node. The last two become processes that do.
+Nothing here imports PyTorch: it answers on a login node. dryrun and preflight alone do.
 """
 
+import difflib
 import sys
 from collections.abc import Callable
 from importlib import import_module
 
 from configs.errors import EXIT_DONE, EXIT_USER_INPUT, UserError
+from configs.terminal import tell
 from configs.version import asks_version, version_text
 from launch.usage import usage
 
@@ -74,8 +76,11 @@ def cli(arguments: list[str] | None = None) -> int:
         sys.stderr.write(str(__doc__))
         return EXIT_USER_INPUT
     if name not in COMMANDS:
-        sys.stderr.write(
-            f'There is no command "{name}" in this version. Try python -m launch {" or ".join(COMMANDS)}.\n'
+        close = difflib.get_close_matches(name, COMMANDS, n=1)
+        guess = f" Did you mean {close[0]}?" if close else ""
+        tell(
+            f'There is no command "{name}" in this version.{guess} There are: {", ".join(COMMANDS)}.',
+            sys.stderr,
         )
         return EXIT_USER_INPUT
     asks_help = "--help" in overrides or "-h" in overrides
@@ -85,7 +90,7 @@ def cli(arguments: list[str] | None = None) -> int:
     try:
         answer = COMMANDS[name](overrides)
     except UserError as error:
-        sys.stderr.write(f"{error}\n")
+        tell(str(error), sys.stderr)
         return EXIT_USER_INPUT
     if isinstance(answer, int):
         return answer

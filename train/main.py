@@ -52,10 +52,10 @@ def cli(arguments: list[str] | None = None) -> int:
 
 
 def _answer(words: list[str], world: World) -> int:
-    if words and words[0] in ("--help", "-h"):
+    if "--help" in words or "-h" in words:
         from configs.help import answer
 
-        sys.stdout.write(answer(words[1:]) + "\n")
+        sys.stdout.write(answer([word for word in words if word not in ("--help", "-h")]) + "\n")
         return EXIT_DONE
     if asks_version(words):
         sys.stdout.write(version_text() + "\n")

@@ -7,6 +7,8 @@ import os
 import statistics
 from collections import deque
 
+from train.world import threads_are_chosen
+
 # Steps before this many are not judged, and the first ones, which compile and allocate, not counted.
 _STEPS_TO_LEARN, _FIRST_STEPS = 8, 2
 _STEPS_REMEMBERED = 100
@@ -63,7 +65,9 @@ def busy_hint() -> str | None:
     load, cores = os.getloadavg()[0], len(os.sched_getaffinity(0))
     if load <= _BUSY * cores:
         return None
+    busy = f"This machine is busy: load {load:.1f} on {cores} cores. Steps take longer while other programs need it"
     return (
-        f"This machine is busy: load {load:.1f} on {cores} cores. Steps take longer while other programs need it; "
-        "OMP_NUM_THREADS=1 before the command may help."
+        f"{busy}."
+        if threads_are_chosen()
+        else f"{busy}; OMP_NUM_THREADS=1 before the command may help."
     )

@@ -67,6 +67,8 @@ def look_at(folder: RunFolder, config: Config) -> Found:
     status = folder.status_or_none()
     # Without a summary it was killed while it showed what was learnt.
     is_over = status is not None and status.state == "done" and folder.summary.is_file()
+    # One that has lost its checkpoints is of no use any more: what follows refuses it, and says what to do.
+    is_over = is_over and bool(committed(folder.checkpoints))
     if status is not None and is_over and status.samples_seen >= config.optim.total_samples:
         return Found(stored, _finished(folder, stored, config, status.samples_seen))
     total = config.optim.total_samples
@@ -83,7 +85,7 @@ def look_at(folder: RunFolder, config: Config) -> Found:
 def _finished(folder: RunFolder, stored: Config, config: Config, seen: int) -> str:
     """What a finished run says: how to go on, and what then becomes of its schedules."""
     longer = copy.deepcopy(config)
-    longer.optim.total_samples = 2 * config.optim.total_samples
+    longer.optim.total_samples = 2 * max(seen, config.optim.total_samples)
     path = shlex.quote(str(folder.path))
     effects = [
         textwrap.fill(

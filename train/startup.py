@@ -30,8 +30,8 @@ def startup_report(
             f"{model.num_heads} heads, vocabulary {derive.padded_vocab_size(model):,}"
         ),
         "layout": (
-            f"tp {topology.tp} x pp {topology.pp} x dp {topology.dp} on {device_name(device)}; stages "
-            f"{derive.entries_text(model.num_layers, topology.pp)}"
+            f"tp {topology.tp} x pp {topology.pp} x dp {topology.dp} on {device_name(device)}"
+            + _stages(model.num_layers, topology.pp)
         ),
         "precision": f"{config.precision.value}: {precision_reason}",
         "attention": f"{path.value}: {path_reason}",
@@ -52,3 +52,11 @@ def startup_report(
     }
     width = max(map(len, rows))
     return "\n".join(f"{name:<{width}}  {text}" for name, text in rows.items())
+
+
+def _stages(num_layers: int, pp: int) -> str:
+    """How many layers each pipeline stage holds, where there are several."""
+    if pp == 1:
+        return ""
+    layers = [derive.layers_of_stage(num_layers, pp, stage) for stage in range(pp)]
+    return f"; layers of the stages: {', '.join(map(str, layers))}"

@@ -27,7 +27,7 @@ def check_presence(path: Path) -> None:
 
 def no_checkpoint(path: Path) -> CheckpointError:
     """What is said of a path without a checkpoint."""
-    what = "does not exist" if not path.exists() else "has no checkpoint and is none"
+    what = "does not exist" if not path.exists() else "is no checkpoint, and holds none"
     return CheckpointError(
         f"{path} {what}. Type a run folder, such as runs/default, or one of its {CHECKPOINTS}/{STEP}... folders."
     )

@@ -58,7 +58,7 @@ def test_help_does_not_wait_for_libraries(module: str) -> None:
     ("module", "words", "told"),
     [
         ("glm.generate", ["nowhere", "--text", "a [MASK]"], "nowhere does not exist"),
-        ("glm.generate", ["docs", "--text", "a [MASK]"], "docs has no checkpoint and is none"),
+        ("glm.generate", ["docs", "--text", "a [MASK]"], "docs is no checkpoint, and holds none"),
         ("glm.generate", ["RUN", "--text", "a [mask]"], "[mask] is not a marker"),
         ("glm.generate", ["RUN", "--text", "[MASK]", "--tokenizer", "x"], "Type --tokenizer hf:"),
         ("train.evaluate", ["nowhere"], "nowhere does not exist"),

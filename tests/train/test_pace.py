@@ -14,6 +14,13 @@ def said(pace: Pace, *times: float, num_samples: int = 8) -> list[str]:
 @pytest.fixture(autouse=True)
 def busy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "getloadavg", lambda: (9.0, 5.0, 1.0))
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+
+
+def test_who_has_chosen_the_number_of_threads_is_not_told_to(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    hint = busy_hint()
+    assert hint is not None and hint.endswith("while other programs need it.")
 
 
 def test_three_steps_of_ten_times_the_usual_are_said_once_with_the_load():
