@@ -108,7 +108,7 @@ def killed_in_the_ending(rank: int, world_size: int, overrides: tuple[str, ...])
     cli(list(overrides))
 
 
-@pytest.mark.parametrize("step", ["Engine", "startup_report"])
+@pytest.mark.parametrize("step", ["build_engine", "startup_report"])
 def test_ctrl_c_while_a_longer_run_loads_fails_nothing(
     finished: Path, tmp_path: Path, step: str
 ) -> None:
@@ -119,7 +119,7 @@ def test_ctrl_c_while_a_longer_run_loads_fails_nothing(
     codes = Ranks(interrupted, 1, overrides, step).wait(120)
     kinds = [json.loads(line)["event"] for line in (run / "events.jsonl").open()]
     assert "error" not in kinds
-    if step == "Engine":  # nothing is recorded yet: the run is as it was
+    if step == "build_engine":  # nothing is recorded yet: the run is as it was
         assert codes == [130] and kinds[-1] == "done"
         assert (run / "status.json").read_bytes() == before
         assert (run / "config.yaml").read_bytes() == (finished / "run/config.yaml").read_bytes()
