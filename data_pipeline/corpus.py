@@ -256,10 +256,10 @@ def _trained_tokenizer(config: DataConfig, vocab_size: int, report: Report, obta
 
     def make(making: Path) -> None:
         listed = ", ".join(config.paths)
-        report(f"The tokenizer of {listed} is kept in {folder}")
         read = [_texts(path, config.text_key) for path in config.paths]
         sample = sampled(read, SAMPLE_CHARACTERS)
-        train_tokenizer(sample, making / "tokenizer.json", vocab_size, listed, report=report)
+        file = making / "tokenizer.json"
+        train_tokenizer(sample, file, vocab_size, listed, report=report, kept_in=folder)
 
     def is_whole(made: Path) -> bool:
         return _is_usable(lambda: load_tokenizer(f"hf:{made / 'tokenizer.json'}"))

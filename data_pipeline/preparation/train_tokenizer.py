@@ -44,6 +44,7 @@ def train_tokenizer(
     corpus: str = "the corpus",
     kind: str = "bpe",
     report: Callable[[str], None] = lambda _: None,
+    kept_in: Path | None = None,
 ) -> int:
     """Train a tokenizer and write its file.
 
@@ -54,6 +55,7 @@ def train_tokenizer(
         corpus: what it is called in a message.
         kind: bpe (a tokenizer.json, to be named hf:FILE) or unigram (a SentencePiece model, sp:FILE).
         report: told when the work begins, and if the vocabulary is smaller than asked for.
+        kept_in: where it will lie in the end, for that message; None: the user has named `output`.
 
     Returns:
         Size of the vocabulary.
@@ -74,7 +76,8 @@ def train_tokenizer(
     first = next(with_text, None)
     if first is None:
         raise DataError(f"There is no text in {corpus} to train a tokenizer on. Check its path.")
-    report(f"Training a tokenizer of {vocab_size:,} tokens on {corpus} ...")
+    where = " ..." if kept_in is None else f"; it is kept in {kept_in}"
+    report(f"Training a tokenizer of {vocab_size:,} tokens on {corpus}{where}")
     trainer: Callable[[Iterable[str], int], tuple[bytes, int]]
     trainer = _train_bpe if kind == "bpe" else _train_unigram
     content, size = trainer(chain([first], with_text), vocab_size)
