@@ -40,6 +40,8 @@ def vetoed_step(rank: int, world_size: int, overrides: tuple[str, ...]) -> dict[
         engine.add_hook(lambda update: [update.veto(verdicts.pop()) for _ in verdicts[:1]])
         train(engine, session, config, 4, 1)
         after = (held_state(engine, session, config), engine.state.numbers())
+        kept = getattr(engine.deepspeed.optimizer, "averaged_gradients", {})
+        left = [group for group, gradients in kept.items() if gradients is not None]
         sixth = train(engine, session, config, 5, 1)
         last = held_state(engine, session, config)
         engine.close()
@@ -52,6 +54,7 @@ def vetoed_step(rank: int, world_size: int, overrides: tuple[str, ...]) -> dict[
     return {
         "states": (before[0], after[0]),
         "numbers": (before[1], after[1]),
+        "left": left,
         "outcomes": [(outcome.was_skipped, outcome.vetoes) for outcome in outcomes],
         "norm": outcomes[0].grad_norm,
         "sixth": (sixth, expected),
@@ -83,6 +86,7 @@ def test_a_veto_leaves_everything_as_it_was(world_size: int, overrides: tuple[st
         for numbers in (before, after):
             del numbers["counters"]  # the engine has seen a step, and counts it as skipped
         assert before == after and before["step"] == 4.0
+        assert not result["left"], "averaged gradients of the vetoed step are still there"
         assert result["outcomes"] == [(True, ("too large",)), (False, ())]
         assert 0 < result["norm"] < np.inf
         # Nor do gradients of the vetoed step reach the next one.
