@@ -16,6 +16,7 @@ from data_pipeline.preparation.prepare import prepare
 from data_pipeline.storage.shards import is_shard
 from data_pipeline.tokenizer import ByteTokenizer
 from tests.helpers.killing import run_forked
+from tests.helpers.open_files import limit_open_files
 from tests.helpers.texts import sentences, shard_bytes, write_jsonl
 
 
@@ -78,7 +79,7 @@ def test_more_inputs_than_files_may_be_open(tmp_path: Path):
     paths = [str(write_jsonl(tmp_path / f"{n:03}.jsonl", [text])) for n, text in enumerate(texts)]
 
     def work() -> None:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+        limit_open_files(64, 64)
         done = prepare(paths, tmp_path / "a", ByteTokenizer(), 0.2)
         assert done.valid is not None
         assert done.train.num_documents + done.valid.num_documents == 80

@@ -10,6 +10,7 @@ from data_pipeline.storage.shard_part import ShardPart
 from data_pipeline.storage.shards import open_stream
 from tests.data_pipeline.storage.test_shards import write
 from tests.helpers.killing import run_forked
+from tests.helpers.open_files import limit_open_files
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +22,7 @@ def prefix(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_many_shards_raise_the_soft_limit_and_leave_room(prefix: Path):
     def work() -> None:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (128, 1024))
+        limit_open_files(128, 1024)
         parts = [ShardPart(open_stream(prefix), 262) for _ in range(200)]
         assert all(part.read(0, 1).tolist() == [1] for part in parts)
         assert resource.getrlimit(resource.RLIMIT_NOFILE) == (1024, 1024)
@@ -31,7 +32,7 @@ def test_many_shards_raise_the_soft_limit_and_leave_room(prefix: Path):
 
 def test_a_few_shards_change_no_limit(prefix: Path):
     def work() -> None:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (512, 1024))
+        limit_open_files(512, 1024)
         kept = [ShardPart(open_stream(prefix), 262) for _ in range(3)]
         assert len(kept) == 3
         assert resource.getrlimit(resource.RLIMIT_NOFILE) == (512, 1024)
@@ -41,7 +42,7 @@ def test_a_few_shards_change_no_limit(prefix: Path):
 
 def test_a_hard_limit_is_named_with_what_to_type(prefix: Path):
     def work() -> None:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (128, 128))
+        limit_open_files(128, 128)
         with pytest.raises(DataError, match=r"may hold 128 files open.*ulimit -n"):
             _ = [ShardPart(open_stream(prefix), 262) for _ in range(200)]
 
