@@ -46,6 +46,9 @@ def spoilt_steps(rank: int, world_size: int, overrides: tuple[str, ...]) -> dict
         (2, ("precision=fp32", "parallel.zero_stage=0")),
         (1, ("precision=fp32",)),
         (1, ("precision=bf16",)),
+        # On the last tensor-parallel rank, in a parameter of which all of them hold a copy.
+        (4, ("precision=fp32", "parallel.tp=2")),
+        (4, ("precision=bf16", "parallel.tp=2", "parallel.pp=2")),
     ],
 )
 def test_a_step_with_a_nan_is_skipped_by_every_rank(

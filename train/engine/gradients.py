@@ -1,4 +1,4 @@
-"""Gradient norms, read from the optimizer's buffers between reduction and update.
+"""Gradient norms, and whether all is finite, read from the optimizer's buffers between reduction and update.
 
 GLM-130B's instabilities showed in the embedding first (gradient norm above 170 in April 2022), hence a norm of its
 own. Each wrapper keeps gradients elsewhere: BF16_Optimizer a whole fp32 copy per rank, ZeRO-1 a shard per replica, and
@@ -6,7 +6,7 @@ torch's own optimizers in `grad`.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -73,8 +73,7 @@ def counted_squares(optimizer: Any, parameter: nn.Parameter, topology: Topology)
         return _sharded(optimizer, parameter)
     if topology.dp_rank > 0:
         return 0.0
-    gradient = getattr(parameter, "_hp_grad", None)
-    gradient = parameter.grad if gradient is None else gradient
+    gradient = _whole(parameter)
     return 0.0 if gradient is None else sum_of_squares(gradient)
 
 
@@ -97,6 +96,34 @@ def _sharded(optimizer: Any, parameter: nn.Parameter) -> float:
             squares += sum_of_squares(gradient.reshape(-1)[start:stop])
         offset += gradient.numel()
     return squares
+
+
+def holds_only_finite(optimizer: Any, parameters: Iterable[nn.Parameter]) -> bool:
+    """True if every gradient that this rank holds is finite, whether or not the norm counts it.
+
+    Args:
+        optimizer: DeepSpeed's wrapper, or torch's optimizer, just before its `step`.
+        parameters: of this rank's stage.
+    """
+    if hasattr(optimizer, "averaged_gradients"):
+        of_groups = optimizer.averaged_gradients.values()
+        held = [gradient for group in of_groups for gradient in group or []]
+    else:
+        held = [_whole(parameter) for parameter in parameters]
+    # Least and largest pass a NaN on, and take no copy of the gradient; one transfer from the device tells of all.
+    extremes = [
+        extreme
+        for gradient in held
+        if gradient is not None and gradient.numel() > 0
+        for extreme in gradient.detach().aminmax()
+    ]
+    return not extremes or bool(torch.stack(extremes).isfinite().all())
+
+
+def _whole(parameter: nn.Parameter) -> torch.Tensor | None:
+    """The gradient where each replica holds all of it."""
+    gradient = getattr(parameter, "_hp_grad", None)
+    return parameter.grad if gradient is None else gradient
 
 
 def sum_of_squares(gradient: torch.Tensor) -> float:

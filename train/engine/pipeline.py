@@ -26,7 +26,7 @@ from train.engine.optimizers import build_optimizer, optimizer_kind
 from train.engine.settings import deepspeed_config
 from train.engine.stages import build_pipeline, quiet
 from train.engine.state import PartitionedState
-from train.engine.update import UpdateGate, clipped_update
+from train.engine.update import UpdateGate, agreed_finite, clipped_update
 from train.plan import StepPlan
 from train.session import Session
 
@@ -58,7 +58,9 @@ class PipelineEngine:
         update = self._optimizer.step
         if config.parallel.zero_stage == 0:
             update = clipped_update(self._optimizer, self.module, session, config.optim.clip)
-        self._gate = UpdateGate(self._optimizer, update, self._measure_norms)
+        # fp16's wrapper asks all ranks itself, and changes its loss scale by the answer.
+        is_finite = None if config.precision is Precision.fp16 else self._is_finite
+        self._gate = UpdateGate(self._optimizer, update, self._measure_norms, is_finite)
         if config.precision is Precision.fp16:
             # At the least scale it would raise; the loop counts the steps in a row instead, and says what to do.
             self._optimizer.loss_scaler.raise_error_at_min_scale = False
@@ -134,6 +136,9 @@ class PipelineEngine:
             self._optimizer, self._embeddings[0].weight, self._session.topology
         )
         self._embedding_squares = squares / (self.loss_scale or 1.0) ** 2
+
+    def _is_finite(self) -> bool:
+        return agreed_finite(self._optimizer, self.module, self._session)
 
     def _measure_norms(self) -> GradientNorms:
         num_layers = self._config.model.num_layers

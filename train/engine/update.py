@@ -1,4 +1,4 @@
-"""What happens between the gradients' reduction and the optimizer's update: hooks first, then clip and skip, then update.
+"""What happens between the gradients' reduction and the optimizer's update: hooks first, then skip or clip, then update.
 
 DeepSpeed calls `optimizer.step`; this is the one place that puts something before it.
 """
@@ -11,7 +11,7 @@ import torch
 from deepspeed.runtime.zero.stage_1_and_2 import INITIAL_MICRO_STEP_ID
 from torch import nn
 
-from train.engine.gradients import counted_squares
+from train.engine.gradients import counted_squares, holds_only_finite
 from train.engine.interface import GradientNorms, PendingUpdate, UpdateHook
 from train.session import Session
 
@@ -25,14 +25,21 @@ class UpdateGate:
         optimizer: DeepSpeed's wrapper, or torch's optimizer; its `step` is replaced.
         update: what `step` does once no hook has vetoed.
         measure: computes the gradient's norms; collective.
+        is_finite: whether the gradients of all ranks are, the same answer on each; collective. None: `update` asks all
+            ranks itself.
     """
 
     def __init__(
-        self, optimizer: Any, update: Update, measure: Callable[[], GradientNorms]
+        self,
+        optimizer: Any,
+        update: Update,
+        measure: Callable[[], GradientNorms],
+        is_finite: Callable[[], bool] | None,
     ) -> None:
         self._optimizer = optimizer
         self._update = update
         self._measure = measure
+        self._is_finite = is_finite
         self._hooks: list[UpdateHook] = []
         self.vetoes: tuple[str, ...] = ()
         """Why the last update was left out; empty: it was not."""
@@ -47,13 +54,19 @@ class UpdateGate:
         for hook in self._hooks:
             hook(pending)
         self.vetoes = tuple(pending.vetoes)
-        if not self.vetoes:
-            return self._update(*args, **kwargs)
-        # Where DeepSpeed's engine looks: it counts the step as skipped, and reports this norm.
+        if self.vetoes:
+            self._skip(pending.norms.total)
+            return None
+        if self._is_finite is not None and not self._is_finite():
+            self._skip(math.inf)
+            return None
+        return self._update(*args, **kwargs)
+
+    def _skip(self, norm: float) -> None:
+        """Leave the update out, and say so where DeepSpeed's engine looks: it counts the step, and reports the norm."""
         self._optimizer.overflow = True
-        self._optimizer._global_grad_norm = pending.norms.total
+        self._optimizer._global_grad_norm = norm
         discard_gradients(self._optimizer)
-        return None
 
 
 def discard_gradients(optimizer: Any) -> None:
@@ -72,12 +85,27 @@ def discard_gradients(optimizer: Any) -> None:
     optimizer.zero_grad(set_to_none=True)
 
 
-def clipped_update(optimizer: Any, module: nn.Module, session: Session, clip: float) -> Update:
-    """The update of an optimizer that nothing is sharded over (`parallel.zero_stage=0`): norm, clip, skip, then step.
+def agreed_finite(optimizer: Any, module: nn.Module, session: Session) -> bool:
+    """Whether the gradients of all ranks are finite, the same answer on each; collective.
 
-    ZeRO-1's wrappers do these themselves. Without one DeepSpeed reports no norm, skips no NaN, and clips by a norm that
-    leaves out the vectors of later stages and counts the tied matrix twice. As the wrappers do, it leaves
-    `_global_grad_norm` and `overflow` behind, where DeepSpeed's engine looks.
+    The norm cannot tell: it counts what several ranks hold on one of them, and DeepSpeed's wrappers for fp32 and bf16
+    ask only the ranks that hold one replica.
+
+    Args:
+        optimizer: DeepSpeed's wrapper, or torch's optimizer, just before its `step`.
+        module: this rank's stage.
+        session: of all ranks that train the model.
+    """
+    is_finite = holds_only_finite(optimizer, module.parameters())
+    return session.max([float(not is_finite)]) == [0.0]
+
+
+def clipped_update(optimizer: Any, module: nn.Module, session: Session, clip: float) -> Update:
+    """The update of an optimizer that nothing is sharded over (`parallel.zero_stage=0`): norm, clip, then step.
+
+    ZeRO-1's wrappers do these themselves. Without one DeepSpeed reports no norm, and clips by a norm that leaves out
+    the vectors of later stages and counts the tied matrix twice. As the wrappers do, it leaves `_global_grad_norm` and
+    `overflow` behind, where DeepSpeed's engine looks. It is called with finite gradients only (`agreed_finite`).
 
     Args:
         optimizer: over this rank's parameters, whose `grad` is the mean over the replicas by then.
@@ -93,10 +121,8 @@ def clipped_update(optimizer: Any, module: nn.Module, session: Session, clip: fl
             for parameter in module.parameters()
         )
         norm = math.sqrt(session.sum([squares])[0])
-        optimizer.overflow = not math.isfinite(norm)
-        optimizer._global_grad_norm = math.inf if optimizer.overflow else norm
-        if optimizer.overflow:
-            return None
+        optimizer.overflow = False
+        optimizer._global_grad_norm = norm
         if clip > 0:
             torch.nn.utils.clip_grads_with_norm_(module.parameters(), clip, torch.tensor(norm))
         return update(*args, **kwargs)
