@@ -5,9 +5,18 @@ from typing import Any
 
 from configs.document import Key, documented_keys, shown
 from configs.errors import ConfigError
-from configs.keys import GROUPS, presets, unknown
+from configs.folding import fold
+from configs.keys import GROUPS, known_keys, nearest, presets
 from configs.load import composed, flatten
+from configs.terminal import hanging, help_columns
 from configs.words import joined
+
+_OPTIONS = {
+    "--help KEY [group=choice]": "what a key means, and its default in that group",
+    "--print-config": "the resolved configuration",
+    "--config-dir DIR": "groups of your own: DIR/model/my.yaml is model=my; a path will do, too: model=my.yaml",
+    "--version": "versions of this program, Python and PyTorch",
+}
 
 
 def help_text(words: list[str] | None = None) -> str:
@@ -19,26 +28,22 @@ def help_text(words: list[str] | None = None) -> str:
     Raises:
         ConfigError: every problem of the words.
     """
+    width = help_columns()
     lines = [
         "python -m train [key=value | group=choice] ...",
         "",
         "For example:",
-        "  python -m train                                     the default run, in minutes",
-        "  python -m train run.name=mine data.paths=my.jsonl   your own text",
-        "  python -m train --help optim                        the keys of one group",
-        "  python -m train --help optim.lr                     one key",
+        "  python -m train                                    the default run, in minutes",
+        "  python -m train run.name=mine data.paths=my.jsonl  your own text",
+        "  python -m train --help optim                       the keys of one group",
+        "  python -m train --help optim.lr                    one key",
         "",
-        "--help KEY [group=choice]   what a key means, and its default in that group",
-        "--print-config              the resolved configuration",
-        "--config-dir DIR            groups of your own: DIR/model/my.yaml is model=my; a path will do, too:",
-        "                            model=my.yaml",
-        "--version                   versions of this program, Python and PyTorch",
-        "",
-        "Groups:",
     ]
-    lines += [f"  {group}={'|'.join(presets(group))}" for group in GROUPS]
+    lines += [hanging(f"{option:<28}", text, width) for option, text in _OPTIONS.items()]
+    lines += ["", "Groups:"]
+    lines += [hanging(f"  {group}=", " | ".join(presets(group)), width) for group in GROUPS]
     lines += ["", "Keys (default):"]
-    lines += [f"  {key.name} ({key.default})" for key in _keys(words or [])]
+    lines += [fold(f"  {key.name} ({key.default})", width, "    ") for key in _keys(words or [])]
     return "\n".join(lines)
 
 
@@ -52,15 +57,19 @@ def describe_key(name: str, words: list[str] | None = None) -> str:
     Raises:
         ConfigError: no such key, or a problem of the words.
     """
+    width = help_columns()
     texts = [
-        f"{key.name}: {key.type}, default {key.default}\n    {key.text}"
+        fold(f"{key.name}: {key.type}, default {key.default}", width, "        ")
+        + "\n"
+        + fold(f"    {key.text}", width, "    ")
         for key in _keys(words or [])
         if key.name == name or key.name.startswith(f"{name}.")
     ]
     if name in GROUPS:
-        texts.insert(0, f"{name}: group, one of {', '.join(presets(name))}, or FILE.yaml")
+        line = f"{name}: group, one of {', '.join(presets(name))}, or FILE.yaml"
+        texts.insert(0, fold(line, width, "    "))
     if not texts:
-        raise ConfigError([unknown(name)])
+        raise ConfigError([_unknown(name)])
     return "\n".join(texts)
 
 
@@ -75,6 +84,19 @@ def answer(words: list[str]) -> str:
     if not names:
         return help_text(choices)
     return "\n".join(describe_key(name, choices) for name in names)
+
+
+def _unknown(name: str) -> str:
+    """Say that there is no such key, and which ones may be meant: one or a section by name, or keys by their text."""
+    sections = {key.name.rpartition(".")[0] for key in documented_keys()} - {""}
+    known = list(dict.fromkeys([*known_keys(), *GROUPS, *sorted(sections)]))
+    close = nearest(name, known)
+    topic = name.replace("_", " ").lower()
+    told = [key for key in documented_keys() if topic in key.text.lower()]
+    told.sort(key=lambda key: key.text.lower().index(topic))  # what it is about stands first
+    if not close and told:
+        close = f" Did you mean {' or '.join(key.name for key in told[:3])}?"
+    return f'There is no key "{name}".{close or " All keys: python -m train --help"}'
 
 
 def _keys(words: list[str]) -> list[Key]:

@@ -6,16 +6,20 @@ name, a run's name. `visible` shows them as \x1b and \u202e.
 
 import contextlib
 import os
+import re
 import shutil
 import sys
-import textwrap
 import unicodedata
 from typing import Any, TextIO
+
+from configs.folding import fold
 
 # Cc: control. Cf: format, which holds the bidirectional ones. Zl, Zp: line ends that few programs know. Cs: no text.
 _HIDDEN = ("Cc", "Cf", "Zl", "Zp", "Cs")
 # Zero-width joiners shape words of several scripts and emoji, and move nothing.
 _HARMLESS = "\u200c\u200d"
+# How configs/errors.py numbers several problems.
+_NUMBERED = re.compile(r"  \d+\. ")
 
 
 def visible(text: str, keep: str = "\n\t") -> str:
@@ -114,33 +118,35 @@ def tell(text: str, stream: TextIO | None = None) -> None:
 def columns() -> int | None:
     """Width of the terminal that standard output is; None if it is none: what a file or a pipe gets is not cut."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
-        return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+        return help_columns() if sys.stdout.isatty() else None
     return None
+
+
+def help_columns() -> int:
+    """Width for what `--help` prints, wherever it goes: that of the terminal, 80 without one, as argparse has it."""
+    return shutil.get_terminal_size().columns
 
 
 def hanging(name: str, text: str, width: int | None) -> str:
     """A name with its text beside it; lines that would be longer than `width` go on below the text."""
-    if width is None or len(name) + len(text) <= width:
-        return f"{name}{text}".rstrip()
-    return textwrap.fill(
-        text,
-        max(width, len(name) + 20),
-        initial_indent=name,
-        subsequent_indent=" " * len(name),
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
+    room = None if width is None else max(width, len(name) + 20)
+    return fold(f"{name}{text}".rstrip(), room, " " * len(name))
 
 
 def wrapped(text: str) -> str:
-    """Break long lines between words at the terminal's width; lines that are set in stay, for they may be commands."""
-    width = shutil.get_terminal_size().columns
-    return "\n".join(
-        line
-        if len(line) <= width or line[:1].isspace()
-        else textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False)
-        for line in text.split("\n")
-    )
+    """Break long lines between words at the terminal's width.
+
+    Lines that are set in stay, for they may be commands; those of a numbered list are sentences.
+    """
+    width = help_columns()
+    lines = list[str]()
+    for line in text.split("\n"):
+        number = _NUMBERED.match(line)
+        is_sentence = number is not None or not line[:1].isspace()
+        lines.append(
+            fold(line, width, " " * number.end() if number else "") if is_sentence else line
+        )
+    return "\n".join(lines)
 
 
 def _standard_streams() -> list[Any]:

@@ -17,23 +17,22 @@ from configs.version import VERSION, ShowVersion
 from data_pipeline.look.commands import add_commands
 from data_pipeline.look.subject import is_override, is_run
 from data_pipeline.preparation.documents import OnError, Skipped, stop
-from data_pipeline.preparation.filters import SCRIPTS, Filters
+from data_pipeline.preparation.filters import Filters
 from data_pipeline.preparation.inputs import check_input, read_documents
 from data_pipeline.preparation.job_array import parse_share
 from data_pipeline.preparation.join import Prepared
 from data_pipeline.preparation.make_part import Settings
+from data_pipeline.preparation.options import add_prepare_options, add_tokenizer_options
 from data_pipeline.preparation.prepare import merge, prepare, prepare_share
 from data_pipeline.preparation.progress import console_meter
 from data_pipeline.preparation.train_tokenizer import (
-    KINDS,
     SAMPLE_CHARACTERS,
     sampled,
     train_tokenizer,
 )
-from data_pipeline.preparation.workers import num_cores
 from data_pipeline.storage.shards import read_index, read_info
 from data_pipeline.tokenizer import describe_tokenizer, load_tokenizer
-from data_pipeline.tokenizer_spec import SPECS, parse_role, with_roles
+from data_pipeline.tokenizer_spec import parse_role, with_roles
 
 # What stands for keys of train on the command lines of the commands that make shards and tokenizers ...
 _MAKING = {
@@ -204,94 +203,12 @@ def _parser() -> argparse.ArgumentParser:
         added.add_argument(VERSION, action=ShowVersion)
         return added
 
-    def add_inputs(parser: argparse.ArgumentParser) -> None:
-        parser.add_argument(
-            "input",
-            nargs="+",
-            metavar="INPUT",
-            help=".jsonl, .txt (also .gz, .zst), .parquet, a Hugging Face data set's name, or python-docs",
-        )
-        parser.add_argument("--text-key", default="text", help="field that holds the text")
-        parser.add_argument(
-            "--on-error",
-            choices=("stop", "skip"),
-            default="stop",
-            help="at a record that is not text",
-        )
-
-    made = command("prepare", _prepare, "corpus files to token shards")
-    add_inputs(made)
-    made.add_argument(
-        "--prompt-key", metavar="NAME", help="of instruction records: field that holds the prompt"
-    )
-    made.add_argument("--target-key", metavar="NAME", help="field that holds the target")
-    made.add_argument("--output", required=True, metavar="PREFIX")
-    made.add_argument("--tokenizer", required=True, metavar="SPEC", help=SPECS)
-    made.add_argument(
-        "--special-token",
-        action="append",
-        default=[],
-        metavar="ROLE=TEXT",
-        help="token of the vocabulary that is mask, gmask, sop, eop, eos, pad or smask, where its name does not tell",
-    )
-    made.add_argument(
-        "--valid-fraction",
-        type=float,
-        default=0.05,
-        help="share of documents held out in PREFIX.valid",
-    )
-
-    made.add_argument(
-        "--workers",
-        type=int,
-        default=num_cores(),
-        metavar="N",
-        help="processes; default: all cores",
-    )
-    made.add_argument(
-        "--part",
-        metavar="I/N",
-        help="make this share of the work only, or `slurm`: the share of this job array's task",
-    )
-    made.add_argument(
-        "--dedup", action="store_true", help="leave out documents that repeat an earlier one"
-    )
-    made.add_argument("--min-characters", type=int, default=0, metavar="N")
-    made.add_argument("--max-characters", type=int, metavar="N")
-    made.add_argument(
-        "--min-letters",
-        type=float,
-        default=0.0,
-        metavar="SHARE",
-        help="least share of letters among the characters that are not blank",
-    )
-    made.add_argument(
-        "--scripts",
-        metavar="NAME,...",
-        help=f"a tenth of the letters may be of other scripts: {', '.join(SCRIPTS)}",
-    )
-
+    add_prepare_options(command("prepare", _prepare, "make token shards of corpus files"))
     made = command("merge", _merge, "join what the tasks of a job array have prepared")
-    made.add_argument("prefix", metavar="PREFIX")
-
-    made = command("train-tokenizer", _train_tokenizer, "a tokenizer of one's own")
-    add_inputs(made)
-    made.add_argument("--output", required=True, metavar="FILE", help="file to write")
-    made.add_argument("--vocab-size", type=int, required=True, help="special tokens included")
-    made.add_argument(
-        "--kind",
-        choices=KINDS,
-        default=KINDS[0],
-        help="byte-level BPE (hf:FILE), or a SentencePiece unigram model (sp:FILE)",
+    made.add_argument("prefix", metavar="PREFIX", help="the --output of prepare")
+    add_tokenizer_options(
+        command("train-tokenizer", _train_tokenizer, "train a tokenizer on texts")
     )
-    made.add_argument(
-        "--characters",
-        type=int,
-        default=SAMPLE_CHARACTERS,
-        metavar="N",
-        help="how much text to train on, from the beginning of each INPUT in equal shares",
-    )
-
     add_commands(command)
     return parser
 
@@ -304,7 +221,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     if any(word.startswith("-") or not is_override for word in left):
         parser.error(f"unrecognized arguments: {' '.join(left)}")
     if is_override:
-        options.overrides += left
+        options.overrides = [*options.overrides, *left]
     _expand_home(options)
     return options
 

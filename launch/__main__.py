@@ -1,34 +1,39 @@
 """Before a run:  python -m launch estimate experiment=glm_130b
 
-    python -m launch estimate [overrides]    sizes, memory, time and cost of a run; --search: the best layout that fits
+    python -m launch estimate [overrides] [--search]
+        sizes, memory, time and cost of a run; --search: the best layout that
+        fits
     python -m launch torchrun [overrides] [--submit]
-                                             the command that starts it; --submit starts it here, on one node
+        the command that starts it; --submit starts it here, on one node
     python -m launch slurm [overrides] [--submit] [--chain N]
-                                             the sbatch script, kept in the run folder; --submit sends it, --chain sends
-                                             N jobs of which each continues the one before
-    ... slurm [overrides] --sweep optim.lr=1e-4,2e-4 --sweep seed=1,2 [--submit | --table]
-                                             one job array, a run folder for each combination; --table shows the results
-    python -m launch sweep [overrides] --sweep optim.lr=1e-4,2e-4 [--local [--jobs N] | --table]
-                                             the same on this machine, one run after the other
+        the sbatch script, kept in the run folder; --submit sends it, --chain
+        sends N jobs of which each continues the one before
+    python -m launch slurm [overrides] --sweep optim.lr=1e-4,2e-4 [--sweep ...]
+        one job array, a run folder for each combination; --table shows the
+        results
+    python -m launch sweep [overrides] --sweep optim.lr=1e-4,2e-4 [--local]
+        the same on this machine, one run after the other; --table, too
     python -m launch status RUN [--field state]
-                                             how a run is, for scripts: the fields of its status.json, a line each,
-                                             or one alone
+        how a run is, for scripts: the fields of its status.json, a line each,
+        or one alone
     python -m launch layout [overrides] [--nodes N] [--run FOLDER]
-                                             how many ranks to start on the N nodes that are left, name=value a line
+        how many ranks to start on the N nodes that are left, name=value a line
     python -m launch pdsh [overrides] cluster.hostfile=FILE
-                                             the line that starts it on the hosts of a file
-    python -m launch kubernetes [overrides] cluster.image=IMAGE cluster.volume=CLAIM:PATH
-                                             its manifest, a PyTorchJob
+        the line that starts it on the hosts of a file
+    python -m launch kubernetes [overrides] cluster.image=IMAGE
+                                cluster.volume=CLAIM:PATH
+        its manifest, a PyTorchJob
     python -m launch collect FOLDER [overrides] [--with-torch]
-                                             all that a cluster without the internet lacks; bash FOLDER/install.sh there
+        all that a cluster without the internet lacks; there:
+        bash FOLDER/install.sh
     python -m launch dryrun [overrides] [--allow-uneven]
-                                             builds every rank's part on this machine and checks that they fit together;
-                                             --allow-uneven: layers that do not divide over the stages are a remark
+        builds every rank's part on this machine and checks that they fit
+        together
     srun python -m launch preflight [overrides] [--exclude-file FILE]
-                                             what each node must show before it may join; also under torchrun
+        what each node must show before it may join; also under torchrun
 
 python -m launch COMMAND --help tells more of each; --version the versions.
-Nothing here imports PyTorch: it answers on a login node. dryrun and preflight alone do.
+Only dryrun and preflight import PyTorch: the others answer on a login node.
 """
 
 import difflib

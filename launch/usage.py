@@ -1,10 +1,11 @@
-"""What `--help` says of each launch command."""
+"""What `--help` says of each launch command: at most 80 columns, as a terminal has when it opens."""
 
 from configs.run_paths import STATUS
 
 _OVERRIDES = """\
-overrides: key=value and group=choice as in python -m train, and --config-dir DIR for groups of your own.
-           python -m train --help lists them; python -m train --help cluster those of the cluster."""
+overrides: key=value and group=choice as in python -m train, and --config-dir
+           DIR for groups of your own. python -m train --help lists them;
+           python -m train --help cluster those of the cluster."""
 
 HELP = {
     "estimate": """\
@@ -12,32 +13,38 @@ python -m launch estimate [overrides] [--search]
 
 Sizes, memory, time and cost of a run, calculated: nothing is started.
 
-  --search   the best layout of the cluster that fits its GPUs; needs cluster.gpu""",
+  --search   the best layout of the cluster that fits its GPUs; needs
+             cluster.gpu""",
     "torchrun": """\
 python -m launch torchrun [overrides] [--submit]
 
-The command that starts a run; on several nodes the same line is typed on each of them.
+The command that starts a run; on several nodes the same line is typed on each
+of them.
 
   --submit   start it here, on one node""",
     "slurm": """\
-python -m launch slurm [overrides] [--submit] [--chain N] [--sweep key=value,value ... [--table]]
+python -m launch slurm [overrides] [--submit] [--chain N]
+                       [--sweep key=value,value ... [--table]]
 
 The sbatch script of a run, kept in its run folder.
 
-  --submit               send it
-  --chain N              send N jobs, each of which continues the one before
-  --sweep key=a,b        a run for each combination, as one job array; may be repeated
-  --table                the results of the sweep's runs
+  --submit          send it
+  --chain N         send N jobs, each of which continues the one before
+  --sweep key=a,b   a run for each combination, as one job array; may be
+                    repeated
+  --table           the results of the sweep's runs
 
 A sweep on this machine: python -m launch sweep --help""",
     "sweep": """\
-python -m launch sweep [overrides] --sweep key=value,value ... [--local [--jobs N] | --table]
+python -m launch sweep [overrides] --sweep key=value,value ...
+                       [--local [--jobs N] | --table]
 
 The same run with each combination of some values, a run folder for each.
 
   --sweep key=a,b   the values of a key; may be repeated
-  --local           run them on this machine, one after the other; those that are finished are passed over, the others
-                    go on where they stopped. Ctrl-C saves and stops, a second one stops at once
+  --local           run them on this machine, one after the other; those that
+                    are finished are passed over, the others go on where they
+                    stopped. Ctrl-C saves and stops, a second one stops at once
   --jobs N          with --local: N of them at a time
   --table           their results
 
@@ -45,31 +52,37 @@ Without --local and --table it lists the runs.""",
     "status": f"""\
 python -m launch status RUN [--field NAME]
 
-How a run is, for scripts: the fields of its {STATUS}, name=value a line, or the value of one alone. The state is
-running, done, stopped, failed, or interrupted (its process was killed and could not say so).
+How a run is, for scripts: the fields of its {STATUS}, name=value a line,
+or the value of one alone. The state is running, done, stopped, failed, or
+interrupted (its process was killed and could not say so).
 
   --field NAME   state, samples_seen, ...""",
     "layout": f"""\
 python -m launch layout [overrides] [--nodes N] [--run FOLDER]
 
-How many ranks to start on the nodes that are left, name=value a line, for job scripts.
+How many ranks to start on the nodes that are left, name=value a line, for job
+scripts.
 
   --nodes N      nodes that are there; default: cluster.nodes
-  --run FOLDER   whose {STATUS} tells how far the run is; default: the configuration's""",
+  --run FOLDER   whose {STATUS} tells how far the run is; default: the
+                 configuration's""",
     "pdsh": """\
 python -m launch pdsh [overrides] cluster.hostfile=FILE
 
-The line that starts a run on the hosts of a file, each named on a line of its own: HOST or HOST slots=N.""",
+The line that starts a run on the hosts of a file, each named on a line of its
+own: HOST or HOST slots=N.""",
     "kubernetes": """\
-python -m launch kubernetes [overrides] cluster.image=IMAGE cluster.volume=CLAIM:PATH
+python -m launch kubernetes [overrides] cluster.image=IMAGE
+                            cluster.volume=CLAIM:PATH
 
-The manifest of a run, a PyTorchJob of the Kubeflow training operator, for kubectl apply -f -. What the words name,
---config-dir too, must lie on the volume.""",
+The manifest of a run, a PyTorchJob of the Kubeflow training operator, for
+kubectl apply -f -. What the words name, --config-dir too, must lie on the
+volume.""",
     "collect": """\
 python -m launch collect FOLDER [overrides] [--with-torch]
 
-All that a cluster without the internet lacks: wheels, and the files that the configuration names. There:
-bash FOLDER/install.sh
+All that a cluster without the internet lacks: wheels, and the files that the
+configuration names. There: bash FOLDER/install.sh
 
   --with-torch   PyTorch too""",
 }

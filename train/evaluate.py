@@ -123,6 +123,7 @@ def _parser() -> argparse.ArgumentParser:
         "overrides",
         nargs="*",
         metavar="key=value",
+        default=[],  # without it argparse calls them required
         help="changes of the checkpoint's configuration; python -m train --help lists the keys",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object")

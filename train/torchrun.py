@@ -1,8 +1,12 @@
-"""torchrun whose rendezvous stays on this machine:  python -m train.torchrun --nproc-per-node 4 -m train parallel.tp=2
+"""torchrun whose rendezvous stays on this machine:
 
-Takes torchrun's options (torchrun --help). `torchrun --standalone` starts the same ranks, but its store listens on
-every address of the machine, and what torchrun reads there it unpickles: whoever reaches the port can run code as its
-user. Here the ranks of the one node meet in a store that listens on the loopback address and holds no pickles.
+    python -m train.torchrun --nproc-per-node 4 -m train parallel.tp=2
+
+Takes torchrun's options (torchrun --help). `torchrun --standalone` starts the
+same ranks, but its store listens on every address of the machine, and what
+torchrun reads there it unpickles: whoever reaches the port can run code as its
+user. Here the ranks of the one node meet in a store that listens on the
+loopback address and holds no pickles.
 """
 
 import sys

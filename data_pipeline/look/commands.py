@@ -10,7 +10,7 @@ from pathlib import Path
 from configs.errors import DataError, RecordError
 from configs.objectives import BUILT_IN, Objective, find, installed_keys, keys
 from configs.records import read_file
-from configs.terminal import columns, visible
+from configs.terminal import columns, visible, wrapped
 from configs.words import CONFIG_DIR
 from data_pipeline.dataset import GLMDataset
 from data_pipeline.look.explain import explain
@@ -44,7 +44,7 @@ def show(options: argparse.Namespace) -> None:
     facts = target.facts(index)
     if options.html is None:
         _print_remark(target)
-        _print(render(found, target.tokenizer, facts))
+        _print(render(found, target.tokenizer, facts, columns()))
         return
     page = Path(options.html)
     _refuse_strange(page)
@@ -82,7 +82,7 @@ def stats(options: argparse.Namespace) -> None:
     indices = chosen_indices(start, stop, options.samples)
     sampled = "" if len(indices) == stop - start else f", {len(indices):,} of them looked at"
     _print_remark(target)
-    _print(f"{visible(target.name, keep='')}: samples {start:,} to {stop:,}{sampled}\n")
+    _print_sentence(f"{visible(target.name, keep='')}: samples {start:,} to {stop:,}{sampled}\n")
     _print(render_statistics(gather(target.dataset, indices), columns()))
 
 
@@ -112,27 +112,56 @@ def add_commands(command: AddCommand) -> None:
     """Declare the commands and their options."""
     made = command("show", show, "one training sample as a human reads it")
     _add_target(made)
-    made.add_argument("--index", type=int, default=0, help="in the data stream, from 0")
+    made.add_argument(
+        "--index",
+        type=int,
+        default=0,
+        metavar="N",
+        help="in the data stream, from 0; default: %(default)s",
+    )
     made.add_argument(
         "--objective",
         choices=sorted({*keys(BUILT_IN), *installed_keys()}),
-        help="the next sample of this kind",
+        help="the next sample of this kind; default: of any",
     )
     made.add_argument("--html", metavar="FILE", help="write a page with a picture of the mask")
 
     made = command("stats", stats, "lengths, shares and targets of a range of samples")
     _add_target(made)
-    made.add_argument("--from", dest="start", type=int, default=0, metavar="A")
-    made.add_argument("--to", dest="stop", type=int, default=1000, metavar="B", help="exclusive")
     made.add_argument(
-        "--samples", type=int, default=10_000, metavar="N", help="look at most at N of them"
+        "--from",
+        dest="start",
+        type=int,
+        default=0,
+        metavar="A",
+        help="first sample; default: %(default)s",
+    )
+    made.add_argument(
+        "--to",
+        dest="stop",
+        type=int,
+        default=1000,
+        metavar="B",
+        help="the sample after the last; default: %(default)s",
+    )
+    made.add_argument(
+        "--samples",
+        type=int,
+        default=10_000,
+        metavar="N",
+        help="look at most at N of them; default: %(default)s",
     )
 
     made = command("verify", verify, "check shards; name the damaged file and offset")
     made.add_argument(
         "prefix", metavar="PREFIX|RUN", nargs="+", help="of token shards, or a run folder"
     )
-    made.add_argument("--vocab-size", type=int, help="for a plain Megatron corpus")
+    made.add_argument(
+        "--vocab-size",
+        type=int,
+        metavar="N",
+        help="for a plain Megatron corpus: ids must be below it",
+    )
 
 
 def _add_target(parser: argparse.ArgumentParser) -> None:
@@ -141,6 +170,7 @@ def _add_target(parser: argparse.ArgumentParser) -> None:
         "overrides",
         nargs="*",
         metavar="KEY=VALUE",
+        default=[],  # without it argparse calls them required
         help="as in train, such as model.seq_length=2048",
     )
     parser.add_argument("--valid", action="store_true", help="the held-out rows")
@@ -169,7 +199,7 @@ def _next_of(target: Target, wanted: Objective, index: int) -> int:
 
 def _print_remark(target: Target) -> None:
     if target.remark is not None:
-        _print(f"{target.remark}\n")
+        _print_sentence(f"{target.remark}\n")
 
 
 def _with_windows(dataset: GLMDataset, wanted: Objective, places: range) -> Iterator[int]:
@@ -188,7 +218,14 @@ def _say_whole(prefix: str) -> None:
     stream = open_stream(prefix)
     limits = "" if stream.info is not None else " (no checksums: a plain Megatron corpus)"
     name = visible(prefix, keep="")
-    _print(f"{name}: whole{limits}, {stream.num_documents:,} documents, {len(stream):,} tokens")
+    _print_sentence(
+        f"{name}: whole{limits}, {stream.num_documents:,} documents, {len(stream):,} tokens"
+    )
+
+
+def _print_sentence(text: str) -> None:
+    """Print prose, which a terminal gets in lines of its width."""
+    _print(text if columns() is None else wrapped(text))
 
 
 def _print(text: str) -> None:

@@ -5,6 +5,7 @@ python -m data_pipeline show PREFIX --index 17 --objective mask
 
 from collections.abc import Sequence
 
+from configs.folding import fold
 from configs.terminal import visible
 from data_pipeline.instructions import InstructionRow
 from data_pipeline.look.explain import Explanation, SegmentView, Span
@@ -13,29 +14,43 @@ from data_pipeline.tokenizer import Tokenizer
 
 # More documents than this are summed up.
 _NAMED_DOCUMENTS = 4
+_TEXT_INDENT = " " * 4
 
 
-def render(explanation: Explanation, tokenizer: Tokenizer, facts: Sequence[tuple[str, str]]) -> str:
+def render(
+    explanation: Explanation,
+    tokenizer: Tokenizer,
+    facts: Sequence[tuple[str, str]],
+    width: int | None = None,
+) -> str:
     """Describe a sample: per segment the context with its blanks, then every target in the order of prediction.
 
     Args:
         explanation: of the sample.
         tokenizer: writes the tokens as text.
         facts: what else is known of it, each with its name.
+        width: columns of the terminal; None: lines are as long as their text.
     """
     sample = explanation.sample
-    lines = [headline(explanation), ""]
+    lines = [fold(headline(explanation), width), ""]
     rows = [*origin(explanation), *facts]
-    lines += [f"{name:<10} {visible(text, keep='')}" for name, text in rows]
+    lines += [_beside(f"{name:<10} ", visible(text, keep=""), width) for name, text in rows]
     for segment in explanation.segments:
         context = sample.tokens[segment.context.start : segment.context.stop]
         lines += [
             "",
             segment_title(segment),
-            *([f"  from: {describe_pieces(segment.pieces)}"] if segment.pieces else []),
-            "  context: " + _indent(tokenizer.decode(context.tolist())),
+            *(
+                [_beside("  from: ", describe_pieces(segment.pieces), width)]
+                if segment.pieces
+                else []
+            ),
+            _folded("  context: " + _indent(tokenizer.decode(context.tolist())), width),
         ]
-        lines += [f"  {_target(span, segment, explanation, tokenizer)}" for span in segment.spans]
+        lines += [
+            _folded(f"  {_target(span, segment, explanation, tokenizer)}", width)
+            for span in segment.spans
+        ]
     return "\n".join(lines)
 
 
@@ -126,4 +141,14 @@ def _count(number: int, noun: str) -> str:
 
 
 def _indent(text: str) -> str:
-    return visible(text).replace("\n", "\n    ")
+    return visible(text).replace("\n", "\n" + _TEXT_INDENT)
+
+
+def _beside(name: str, text: str, width: int | None) -> str:
+    """A fact with its name, of which further lines stand below the text."""
+    return fold(f"{name}{text}", width, " " * len(name), cuts_words=True)
+
+
+def _folded(text: str, width: int | None) -> str:
+    """Text of a corpus, whose own lines stay lines."""
+    return "\n".join(fold(line, width, _TEXT_INDENT, cuts_words=True) for line in text.split("\n"))

@@ -15,7 +15,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from configs.terminal import tell, visible
+from configs.terminal import tell, visible, wrapped
 
 _SECONDS_BETWEEN_LINES = 10.0
 
@@ -98,7 +98,9 @@ class Bar:
 
     def note(self, text: str) -> None:
         """See Meter."""
-        self._bar.console.print(visible(text), markup=False, highlight=False, soft_wrap=True)
+        # soft_wrap: the lines are ours, broken between words.
+        console = self._bar.console
+        console.print(wrapped(visible(text)), markup=False, highlight=False, soft_wrap=True)
 
     def stop(self) -> None:
         """See Meter."""

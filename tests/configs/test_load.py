@@ -294,7 +294,7 @@ def test_a_difference_names_key_old_and_new_value() -> None:
 
 def test_help_names_every_group_choice_and_key() -> None:
     text = help_text()
-    assert "  experiment=default|glm_10b_1node|glm_130b" in text
+    assert "  experiment=default | glm_10b_1node | glm_130b" in text
     assert "  optim.total_samples (4096)" in text
     assert "  optim.batch_ramp.start (null)" in text
 
@@ -307,7 +307,10 @@ def test_help_says_the_defaults_of_the_chosen_groups() -> None:
         describe_key("seed", ["model=x"])
 
 
-def test_one_key_one_section_and_one_group_can_be_looked_up() -> None:
+def test_one_key_one_section_and_one_group_can_be_looked_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     assert describe_key("optim.clip") == (
         "optim.clip: float, default 1.0\n    Largest global gradient norm; 0: no clipping."
     )
@@ -315,6 +318,22 @@ def test_one_key_one_section_and_one_group_can_be_looked_up() -> None:
     assert describe_key("model").startswith("model: group, one of chatglm_6b, ")
     with pytest.raises(ConfigError, match='There is no key "optim.clap". Did you mean optim.clip'):
         describe_key("optim.clap")
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("dta", " Did you mean data?"),
+        ("optm", " Did you mean optim?"),
+        ("lr", " Did you mean optim.lr?"),
+        ("learning_rate", " Did you mean optim.lr or "),
+        ("zq", " All keys: python -m train --help"),
+    ],
+)
+def test_help_of_no_key_says_which_section_group_or_key_may_be_meant(name: str, meant: str) -> None:
+    with pytest.raises(ConfigError) as told:
+        describe_key(name)
+    assert str(told.value).startswith(f'There is no key "{name}".{meant}')
 
 
 def test_options_and_variables_in_a_list_need_no_quotes() -> None:

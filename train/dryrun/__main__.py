@@ -1,9 +1,13 @@
-"""Build and check every rank of a run on this machine:  python -m launch dryrun experiment=glm_130b
+"""Build and check every rank of a run on this machine:
 
-    ... dryrun [overrides] --allow-uneven    a number of layers that does not divide over the stages is a remark
+    python -m launch dryrun [overrides] [--allow-uneven]
 
-All 768 ranks of the published run take some minutes on two cores. Exit code 0: they fit together; 2: they do not, or
-the stages are uneven, which training accepts.
+    --allow-uneven   a number of layers that does not divide over the stages is
+                     a remark
+
+For example, python -m launch dryrun experiment=glm_130b: all 768 ranks of the
+published run take some minutes on two cores. Exit code 0: they fit together;
+2: they do not, or the stages are uneven, which training accepts.
 """
 
 import multiprocessing

@@ -1,7 +1,14 @@
-"""Check the nodes:  srun python -m launch preflight experiment=glm_130b --exclude-file bad_nodes.txt
+"""Check the nodes:
 
-Options: --exclude-file FILE   rank 0 adds the hosts that must not join, one a line
-         --patience SECONDS    how long to wait for a node that says nothing (120)
+    srun python -m launch preflight [overrides] [--exclude-file FILE]
+                                    [--patience SECONDS]
+
+    --exclude-file FILE   rank 0 adds the hosts that must not join, one a line
+    --patience SECONDS    how long to wait for a node that does not answer
+                          (120)
+
+For example, under srun: python -m launch preflight experiment=glm_130b
+--exclude-file bad_nodes.txt. Under torchrun, too.
 """
 
 import os
