@@ -307,7 +307,7 @@ def check_length(row: Blanks, seq_length: int) -> None:
     """Raise a DataError if a row has no room for a span of one token."""
     if len(row.context) + 1 > seq_length:
         raise DataError(
-            f"The text has {len(row.context)} tokens; the model was trained on rows of {seq_length}. "
+            f"The text has {len(row.context):,} tokens; the model was trained on rows of {seq_length:,}. "
             "Give a shorter --text."
         )
 

@@ -76,7 +76,7 @@ def score(trained: Trained, text: str, answers: Sequence[str]) -> Scored:
     tokens, layout = layout_of([row], tokenizer.special)
     if tokens.shape[1] > seq_length:
         raise DataError(
-            f"The text and its answers have {tokens.shape[1]} tokens; the model was trained on rows of {seq_length}. Give "
+            f"The text and its answers have {tokens.shape[1]:,} tokens; the model was trained on rows of {seq_length:,}. Give "
             "shorter ones."
         )
     # Every place behind the context is wanted, not the last one alone.

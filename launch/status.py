@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from configs import at_work
 from configs.errors import ConfigError, RecordError, UserError
+from configs.nearby import did_you_mean, runs_near
 from configs.run_paths import RunPaths
 from configs.run_status import read_status, status_fields, stop_reason
 from configs.terminal import visible
@@ -37,9 +38,13 @@ def status(words: list[str]) -> str:
     wanted = request.values.get("--field", [None])[-1]
     found = _answered(lambda: status_fields(run), run)
     if found is None:
+        advice = "" if run.is_dir() else did_you_mean(runs_near(run))
         raise UserError(
-            f"{visible(str(RunPaths(run).status), keep='')} does not exist: the run has not begun, or it is another "
-            "folder. Try the folder of a run, such as runs/default."
+            visible(
+                f"{RunPaths(run).status} does not exist: the run has not begun, or it is another folder. "
+                + (advice or "Try the folder of a run, such as runs/default."),
+                keep="",
+            )
         )
     if "state" in found:
         stored: str = found["state"]

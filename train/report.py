@@ -21,6 +21,7 @@ from configs.errors import (
     RunFolderError,
     UserError,
 )
+from configs.nearby import did_you_mean, runs_near
 from configs.objectives import is_key
 from configs.records import read_file, read_text
 from configs.run_files import (
@@ -107,9 +108,10 @@ def render(folder: Path, report: Callable[[str], None] = lambda _: None) -> str:
 
     lines = read_metrics(folder, remark)
     if not lines:
+        advice = "" if RunPaths(folder).config.exists() else did_you_mean(runs_near(folder))
         raise RunFolderError(
-            f"{folder} has no {METRICS} with at least one line. Give a run folder: python -m train.report "
-            "runs/default"
+            f"{folder} has no {METRICS} with at least one line. "
+            + (advice or "Give a run folder: python -m train.report runs/default")
         )
     name = _escaped(folder.resolve().name)
     charts = "".join(_chart(chart, lines) for chart in CHARTS)

@@ -26,7 +26,7 @@ def startup_report(
     accumulated = derive.grad_accum(optim, topology.dp, optim.global_batch_size)
     rows = {
         "model": (
-            f"{derive.parameters(model):,} parameters: {model.num_layers} layers x {model.hidden_size}, "
+            f"{derive.parameters(model):,} parameters: {model.num_layers} layers x {model.hidden_size:,}, "
             f"{model.num_heads} heads, vocabulary {derive.padded_vocab_size(model):,}"
         ),
         "layout": (
@@ -37,7 +37,7 @@ def startup_report(
         "attention": f"{path.value}: {path_reason}",
         "optimizer": f"{optimizer_name(config.optim.name, device.type)}, ZeRO-{config.parallel.zero_stage}",
         "batch": (
-            f"{optim.global_batch_size:,} rows{ramp} x {model.seq_length} tokens = micro-batch "
+            f"{optim.global_batch_size:,} rows{ramp} x {model.seq_length:,} tokens = micro-batch "
             f"{optim.micro_batch_size} x {accumulated} accumulated x dp {topology.dp}"
         ),
         "run": (

@@ -18,7 +18,13 @@ from data_pipeline.look.show import render
 from data_pipeline.look.show_html import MARK, render_page
 from data_pipeline.look.stats import chosen_indices, gather
 from data_pipeline.look.stats import render as render_statistics
-from data_pipeline.look.subject import Target, is_run, open_target, shards_of_run
+from data_pipeline.look.subject import (
+    Target,
+    absence,
+    is_run,
+    open_target,
+    shards_of_run,
+)
 from data_pipeline.storage.shards import is_shard, open_stream
 from data_pipeline.storage.verify import problems
 
@@ -35,7 +41,7 @@ _TARGET = "a run folder, a prefix of token shards, or key=value as in train"
 def show(options: argparse.Namespace) -> None:
     """Print one sample, or write it as a page."""
     if options.index < 0:
-        raise DataError(f"--index ({options.index}) must be at least 0.")
+        raise DataError(f"--index ({options.index:,}) must be at least 0.")
     target = _open(options)
     index = options.index
     if options.objective is not None:
@@ -75,9 +81,9 @@ def stats(options: argparse.Namespace) -> None:
     """Print what a range of samples is."""
     start, stop = options.start, options.stop
     if not 0 <= start < stop:
-        raise DataError(f"--from ({start}) must be at least 0 and below --to ({stop}).")
+        raise DataError(f"--from ({start:,}) must be at least 0 and below --to ({stop:,}).")
     if options.samples < 1:
-        raise DataError(f"--samples ({options.samples}) must be at least 1.")
+        raise DataError(f"--samples ({options.samples:,}) must be at least 1.")
     target = _open(options)
     indices = chosen_indices(start, stop, options.samples)
     sampled = "" if len(indices) == stop - start else f", {len(indices):,} of them looked at"
@@ -90,6 +96,9 @@ def verify(options: argparse.Namespace) -> None:
     """Check shards, held-out ones included, or all of a run; every problem of all of them is told."""
     found: list[str] = []
     for name in options.prefix:
+        if missing := absence(name):
+            found.append(missing)
+            continue
         for prefix, vocab_size in _shards(name, options.vocab_size):
             new = problems(prefix, vocab_size)
             found += new
@@ -191,7 +200,7 @@ def _next_of(target: Target, wanted: Objective, index: int) -> int:
     found = next(rows, None)
     if found is None:
         raise DataError(
-            f"{target.name} has no --objective {wanted.key} sample after --index {index}. See which it has: python -m "
+            f"{target.name} has no --objective {wanted.key} sample after --index {index:,}. See which it has: python -m "
             f"data_pipeline stats {target.name}"
         )
     return found

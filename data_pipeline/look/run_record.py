@@ -90,7 +90,7 @@ def changed_data(folder: Path, training: GLMDataset) -> list[str]:
 
 
 def step_of(folder: Path, position: int) -> str:
-    """Say in which step a position was trained, by the run's own record; "" if it has not come to it."""
+    """Say in which step a position was trained, by the run's own record; "" if there is none."""
     path = RunPaths(folder).metrics
     if not os.path.lexists(path):
         return ""
@@ -108,7 +108,7 @@ def step_of(folder: Path, position: int) -> str:
         seen = found.samples_seen
         if seen > position:
             return f"in step {found.step:,}"
-    return ""
+    return f"not reached yet: the run is at {seen:,}"
 
 
 def _newest(checkpoints: Path) -> tuple[Path, _Manifest | RecordError] | None:

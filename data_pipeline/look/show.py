@@ -61,7 +61,7 @@ def headline(explanation: Explanation) -> str:
     padding = int((sample.segment_ids == 0).sum())
     windows = length // explanation.window_length
     return (
-        f"sample {sample.index}: {sample.objective.label}, {length:,} tokens in "
+        f"sample {sample.index:,}: {sample.objective.label}, {length:,} tokens in "
         f"{_count(windows, 'window')}, {_count(len(explanation.segments), 'segment')}, "
         f"{_count(int(sample.loss_mask.sum()), 'target')}, {padding:,} padding, "
         f"{_count(sample.redraws, 'plan')} redrawn"
@@ -73,12 +73,12 @@ def origin(explanation: Explanation) -> list[tuple[str, str]]:
     source, row = explanation.source, explanation.row
     if isinstance(row, InstructionRow):
         records = ", ".join(f"{place.data_set} {place.number:,}" for place in row.places)
-        return [("source", f"{source.name}, epoch {row.epoch}"), ("records", records)]
+        return [("source", f"{source.name}, epoch {row.epoch:,}"), ("records", records)]
     size = len(source.stream)
     stop = row.start + row.length
     wrapped = "" if stop <= size else f", going on at its front to {stop - size:,}"
     found = [
-        ("source", f"{source.name}, epoch {row.epoch}, row {row.number:,} of it"),
+        ("source", f"{source.name}, epoch {row.epoch:,}, row {row.number:,} of it"),
         ("tokens", f"{row.start:,} to {min(stop, size):,} of {size:,}{wrapped}"),
     ]
     if explanation.pieces:
@@ -91,8 +91,8 @@ def segment_title(segment: SegmentView) -> str:
     stop = segment.spans[-1].places.stop if segment.spans else segment.context.stop
     hidden = stop - segment.context.stop
     return (
-        f"segment {segment.number} (window {segment.window}): tokens {segment.context.start} to {stop - 1}, "
-        f"{len(segment.context)} context, {hidden} target"
+        f"segment {segment.number} (window {segment.window}): tokens {segment.context.start:,} to {stop - 1:,}, "
+        f"{len(segment.context):,} context, {hidden:,} target"
     )
 
 
@@ -100,15 +100,15 @@ def span_title(span: Span, segment: SegmentView) -> str:
     """Name the blank that a target fills, its positions and where its text lies."""
     first, last = span.positions
     if not segment.context:
-        return f"without a context (positions {first} to {last})"
+        return f"without a context (positions {first:,} to {last:,})"
     if first >= len(segment.context):
-        return f"after the context (positions {first} to {last})"
+        return f"after the context (positions {first:,} to {last:,})"
     where = (
         f", document {span.pieces[0].document:,} token {span.pieces[0].start:,}"
         if span.pieces
         else ""
     )
-    return f"blank {span.blank} of {segment.num_blanks} (position {first}{where})"
+    return f"blank {span.blank} of {segment.num_blanks} (position {first:,}{where})"
 
 
 def describe_pieces(pieces: Sequence[Piece]) -> str:

@@ -187,7 +187,9 @@ def _shares(
         ]
         if epochs is not None:
             first, last = epochs.get(name, (0, -1))
-            cells.append("" if last < first else f"{first}" if first == last else f"{first}-{last}")
+            cells.append(
+                "" if last < first else f"{first:,}" if first == last else f"{first:,}-{last:,}"
+            )
         rows.append(cells)
     return rows
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from configs.errors import DataError
 from configs.load import apply_overrides, load_config
+from configs.nearby import did_you_mean, runs_and_shards_near
 from configs.run_paths import CONFIG, RunPaths
 from configs.schema import Config
 from configs.terminal import tell
@@ -86,7 +87,7 @@ class Target:
         if position is None:
             return "never: it lies in a range of data.skip_samples"
         if position >= config.optim.total_samples:
-            return f"not yet: the run ends after {config.optim.total_samples:,} samples"
+            return f"never: the run ends after {config.optim.total_samples:,} samples"
         step = "" if self.run_folder is None else step_of(self.run_folder, position)
         return f"as trained sample {position:,}" + (f", {step}" if step else "")
 
@@ -111,8 +112,8 @@ def open_target(
     folder = Path(name)
     if is_run(name):
         return _open_run(folder, list(overrides), is_validation)
-    if os.path.isdir(name) and not is_shard(name):
-        raise DataError(f"{name} holds no {CONFIG}: it is no run. Give a run folder or a PREFIX.")
+    if missing := absence(name):
+        raise DataError(missing)
     config = load_config([_SCREEN, *overrides])
     is_chosen = any(word.startswith(f"{_LENGTH}=") for word in overrides)
     # What is missing or damaged is said before anything is asked about its tokenizer.
@@ -133,6 +134,22 @@ def is_override(word: str) -> bool:
     """True for key=value, and not for a path with such a name: a sweep names its runs by what they change."""
     key, equals, _ = word.partition("=")
     return bool(equals) and "/" not in key and not os.path.lexists(word) and not is_shard(word)
+
+
+def absence(name: str) -> str:
+    """What is said of a name that is neither a run's nor that of any file of a shard; "" if it is one's."""
+    if is_run(name) or any(
+        os.path.lexists(f"{name}.{ending}") for ending in ("idx", "bin", "json")
+    ):
+        return ""
+    advice = did_you_mean(runs_and_shards_near(name))
+    if os.path.isdir(name):
+        return (
+            f"{name} holds no {CONFIG}: it is no run. {advice or 'Give a run folder or a PREFIX.'}"
+        )
+    return f"There is no run and no token shard of the name {name}. " + (
+        advice or "Type a run folder, such as runs/default, or a PREFIX."
+    )
 
 
 def is_run(name: str) -> bool:

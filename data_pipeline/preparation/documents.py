@@ -27,6 +27,7 @@ _SENTENCE_END = re.compile(
 # A file system gives zeros, a sector or more, for what was never written of a file.
 _HOLE = bytes(512)
 _NUM_NAMES, _NAME_CHARACTERS, _VALUE_CHARACTERS, _ERROR_CHARACTERS = 20, 60, 40, 2000
+_TYPED_AS_IT_IS = re.compile(r"\w[\w.-]*")
 _SKIP = "To leave such records out, prepare with --on-error skip."
 
 OnError = Callable[[DataError], None]
@@ -90,13 +91,23 @@ def documents_of(
 ) -> Iterator[Document]:
     """Turn one record into its documents: here one, of its fields `text_keys`."""
     if not isinstance(record, Mapping):
-        on_error(_no_field(where(), text_keys[0], [type(record).__name__]))
+        on_error(
+            DataError(
+                f'{where()}: no record but {_described(record)}, so there is no field "{text_keys[0]}". Write each '
+                f'line as {{"{text_keys[0]}": "..."}}. {_SKIP}'
+            )
+        )
         return
     fields = cast("Mapping[str, object]", record)
     texts: list[str] = []
     for key in text_keys:
         if key not in fields:
-            on_error(_no_field(where(), key, list(fields)))
+            on_error(
+                DataError(
+                    f'{where()}: no text in field "{key}" (the record has: {names_of(list(fields))}). '
+                    f"{_other_field(fields, key, text_keys)} {_SKIP}"
+                )
+            )
             return
         text = fields[key]
         if isinstance(text, bytes):
@@ -113,8 +124,8 @@ def documents_of(
         if not isinstance(text, str):
             on_error(
                 DataError(
-                    f'{where()}: no text in field "{key}": its value is {_described(text)}. Correct the record, or name '
-                    f"another field with data.text_key=NAME. {_SKIP}"
+                    f'{where()}: no text in field "{key}": its value is {_described(text)}. Correct the record. '
+                    f"{_other_field(fields, key, text_keys)} {_SKIP}"
                 )
             )
             return
@@ -189,11 +200,26 @@ def _decoded(lines: Lines, on_error: OnError) -> Iterator[tuple[Callable[[], str
         yield where, line
 
 
-def _no_field(where: str, key: str, fields: Sequence[object]) -> DataError:
-    return DataError(
-        f'{where}: no text in field "{key}" (the record has: {names_of(fields)}). Name the field with '
-        f"data.text_key=NAME. {_SKIP}"
-    )
+def _other_field(fields: Mapping[str, object], key: str, text_keys: Sequence[str]) -> str:
+    """How to name the field that holds the text: the one with the longest text of those not asked for."""
+    option = text_option(key, text_keys)
+    texts = {
+        name: len(value)
+        for name, value in fields.items()
+        if isinstance(value, str | bytes) and value and name not in text_keys
+    }
+    found = max(texts, key=lambda name: texts[name], default="")
+    # Other names would need quotes, which differ between shells and configurations.
+    if not _TYPED_AS_IT_IS.fullmatch(found):
+        return f"Name the field with {option}NAME."
+    return f'If "{found}" is the text, type {option}{found}.'
+
+
+def text_option(key: str, text_keys: Sequence[str]) -> str:
+    """The beginning of what is typed for one of the fields: of instruction records the options of prepare."""
+    if len(text_keys) == 1:
+        return "data.text_key="
+    return "--prompt-key " if key == text_keys[0] else "--target-key "
 
 
 def _described(value: object) -> str:
@@ -202,6 +228,8 @@ def _described(value: object) -> str:
         return "null"
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, str):
+        return "a text"
     shown = str(value)[:_VALUE_CHARACTERS]
     if isinstance(value, int | float):
         return f"the number {shown}"

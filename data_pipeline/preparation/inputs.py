@@ -30,6 +30,8 @@ from data_pipeline.preparation.tables import (
 
 FILE_ENDINGS = (".jsonl", ".txt", ".parquet", ".jsonl.gz", ".jsonl.zst", ".txt.gz", ".txt.zst")
 PART_BYTES = 16 * 2**20
+# Of the file that tells that there is a shard.
+_INDEX = ".idx"
 
 # What is wrong with a name or with leave to read it; everything else is the file system's failure.
 _USERS = (errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG)
@@ -51,10 +53,12 @@ def is_on_hub(path: str) -> bool:
 
 
 def _files_alike(path: str) -> str:
-    """Names of files that a mistyped one may stand for, rather than for a data set; "" if there is none."""
+    """Files and token shards that a mistyped name may stand for, rather than for a data set; "" if there is none."""
     folder, name = os.path.split(path)
     with contextlib.suppress(OSError):
-        names = [other for other in os.listdir(folder or ".") if is_file_name(other)]
+        listed = os.listdir(folder or ".")
+        names = [other for other in listed if is_file_name(other)]
+        names += [other.removesuffix(_INDEX) for other in listed if other.endswith(_INDEX)]
         close = difflib.get_close_matches(name, names, n=2, cutoff=0.8)
         return " or ".join(os.path.join(folder, other) for other in close)
     return ""
@@ -70,16 +74,16 @@ def check_input(path: str) -> None:
         found = _status(path)
         if is_file_name(path):
             if found is None or not stat.S_ISREG(found.st_mode):
-                raise DataError(
-                    f"The corpus {path} {_what_else(found)}. Check its path (data.paths)."
-                )
+                alike = _files_alike(path) if found is None else ""
+                advice = f"Did you mean {alike}?" if alike else "Check its path (data.paths)."
+                raise DataError(f"The corpus {path} {_what_else(found)}. {advice}")
             if not os.access(path, os.R_OK):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
             return
         is_path = path.startswith((".", "/", "~")) or ("/" in path and Path(path).parent.is_dir())
         is_folder = found is not None and stat.S_ISDIR(found.st_mode)
         if found is None and (alike := _files_alike(path)):
-            raise DataError(f"There is no file {path}. Did you mean {alike}?")
+            raise DataError(f"There is no file or token shard {path}. Did you mean {alike}?")
         if (found is None and is_path) or (found is not None and not is_folder):
             raise DataError(
                 f"{path} is neither a file with one of the endings {', '.join(FILE_ENDINGS)}, nor a prefix of token "

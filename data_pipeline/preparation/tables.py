@@ -11,9 +11,17 @@ from typing import Any
 
 from configs.errors import DataError
 from data_pipeline.preparation.corpus_part import Part
-from data_pipeline.preparation.documents import Document, OnError, documents_of, names_of
+from data_pipeline.preparation.documents import (
+    Document,
+    OnError,
+    documents_of,
+    names_of,
+    text_option,
+)
 
 _PARQUET_ROWS = 256
+# How pyarrow calls the types of columns that hold text.
+_TEXTS = ("string", "large_string", "string_view")
 
 
 def parts_of_parquet(path: str, text_keys: Sequence[str], part_bytes: int) -> Iterator[Part]:
@@ -28,13 +36,17 @@ def parts_of_parquet(path: str, text_keys: Sequence[str], part_bytes: int) -> It
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
             columns, metadata = file.schema_arrow.names, file.metadata
+            kinds = map(str, file.schema_arrow.types)
+            texts = {name for name, kind in zip(columns, kinds, strict=True) if kind in _TEXTS}
     except (pyarrow.ArrowException, OSError) as error:
         raise DataError(f"{path}: cannot be read ({error}).") from error
     for key in text_keys:
         if key not in columns:
+            left = [name for name in columns if name in texts and name not in text_keys]
+            name = left[0] if len(left) == 1 else "NAME"
             raise DataError(
                 f'{path}: no column "{key}" (it has: {names_of(columns)}). Name the column with '
-                "data.text_key=NAME."
+                f"{text_option(key, text_keys)}{name}."
             )
     file_bytes = os.path.getsize(path)
     number = first = size = before = rows = taken = 0
@@ -75,12 +87,13 @@ def read_parquet(part: Part, text_keys: Sequence[str], on_error: OnError) -> Ite
 def parts_of_rows(
     path: str, rows: Iterator[dict[str, Any]], text_keys: Sequence[str], part_bytes: int
 ) -> Iterator[Part]:
-    """Yield parts that carry rows: of each the fields that hold text, of the others their names."""
+    """Yield parts that carry rows: of each the fields asked for, of others their names; of a row that lacks one, all."""
     gathered: list[dict[str, Any]] = []
     number = before = size = 0
     for row in rows:
         texts = {key: row[key] for key in text_keys if key in row}
-        gathered.append({**dict.fromkeys(row), **texts})
+        # Which field holds the text is told from the values; what is told is one row's.
+        gathered.append({**dict.fromkeys(row), **texts} if len(texts) == len(text_keys) else row)
         size += sum(len(text) for text in texts.values() if isinstance(text, str | bytes))
         if size >= part_bytes:
             yield Part(path, number, 0, 0, before, rows=gathered)

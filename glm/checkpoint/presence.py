@@ -7,6 +7,7 @@ from typing import Any, cast
 from configs.errors import CheckpointError, RecordError
 from configs.files import read_text
 from configs.load import from_yaml
+from configs.nearby import did_you_mean, runs_near
 from configs.run_checkpoints import committed, is_checkpoint, newest_first
 from configs.run_lines import json_object
 from configs.run_paths import CHECKPOINTS, MANIFEST, STEP, RunPaths
@@ -28,9 +29,10 @@ def check_presence(path: Path) -> None:
 def no_checkpoint(path: Path) -> CheckpointError:
     """What is said of a path without a checkpoint."""
     what = "does not exist" if not path.exists() else "is no checkpoint, and holds none"
-    return CheckpointError(
-        f"{path} {what}. Type a run folder, such as runs/default, or one of its {CHECKPOINTS}/{STEP}... folders."
+    advice = did_you_mean([name for name in runs_near(path) if _found(Path(name))]) or (
+        f"Type a run folder, such as runs/default, or one of its {CHECKPOINTS}/{STEP}... folders."
     )
+    return CheckpointError(f"{path} {what}. {advice}")
 
 
 def early_config(path: Path) -> Config | None:

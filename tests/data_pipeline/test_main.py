@@ -13,6 +13,8 @@ from data_pipeline.storage.shards import open_stream
 from tests.helpers.places import ROOT
 from tests.helpers.texts import sentences, shard_bytes
 
+LOOKING = ("show", "stats", "verify")
+
 
 @pytest.fixture
 def jsonl(tmp_path: Path) -> Path:
@@ -99,7 +101,11 @@ def test_bad_records_stop_or_are_skipped_and_counted(jsonl: Path, tmp_path: Path
         ("prepare {d}/corpus.jsonl --output {d}/a --tokenizer hf:{d}/gone", "gone does not exist"),
         (
             "prepare {d}/corpus.jsonl --output {d}/a --tokenizer bytes --text-key x",
-            "--text-key NAME",
+            'If "text" is the text, type --text-key text.',
+        ),
+        (
+            "prepare {d}/corpus.jsonl --output {d}/a --tokenizer bytes --prompt-key q --target-key a",
+            "type --prompt-key text.",
         ),
         ("prepare {d}/corpus.jsonl --output {d}/corpus.jsonl/a --tokenizer bytes", "--output"),
         (
@@ -108,18 +114,19 @@ def test_bad_records_stop_or_are_skipped_and_counted(jsonl: Path, tmp_path: Path
         ),
         ("train-tokenizer {d}/corpus.jsonl --output {d}/t --vocab-size 10", "262 or more"),
         ("train-tokenizer {d}/empty.txt --output {d}/t --vocab-size 300", "no text"),
-        ("show {d}/gone", "data_pipeline prepare"),
-        ("verify {d}/gone", "data_pipeline prepare"),
+        *((f"{word} {{d}}/gone", "no run and no token shard of the name") for word in LOOKING),
+        *((f"{word} {{d}}/kepd", "Did you mean {d}/kept?") for word in LOOKING),
     ],
 )
 def test_mistakes_end_with_one_message(
     words: str, said: str, jsonl: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     (tmp_path / "empty.txt").write_text("\n")
+    (tmp_path / "kept.idx").touch()
     before = shard_bytes(tmp_path / "a")
     code, out, error = run(capsys, *words.format(d=tmp_path).split())
     assert (code, out) == (2, "")
-    assert said in error
+    assert said.format(d=tmp_path) in error
     assert error.count("\n") == 1
     assert shard_bytes(tmp_path / "a") == before
 
@@ -153,4 +160,4 @@ def test_mistake_has_no_traceback_as_a_process(tmp_path: Path):
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
-    assert done.stderr.startswith(f"{tmp_path}/gone.bin does not exist.")
+    assert done.stderr.startswith("There is no run and no token shard of the name ")

@@ -59,6 +59,8 @@ def test_help_does_not_wait_for_libraries(module: str) -> None:
     [
         ("glm.generate", ["nowhere", "--text", "a [MASK]"], "nowhere does not exist"),
         ("glm.generate", ["docs", "--text", "a [MASK]"], "docs is no checkpoint, and holds none"),
+        ("glm.generate", ["NEAR", "--text", "a [MASK]"], "Did you mean RUN?"),
+        ("train.evaluate", ["NEAR"], "Did you mean RUN?"),
         ("glm.generate", ["RUN", "--text", "a [mask]"], "[mask] is not a marker"),
         ("glm.generate", ["RUN", "--text", "[MASK]", "--tokenizer", "x"], "Type --tokenizer hf:"),
         ("train.evaluate", ["nowhere"], "nowhere does not exist"),
@@ -68,10 +70,13 @@ def test_help_does_not_wait_for_libraries(module: str) -> None:
 def test_mistakes_are_told_before_pytorch_is_imported(
     module: str, words: list[str], told: str, tmp_path: Path
 ) -> None:
-    folder = tmp_path / "checkpoints" / "step_00000001"
+    run = tmp_path / "run"
+    folder = run / "checkpoints" / "step_00000001"
     folder.mkdir(parents=True)
     (folder / "manifest.json").write_text(json.dumps({"config": "seed: 1\n"}))
-    typed = [str(tmp_path) if word == "RUN" else word for word in words]
+    (run / "config.yaml").touch()
+    places = {"RUN": str(run), "NEAR": str(tmp_path / "rn")}
+    typed = [places.get(word, word) for word in words]
     code = (
         f"import sys; from {module} import cli\n"
         f"assert cli({typed!r}) == 2\n"
@@ -84,4 +89,4 @@ def test_mistakes_are_told_before_pytorch_is_imported(
         text=True,
         stdin=subprocess.DEVNULL,
     )
-    assert done.returncode == 0 and told in done.stderr, done.stderr
+    assert done.returncode == 0 and told.replace("RUN", str(run)) in done.stderr, done.stderr

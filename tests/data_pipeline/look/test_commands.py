@@ -73,9 +73,14 @@ def test_run_tells_what_became_of_a_sample(run_folder: Path, capsys):
     assert used(10) == used(17) == "never: it lies in a range of data.skip_samples"
     assert drawn_index(12, [[10, 18]]) == 20
     assert used(20) == "as trained sample 12, in step 2"
-    assert used(24) == "as trained sample 16"  # the torn line does not count
-    assert used(32) == "not yet: the run ends after 24 samples"
-    assert used(32, "optim.total_samples=48") == "as trained sample 24"
+    assert (
+        used(24) == "as trained sample 16, not reached yet: the run is at 16"
+    )  # the torn line does not count
+    assert used(32) == "never: the run ends after 24 samples"
+    assert (
+        used(32, "optim.total_samples=48")
+        == "as trained sample 24, not reached yet: the run is at 16"
+    )
     assert used(3, "--valid") == "row 3 of the held-out set, the same at every evaluation"
 
 
@@ -209,7 +214,7 @@ def test_verify_tells_every_problem_of_every_prefix(prefix: Path, tmp_path: Path
     code, out, err = run(capsys, "verify", tmp_path / "gone", prefix, tmp_path / "b")
     assert code == 2
     first, second = err.splitlines()
-    assert first.startswith(f"{tmp_path}/gone.bin does not exist")
+    assert first.startswith(f"There is no run and no token shard of the name {tmp_path}/gone.")
     assert second.startswith(f"{tmp_path}/b.valid.bin is damaged in bytes 0 to {len(flipped):,}.")
     assert f"{prefix}: whole" in out
     assert f"{tmp_path}/b: whole" in out
@@ -227,7 +232,8 @@ def test_verify_tells_every_problem_of_every_prefix(prefix: Path, tmp_path: Path
         ("show {p} model=gpt", "model (gpt) is not one of"),
         ("stats {p} --from 5 --to 5", "--from (5) must be at least 0 and below --to (5)"),
         ("stats {p} --samples 0", "--samples (0) must be at least 1"),
-        ("stats {d}/gone", "gone.bin does not exist"),
+        ("verify {d}", "holds no config.yaml: it is no run"),
+        ("stats {d}/gone", "There is no run and no token shard of the name"),
     ],
 )
 def test_mistakes_end_with_one_message(words: str, said: str, prefix: Path, tmp_path: Path, capsys):

@@ -138,15 +138,19 @@ def test_plain_text_without_blank_lines_is_cut_at_lines(tmp_path: Path):
         (b"[" * 100_000, "not a JSON record"),
         (
             b'{"body": "x", "id": 1}',
-            'no text in field "text" .the record has: body, id.*text_key=NAME',
+            'no text in field "text" .the record has: body, id.*type data.text_key=body. ',
         ),
+        (b'{"title": "x", "body": "longer"}', 'If "body" is the text, type data.text_key=body'),
+        (b'{"my body": "x"}', "Name the field with data.text_key=NAME"),
+        (b'{"id": 5}', "Name the field with data.text_key=NAME"),
+        (b'{"text": null, "body": "x"}', "its value is null.*type data.text_key=body"),
         (b'{"text": 5}', 'no text in field "text": its value is the number 5.*--on-error skip'),
         (b'{"text": null}', 'no text in field "text": its value is null.*--on-error skip'),
         (b'{"text": true}', 'no text in field "text": its value is true'),
         (b'{"text": ["a", "b"]}', 'no text in field "text": its value is a list of 2'),
         (b'{"text": {"en": "a"}}', 'no text in field "text": its value is an object .en.'),
         (b'{"text": ' + b"9" * 5000 + b"}", "the number inf"),
-        (b'["a", "list"]', 'no text in field "text" .the record has: list'),
+        (b'["a", "list"]', 'no record but a list of 2, so there is no field "text"'),
         (b'{"text": "caf\xe9"}', "not UTF-8 .byte 13 of the line is 0xe9.*iconv"),
         (b'{"text": "\\ud83d"}', "half a character"),
     ],
@@ -188,7 +192,7 @@ def test_bad_parquet_is_named(tmp_path: Path):
     with pytest.raises(DataError, match=r"corpus\.parquet: cannot be read"):
         read(path)
     pyarrow.parquet.write_table(pyarrow.table({"a": [1], "b": ["x"]}), path)
-    with pytest.raises(DataError, match=r'no column "text" .it has: a, b'):
+    with pytest.raises(DataError, match=r'no column "text" .it has: a, b.* data.text_key=b\.'):
         read(path)
     pyarrow.parquet.write_table(pyarrow.table({"text": ["x", None, "y"]}), path)
     with pytest.raises(DataError, match=r"corpus\.parquet, row 2: no text"):
