@@ -96,6 +96,11 @@ def grad_accum(optim: OptimConfig, dp: int, batch_size: int) -> int:
     return batch_size // (optim.micro_batch_size * dp)
 
 
+def divides(optim: OptimConfig, dp: int, batch_size: int) -> bool:
+    """True if the replicas can share a batch out in whole micro-batches."""
+    return batch_size % (optim.micro_batch_size * dp) == 0
+
+
 def stage_entries(num_layers: int, pp: int, num_chunks: int = 1) -> list[list[range]]:
     """Cut the list [embedding, layers, final norm, head] into the chunks of pipeline stages.
 
@@ -120,16 +125,22 @@ def stage_entries(num_layers: int, pp: int, num_chunks: int = 1) -> list[list[ra
 
 def layers_of_stage(num_layers: int, pp: int, stage: int) -> int:
     """Transformer layers on one stage: the rest of its entries are embedding, final norm and head."""
-    return sum(
-        1 <= entry <= num_layers
-        for chunk in stage_entries(num_layers, pp)[stage]
-        for entry in chunk
-    )
+    return layers_among(num_layers, stage_entries(num_layers, pp)[stage])
+
+
+def layers_among(num_layers: int, chunks: list[range]) -> int:
+    """Transformer layers among list entries."""
+    return sum(1 <= entry <= num_layers for chunk in chunks for entry in chunk)
+
+
+def pipeline_slots(pp: int, num_micro_batches: int) -> int:
+    """Times that a stage needs for a micro-batch in a 1F1B step, those included in which it waits: m + p - 1."""
+    return num_micro_batches + pp - 1
 
 
 def pipeline_bubble(pp: int, num_micro_batches: int) -> float:
     """Idle share of a 1F1B step: (p - 1) / (m + p - 1). GLM-130B, appendix B.4."""
-    return (pp - 1) / (num_micro_batches + pp - 1)
+    return (pp - 1) / pipeline_slots(pp, num_micro_batches)
 
 
 # --- the model's size
@@ -188,19 +199,15 @@ def parameter_sizes(model: ModelConfig, tp: int = 1) -> tuple[int, int]:
     return padded_vocab_size(model) * hidden // tp, hidden * model.ffn_size // tp
 
 
-def reduce_bucket_size(config: Config) -> int:
-    """Elements of the buffer in which ZeRO-1 reduces gradients: DeepSpeed's 5e8, or all that a rank has.
-
-    DeepSpeed allocates it whole, and twice: 4 GB in fp32, however small the model.
-    """
-    largest = max(stage_parameters(config.model, config.parallel.pp, config.parallel.tp))
-    return min(500_000_000, largest)
-
-
 def parameters(model: ModelConfig) -> int:
     """Exact parameter count, the tied head counted once."""
     embedding = padded_vocab_size(model) * model.hidden_size
     return embedding + model.num_layers * layer_parameters(model) + 2 * model.hidden_size
+
+
+def matrix_weights(model: ModelConfig) -> int:
+    """Weights of one layer's matrices, which multiply every token: attention's four and the three of the GeGLU."""
+    return 4 * model.hidden_size**2 + 3 * model.hidden_size * model.ffn_size
 
 
 def flops_per_sample(model: ModelConfig, recompute: bool = False) -> float:
@@ -209,11 +216,10 @@ def flops_per_sample(model: ModelConfig, recompute: bool = False) -> float:
     At an inner width of 8/3 h that is, per row with recompute, 96 s L h^2 (1 + s / 6h + V / 16Lh); GLM-130B's log
     counts the same way.
     """
-    weights = 4 * model.hidden_size**2 + 3 * model.hidden_size * model.ffn_size
     return transformer_flops(
         model.num_layers,
         model.hidden_size,
-        weights,
+        matrix_weights(model),
         padded_vocab_size(model),
         model.seq_length,
         recompute,

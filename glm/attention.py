@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
+from configs.computation import attention_path
 from configs.derive import head_size
 from configs.schema import AttentionPath, ModelConfig
 from glm.attention_paths import flex_attention, reference_attention, sdpa_attention
@@ -15,21 +16,6 @@ from glm.row_plan import RowPlan
 from glm.tensor_parallel import ColumnLinear, RowLinear, tp_rank, tp_size
 
 # B batch, S seq, N heads of this rank, H head size
-
-
-def attention_path(model: ModelConfig, device_type: str) -> tuple[AttentionPath, str]:
-    """Resolve `model.attention`.
-
-    Returns:
-        The path, and the reason in a few words.
-    """
-    if model.attention_dropout > 0:
-        return AttentionPath.reference, "attention dropout needs the weights themselves"
-    if model.attention is not AttentionPath.auto:
-        return model.attention, "as configured"
-    if device_type == "cuda":
-        return AttentionPath.flex, "block-sparse over the segments on CUDA"
-    return AttentionPath.sdpa, "FlexAttention has no backward pass on CPU"
 
 
 class SelfAttention(nn.Module):
@@ -78,7 +64,7 @@ class SelfAttention(nn.Module):
         q_BNSH, k_BNSH, v_BNSH = fused.chunk(3, dim=-1)
         tables = plan.rotary(self._head_size, model.rope_base, model.rope_2d, model.rope_tables)
         q_BNSH, k_BNSH = rotate(q_BNSH, *tables), rotate(k_BNSH, *tables)
-        path, _ = attention_path(model, hidden.device.type)
+        path, _ = attention_path(model, hidden.is_cuda)
         if path is AttentionPath.reference:
             mixed = reference_attention(
                 q_BNSH, k_BNSH, v_BNSH, plan, self._scale_factor, self._drop(layout)

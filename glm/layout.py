@@ -8,6 +8,8 @@ any number of integer ones safely; several floats, or bools, can hang at three s
 import torch
 from torch import Tensor
 
+from configs.computation import LAYOUT_FIELDS
+
 SEGMENT = 0
 """Segment number, 1..; 0 is padding."""
 CONTEXT = 1
@@ -20,7 +22,7 @@ TARGET = 4
 """1 where a loss is computed."""
 SAMPLE = 5
 """Index of the sample, the same along the row."""
-NUM_FIELDS = 6
+NUM_FIELDS = LAYOUT_FIELDS
 
 
 def pack_layout(

@@ -13,16 +13,12 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from configs.computation import folds
 from configs.schema import RopeTables
 from glm.layout import BLOCK_POSITION, CONTEXT, POSITION, SEGMENT, may_attend
 from glm.rotary import rotary_tables
 
 _PLANS: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
-
-# Rows are folded into windows of 1/2, 1/4 or 1/8 of their length. Short rows that cannot be are one window each: there
-# a call per block costs more than the blocks save (measured on CPU: 8 rows of 256 take 9 ms at once, 20 ms apart).
-_FOLDS = (8, 4, 2)
-_SHORT_ROW = 512
 
 
 @dataclass(frozen=True)
@@ -99,16 +95,16 @@ class RowPlan:
         by_row: dict[int, list[Span]] = {}
         for span in self.spans:
             by_row.setdefault(span.row, []).append(span)
-        folds = {}
+        found = {}
         for row, spans in by_row.items():
-            for fold in (*_FOLDS, 1) if seq <= _SHORT_ROW else _FOLDS:
+            for fold in folds(seq):
                 window = seq // fold
                 if seq % fold == 0 and all(
                     span.start // window == (span.stop - 1) // window for span in spans
                 ):
-                    folds[row] = fold
+                    found[row] = fold
                     break
-        return folds
+        return found
 
     def folded_mask(self, rows: Tensor, fold: int) -> Tensor:
         """Mask of folded rows: (rows * fold, 1, window, window) bool."""

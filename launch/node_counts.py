@@ -35,5 +35,7 @@ def node_counts(config: Config) -> list[tuple[int, list[int]]]:
 def _works(config: Config, nodes: int, batch_sizes: list[int]) -> bool:
     ranks = nodes * derive.ranks_per_node(config)
     replica = config.parallel.tp * config.parallel.pp
-    rows = config.optim.micro_batch_size * (ranks // replica)
-    return ranks % replica == 0 and rows > 0 and all(size % rows == 0 for size in batch_sizes)
+    if ranks < replica or ranks % replica:
+        return False
+    dp = derive.data_parallel_size(config, ranks)
+    return all(derive.divides(config.optim, dp, size) for size in batch_sizes)

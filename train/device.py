@@ -7,21 +7,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from configs import hardware
 from configs.errors import ConfigError
 from configs.schema import DeviceKind, Precision
 from train.world import World, sees_only_its_gpus
-
-# Dense bf16/fp16 peak in TFLOP/s, by a part of the device's name; vendors' data sheets.
-_PEAKS = {
-    "H200": 989.0,
-    "H100 PCIe": 756.0,
-    "H100": 989.0,
-    "B200": 2250.0,
-    "A100": 312.0,
-    "A800": 312.0,
-    "L40S": 362.0,
-    "V100": 125.0,
-}
 
 
 def resolve_device(kind: DeviceKind, world: World) -> torch.device:
@@ -108,11 +97,10 @@ def free_memory_gib(device: torch.device) -> float | None:
 
 
 def peak_tflops(device: torch.device) -> float | None:
-    """Dense peak of this device; None if it is not in the table."""
+    """Dense peak of this device in TFLOP/s; None if it is not known."""
     if device.type != "cuda":
         return None
-    name = torch.cuda.get_device_name(device)
-    return next((peak for part, peak in _PEAKS.items() if part in name), None)
+    return hardware.peak_tflops_of(torch.cuda.get_device_name(device))
 
 
 def peak_memory_gib(device: torch.device) -> float:

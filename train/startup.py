@@ -3,9 +3,9 @@
 import torch
 
 from configs import derive
+from configs.computation import attention_path
 from configs.schema import Config
 from data_pipeline.dataset import GLMDataset
-from glm.attention import attention_path
 from train.device import device_name
 from train.engine import optimizer_name
 from train.topology import Topology
@@ -20,7 +20,7 @@ def startup_report(
 ) -> str:
     """Render the table."""
     model, optim = config.model, config.optim
-    path, path_reason = attention_path(model, device.type)
+    path, path_reason = attention_path(model, device.type == "cuda")
     first = derive.batch_size_at(optim, 0)
     ramp = "" if first == optim.global_batch_size else f" (starting at {first:,})"
     accumulated = derive.grad_accum(optim, topology.dp, optim.global_batch_size)

@@ -76,7 +76,7 @@ def _batch_size_problems(config: Config, world_size: int | None, samples_seen: i
     dp = derive.data_parallel_size(config, size)
     levels = derive.ramp_levels(config.optim, samples_seen)
     visited = sorted({level.batch_size for level in levels} | {full})
-    wrong = [batch_size for batch_size in visited if batch_size % (micro * dp)]
+    wrong = [size for size in visited if not derive.divides(config.optim, dp, size)]
     if not wrong:
         return []
     where = "optim.global_batch_size" if wrong[0] == full else "A batch size of optim.batch_ramp"

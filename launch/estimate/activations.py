@@ -7,10 +7,9 @@ Hidden states, their norms and sums are whole on every tensor-parallel rank; the
 
 from dataclasses import dataclass
 
+from configs import computation
 from configs.schema import AttentionPath, Config
 
-# Rows up to this length are attended by one masked call (glm/row_plan.py).
-_SHORT_ROW = 512
 # glm/dropout.py hashes int64 indices: about four tensors of 8 bytes per element at once.
 _DROPOUT_BYTES = 32
 
@@ -44,8 +43,8 @@ class LayerSizes:
         scores = config.optim.micro_batch_size * model.num_heads // tp * model.seq_length**2
         # Two norms' outputs, the sum between them, and the layer's output; four inner tensors of the GeGLU.
         kept = 4 * hidden + 4 * inner
-        path = attention_path(config, on_gpu)
-        is_long_on_cpu = path is AttentionPath.sdpa and model.seq_length > _SHORT_ROW
+        path, _ = computation.attention_path(model, on_gpu)
+        is_long_on_cpu = path is AttentionPath.sdpa and model.seq_length > computation.SHORT_ROW
         # Queries, keys, values, mixed values and the output layer's input; cut rows keep the fused tensor as well.
         kept += (7 if is_long_on_cpu else 5) * hidden // tp
         has_dropout = model.attention_dropout > 0
@@ -62,20 +61,9 @@ class LayerSizes:
         return cls(tokens, hidden, kept, working)
 
 
-def attention_path(config: Config, on_gpu: bool) -> AttentionPath:
-    """The path that glm/attention.py takes."""
-    model = config.model
-    if model.attention_dropout > 0:
-        return AttentionPath.reference
-    if model.attention is not AttentionPath.auto:
-        return model.attention
-    return AttentionPath.flex if on_gpu else AttentionPath.sdpa
-
-
 def _mask_elements(config: Config) -> int:
     """The additive mask of scaled_dot_product_attention: whole rows, or windows if every row is a [MASK] row."""
-    model = config.model
-    objective = config.objective
+    model, objective = config.model, config.objective
     is_short_windows = objective.gmask_share == 0 and not objective.shares
-    windows = config.objective.windows_per_row if is_short_windows else 1
+    windows = computation.fold_of_windows(objective.windows_per_row) if is_short_windows else 1
     return config.optim.micro_batch_size * model.seq_length**2 // windows

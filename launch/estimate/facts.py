@@ -119,7 +119,7 @@ def _one_batch(config: Config, batch_size: int) -> str:
 def _contents(chunks: list[range], num_layers: int) -> str:
     """What list entries are: embedding, layers, final norm, head."""
     entries = [entry for chunk in chunks for entry in chunk]
-    layers = sum(1 <= entry <= num_layers for entry in entries)
+    layers = derive.layers_among(num_layers, chunks)
     parts = [f"{layers} layers" if layers != 1 else "1 layer"] if layers > 0 else []
     if 0 in entries:
         parts.insert(0, "embedding")

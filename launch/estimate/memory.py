@@ -8,14 +8,12 @@ compares the sum with the allocator's live bytes.
 
 from dataclasses import dataclass
 
-from configs import derive, optimizers
-from configs.schema import Config, Precision
+from configs import computation, derive, optimizers
+from configs.schema import Config
 from launch.estimate.activations import LayerSizes
 
-# DeepSpeed's reduce bucket, in elements.
-BUCKET = 500_000_000
-# train/engine/gradients.py squares the embedding's gradient in float64, so many elements at a time; two copies.
-_SQUARES_BYTES = 2 * 8 * (1 << 22)
+# Of the part of a gradient that is squared at once, two copies in float64.
+_SQUARES_BYTES = 2 * 8 * computation.SQUARED_AT_ONCE
 
 
 @dataclass(frozen=True)
@@ -73,15 +71,15 @@ def memory_of_stages(config: Config, on_gpu: bool = True) -> list[StageMemory]:
     return [_stage(config, stage, on_gpu) for stage in range(config.parallel.pp)]
 
 
-def bytes_per_element(config: Config) -> int:
-    """Of weights and activations."""
-    return 4 if config.precision is Precision.fp32 else 2
-
-
 def checkpoint_bytes(config: Config) -> int:
-    """Masters and the optimizer's slots, and the weights where they are not the masters."""
-    weights = 0 if config.precision is Precision.fp32 else 2
-    return derive.parameters(config.model) * (4 + _slot_bytes(config) + weights)
+    """The whole model's: masters and the optimizer's slots, and the weights where they are not the masters."""
+    return derive.parameters(config.model) * saved_bytes_per_parameter(config)
+
+
+def saved_bytes_per_parameter(config: Config) -> int:
+    """What a checkpoint holds of each parameter."""
+    size = computation.element_bytes(config.precision)
+    return 4 + _slot_bytes(config) + (size if size < 4 else 0)
 
 
 def _slot_bytes(config: Config) -> int:
@@ -90,12 +88,11 @@ def _slot_bytes(config: Config) -> int:
 
 
 def _stage(config: Config, stage: int, on_gpu: bool) -> StageMemory:
-    parallel, size = config.parallel, bytes_per_element(config)
+    parallel, size = config.parallel, computation.element_bytes(config.precision)
     dp = derive.data_parallel_size(config, derive.planned_world_size(config))
     count = derive.stage_parameters(config.model, parallel.pp, parallel.tp)[stage]
-    is_bf16 = size == 2 and config.precision is not Precision.fp16
     # bf16: the sum over micro-batches is fp32 and whole on every replica, beside the last micro-batch's own gradients.
-    gradients = count * (size + 4) if is_bf16 else count * size
+    gradients = count * (size + 4) if computation.sums_in_fp32(config.precision) else count * size
     masters = 0 if parallel.zero_stage == 0 else 4 * count // dp
     moments = _slot_bytes(config) * count // (1 if parallel.zero_stage == 0 else dp)
     activations, logits, buffers = _running(config, stage, on_gpu)
@@ -117,22 +114,22 @@ def _stage(config: Config, stage: int, on_gpu: bool) -> StageMemory:
 
 def _buffers(config: Config, count: int, dp: int, on_gpu: bool) -> tuple[int, int, int]:
     """DeepSpeed's buffers of the backward pass, the reduction and the update."""
-    size, zero = bytes_per_element(config), config.parallel.zero_stage
+    size, zero = computation.element_bytes(config.precision), config.parallel.zero_stage
     share = count // dp
     # torch's AdamW on CPU takes the square root and its quotient into new tensors; the fused kernel has none.
     adam = 0 if on_gpu else 8 * share
-    if size == 2 and config.precision is not Precision.fp16:
+    if computation.sums_in_fp32(config.precision):
         # allreduce_no_retain: the two groups' fp32 gradients are copied together if they fit a bucket; a larger group
         # is reduced where it lies.
-        copies = 4 * count if count <= BUCKET else 0
+        copies = 4 * count if count <= computation.DEEPSPEED_BUCKET else 0
         return 0, copies, max(adam, _SQUARES_BYTES)
     if zero == 0:
         # Gradients travel in copies of at least a bucket; AdamW works parameter by parameter.
         largest = max(derive.parameter_sizes(config.model, config.parallel.tp))
-        travelling = min(count, BUCKET + largest)
+        travelling = min(count, computation.DEEPSPEED_BUCKET + largest)
         return 0, 4 * travelling, max(_SQUARES_BYTES, 0 if on_gpu else 8 * largest)
     # DeepSpeedZeroOptimizer makes a bucket at the first backward pass of a step, and another one to reduce.
-    bucket = size * derive.reduce_bucket_size(config)
+    bucket = size * computation.reduce_bucket_size(config)
     # The update turns this replica's share into fp32 beside the averaged one; the gradients are gone by then.
     update = size * share + 4 * share + adam - size * count
     return bucket, 2 * bucket, max(update, _SQUARES_BYTES - size * count)
@@ -140,7 +137,7 @@ def _buffers(config: Config, count: int, dp: int, on_gpu: bool) -> tuple[int, in
 
 def _running(config: Config, stage: int, on_gpu: bool) -> tuple[int, int, int]:
     """Activations, logits and pipe buffers of the fullest moment of the backward passes."""
-    model, pp, size = config.model, config.parallel.pp, bytes_per_element(config)
+    model, pp, size = config.model, config.parallel.pp, computation.element_bytes(config.precision)
     layer = LayerSizes.of(config, size, on_gpu)
     micro_batches = derive.grad_accum(
         config.optim,
@@ -166,7 +163,7 @@ def _running(config: Config, stage: int, on_gpu: bool) -> tuple[int, int, int]:
     buffers = 0
     if not is_first:
         # Per buffer the received tensors, whose clones are counted above; the receiving pair; the gradient to send.
-        layouts = (in_flight + 1) * layer.tokens * 6 * 8
+        layouts = (in_flight + 1) * layer.tokens * computation.LAYOUT_FIELDS * 8
         buffers += (in_flight + 2) * layer.hidden + layouts
     if not is_last:
         buffers += layer.hidden  # the received gradient

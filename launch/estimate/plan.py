@@ -8,9 +8,9 @@ from configs.hardware import Gpu, gpu_of
 from configs.schema import Config, DeviceKind
 from launch.estimate.memory import (
     StageMemory,
-    bytes_per_element,
     checkpoint_bytes,
     memory_of_stages,
+    saved_bytes_per_parameter,
 )
 from launch.estimate.reliability import best_interval, goodput
 from launch.estimate.speed import Layout, StepTime, Transformer, flops_share, step_time
@@ -111,8 +111,7 @@ class Plan:
         config = self.config
         dp = derive.data_parallel_size(config, self.gpus)
         held = max(derive.stage_parameters(config.model, config.parallel.pp, config.parallel.tp))
-        size = bytes_per_element(config)
-        return held * (12 + (size if size == 2 else 0)) // dp
+        return held * saved_bytes_per_parameter(config) // dp
 
     @property
     def best_interval_seconds(self) -> float | None:
@@ -136,8 +135,11 @@ class Plan:
             network, layout = Transformer.of(self.config), Layout.of(self.config)
             return step_time(network, layout, self.gpu, batch_size).total / self.step.total
         dp = derive.data_parallel_size(self.config, self.gpus)
-        slots = derive.grad_accum(optim, dp, batch_size) + pp - 1
-        return slots / (derive.grad_accum(optim, dp, optim.global_batch_size) + pp - 1)
+        slots, full = (
+            derive.pipeline_slots(pp, derive.grad_accum(optim, dp, size))
+            for size in (batch_size, optim.global_batch_size)
+        )
+        return slots / full
 
 
 def usable_gib(gpu: Gpu) -> float:

@@ -8,11 +8,9 @@ arithmetic (configs/derive.py); docs/estimates.md compares both with published r
 
 from dataclasses import dataclass
 
-from configs import derive
+from configs import computation, derive
 from configs.hardware import Gpu
-from configs.schema import AttentionPath, Config, Precision
-from launch.estimate.activations import attention_path
-from launch.estimate.memory import bytes_per_element
+from configs.schema import AttentionPath, Config
 
 # Share of the peak that a layer's matrix products reach, and the share of the nominal bandwidths: chosen so that the
 # model's time of GLM-130B (88.5 s, A100-40G, 2022) comes out, and kept for everything else.
@@ -52,7 +50,7 @@ class StepTime:
     @property
     def total(self) -> float:
         """The step."""
-        slots = (self.num_micro_batches + self.pp - 1) * self._slot
+        slots = derive.pipeline_slots(self.pp, self.num_micro_batches) * self._slot
         return slots + self.gradients + self.update
 
     @property
@@ -83,12 +81,13 @@ class Transformer:
             num_layers=model.num_layers,
             hidden_size=model.hidden_size,
             inner_size=model.ffn_size,
-            weights_per_layer=4 * model.hidden_size**2 + 3 * model.hidden_size * model.ffn_size,
+            weights_per_layer=derive.matrix_weights(model),
             num_heads=model.num_heads,
             vocab_size=derive.padded_vocab_size(model),
             seq_length=model.seq_length,
             parameters=float(derive.parameters(model)),
-            materialises_scores=attention_path(config, on_gpu) is AttentionPath.reference,
+            materialises_scores=computation.attention_path(model, on_gpu)[0]
+            is AttentionPath.reference,
         )
 
     def flops_per_sample(self, recompute: bool = False) -> float:
@@ -122,6 +121,7 @@ class Layout:
     def of(cls, config: Config) -> "Layout":
         """The layout of a configuration on its cluster."""
         dp = derive.data_parallel_size(config, derive.planned_world_size(config))
+        precision, size = config.precision, computation.element_bytes(config.precision)
         return cls(
             tp=config.parallel.tp,
             pp=config.parallel.pp,
@@ -129,9 +129,8 @@ class Layout:
             gpus_per_node=derive.ranks_per_node(config),
             micro_batch_size=config.optim.micro_batch_size,
             recompute=config.parallel.recompute,
-            size=bytes_per_element(config),
-            # bf16 runs sum in fp32, over replicas too (train/engine/settings.py).
-            gradient_bytes=2 if config.precision is Precision.fp16 else 4,
+            size=size,
+            gradient_bytes=4 if computation.sums_in_fp32(precision) else size,
         )
 
 

@@ -61,13 +61,13 @@ def _facts(config: Config, session: Session) -> RankFacts:
         },
         neighbours=(neighbours[0], neighbours[1]),
         chunks=module.chunks,
-        parameters=_parameters(module, config.model.num_layers),
+        parameters=_shapes(module, config.model.num_layers),
         tied=module.tied_ranks,
         steps=_steps(config, topology) if topology.reads_data else [],
     )
 
 
-def _parameters(module: torch.nn.Module, num_layers: int) -> dict[str, ParameterShape]:
+def _shapes(module: torch.nn.Module, num_layers: int) -> dict[str, ParameterShape]:
     return {
         parameter_name(name, num_layers): ParameterShape(
             tuple(parameter.shape),

@@ -12,14 +12,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from configs.computation import SQUARED_AT_ONCE
 from glm.model import EMBEDDING_NAME, layer_index
 from glm.tensor_parallel import partition_dim
 from train.engine.interface import GradientNorms
 from train.engine.stages import is_tied_copy
 from train.session import Session
 from train.topology import Topology
-
-SQUARED_AT_ONCE = 1 << 22
 
 
 def measure_norms(
@@ -128,6 +127,5 @@ def _whole(parameter: nn.Parameter) -> torch.Tensor | None:
 
 def sum_of_squares(gradient: torch.Tensor) -> float:
     """Squared norm, in float64."""
-    # In parts: two float64 copies of GLM-130B's embedding shard would be 7 GB.
     parts = gradient.detach().reshape(-1).split(SQUARED_AT_ONCE)
     return float(sum(part.double().pow(2).sum() for part in parts))

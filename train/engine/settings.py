@@ -2,7 +2,7 @@
 
 import math
 
-from configs import derive
+from configs import computation
 from configs.schema import Config, Precision
 
 
@@ -20,7 +20,7 @@ def deepspeed_config(config: Config, dp: int) -> dict[str, object]:
         "steps_per_print": None,
         "zero_optimization": {
             "stage": config.parallel.zero_stage,
-            "reduce_bucket_size": derive.reduce_bucket_size(config),
+            "reduce_bucket_size": computation.reduce_bucket_size(config),
         },
         "zero_allow_untested_optimizer": True,
         "pipeline": {
@@ -32,6 +32,7 @@ def deepspeed_config(config: Config, dp: int) -> dict[str, object]:
     }
     if config.precision is Precision.bf16:
         rendered["bf16"] = {"enabled": True}
+    if computation.sums_in_fp32(config.precision):
         # Without these DeepSpeed adds up micro-batches' gradients in bf16, and replicas' as well.
         rendered["data_types"] = {"grad_accum_dtype": "fp32"}
         rendered["communication_data_type"] = "fp32"

@@ -12,6 +12,7 @@ from configs.load import load_config
 from configs.optimizers import find, slots
 from glm.checkpoint.reader import read_manifest
 from launch.estimate.memory import checkpoint_bytes
+from launch.estimate.plan import Plan
 from tests.helpers.distributed import run_distributed
 from tests.helpers.lives import (
     assemble,
@@ -105,6 +106,11 @@ def test_estimates_count_its_slots() -> None:
     adam, lion = load_config(["precision=fp32"]), load_config(["precision=fp32", LION])
     assert slots(lion.optim.name) == ("exp_avg",)
     assert checkpoint_bytes(adam) * 8 == checkpoint_bytes(lion) * 12
+    held = {
+        name: Plan.of(config).staging_bytes_per_rank
+        for name, config in (("adam", adam), ("lion", lion))
+    }
+    assert held["adam"] * 8 == held["lion"] * 12
 
 
 def test_a_package_that_is_not_installed_is_named() -> None:

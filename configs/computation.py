@@ -1,0 +1,78 @@
+"""How the trainer computes, where estimates and dry runs must know it too: attention, number formats, buffers.
+
+`glm` and `train` act on these facts and `launch` counts with them; it imports no PyTorch, so they stand here.
+"""
+
+from configs import derive
+from configs.schema import AttentionPath, Config, ModelConfig, Precision
+
+# --- attention
+
+# Rows are folded into windows of 1/2, 1/4 or 1/8 of their length. Short rows that cannot be are one window each: there
+# a call per block costs more than the blocks save (measured on CPU: 8 rows of 256 take 9 ms at once, 20 ms apart).
+FOLDS = (8, 4, 2)
+SHORT_ROW = 512
+
+LAYOUT_FIELDS = 6
+"""Integers (int64) that travel with each token's hidden state from stage to stage (glm/layout.py)."""
+
+
+def attention_path(model: ModelConfig, on_gpu: bool) -> tuple[AttentionPath, str]:
+    """Resolve `model.attention`.
+
+    Args:
+        model: of the run.
+        on_gpu: True: it computes on CUDA; False: on CPU.
+
+    Returns:
+        The path, and the reason in a few words.
+    """
+    if model.attention_dropout > 0:
+        return AttentionPath.reference, "attention dropout needs the weights themselves"
+    if model.attention is not AttentionPath.auto:
+        return model.attention, "as configured"
+    if on_gpu:
+        return AttentionPath.flex, "block-sparse over the segments on CUDA"
+    return AttentionPath.sdpa, "FlexAttention has no backward pass on CPU"
+
+
+def folds(seq_length: int) -> tuple[int, ...]:
+    """Numbers of equal windows into which the sdpa path tries to fold a row of so many tokens, in order."""
+    return (*FOLDS, 1) if seq_length <= SHORT_ROW else FOLDS
+
+
+def fold_of_windows(windows_per_row: int) -> int:
+    """Into how many windows a row of so many equal segments folds; 1: it stays whole."""
+    return next((fold for fold in FOLDS if windows_per_row % fold == 0), 1)
+
+
+# --- number formats
+
+
+def element_bytes(precision: Precision) -> int:
+    """Bytes of a weight or an activation; `auto` counts as bf16."""
+    return 4 if precision is Precision.fp32 else 2
+
+
+def sums_in_fp32(precision: Precision) -> bool:
+    """True if gradients of half precision are added up in fp32, over micro-batches and over replicas; `auto` as bf16."""
+    return precision in (Precision.bf16, Precision.auto)
+
+
+# --- buffers
+
+DEEPSPEED_BUCKET = 500_000_000
+"""Elements of the buffer in which DeepSpeed copies gradients together to reduce them."""
+
+# Squares of a gradient are added up in float64, so many elements at a time: two such copies of GLM-130B's embedding
+# shard would be 7 GB.
+SQUARED_AT_ONCE = 1 << 22
+
+
+def reduce_bucket_size(config: Config) -> int:
+    """Elements of the buffer in which ZeRO-1 reduces gradients: DeepSpeed's bucket, or all that a rank has.
+
+    DeepSpeed allocates it whole, and twice: 4 GB in fp32, however small the model.
+    """
+    largest = max(derive.stage_parameters(config.model, config.parallel.pp, config.parallel.tp))
+    return min(DEEPSPEED_BUCKET, largest)

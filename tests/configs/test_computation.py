@@ -1,0 +1,63 @@
+"""What the trainer does and estimates count with, case by case."""
+
+import pytest
+
+from configs.computation import (
+    attention_path,
+    element_bytes,
+    fold_of_windows,
+    folds,
+    reduce_bucket_size,
+    sums_in_fp32,
+)
+from configs.hardware import PRESETS, peak_tflops_of
+from configs.load import load_config
+from configs.schema import AttentionPath, ModelConfig, Precision
+
+
+@pytest.mark.parametrize(
+    ("asked", "dropout", "on_gpu", "path"),
+    [
+        ("auto", 0.0, True, "flex"),
+        ("auto", 0.0, False, "sdpa"),
+        ("auto", 0.1, True, "reference"),
+        ("sdpa", 0.0, True, "sdpa"),
+        ("reference", 0.0, False, "reference"),
+    ],
+)
+def test_the_attention_path(asked: str, dropout: float, on_gpu: bool, path: str) -> None:
+    model = ModelConfig(attention=AttentionPath(asked), attention_dropout=dropout)
+    chosen, reason = attention_path(model, on_gpu)
+    assert chosen.value == path
+    assert reason
+
+
+@pytest.mark.parametrize(("windows", "fold"), [(1, 1), (2, 2), (3, 1), (4, 4), (6, 2), (16, 8)])
+def test_a_row_of_equal_windows_folds_into_as_many_as_fit(windows: int, fold: int) -> None:
+    assert fold_of_windows(windows) == fold
+
+
+def test_only_short_rows_are_one_window_if_they_do_not_fold() -> None:
+    assert folds(512)[-1] == 1
+    assert 1 not in folds(513)
+
+
+@pytest.mark.parametrize(
+    ("precision", "size", "in_fp32"),
+    [("fp32", 4, False), ("bf16", 2, True), ("fp16", 2, False), ("auto", 2, True)],
+)
+def test_number_formats(precision: str, size: int, in_fp32: bool) -> None:
+    assert element_bytes(Precision(precision)) == size
+    assert sums_in_fp32(Precision(precision)) is in_fp32
+
+
+def test_a_small_model_has_a_bucket_of_its_own_size() -> None:
+    assert reduce_bucket_size(load_config(["experiment=glm_130b"])) == 500_000_000
+    assert reduce_bucket_size(load_config([])) < 10_000_000
+
+
+def test_a_device_is_known_by_the_name_that_its_driver_gives() -> None:
+    assert peak_tflops_of("NVIDIA A100-SXM4-40GB") == PRESETS["A100-40G"].peak_tflops
+    assert peak_tflops_of("NVIDIA H100 80GB HBM3") == PRESETS["H100"].peak_tflops
+    assert peak_tflops_of("NVIDIA H100 PCIe") == 756
+    assert peak_tflops_of("NVIDIA GeForce RTX 3090") is None
