@@ -3,6 +3,8 @@
 A problem reads "key (value) relation key (value). What to type."
 """
 
+from functools import partial
+
 from configs.checks import (
     cluster,
     device,
@@ -15,6 +17,7 @@ from configs.checks import (
     training,
 )
 from configs.checks.batches import batch_problems, layout_problems
+from configs.checks.tensor_parallel import tensor_parallel_problems
 from configs.schema import Config
 
 
@@ -31,6 +34,7 @@ def problems(config: Config, world_size: int | None = None, samples_seen: int = 
         checks = (
             *numbers.CHECKS,
             *model.CHECKS,
+            partial(tensor_parallel_problems, world_size=world_size),
             *training.CHECKS,
             *device.CHECKS,
             *mixture.CHECKS,
@@ -54,4 +58,5 @@ def are_sizes_sound(config: Config) -> bool:
     found = numbers.finite_problems(config) or [
         problem for check in sizes for problem in check(config)
     ]
+    found = found or tensor_parallel_problems(config, None)
     return not (found or layout_problems(config, None) or batch_problems(config, None))

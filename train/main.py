@@ -34,6 +34,7 @@ from train.world import (
     end_torchrun,
     node_name,
     prepare_environment,
+    wait_for_rank_0,
 )
 
 
@@ -74,6 +75,9 @@ def _leave(world: World, code: int, message: str) -> int:
     """
     if message:
         tell(message, sys.stderr)
+    elif code == EXIT_USER_INPUT and not world.is_main:
+        # Rank 0 tells it; torchrun would end rank 0, perhaps before its words, at the first rank that ends.
+        wait_for_rank_0(world)
     if code in (EXIT_USER_INPUT, EXIT_BUG):
         end_torchrun(world)
     if world.size > 1:

@@ -9,6 +9,7 @@ user. Here the ranks of the one node meet in a store that listens on the
 loopback address and holds no pickles.
 """
 
+import logging
 import sys
 import uuid
 from typing import Any
@@ -18,6 +19,9 @@ from configs.terminal import tell
 from train.world import choose_one_thread
 
 _BACKEND = "loopback"
+# torchrun's log of processes that end, and the lines of it that this program says in its own words.
+_ENDINGS = "torch.distributed.elastic.multiprocessing.api"
+_SAID_ANYWAY = ("failed (exitcode", "Sending process")
 _ONE_NODE = ("1", "1:1")
 # Options that say where to meet, with what torchrun has for them unless they are given.
 _MEETING = {
@@ -59,13 +63,22 @@ def cli(arguments: list[str] | None = None) -> int:
     )
     options.rdzv_id = str(uuid.uuid4())
     rendezvous_handler_registry.register(_BACKEND, _handler)
+    logging.getLogger(_ENDINGS).addFilter(_is_news)
     try:
         run.run(options)
     except ChildFailedError as error:
         # The ranks have said why; torchrun's own report of forty lines would stand below it.
-        _, failure = error.get_first_failure()
-        return failure.exitcode if failure.exitcode > 0 else EXIT_PEER_FAILED
+        rank, failure = error.get_first_failure()
+        if failure.exitcode > 0:
+            return failure.exitcode
+        tell(f"Rank {rank} was ended by {failure.signal_name()}: it could not say why.", sys.stderr)
+        return EXIT_PEER_FAILED
     return EXIT_DONE
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """False of what torchrun says of ranks that end: it would stand below the message that says why."""
+    return not str(record.msg).startswith(_SAID_ANYWAY)
 
 
 def _problem(options: Any) -> str | None:

@@ -21,6 +21,8 @@ _PR_SET_PDEATHSIG = 1
 # If they all fail, one rank of a node signals torchrun; torchrun gives its ranks 30 seconds to end.
 _LOCAL_RANK_0_FIRST_SECONDS = 5.0
 _TORCHRUN_ENDS_SECONDS = 30.0
+# On a busy machine the ranks of a node read the command line seconds apart.
+_RANK_0_TELLS_SECONDS = 20.0
 _STARTED = time.time()
 
 LOOPBACK = "127.0.0.1"
@@ -265,6 +267,17 @@ def die_with_parent(world: World) -> None:
     # In a container torchrun may be process 1 itself; any other process 1 adopted this rank.
     if os.getppid() == 1 and not _is_torchrun(1):
         os.kill(os.getpid(), signal.SIGKILL)  # it died before the request was made
+
+
+def wait_for_rank_0(world: World) -> None:
+    """Let rank 0 tell what all ranks have found: when it ends, torchrun ends this one.
+
+    Does nothing under other launchers, which end no rank because another one has ended, or do so later.
+    """
+    if world.launcher != "torchrun":
+        return
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    time.sleep(_RANK_0_TELLS_SECONDS)
 
 
 def end_torchrun(world: World) -> None:

@@ -1,4 +1,4 @@
-"""Checks of the model: heads, rows, attention, and whether its matrices can be cut."""
+"""Checks of the model: heads, rows and attention."""
 
 from collections.abc import Callable
 
@@ -64,29 +64,4 @@ def _attention(config: Config) -> list[str]:
     return []
 
 
-def _tensor_parallel(config: Config) -> list[str]:
-    model, tp = config.model, config.parallel.tp
-    if tp < 1 or min(model.num_heads, model.ffn_size, model.vocab_size, model.vocab_multiple) < 1:
-        return []
-    padded = derive.padded_vocab_size(model)
-    cut = {
-        "model.num_heads": (model.num_heads, ""),
-        "model.ffn_size": (model.ffn_size, f"model.ffn_size={-(-model.ffn_size // tp) * tp}"),
-        "the padded vocabulary": (padded, f"model.vocab_multiple={model.vocab_multiple * tp}"),
-    }
-    # A size that does not divide the heads is the mistake; where it does, the other numbers are.
-    better_tp = f"parallel.tp={_nearest_tp(model.num_heads, tp)}" if model.num_heads % tp else ""
-    return [
-        f"parallel.tp ({tp}) must divide {name} ({value}). Try {better_tp or better_value}."
-        for name, (value, better_value) in cut.items()
-        if value % tp
-    ]
-
-
-def _nearest_tp(num_heads: int, tp: int) -> int:
-    """The nearest power of two above or below that divides the heads."""
-    powers = [2**power for power in range(num_heads.bit_length()) if num_heads % 2**power == 0]
-    return min(powers, key=lambda power: (abs(power - tp), -power), default=1)
-
-
-CHECKS: tuple[Callable[[Config], list[str]], ...] = (_heads, _rows, _attention, _tensor_parallel)
+CHECKS: tuple[Callable[[Config], list[str]], ...] = (_heads, _rows, _attention)

@@ -28,6 +28,24 @@ def test_the_published_run_needs_whole_replicas() -> None:
     load_config(["experiment=glm_130b"], 32)
 
 
+@pytest.mark.parametrize(
+    ("words", "world", "tried"),
+    [
+        ("parallel.tp=3", 2, "2"),
+        ("parallel.tp=3", 4, "4"),
+        ("parallel.tp=3 parallel.pp=2", 4, "2"),
+        ("parallel.tp=3", 3, "1"),
+        ("parallel.tp=8", None, "4"),
+        ("parallel.tp=8 cluster.gpus_per_node=2", None, "2"),
+        ("parallel.tp=3 parallel.pp=2", 1, "4"),  # no degree fits such ranks
+    ],
+)
+def test_the_proposed_degree_fits_heads_and_ranks_and_is_named_once(
+    words: str, world: int | None, tried: str
+) -> None:
+    assert problem_of(*words.split(), world=world).endswith(f". Try parallel.tp={tried}.")
+
+
 def test_a_planned_cluster_must_hold_whole_replicas() -> None:
     assert problem_of("experiment=glm_130b", "cluster.nodes=95") == (
         "parallel.tp (4) x parallel.pp (8) = 32 must divide cluster.nodes (95) x cluster.gpus_per_node (8) = 760. "
