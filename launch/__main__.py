@@ -13,9 +13,8 @@
         results
     python -m launch sweep [overrides] --sweep optim.lr=1e-4,2e-4 [--local]
         the same on this machine, one run after the other; --table, too
-    python -m launch status RUN [--field state]
-        how a run is, for scripts: the fields of its status.json, a line each,
-        or one alone
+    python -m launch status [RUN [--field state]]
+        the runs in the folder runs, or how one is; --field for scripts
     python -m launch layout [overrides] [--nodes N] [--run FOLDER]
         how many ranks to start on the N nodes that are left, name=value a line
     python -m launch pdsh [overrides] cluster.hostfile=FILE

@@ -1,59 +1,60 @@
-"""How a run is, for scripts:  python -m launch status RUN [--field state]
+"""How runs are:  python -m launch status [RUN [--field state]]
 
-The fields of its status.json; the state is "interrupted" where that still says running after a kill. Of the standard
-library alone, and quick: scripts ask often. What cannot be read ends with exit code 2.
+For people: the runs of a folder as a table, or one run in words; for scripts one field of its status.json. The state
+is "interrupted" where that still says running after a kill. Of the standard library alone, and quick: scripts ask
+often. What cannot be read ends with exit code 2.
 """
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 from configs import at_work
 from configs.errors import ConfigError, RecordError, UserError
-from configs.nearby import did_you_mean, runs_near
 from configs.run_paths import RunPaths
 from configs.run_status import read_status, status_fields, stop_reason
-from configs.terminal import visible
+from configs.terminal import columns, visible
 from launch.options import parse
+from launch.status_words import age, described, table
 
 T = TypeVar("T")
 
+RUNS = Path("runs")
 STOP_REASON = "stop_reason"
 """Of a stopped run, from events.jsonl."""
 
 
 def status(words: list[str]) -> str:
-    """The fields of a run, `name=value` a line; with --field the value of one alone.
+    """A table of runs, one run in words, or with --field the value of one field.
 
     Args:
-        words: the run folder, and `--field NAME`.
+        words: the run folder, or a folder of them (none: runs), and `--field NAME`.
 
     Raises:
         UserError: there is no such run or field, or its status.json is damaged.
     """
     request = parse(words, (), ("--field",))
-    if len(request.overrides) != 1:
+    if len(request.overrides) > 1:
         raise ConfigError(["Name one run folder. Try python -m launch status runs/default."])
-    run = Path(request.overrides[0])
+    run = Path(request.overrides[0]) if request.overrides else RUNS
     wanted = request.values.get("--field", [None])[-1]
-    found = _answered(lambda: status_fields(run), run)
-    if found is None:
-        advice = "" if run.is_dir() else did_you_mean(runs_near(run))
-        raise UserError(
-            visible(
-                f"{RunPaths(run).status} does not exist: the run has not begun, or it is another folder. "
-                + (advice or "Try the folder of a run, such as runs/default."),
-                keep="",
+    if wanted is None and (listed := _listed(run)):
+        return listed
+    if not request.overrides:
+        if wanted is not None:
+            raise ConfigError(
+                [f"--field wants a run. Try python -m launch status runs/default --field {wanted}."]
             )
+        return f"There is no run in {RUNS}. Begin one with: python -m train"
+    found = _fields(run, wanted in (None, STOP_REASON))
+    if found is None:
+        raise UserError(
+            f"{visible(str(RunPaths(run).status), keep='')} does not exist: the run has not begun, or it is another "
+            "folder. Try the folder of a run, such as runs/default; python -m launch status lists those of runs."
         )
-    if "state" in found:
-        stored: str = found["state"]
-        found["state"] = _answered(lambda: at_work.shown(stored, run), run)
-    if found.get("state") == "stopped" and wanted in (None, STOP_REASON):
-        reason = _answered(lambda: stop_reason(run), run)
-        found |= {} if reason is None else {STOP_REASON: reason}
     if wanted is None:
-        return "\n".join(f"{name}={_shown(value)}" for name, value in found.items())
+        return described(_shown(run), found, time.time(), columns())
     if wanted not in found:
         raise ConfigError(
             [f"--field ({visible(wanted, keep='')}) is not one of {', '.join(found)}."]
@@ -69,6 +70,47 @@ def samples_seen(run: Path) -> int:
     """
     found = _answered(lambda: read_status(run), run)
     return 0 if found is None else found.samples_seen
+
+
+def _listed(folder: Path) -> str | None:
+    """The table of the runs that lie in a folder, what was touched last first; None if it is a run, or holds none."""
+    if RunPaths(folder).status.exists():
+        return None
+    try:
+        runs = sorted(path for path in folder.iterdir() if RunPaths(path).status.exists())
+    except OSError:
+        return None
+    rows = list[tuple[float, tuple[str, str, str, str]]]()
+    now = time.time()
+    for run in runs:
+        try:
+            found = _fields(run, has_reason=False) or {}
+        except UserError:
+            rows.append((0.0, (_shown(run.name), "unreadable", "", "")))
+            continue
+        state, written = found.get("state", "unknown"), found.get("time")
+        samples = f"{found.get('samples_seen', 0):,}"
+        when = "" if written is None else age(now - written)
+        rows.append((written or 0.0, (_shown(run.name), state, samples, when)))
+    rows.sort(key=lambda row: -row[0])
+    return table([row for _, row in rows], columns()) if rows else None
+
+
+def _fields(run: Path, has_reason: bool) -> dict[str, Any] | None:
+    """The fields of a run's status.json, the state as it is now; None if there is none.
+
+    Args:
+        run: run folder.
+        has_reason: read why a stopped run stopped, too.
+    """
+    found = _answered(lambda: status_fields(run), run)
+    if found is not None and "state" in found:
+        stored: str = found["state"]
+        found["state"] = _answered(lambda: at_work.shown(stored, run), run)
+    if found is not None and found.get("state") == "stopped" and has_reason:
+        reason = _answered(lambda: stop_reason(run), run)
+        found |= {} if reason is None else {STOP_REASON: reason}
+    return found
 
 
 def _answered(ask: Callable[[], T], run: Path) -> T:

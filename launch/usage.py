@@ -50,13 +50,15 @@ The same run with each combination of some values, a run folder for each.
 
 Without --local and --table it lists the runs.""",
     "status": f"""\
-python -m launch status RUN [--field NAME]
+python -m launch status [RUN | FOLDER] [--field NAME]
 
-How a run is, for scripts: the fields of its {STATUS}, name=value a line,
-or the value of one alone. The state is running, done, stopped, failed, or
-interrupted (its process was killed and could not say so).
+How a run is: its state, samples seen, and when that was written. Without RUN a
+table of the runs in the folder runs, or in FOLDER. The state is running, done,
+stopped, failed, or interrupted (its process was killed and could not say so).
 
-  --field NAME   state, samples_seen, ...""",
+  --field NAME   for scripts: the value of one field alone, such as state or
+                 samples_seen, as {STATUS} has it; stop_reason says why a
+                 stopped run stopped""",
     "layout": f"""\
 python -m launch layout [overrides] [--nodes N] [--run FOLDER]
 
@@ -87,8 +89,12 @@ configuration names. There: bash FOLDER/install.sh
   --with-torch   PyTorch too""",
 }
 
+_WITHOUT_OVERRIDES = ("status",)
+
 
 def usage(command: str) -> str | None:
     """The help of a command; None if the command answers by itself."""
     text = HELP.get(command)
-    return None if text is None else f"{text}\n\n{_OVERRIDES}\n"
+    if text is None or command in _WITHOUT_OVERRIDES:
+        return None if text is None else f"{text}\n"
+    return f"{text}\n\n{_OVERRIDES}\n"

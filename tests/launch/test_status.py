@@ -5,12 +5,14 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from configs.at_work import this_machine
 from launch.__main__ import cli
+from launch.status_words import age, table
 from tests.helpers.places import ROOT
 
 GOOD = {
@@ -23,18 +25,17 @@ GOOD = {
 }
 
 
-def test_a_script_gets_one_field_or_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_script_gets_one_field(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "status.json").write_text(json.dumps(GOOD))
     assert cli(["status", str(tmp_path), "--field", "state"]) == 0
     assert capsys.readouterr().out == "stopped\n"
-    assert cli(["status", str(tmp_path)]) == 0
-    assert capsys.readouterr().out.splitlines() == [
-        "format_version=1",
-        "state=stopped",
-        "samples_seen=48",
-        "message=two\\x0alines\\x1b[2J",
-        "time=1.5",
-    ]
+    for name, value in (
+        ("samples_seen", "48"),
+        ("message", "two\\x0alines\\x1b[2J"),
+        ("time", "1.5"),
+    ):
+        assert cli(["status", str(tmp_path), "--field", name]) == 0
+        assert capsys.readouterr().out == f"{value}\n"
     assert cli(["status", str(tmp_path), "--field", "stat"]) == 2
     assert "--field (stat) is not one of format_version, state" in capsys.readouterr().err
 
@@ -91,7 +92,7 @@ def test_a_killed_run_is_interrupted_and_one_at_work_is_running(
         fcntl.flock(file, fcntl.LOCK_EX)
         assert state() == "running\n"
         assert cli(["status", str(tmp_path)]) == 0
-        assert "state=running\nsamples_seen=48\n" in capsys.readouterr().out
+        assert "state    running\nsamples  48 seen at the last save\n" in capsys.readouterr().out
     assert state() == "interrupted\n"
     path.unlink()
     path.mkdir()  # not a file of ours: its age tells
@@ -129,7 +130,7 @@ def test_why_a_run_stopped_is_a_field_of_a_stopped_one(
     assert cli(asked) == 0
     assert capsys.readouterr().out == "the file runs/x/stop\n"
     assert cli(["status", str(tmp_path)]) == 0
-    assert capsys.readouterr().out.endswith("stop_reason=the file runs/x/stop\n")
+    assert "\nwhy      the file runs/x/stop\n" in capsys.readouterr().out
     events.unlink()
     os.mkfifo(events)
     assert cli(asked) == 2
@@ -144,3 +145,56 @@ def test_a_status_of_a_newer_version_is_refused(
     (tmp_path / "status.json").write_text(json.dumps(GOOD | {"format_version": 2}))
     assert cli(["status", str(tmp_path)]) == 2
     assert "has format version 2" in capsys.readouterr().err
+
+
+def _run(folder: Path, **fields: object) -> None:
+    folder.mkdir(parents=True)
+    (folder / "status.json").write_text(json.dumps(GOOD | fields))
+
+
+def test_people_read_how_a_run_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "run"
+    _run(run, samples_seen=40_960, time=time.time() - 3 * 3600)
+    assert cli(["status", str(run)]) == 0
+    assert capsys.readouterr().out == (
+        f"run      {run}\n"
+        "state    stopped: the same command goes on\n"
+        "samples  40,960 seen\n"
+        "written  3 hours ago\n"
+        "message  two\\x0alines\\x1b[2J\n"
+    )
+
+
+def test_runs_are_listed_the_newest_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli(["status"]) == 0
+    assert capsys.readouterr().out == ("There is no run in runs. Begin one with: python -m train\n")
+    now = time.time()
+    _run(tmp_path / "runs" / "old", state="done", samples_seen=4096, time=now - 200_000)
+    _run(tmp_path / "runs" / "new\x1b", state="running", time=now - 61)
+    _run(tmp_path / "runs" / "bad", state="asleep")
+    (tmp_path / "runs" / "old-sweep").mkdir()
+    for words in (["status"], ["status", "runs"], ["status", str(tmp_path / "runs")]):
+        assert cli(words) == 0
+        assert capsys.readouterr().out == (
+            "name     state        samples  when\n"
+            "new\\x1b  interrupted       48  1 minute ago\n"
+            "old      done           4,096  2 days ago\n"
+            "bad      unreadable\n"
+        )
+    assert cli(["status", "--field", "state"]) == 2
+    assert "Try python -m launch status runs/default --field state." in capsys.readouterr().err
+
+
+def test_a_table_that_is_too_wide_has_its_names_on_lines_of_their_own() -> None:
+    rows = [("a-name-of-forty-eight-characters-" * 2, "done", "4,096", "2 days ago")]
+    assert table(rows, 80).splitlines()[2:] == [rows[0][0], "  done     4,096  2 days ago"]
+    assert len(table(rows, None).splitlines()) == 2
+
+
+def test_ages_are_said_in_whole_units_and_clocks_that_differ_are_said() -> None:
+    said = {0: "just now", 59: "just now", 119: "1 minute ago", 7200: "2 hours ago"}
+    assert {seconds: age(seconds) for seconds in said} == said
+    assert age(-600) == "10 minutes ahead of this clock"
