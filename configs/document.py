@@ -1,6 +1,6 @@
 """docs/configuration.md from the schema:  python -m configs.document > docs/configuration.md
 
-The docstring under each field of configs/schema.py is its documentation; nothing is written twice.
+The docstring under each field of configs/schema is its documentation; nothing is written twice.
 """
 
 import ast
@@ -11,6 +11,7 @@ from functools import lru_cache
 from importlib import resources
 from typing import Any, NamedTuple, cast, get_args, get_type_hints
 
+from configs.bounds import bounds_of
 from configs.schema import Config
 
 
@@ -19,6 +20,7 @@ class Key(NamedTuple):
 
     name: str
     type: str
+    """What it takes, with the bound of a number: "int or null, at least 1"."""
     default: str
     text: str
 
@@ -35,7 +37,7 @@ def render() -> str:
     lines = [
         "# Configuration",
         "",
-        "Generated from `configs/schema.py` by `python -m configs.document`; a test keeps it current.",
+        "Generated from `configs/schema` by `python -m configs.document`; a test keeps it current.",
         "",
         "Type keys as `python -m train optim.lr=2e-4 model.num_layers=6`, groups as `model=glm_110m`. Each key can be",
         "overridden alone: a default of null is off, or derived from other keys (`configs/derive.py`).",
@@ -72,6 +74,7 @@ def _keys(owner: type, prefix: str, texts: dict[tuple[str, str], str]) -> list[K
             found += _keys(cast(type, inner), f"{prefix}{name}.", texts)
             continue
         kind = _type_name(inner) + (" or null" if inner is not hint else "")
+        kind = ", ".join([kind, *(bound.words for bound in bounds_of(owner).get(name, ()))])
         default = shown(getattr(defaults, name))
         found.append(Key(prefix + name, kind, default, texts[(owner.__name__, name)]))
     return found
@@ -97,9 +100,10 @@ def shown(default: Any) -> str:
 
 def _field_texts() -> dict[tuple[str, str], str]:
     """Docstrings under fields, by (class, field)."""
-    source = (resources.files("configs") / "schema.py").read_text(encoding="utf-8")
+    files = (resources.files("configs") / "schema").iterdir()
+    sources = [file.read_text(encoding="utf-8") for file in files if file.name.endswith(".py")]
     texts: dict[tuple[str, str], str] = {}
-    for node in ast.parse(source).body:
+    for node in (node for source in sources for node in ast.parse(source).body):
         if not isinstance(node, ast.ClassDef):
             continue
         for statement, following in zip(node.body, node.body[1:], strict=False):

@@ -32,7 +32,7 @@ def problems(config: Config, world_size: int | None = None, samples_seen: int = 
     found = numbers.finite_problems(config)
     if not found:
         checks = (
-            *numbers.CHECKS,
+            numbers.bound_problems,
             *model.CHECKS,
             partial(tensor_parallel_problems, world_size=world_size),
             *training.CHECKS,
@@ -44,7 +44,7 @@ def problems(config: Config, world_size: int | None = None, samples_seen: int = 
         )
         found = [problem for check in checks for problem in check(config)]
     found = text.problems(config) + found
-    # These calculate with the positive numbers that the checks above ask for.
+    # These calculate with the positive numbers that the bounds ask for.
     return (
         found
         or layout_problems(config, world_size)
@@ -54,7 +54,7 @@ def problems(config: Config, world_size: int | None = None, samples_seen: int = 
 
 def are_sizes_sound(config: Config) -> bool:
     """True if the model can be cut over the cluster, whatever else is wrong: what memory and time are made of."""
-    sizes = (*numbers.CHECKS, *model.CHECKS, *gpu.CHECKS)
+    sizes = (numbers.bound_problems, *model.CHECKS, *gpu.CHECKS)
     found = numbers.finite_problems(config) or [
         problem for check in sizes for problem in check(config)
     ]

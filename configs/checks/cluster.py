@@ -33,17 +33,12 @@ def _time_limit(config: Config) -> list[str]:
 
 def _nodes(config: Config) -> list[str]:
     cluster = config.cluster
-    found: list[str] = []
-    if cluster.min_nodes is not None and cluster.min_nodes > cluster.nodes:
-        found.append(
-            f"cluster.min_nodes ({cluster.min_nodes}) must not exceed cluster.nodes ({cluster.nodes}). "
-            f"Try cluster.min_nodes={max(cluster.nodes - 1, 1)}."
-        )
-    if cluster.max_restarts < 0:
-        found.append(
-            f"cluster.max_restarts ({cluster.max_restarts}) must not be negative. Try cluster.max_restarts=3."
-        )
-    return found
+    if cluster.min_nodes is None or cluster.min_nodes <= cluster.nodes:
+        return []
+    return [
+        f"cluster.min_nodes ({cluster.min_nodes}) must not exceed cluster.nodes ({cluster.nodes}). "
+        f"Try cluster.min_nodes={max(cluster.nodes - 1, 1)}."
+    ]
 
 
 def _tensor_parallel(config: Config) -> list[str]:

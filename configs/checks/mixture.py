@@ -39,11 +39,7 @@ def _stages(config: Config) -> list[str]:
 
 def _ramp(config: Config) -> list[str]:
     ramp = config.data.stage_ramp_samples
-    if ramp < 0:
-        return [
-            f"data.stage_ramp_samples ({ramp}) must not be negative. Try data.stage_ramp_samples=0."
-        ]
-    if ramp and config.data.stages is None and config.data.instruction_share is None:
+    if ramp > 0 and config.data.stages is None and config.data.instruction_share is None:
         return [
             f"data.stage_ramp_samples ({ramp}) needs data.stages (null) or data.instruction_share (null) to move "
             "between. Try data.stage_ramp_samples=0."

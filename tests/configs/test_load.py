@@ -300,7 +300,9 @@ def test_help_names_every_group_choice_and_key() -> None:
 
 
 def test_help_says_the_defaults_of_the_chosen_groups() -> None:
-    assert "optim.lr: float, default 0.0003" in describe_key("optim.lr", ["optim=standard"])
+    assert "optim.lr: float, above 0, default 0.0003" in describe_key(
+        "optim.lr", ["optim=standard"]
+    )
     assert "  optim.batch_ramp.start (192)" in help_text(["experiment=glm_130b"])
     assert "default 7" in describe_key("seed", ["seed=7"])
     with pytest.raises(ConfigError, match="model .x. is not one of"):
@@ -312,7 +314,7 @@ def test_one_key_one_section_and_one_group_can_be_looked_up(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     assert describe_key("optim.clip") == (
-        "optim.clip: float, default 1.0\n    Largest global gradient norm; 0: no clipping."
+        "optim.clip: float, 0 or more, default 1.0\n    Largest global gradient norm; 0: no clipping."
     )
     assert len(describe_key("optim.batch_ramp").splitlines()) == 6
     assert describe_key("model").startswith("model: group, one of chatglm_6b, ")

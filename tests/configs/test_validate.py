@@ -295,12 +295,12 @@ def test_every_problem_is_listed_at_once() -> None:
     config.parallel.tp = 3
     config.data.paths = []
     assert problems(config) == [
+        "parallel.zero_stage (3) must be 0 or 1: the pipeline engine shards optimizer states only. "
+        "Try parallel.zero_stage=1.",
         "optim.lr (-1.0) must be above 0. Try optim.lr=0.0001.",
         "optim.clip (-1.0) must not be negative. Try optim.clip=0.",
         "parallel.tp (3) must divide model.num_heads (4), model.ffn_size (704) and the padded vocabulary (4096). "
         "Try parallel.tp=4.",
-        "parallel.zero_stage (3) must be 0 or 1: the pipeline engine shards optimizer states only. "
-        "Try parallel.zero_stage=1.",
         "data.paths ([]) must name a corpus. Try data.paths=corpus.jsonl.",
     ]
 

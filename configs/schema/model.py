@@ -1,0 +1,98 @@
+"""The model, and how it is spread over processes."""
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Annotated
+
+from configs.bounds import Bound, Count, ShareBelow1, above_zero
+
+ZERO_STAGE = Bound(
+    "0 or 1",
+    lambda value: value in (0, 1),
+    1,
+    must="be 0 or 1: the pipeline engine shards optimizer states only",
+)
+
+
+class Precision(str, Enum):
+    """Number format of parameters and activations."""
+
+    auto = "auto"
+    fp32 = "fp32"
+    bf16 = "bf16"
+    fp16 = "fp16"
+
+
+class DeviceKind(str, Enum):
+    """Where the run computes."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+class AttentionPath(str, Enum):
+    """Which attention implementation computes the scores."""
+
+    auto = "auto"
+    reference = "reference"
+    sdpa = "sdpa"
+    flex = "flex"
+
+
+class RopeTables(str, Enum):
+    """Precision of the rotary angles: fp16 reproduces the tables that the released GLM-130B was trained with."""
+
+    fp32 = "fp32"
+    fp16 = "fp16"
+
+
+@dataclass
+class ModelConfig:
+    """GLM architecture. GLM-130B (Zeng et al. 2022), section 2.1 and appendix B."""
+
+    num_layers: Count = 4
+    """Transformer layers."""
+    hidden_size: Count = 256
+    """Width of the residual stream; a multiple of num_heads."""
+    num_heads: Count = 4
+    """Attention heads; parallel.tp must divide it."""
+    ffn_size: Count = 704
+    """Width inside the GeGLU feed-forward: 8/3 of hidden_size rounded up to 64 in the presets."""
+    vocab_size: Count = 4096
+    """Rows of the embedding that a token may use; the tokenizer's ids must lie below it. It is the size of the
+    tokenizer that is trained when `data.tokenizer` names none."""
+    vocab_multiple: Count = 128
+    """The embedding has vocab_size rounded up to this multiple (independent of parallel.tp, which must divide it)."""
+    seq_length: Count = 512
+    """Tokens per row (sample)."""
+    hidden_dropout: ShareBelow1 = 0.0
+    """Dropout probability after the embedding, the attention output and the feed-forward output."""
+    attention_dropout: ShareBelow1 = 0.0
+    """Dropout probability of the attention weights; above 0 only the reference attention path can serve."""
+    layernorm_epsilon: Annotated[float, above_zero(1e-5)] = 1e-5
+    """Epsilon of every LayerNorm."""
+    embedding_init_std: Annotated[float, above_zero(0.0052)] | None = None
+    """Standard deviation of the initial embedding; default sqrt(1 / (3 hidden_size)), GLM-130B's 0.0052."""
+    rope_base: Annotated[float, above_zero(10000)] = 10000.0
+    """Base of the rotary angles."""
+    rope_2d: bool = False
+    """Rotate half of each head by the position and half by the block position (ChatGLM-6B); GLM-130B uses 1-D."""
+    rope_tables: RopeTables = RopeTables.fp32
+    """Precision of the rotary tables; fp16 only to continue GLM-130B's released weights."""
+    attention: AttentionPath = AttentionPath.auto
+    """auto: flex on CUDA, sdpa on CPU, reference with attention dropout."""
+
+
+@dataclass
+class ParallelConfig:
+    """How the model is spread over processes; the data-parallel size is what remains of them."""
+
+    tp: Count = 1
+    """Tensor-parallel size: each layer's matrices are cut over this many ranks."""
+    pp: Count = 1
+    """Pipeline-parallel size: the layers are cut into this many stages."""
+    zero_stage: Annotated[int, ZERO_STAGE] = 1
+    """0: every rank keeps the whole optimizer state (fp32 only); 1: sharded over the data-parallel ranks."""
+    recompute: bool = False
+    """Recompute each layer's activations in the backward pass instead of keeping them."""

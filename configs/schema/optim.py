@@ -1,0 +1,93 @@
+"""The optimizer with its schedules, and what keeps a large run from diverging."""
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Annotated
+
+from configs.bounds import Count, ShareBelow1, above_zero, not_negative, power_of_two
+
+
+class Schedule(str, Enum):
+    """Shape of the learning rate after its linear warm-up."""
+
+    cosine = "cosine"
+    wsd = "wsd"
+    constant = "constant"
+
+
+@dataclass
+class BatchRampConfig:
+    """Growth of the global batch: `start`, then `increment` more at equal intervals over `samples` samples."""
+
+    start: Count | None = None
+    """Global batch size of the first step, in samples; default `increment`, or about an eighth of the full batch."""
+    increment: Count | None = None
+    """Growth of the global batch per interval, in samples; default what divides `start` and the full batch."""
+    samples: Count | None = None
+    """Length of the whole ramp, in samples; default 2.5 % of optim.schedule_samples."""
+
+
+@dataclass
+class OptimConfig:
+    """The optimizer and its schedules, all functions of the samples seen."""
+
+    name: str = "adamw"
+    """adamw, or PACKAGE:NAME of an optimizer that an installed package registers (docs/extending.md)."""
+    micro_batch_size: Count = 4
+    """Samples per data-parallel rank and forward pass."""
+    global_batch_size: Count = 16
+    """Samples per optimizer step; micro_batch_size x gradient accumulation x data-parallel size."""
+    total_samples: Count = 4096
+    """Length of the run, in samples; the last step is a whole one."""
+    schedule_samples: Count | None = None
+    """Length of the run that warm-up, decay and batch ramp are derived from; default total_samples. A run that is made
+    longer and keeps its former total_samples here goes on without a jump, at the learning rate that its decay ended with."""
+    schedule: Schedule = Schedule.cosine
+    """Shape of the learning rate after warm-up."""
+    lr: Annotated[float, above_zero(1e-4)] = 1e-3
+    """Peak learning rate."""
+    min_lr: float | None = None
+    """Final learning rate; default lr / 10."""
+    warmup_samples: Annotated[int, not_negative()] | None = None
+    """Linear warm-up from 0, in samples; default a tenth of schedule_samples."""
+    decay_samples: int | None = None
+    """Samples seen when the learning rate reaches min_lr, constant after; default schedule_samples."""
+    wsd_decay_samples: int | None = None
+    """Length of the final decay of the wsd schedule, in samples; default 10 % of decay_samples."""
+    weight_decay: Annotated[float, not_negative()] = 0.1
+    """Decoupled weight decay; none on LayerNorm parameters and biases."""
+    beta1: ShareBelow1 = 0.9
+    """Adam's first-moment decay."""
+    beta2: ShareBelow1 = 0.95
+    """Adam's second-moment decay."""
+    eps: Annotated[float, not_negative()] = 1e-8
+    """Adam's epsilon."""
+    clip: Annotated[float, not_negative()] = 1.0
+    """Largest global gradient norm; 0: no clipping."""
+    batch_ramp: BatchRampConfig | None = None
+    """Batch-size warm-up; null: no ramp."""
+
+
+@dataclass
+class StabilityConfig:
+    """What keeps a large run from diverging. GLM-130B, section 3."""
+
+    embedding_shrink: list[list[float]] = field(default_factory=lambda: [[0.0, 0.1]])
+    """Embedding gradient shrink alpha as points [samples_seen, alpha], linear between them, constant after the last."""
+    initial_loss_scale: Annotated[float, power_of_two(65536)] = 65536.0
+    """First loss scale of fp16."""
+    loss_scale_window: Count = 200
+    """Steps without overflow before the fp16 loss scale doubles."""
+    loss_scale_hysteresis: Count = 2
+    """Overflows before the fp16 loss scale halves."""
+    min_loss_scale: Annotated[float, power_of_two(1)] = 1.0
+    """Smallest fp16 loss scale."""
+    max_skipped_steps: Count = 50
+    """Consecutive steps skipped for overflow or NaN before the run stops with an error."""
+    watchdog_seconds: Annotated[float, above_zero(600)] | None = None
+    """A step that takes longer counts as hanging: every rank writes its stacks to runs/NAME/stacks and exits with 3, for the
+    launcher to start the run again. Ten times as long for the first step, evaluations and saves. null: 20 times the
+    slowest recent step, at least 300."""
+    meeting_seconds: Annotated[float, above_zero(120)] = 120.0
+    """How long the ranks wait, when they start, for one that does not come; then they exit with 3 and name it. One that
+    came may prepare for as long as it takes."""

@@ -1,0 +1,95 @@
+"""The run, its checkpoints, its evaluation, and what it says."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+from configs.bounds import Count
+
+
+class Wandb(str, Enum):
+    """Weights & Biases: `auto` is online with an API key and offline without one."""
+
+    off = "off"
+    auto = "auto"
+    online = "online"
+    offline = "offline"
+
+
+class ProgressBar(str, Enum):
+    """The console: `auto` draws a bar on a terminal and prints lines elsewhere."""
+
+    auto = "auto"
+    on = "on"
+    off = "off"
+
+
+@dataclass
+class RunConfig:
+    """The run and its folder."""
+
+    name: str | None = None
+    """Name of the run; default: the experiment's name."""
+    dir: str | None = None
+    """Run folder; default `runs/<run.name>`."""
+    stop_after_samples: Count | None = None
+    """Stop as if asked to (checkpoint, exit code 75) once this many samples are seen; null: run to the end."""
+    time_limit: str | None = None
+    """Stop as if asked to before the process has run this long, in a form of `cluster.time`: when another step and a save, as slow as the
+    slowest so far, would not end in time. null: SLURM's limit of the job, where it is known."""
+    time_margin_seconds: float = 60.0
+    """Kept free before the time limit, in seconds; before the first save it also stands for what a save takes."""
+
+
+@dataclass
+class CheckpointConfig:
+    """When checkpoints are written, kept and read."""
+
+    save_every_samples: Count | None = None
+    """Interval in samples; default a tenth of total_samples. The last step is always saved."""
+    keep_last: Count = 2
+    """How many of the newest checkpoints to keep."""
+    keep_every_samples: Count | None = None
+    """Also keep, for ever, the first checkpoint at or after each multiple of this many samples."""
+    keep_healthy: bool = True
+    """Also keep the newest checkpoint that training is known to have gone on well from: until the next one was saved no
+    step was skipped, and the mean loss was finite and not higher than before. A diverged run can go back to it."""
+    healthy_margin: float = 0.5
+    """By how much that mean loss may be higher than in the stretch before it, in nats."""
+    copy_to: str | None = None
+    """Folder for a second copy of each checkpoint: NAME below it becomes a run folder that can be continued and used by
+    itself; it belongs to this run, and another one of the same name is refused. All ranks must see it: on one node a local disk will do, on several a start refuses one. The run continues from
+    it if it holds a newer whole checkpoint than its own folder."""
+    copy_keep_last: int = 1
+    """How many of the newest second copies to keep."""
+    resume: str = "auto"
+    """auto: continue if the run folder has a checkpoint; never: refuse if it has one, and begin a run at 0 that has lost
+    its checkpoints; or the path of a checkpoint, or of a run folder, whose newest is taken."""
+    init_from: str | None = None
+    """Checkpoint, or run folder, whose weights alone start a new run (optimizer, schedule and data position start anew);
+    model.seq_length may differ."""
+
+
+@dataclass
+class EvalConfig:
+    """Held-out loss during and after training."""
+
+    every_samples: Count | None = None
+    """Interval in samples; default a quarter of total_samples. The end of the run is always evaluated."""
+    num_samples: Count = 128
+    """Validation rows per evaluation, the same ones each time."""
+
+
+@dataclass
+class LogConfig:
+    """What the run says while it trains."""
+
+    every_steps: Count = 10
+    """Console line every this many steps; metrics.jsonl and wandb always get every step."""
+    progress_bar: ProgressBar = ProgressBar.auto
+    """A bar with loss, tokens/s and time left."""
+    wandb: Wandb = Wandb.off
+    """Weights & Biases tracking."""
+    wandb_project: str = "glm-pretraining"
+    """wandb project."""
+    wandb_entity: str | None = None
+    """wandb entity; null: the account's default."""
