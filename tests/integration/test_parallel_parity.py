@@ -179,6 +179,15 @@ def test_whole_optimizer_states_train_like_sharded_ones(tp: int, pp: int, dp: in
     check_layout(tp, pp, dp, "plain", "parallel.zero_stage=0")
 
 
+def test_bf16_trains_where_a_rank_counts_no_gradient_in_the_norm() -> None:
+    """The last of four stages holds no layer: what stands there counts on tp rank 0 and on the first stage."""
+    bf16 = ("precision=bf16",)
+    reference = trained(1, 1, 1, *bf16)["plain"][0]
+    for result in trained(2, 4, 1, *bf16)["plain"]:
+        np.testing.assert_allclose(result["losses"], reference["losses"], rtol=1e-3)
+        np.testing.assert_allclose(result["norms"], reference["norms"], rtol=2e-2)
+
+
 def check_layout(tp: int, pp: int, dp: int, variant: str, *extra: str) -> None:
     """Train on a layout what one process trained under ZeRO-1, and compare."""
     reference = one_process(variant)

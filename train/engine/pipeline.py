@@ -26,7 +26,7 @@ from train.engine.optimizers import build_optimizer, optimizer_kind
 from train.engine.settings import deepspeed_config
 from train.engine.stages import build_pipeline, quiet
 from train.engine.state import PartitionedState
-from train.engine.update import UpdateGate, agreed_finite, clipped_update
+from train.engine.update import UpdateGate, agreed_finite, allow_empty_norm, clipped_update
 from train.plan import StepPlan
 from train.session import Session
 
@@ -58,6 +58,8 @@ class PipelineEngine:
         update = self._optimizer.step
         if config.parallel.zero_stage == 0:
             update = clipped_update(self._optimizer, self.module, session, config.optim.clip)
+        elif config.precision is Precision.bf16:
+            allow_empty_norm(self._optimizer)
         # fp16's wrapper asks all ranks itself, and changes its loss scale by the answer.
         is_finite = None if config.precision is Precision.fp16 else self._is_finite
         self._gate = UpdateGate(self._optimizer, update, self._measure_norms, is_finite)

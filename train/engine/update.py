@@ -100,6 +100,27 @@ def agreed_finite(optimizer: Any, module: nn.Module, session: Session) -> bool:
     return session.max([float(not is_finite)]) == [0.0]
 
 
+def allow_empty_norm(optimizer: Any) -> None:
+    """Let bf16's wrapper take the norm on a rank that counts no gradient, where it would fail: a share of 0.
+
+    Such a rank is of a last stage without a layer, and not the first one of its tensor parallelism: its final norm and
+    its tied head are counted elsewhere.
+
+    Args:
+        optimizer: DeepSpeed's BF16_Optimizer.
+    """
+    counted = optimizer.get_grads_for_norm
+
+    def never_empty(for_clipping: bool = False) -> Any:
+        found = counted(for_clipping=for_clipping)
+        if for_clipping:
+            return found
+        gradients, of_experts = found
+        return gradients or [optimizer.fp32_groups_gradients_flat[0].new_zeros(1)], of_experts
+
+    optimizer.get_grads_for_norm = never_empty
+
+
 def clipped_update(optimizer: Any, module: nn.Module, session: Session, clip: float) -> Update:
     """The update of an optimizer that nothing is sharded over (`parallel.zero_stage=0`): norm, clip, then step.
 
