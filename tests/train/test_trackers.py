@@ -80,6 +80,23 @@ def test_wandb_offline_records_every_life_of_one_run(
     assert "No such option" not in done.stdout + done.stderr
 
 
+@pytest.mark.parametrize(("umask", "mode"), [(0o077, 0o600), (0o027, 0o640), (0o000, 0o666)])
+def test_the_umask_says_who_may_read_the_script_that_sends_the_records(
+    umask: int, mode: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    before = os.umask(umask)
+    try:
+        said: list[str] = []
+        settings = LogConfig(wandb=Wandb.offline)
+        WandbTracker(tmp_path, "tiny", "abc", settings, {}, said.append).close()
+    finally:
+        os.umask(before)
+    script = tmp_path / "wandb" / "sync.sh"
+    assert said == [f"wandb records offline. Send it later with: bash {script}"]
+    assert script.stat().st_mode & 0o777 == mode
+
+
 def test_the_id_is_made_anew_where_what_is_kept_is_none(tmp_path: Path):
     said: list[str] = []
     kept = tmp_path / "wandb" / "run_id.txt"

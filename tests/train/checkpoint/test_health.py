@@ -2,13 +2,16 @@
 
 import json
 import math
+from collections.abc import Sequence
 
 import pytest
 
 from train.checkpoint.health import Health, HealthWatch
 
 
-def follow(watch: HealthWatch, losses: list[float], step: int, skipped: bool = False) -> Health:
+def follow(
+    watch: HealthWatch, losses: Sequence[float | None], step: int, skipped: bool = False
+) -> Health:
     """Train, then save at `step`."""
     for loss in losses:
         watch.observe(loss, was_skipped=skipped)
@@ -47,6 +50,19 @@ def test_a_loss_that_rises_little_by_little_is_measured_against_the_last_good_st
     assert follow(watch, [4.4], 2).healthy_step == 1
     assert follow(watch, [4.8], 3).healthy_step == 2
     assert follow(watch, [5.4], 4).healthy_step == 2
+
+
+def test_a_step_without_targets_is_neither_good_nor_bad() -> None:
+    watch = HealthWatch(Health(), None, margin=0.5)
+    follow(watch, [4.0], 1)
+    # It does not lower the mean: 4.4, 4.8 and 5.5 are what was trained, and 5.5 is too much after 4.8.
+    assert follow(watch, [None, 4.4, None], 2) == Health(healthy_step=1, mean_loss=4.4)
+    assert follow(watch, [None, 4.8], 3) == Health(healthy_step=2, mean_loss=4.8)
+    assert follow(watch, [None, 5.5], 4).healthy_step == 2
+    # A stretch of nothing else says nothing of the checkpoint before it; one that was skipped went wrong.
+    assert follow(watch, [None, None], 5) == Health(healthy_step=2, mean_loss=4.8)
+    assert follow(watch, [4.6], 6).healthy_step == 5
+    assert follow(watch, [None, 4.6], 7, skipped=True).healthy_step == 5
 
 
 def test_what_is_known_outlasts_the_process() -> None:
