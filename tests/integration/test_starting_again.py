@@ -197,6 +197,36 @@ def test_a_copied_run_folder_continues_elsewhere(finished: Path, tmp_path: Path)
     assert metrics(tmp_path / "moved")[-1]["samples_seen"] == 128
 
 
+def test_a_run_folder_stands_for_its_newest_checkpoint(finished: Path, tmp_path: Path) -> None:
+    whole = shutil.copytree(finished / "run", tmp_path / "run")
+    newest = whole / "checkpoints" / "step_00000012"
+    untouched = {path: path.read_bytes() for path in whole.rglob("*") if path.is_file()}
+
+    # Its weights, with which another run begins.
+    first = tmp_path / "first"
+    words = command(finished, f"run.dir={first}", "optim.lr=1e-12", "run.stop_after_samples=8")
+    said = typed(tmp_path, *words, f"checkpoint.init_from={whole}")
+    assert said.returncode == 75, said.stderr
+    assert f"Starting from the weights of {newest}" in said.stdout
+    assert resumed_at(first) == []
+    begun = metrics(first)[0]
+    assert begun["step"] == 1 and begun["samples_seen"] == 8
+    assert begun["train/loss"] < metrics(whole)[0]["train/loss"] - 1.0
+
+    # All of its state, with which a copy that has lost its checkpoints goes on as the run itself does.
+    other, longer = tmp_path / "other", "optim.total_samples=112"
+    shutil.copytree(whole, other, ignore=shutil.ignore_patterns("step_*"))
+    words = command(finished, f"run.dir={other}", longer, f"checkpoint.resume={whole}")
+    said = typed(tmp_path, *words)
+    assert said.returncode == 0, said.stderr
+    assert f"Continuing after 96 samples from {newest}" in said.stdout
+    assert resumed_at(other) == [*resumed_at(whole), 96]
+    assert {path: path.read_bytes() for path in untouched} == untouched
+    assert live(1, command(finished, f"run.dir={whole}", longer)) == [0]
+    assert len(metrics(other)) == 14
+    assert compared(other) == compared(whole)
+
+
 def test_a_folder_of_another_model_is_refused(finished: Path, tmp_path: Path) -> None:
     overrides = command(finished, f"run.dir={finished / 'run'}", "model.hidden_size=64")
     refused(
