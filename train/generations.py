@@ -102,11 +102,15 @@ class Generation:
         number: of the generation.
         descriptor: of its file, locked.
         former: the life before it.
+        launch: who started this process.
     """
 
-    def __init__(self, run: Path, number: int, descriptor: int, former: Record | None) -> None:
+    def __init__(
+        self, run: Path, number: int, descriptor: int, former: Record | None, launch: Launch
+    ) -> None:
         self.number = number
         self.former = former
+        self._launch = launch
         self._run = run
         self._descriptor = descriptor
         self._has_ended = threading.Event()
@@ -136,6 +140,25 @@ class Generation:
             f"The run {self._run} was started again{holder}: this process, generation {self.number}, ends and "
             "changes nothing any more."
         )
+
+    def renew(self) -> None:
+        """Begin the next generation in this process, whose run is set back to a checkpoint.
+
+        Raises:
+            DistributedError: a later life has begun.
+            OSError: the file system failed.
+        """
+        self.fence()
+        try:
+            descriptor = _create(self._run, self.number + 1, self._launch)
+        except FileExistsError:
+            self.fence()
+            raise
+        former, self._descriptor = self._descriptor, descriptor
+        self.number += 1
+        with contextlib.suppress(OSError):
+            os.write(former, (json.dumps({"ending": "set back"}) + "\n").encode())
+        os.close(former)
 
     def continue_after(self, step: int) -> None:
         """Record which checkpoint this life continues from, before it changes anything."""
@@ -178,21 +201,11 @@ def begin(run: Path, launch: Launch, say: Callable[[str], None] = lambda _: None
                 _wait_until_over(run, former, launch, say)
             number = 1 if former is None else former.generation + 1
             try:
-                descriptor = os.open(
-                    generation_path(run, number),
-                    os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND,
-                    0o644,
-                )
+                descriptor = _create(run, number, launch)
             except FileExistsError:
                 continue  # another start was faster: look at that one
-            with contextlib.suppress(
-                OSError
-            ):  # not every file system has locks: the heartbeat will do
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
-            record = {"machine": asdict(this_machine()), "pid": os.getpid(), "time": time.time()}
-            os.write(descriptor, (json.dumps({**record, "launch": asdict(launch)}) + "\n").encode())
             _remove_probes(run)
-            return Generation(run, number, descriptor, former)
+            return Generation(run, number, descriptor, former, launch)
     except OSError as error:
         # A file system that was made read-only long before is the user's to correct; one that fails later is not.
         if may_pass(error) and error.errno != errno.EROFS:
@@ -200,6 +213,23 @@ def begin(run: Path, launch: Launch, say: Callable[[str], None] = lambda _: None
         raise RunFolderError(
             f"The run folder {run} cannot be written: {error.strerror}. Make room, or choose another with run.dir=PATH."
         ) from error
+
+
+def _create(run: Path, number: int, launch: Launch) -> int:
+    """Make a generation's file, lock it, and write who it is.
+
+    Raises:
+        FileExistsError: another process was faster.
+        OSError: the file system failed.
+    """
+    descriptor = os.open(
+        generation_path(run, number), os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND, 0o644
+    )
+    with contextlib.suppress(OSError):  # not every file system has locks: the heartbeat will do
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    record = {"machine": asdict(this_machine()), "pid": os.getpid(), "time": time.time()}
+    os.write(descriptor, (json.dumps({**record, "launch": asdict(launch)}) + "\n").encode())
+    return descriptor
 
 
 def _wait_until_over(run: Path, former: Record, launch: Launch, say: Callable[[str], None]) -> None:

@@ -53,7 +53,7 @@ class Agreed:
 
 @dataclass
 class Trainer:
-    """What the loop composes; built by train/run.py."""
+    """What the loop composes; built by train/training.py."""
 
     config: Config
     session: Session
@@ -128,6 +128,16 @@ class Trainer:
                 return progress, True
         self._wait_for_the_last_save()
         return progress, False
+
+    def settle_saves(self) -> None:
+        """Wait between two steps until the saves that are under way have ended on all ranks, and say how."""
+        self._watch("the last save", is_rare=True)
+        self._tell(self.saver.finish())
+
+    def close(self) -> None:
+        """End this rank's threads, after an error as well: no other rank is asked."""
+        self.saver.close()
+        self.batches.close()
 
     def evaluate(self) -> ObjectiveSums:
         """Held-out loss of the current weights."""

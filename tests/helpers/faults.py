@@ -21,8 +21,8 @@ from typing import Any
 ONCE = ("prepare", "start", "meet", "verify", "load")
 # Every phase: the rank that has it (None: all), and the functions that are it, as (module, object, attribute).
 PHASES: dict[str, tuple[int | None, list[tuple[str, str | None, str]]]] = {
-    "prepare": (None, [("train.run", None, "ensure_prepared")]),
-    "start": (None, [("train.run", None, "open_dataset")]),
+    "prepare": (None, [("train.prepared", None, "ensure_prepared")]),
+    "start": (None, [("train.prepared", None, "open_dataset")]),
     "meet": (None, [("train.distributed", None, "_start_torch")]),
     "step": (None, [("train.engine.pipeline", "PipelineEngine", "train_step")]),
     "evaluate": (None, [("train.loop", None, "evaluate")]),
@@ -31,7 +31,7 @@ PHASES: dict[str, tuple[int | None, list[tuple[str, str | None, str]]]] = {
     "commit": (0, [("train.checkpoint.place", "Place", "commit")]),
     "clean": (0, [("train.checkpoint.place", "Place", "clean")]),
     "verify": (None, [("train.choice", None, "choose_checkpoint")]),
-    "load": (None, [("train.run", None, "restore")]),
+    "load": (None, [("train.resume", None, "restore")]),
 }
 
 

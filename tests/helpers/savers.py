@@ -52,7 +52,7 @@ def saver_of(rank: int, checkpoints: Path, *overrides: str, **options: Any) -> A
     """The saver of one rank."""
     from train.checkpoint import Saver
 
-    engine: Any = SimpleNamespace(state=FakeState(rank), add_hook=lambda hook: None)
+    engine: Any = SimpleNamespace(state=FakeState(rank), add_hook=lambda hook: lambda: None)
     config = load_config([*overrides, "run.name=r"])
     data_state = {"fingerprint": "abc"}
     return Saver(checkpoints, config, data_state, session_of(rank), engine, {}, **options)

@@ -108,9 +108,11 @@ def killed_in_the_ending(rank: int, world_size: int, overrides: tuple[str, ...])
     cli(list(overrides))
 
 
-@pytest.mark.parametrize("step", ["build_engine", "startup_report"])
+@pytest.mark.parametrize(
+    "step", [("train.resume", "build_engine"), ("train.training", "startup_report")]
+)
 def test_ctrl_c_while_a_longer_run_loads_fails_nothing(
-    finished: Path, tmp_path: Path, step: str
+    finished: Path, tmp_path: Path, step: tuple[str, str]
 ) -> None:
     run = Path(shutil.copytree(finished / "run", tmp_path / "run"))
     before = (run / "status.json").read_bytes()
@@ -119,7 +121,7 @@ def test_ctrl_c_while_a_longer_run_loads_fails_nothing(
     codes = Ranks(interrupted, 1, overrides, step).wait(120)
     kinds = [json.loads(line)["event"] for line in (run / "events.jsonl").open()]
     assert "error" not in kinds
-    if step == "build_engine":  # nothing is recorded yet: the run is as it was
+    if step[1] == "build_engine":  # nothing is recorded yet: the run is as it was
         assert codes == [130] and kinds[-1] == "done"
         assert (run / "status.json").read_bytes() == before
         assert (run / "config.yaml").read_bytes() == (finished / "run/config.yaml").read_bytes()
@@ -133,18 +135,22 @@ def test_ctrl_c_while_a_longer_run_loads_fails_nothing(
         )
 
 
-def interrupted(rank: int, world_size: int, overrides: tuple[str, ...], step: str) -> None:
-    """A start to which Ctrl-C comes as it calls a function of train.run."""
-    from train import run
+def interrupted(
+    rank: int, world_size: int, overrides: tuple[str, ...], step: tuple[str, str]
+) -> None:
+    """A start to which Ctrl-C comes as it calls a function of one of its modules."""
+    import importlib
+
     from train.main import cli
 
-    original = getattr(run, step)
+    module, name = importlib.import_module(step[0]), step[1]
+    original = getattr(module, name)
 
     def call(*arguments: object, **options: object) -> object:
         os.kill(os.getpid(), signal.SIGINT)
         return original(*arguments, **options)
 
-    setattr(run, step, call)
+    setattr(module, name, call)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os._exit(cli(list(overrides)))
 

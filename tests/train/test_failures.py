@@ -20,7 +20,7 @@ from configs.errors import (
 from train.failures import verdict
 from train.generations import begin
 from train.main import train
-from train.run import told_once_a_node
+from train.prepared import told_once_a_node
 from train.run_folder import RunFolder
 from train.world import Launch, World
 

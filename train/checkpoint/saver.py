@@ -114,7 +114,7 @@ class Saver:
         origin = origin or Origin()
         self._health = HealthWatch(origin.health, origin.step, config.checkpoint.healthy_margin)
         self._copy = HostCopy(HostTransfer(session.device))
-        engine.add_hook(lambda _: self._copy.hold_updates())
+        self._remove_hook = engine.add_hook(lambda _: self._copy.hold_updates())
         self._progress = Progress()
         self._attempts: list[Attempt] = []
         self._failed: set[Attempt] = set()  # as agreed: the same on every rank
@@ -180,10 +180,11 @@ class Saver:
         self._settle()
         return self._take_outcomes()
 
-    def leave(self) -> None:
-        """After an error: let the write end if it can, without asking ranks that may be gone."""
+    def close(self) -> None:
+        """Let go of the engine; after an error let a write end if it can, without asking ranks that may be gone."""
         for attempt in self._attempts:
             attempt.leave()
+        self._remove_hook()
 
     def take_blocked_seconds(self) -> float:
         """Time that saves took since the last call: it stands in the line of the step after them."""

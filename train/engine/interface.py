@@ -117,8 +117,12 @@ class Engine(Protocol):
         """Run forward only; returns this rank's loss sums (empty except on the last stage)."""
         ...
 
-    def add_hook(self, hook: UpdateHook) -> None:
-        """Call `hook` in every step from now on, after the hooks that were added before it."""
+    def add_hook(self, hook: UpdateHook) -> Callable[[], None]:
+        """Call `hook` in every step from now on, after the hooks that were added before it.
+
+        Returns:
+            What removes it again.
+        """
         ...
 
     def close(self) -> None:

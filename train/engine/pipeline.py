@@ -9,7 +9,7 @@ reentrant checkpointing (integer inputs cannot pass through it on the first stag
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import deepspeed
@@ -116,9 +116,9 @@ class PipelineEngine:
             return None
         return float(self._optimizer.loss_scaler.cur_scale)
 
-    def add_hook(self, hook: UpdateHook) -> None:
-        """Call `hook` in every step from now on, after the hooks that were added before it."""
-        self._gate.add(hook)
+    def add_hook(self, hook: UpdateHook) -> Callable[[], None]:
+        """Call `hook` in every step from now on, after those that were added before it; returns what removes it."""
+        return self._gate.add(hook)
 
     def close(self) -> None:
         """Let go of the engine's hooks and buffers."""

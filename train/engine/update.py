@@ -3,6 +3,7 @@
 DeepSpeed calls `optimizer.step`; this is the one place that puts something before it.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -45,9 +46,10 @@ class UpdateGate:
         """Why the last update was left out; empty: it was not."""
         optimizer.step = self._step
 
-    def add(self, hook: UpdateHook) -> None:
-        """Call `hook` before each update, after those that were added before it."""
+    def add(self, hook: UpdateHook) -> Callable[[], None]:
+        """Call `hook` before each update, after those that were added before it; returns what removes it."""
         self._hooks.append(hook)
+        return functools.partial(self._hooks.remove, hook)
 
     def _step(self, *args: object, **kwargs: object) -> object:
         pending = PendingUpdate(self._measure)

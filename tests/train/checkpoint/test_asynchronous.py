@@ -156,7 +156,7 @@ def fail_before_the_file(rank: int, world_size: int, checkpoints: Path, what: st
             owner, name = (os, "setpriority") if what == "niceness" else (saver._copy, "wait")
             patch.setattr(owner, name, refuse)
         error = save_step(saver, 1).error
-        saver.leave()
+        saver.close()
     dist.barrier()
     assert save_step(saver, 2).error is None
     check_content(step_folder(checkpoints, 2), seed=2)
@@ -189,7 +189,7 @@ def leave_after_an_error(rank: int, world_size: int, checkpoints: Path, dead: bo
         attempt._SHORTEST_GRACE_SECONDS = 60.0
     if gate:
         threading.Timer(0.3, gate.open).start()
-    saver.leave()
+    saver.close()
 
 
 def test_a_rank_that_leaves_lets_the_write_end(tmp_path: Path) -> None:

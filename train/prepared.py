@@ -1,0 +1,158 @@
+"""What a start settles before its process groups open: the folder is held, the numbers are chosen, the data are ready."""
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+
+from configs.errors import RankError, StorageError, UserError
+from configs.schema import Config
+from data_pipeline.corpus import Corpora, ensure_prepared
+from data_pipeline.dataset import GLMDataset
+from data_pipeline.opening import open_dataset
+from data_pipeline.storage.local_copy import copied
+from data_pipeline.tokenizer import Tokenizer, load_tokenizer
+from train import start
+from train.device import idle_devices_hint, make_deterministic, resolve_precision
+from train.generations import Generation
+from train.own_tokenizer import check_tokenizer, own_tokenizer
+from train.rendezvous import Rendezvous
+from train.run_folder import RunFolder
+from train.world import World, node_name, process_start
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A start whose process groups can be opened."""
+
+    config: Config
+    """Checked; `precision` is resolved."""
+    overrides: list[str]
+    """Words of the command line."""
+    stored: Config | None
+    """The configuration that the run folder held; None: it is new, or has lost it."""
+    world: World
+    device: torch.device
+    folder: RunFolder
+    generation: Generation | None
+    """Of this start; on rank 0 only."""
+    rendezvous: Rendezvous
+    corpora: Corpora
+    tokenizer: Tokenizer
+    training: GLMDataset
+    validation: GLMDataset
+    precision_reason: str
+    hint: str | None
+    """What to type to use devices that stand idle."""
+
+
+@contextlib.contextmanager
+def prepared(
+    config: Config,
+    overrides: list[str],
+    world: World,
+    device: torch.device,
+    folder: RunFolder,
+    stored: Config | None,
+) -> Iterator[Prepared]:
+    """Prepare a start, and hold the run folder until the block ends.
+
+    Args:
+        config: checked; `precision` may still be auto, and is resolved here.
+        overrides: words of the command line, for the record.
+        world: this process; its environment is prepared.
+        device: of this rank.
+        folder: of the run.
+        stored: the configuration that it holds.
+
+    Raises:
+        UserError: something that the user can correct.
+        DistributedError: a peer failed.
+    """
+    kept_precision = start.settle_precision(config, stored)
+    with told_once_a_node(world):
+        start.check_device(config, device.type)
+    config.precision, precision_reason = resolve_precision(config.precision, device)
+    if config.deterministic:
+        make_deterministic(device)
+    say = speaker(world)
+    rendezvous = Rendezvous.open(world, config.stability.meeting_seconds)
+    with _held(folder, world) as generation, rendezvous.kept_for_others():
+        own = own_tokenizer(folder, config)
+        corpora = ensure_prepared(config.data, config.model.vocab_size, say, own=own)
+        check_tokenizer(folder, config, corpora.tokenizer, say)
+        if config.data.local_copy is not None:
+            corpora = copied(corpora, config.data.local_copy, say)
+        tokenizer = load_tokenizer(corpora.tokenizer)
+        yield Prepared(
+            config=config,
+            overrides=overrides,
+            stored=stored,
+            world=world,
+            device=device,
+            folder=folder,
+            generation=generation,
+            rendezvous=rendezvous,
+            corpora=corpora,
+            tokenizer=tokenizer,
+            training=open_dataset(config, corpora, tokenizer, is_validation=False),
+            validation=open_dataset(config, corpora, tokenizer, is_validation=True),
+            precision_reason=kept_precision or precision_reason,
+            hint=idle_devices_hint(device, world),
+        )
+
+
+@contextlib.contextmanager
+def told_once_a_node(world: World) -> Iterator[None]:
+    """Report what one node lacks although rank 0's node may have it: one rank of each node speaks, and names it."""
+    try:
+        yield
+    except UserError as error:
+        if world.is_main or world.local_rank:
+            raise
+        raise RankError(f"[rank {world.rank} on {node_name()}] {error}") from error
+
+
+@contextlib.contextmanager
+def _held(folder: RunFolder, world: World) -> Iterator[Generation | None]:
+    """Rank 0 holds the folder and records in status.json how it ended; another rank reports only what it alone met."""
+    if not world.is_main:
+        try:
+            yield None
+        except StorageError:
+            raise
+        except UserError as error:
+            if folder.hears_from_rank_0(_failure(error), process_start()):
+                raise
+            raise RankError(f"[rank {world.rank} on {node_name()}] {error}") from error
+        return
+    folder.create()
+    is_by_hand = world.launcher == "none"  # otherwise a script, or another rank, reads status.json
+    with folder.held(world.launch, speaker(world), leaves_nothing=is_by_hand) as generation:
+        try:
+            yield generation
+        except KeyboardInterrupt:
+            # Nothing has failed. From the first step on Ctrl-C is a request to stop, see train/stop.py.
+            if folder.take_back_start():
+                speaker(world)("Interrupted before the first step: nothing was trained.")
+            raise
+        except BaseException as error:
+            folder.fail(_failure(error))
+            raise
+
+
+def _failure(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def speaker(world: World) -> Callable[[str], None]:
+    """Print a line, on rank 0 alone."""
+
+    def speak(text: str) -> None:
+        if world.is_main:
+            sys.stdout.write(text + "\n")
+            sys.stdout.flush()
+
+    return speak

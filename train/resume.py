@@ -1,0 +1,148 @@
+"""Where a run goes on: its checkpoint is chosen by all ranks together, and its state put into the engine.
+
+A process can do so more than once: between two steps a run may be set back to one of its checkpoints.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from configs.load import from_yaml
+from glm.checkpoint.manifest import Manifest
+from train import choice, identity, start
+from train.checkpoint import (
+    become_a_run,
+    check_copy_is_shared,
+    initialise_from,
+    restore,
+    verify_together,
+)
+from train.counted import settle
+from train.engine import Engine, build_engine
+from train.identity import Identity
+from train.metrics_file import checksum_in
+from train.prepared import Prepared
+from train.progress import Progress
+from train.run_folder import STARTING
+from train.schedule_changes import schedule_changes
+from train.session import Session
+from train.trackers import Trackers
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """A run whose engine holds the state to go on from."""
+
+    engine: Engine
+    progress: Progress
+    checkpoint: tuple[Path, Manifest] | None
+    """What it goes on from; None: it begins at sample 0."""
+    identity: Identity | None
+    """Of the run; on rank 0 only."""
+    counted: tuple[str, ...]
+    """Keys of the objectives whose losses the run's metrics have."""
+    changes: list[str]
+    """What differs from the start before, for the record."""
+    forgotten: list[str]
+    """What the user may have forgotten to type."""
+
+    @property
+    def manifest(self) -> Manifest | None:
+        """Of the checkpoint."""
+        return None if self.checkpoint is None else self.checkpoint[1]
+
+    @property
+    def own_manifest(self) -> Manifest | None:
+        """The same, unless another run's checkpoint was taken on purpose: its records are not this run's."""
+        if self.manifest is None or self.identity is None:
+            return None
+        return self.manifest if self.manifest.run_id in (None, self.identity.run_id) else None
+
+    @property
+    def metrics_checksum(self) -> int | None:
+        """Of the lines of metrics.jsonl up to here, as the checkpoint knows it."""
+        return None if self.own_manifest is None else checksum_in(self.own_manifest.extra)
+
+
+def resume(prepared: Prepared, session: Session, say: Trackers) -> Resumed:
+    """Choose the checkpoint that a start continues from, build the engine, and restore its state; collective.
+
+    Args:
+        prepared: the start.
+        session: its process groups.
+        say: told what is passed over.
+
+    Raises:
+        UserError: the run cannot go on as it was typed; the message says what to type.
+        DistributedError: ranks disagree, or a later attempt of the run has begun.
+    """
+    config, folder = prepared.config, prepared.folder
+    is_main = prepared.world.is_main
+    choice.agree_on_numbers(config, prepared.device, session)
+    check_copy_is_shared(config.checkpoint.copy_to, session)
+    run = _settle_identity(folder.path, say) if is_main else None
+    choice.claim_copy(folder, config, run, session)
+    checkpoint = choice.choose_checkpoint(folder, config, prepared.stored, session, say, run)
+    if checkpoint is None:
+        run = choice.begin_at_0(folder, run)
+        choice.claim_copy(folder, config, run, session)
+    seen = 0 if checkpoint is None else checkpoint[1].progress.get("samples_seen", 0)
+    if seen and is_main:
+        # A launcher chooses the nodes of the next attempt by this number, even if this attempt ends here.
+        folder.write_status("running", seen, STARTING)
+    start.check_batches(seen, config, prepared.world.size)
+    stored = prepared.stored
+    if stored is None and checkpoint is not None:  # config.yaml was lost
+        stored = from_yaml(checkpoint[1].config)
+    changes = start.describe_changes(stored, config)
+    if stored is not None:
+        changes += schedule_changes(stored, config, seen)
+    forgotten = start.forgotten_words(folder, prepared.overrides, changes)
+    if checkpoint is not None:
+        changes += start.check_data(checkpoint[1], prepared.training, config)
+    counted = settle([prepared.training, prepared.validation], checkpoint and checkpoint[1])
+    engine = build_engine(config, session)
+    progress = Progress()
+    if checkpoint is not None:
+        progress = restore(engine, *checkpoint)
+    elif config.checkpoint.init_from is not None:
+        given = Path(config.checkpoint.init_from)
+        weights = initialise_from(engine, given, config, session, say.say)
+        say.say(f"Starting from the weights of {weights}")
+    _continue_after(prepared, progress)
+    return Resumed(engine, progress, checkpoint, run, counted, changes, forgotten)
+
+
+def resume_again(former: Resumed, path: Path, prepared: Prepared, session: Session) -> Resumed:
+    """Set a run that has trained in this process back to one of its checkpoints; collective, between two steps.
+
+    Its next steps are a new generation: what was saved beyond the checkpoint belongs to a history that is left.
+
+    Args:
+        former: where it went on before; its engine is used again.
+        path: checkpoint of this run.
+        prepared: the start.
+        session: its process groups.
+
+    Raises:
+        CheckpointError: the checkpoint is damaged. The engine's state is as it was.
+        DistributedError: a later attempt of the run has begun.
+    """
+    manifest = verify_together(path, session)
+    changes = start.check_data(manifest, prepared.training, prepared.config)
+    counted = settle([prepared.training, prepared.validation], manifest)
+    progress = restore(former.engine, path, manifest)
+    if prepared.generation is not None:
+        prepared.generation.renew()
+    _continue_after(prepared, progress)
+    return Resumed(former.engine, progress, (path, manifest), former.identity, counted, changes, [])
+
+
+def _continue_after(prepared: Prepared, progress: Progress) -> None:
+    if prepared.generation is not None:
+        prepared.generation.fence()
+        prepared.generation.continue_after(progress.step)
+
+
+def _settle_identity(run: Path, say: Trackers) -> Identity:
+    become_a_run(run)
+    return identity.settle(run, say.say)

@@ -1,0 +1,255 @@
+"""A run's training in one process: what stays for as long as the process, and what each resume builds anew."""
+
+import sys
+from pathlib import Path
+
+import torch
+
+from configs import derive
+from configs.load import flatten, to_stored_yaml
+from configs.schema import ProgressBar, Wandb
+from data_pipeline.corpus import keep_tokenizer
+from data_pipeline.file_changes import FileWatch
+from data_pipeline.tokenizer import describe_tokenizer
+from train.batches import BatchStream
+from train.checkpoint import Origin, Saver, no_fence
+from train.console import ConsoleTracker
+from train.counted import ENTRY
+from train.exposure import exposure_warning
+from train.loop import Trainer
+from train.metrics_file import JsonlTracker
+from train.pace import Pace, busy_hint
+from train.plan import TrainingPlan
+from train.prepared import Prepared
+from train.progress import Progress
+from train.resume import Resumed, resume, resume_again
+from train.session import Session
+from train.startup import startup_report
+from train.stop import StopSignal
+from train.time_limit import TimeLimit, deadline_of
+from train.tracker_wandb import WandbTracker, run_id
+from train.trackers import Tracker, Trackers
+from train.watchdog import Limits, Watchdog
+from train.world import job_end, process_start
+
+
+class Training:
+    """Resumes a run, and trains it; `resume` may be called again to set it back to one of its checkpoints.
+
+    The engine, the console, wandb and the watchdog stay. The position, the batches ahead, metrics.jsonl and the saver
+    are those of the last resume.
+
+    Args:
+        prepared: the start.
+        session: its process groups.
+    """
+
+    def __init__(self, prepared: Prepared, session: Session) -> None:
+        self._prepared = prepared
+        self._session = session
+        self._is_main = prepared.world.is_main
+        self._console = Trackers([_console(prepared)] if self._is_main else [])
+        self._wandb: WandbTracker | None = None
+        self._wandb_id: str | None = None
+        self._metrics: JsonlTracker | None = None
+        self._resumed: Resumed | None = None
+        self._trainer: Trainer | None = None
+        self._watchdog: Watchdog | None = None
+        self._limits = Limits(prepared.config.stability.watchdog_seconds)
+        self._time_limit = TimeLimit(_deadline(prepared), prepared.config.run.time_margin_seconds)
+        self._pace = Pace()
+        self._files = FileWatch([prepared.training, prepared.validation])
+        self.stop = StopSignal(prepared.folder.stop_file)
+        self.trackers = self._console
+        """All that this rank reports to, once the run is resumed."""
+
+    def resume(self, checkpoint: Path | None = None) -> None:
+        """Put the run where it goes on, and record that.
+
+        Args:
+            checkpoint: of this run, to set it back to; None: what its folder and `checkpoint.resume` say, the first
+                time.
+
+        Raises:
+            UserError: the run cannot go on as it was typed; the message says what to type.
+            DistributedError: ranks disagree, or a later attempt of the run has begun.
+        """
+        if self._resumed is None:
+            assert checkpoint is None, "the first resume finds its checkpoint"
+            resumed = resume(self._prepared, self._session, self._console)
+            # Before the start is recorded: what is recorded goes on to the first step, which is saved.
+            self.stop.install()
+        else:
+            assert checkpoint is not None and self._trainer is not None, "a later one is told"
+            self._trainer.settle_saves()
+            self._trainer.close()
+            resumed = resume_again(self._resumed, checkpoint, self._prepared, self._session)
+        if resumed.identity is not None:
+            self._record(resumed)
+        if self._resumed is None:
+            self._introduce(resumed)
+        if resumed.checkpoint is not None:
+            seen = resumed.progress.samples_seen
+            how = "Continuing after" if self._resumed is None else "Set back to"
+            self.trackers.say(f"{how} {seen:,} samples from {resumed.checkpoint[0]}")
+        if self._watchdog is None:
+            self._watchdog = _watchdog(self._prepared)
+        self._resumed = resumed
+        self._trainer = self._build_trainer(resumed, self._watchdog)
+
+    def run(self) -> tuple[Progress, bool]:
+        """Train from where the last resume has put the run.
+
+        Returns:
+            The position reached, and True if the run was stopped before its end.
+
+        Raises:
+            CheckpointError, DataChangedError, DistributedError, DivergenceError: see train/loop.py.
+        """
+        assert self._resumed is not None and self._trainer is not None, "resume comes first"
+        return self._trainer.run(self._resumed.progress)
+
+    def close(self) -> None:
+        """End the threads of this rank, after an error as well: no other rank is asked."""
+        if self._watchdog is not None:
+            self._watchdog.close()
+        if self._trainer is not None:
+            self._trainer.close()
+
+    def release(self) -> None:
+        """Let go of the engine, which is not used any more."""
+        if self._resumed is not None:
+            self._resumed.engine.close()
+
+    def _record(self, resumed: Resumed) -> None:
+        """Write what is run, before the first step; rank 0 does."""
+        assert resumed.identity is not None, "rank 0 knows whose records they are"
+        folder, config, progress = self._prepared.folder, self._prepared.config, resumed.progress
+        if self._resumed is None:
+            overrides = self._prepared.overrides
+            folder.write_source(overrides, to_stored_yaml(config), torch.get_num_threads())
+            keep_tokenizer(self._prepared.corpora.tokenizer, folder.tokenizer)
+        folder.event(
+            "resume" if progress.step else "start",
+            samples_seen=progress.samples_seen,
+            world_size=self._prepared.world.size,
+            run_id=resumed.identity.run_id,
+        )
+        if resumed.changes and progress.step:
+            folder.event("config_change", changes=resumed.changes)
+        folder.write_status("running", progress.samples_seen, "training")
+        if self._resumed is None and config.log.wandb is not Wandb.off:
+            self._wandb_id = _wandb_id(self._prepared, resumed, self._console)
+        if self._metrics is not None:
+            self._metrics.close()
+        self._metrics = JsonlTracker(folder.metrics, progress.step, resumed.metrics_checksum)
+        if self._wandb_id is not None and self._wandb is None:
+            keys = {**flatten(config), "run_id": resumed.identity.run_id}
+            name, say = derive.run_name(config), self._console.say
+            self._wandb = WandbTracker(folder.path, name, self._wandb_id, config.log, keys, say)
+        trackers: list[Tracker] = [self._console, self._metrics]
+        self.trackers = Trackers([*trackers, *([self._wandb] if self._wandb is not None else [])])
+
+    def _introduce(self, resumed: Resumed) -> None:
+        """Say what was chosen for the run, and what the user should know of it."""
+        prepared = self._prepared
+        self.trackers.say(
+            startup_report(
+                prepared.config,
+                self._session.topology,
+                prepared.device,
+                prepared.training,
+                prepared.precision_reason,
+            )
+        )
+        busy = busy_hint() if prepared.device.type == "cpu" else None
+        described = describe_tokenizer(prepared.tokenizer)
+        warning = exposure_warning(prepared.world)
+        said = (described, prepared.hint, busy, warning, *resumed.changes, *resumed.forgotten)
+        for line in filter(None, said):
+            self.trackers.say(line)
+
+    def _build_trainer(self, resumed: Resumed, watchdog: Watchdog) -> Trainer:
+        prepared, config = self._prepared, self._prepared.config
+        plan = TrainingPlan.from_config(config)
+        return Trainer(
+            config=config,
+            session=self._session,
+            folder=prepared.folder,
+            plan=plan,
+            engine=resumed.engine,
+            batches=BatchStream(
+                prepared.training,
+                plan,
+                self._session.topology,
+                config.optim.micro_batch_size,
+                config.data.skip_samples,
+                resumed.progress.samples_seen,
+            ),
+            validation=prepared.validation,
+            counted=resumed.counted,
+            files=self._files,
+            trackers=self.trackers,
+            saver=self._build_saver(resumed),
+            stop=self.stop,
+            generation=prepared.generation,
+            watchdog=watchdog,
+            limits=self._limits,
+            time_limit=self._time_limit,
+            pace=self._pace,
+        )
+
+    def _build_saver(self, resumed: Resumed) -> Saver:
+        prepared, config = self._prepared, self._prepared.config
+        generation = prepared.generation
+        return Saver(
+            checkpoints=prepared.folder.checkpoints,
+            config=config,
+            data_state={
+                "dataset": prepared.training.describe(),
+                "skip_samples": config.data.skip_samples,
+            },
+            session=self._session,
+            engine=resumed.engine,
+            extra={"wandb_run_id": self._wandb_id, ENTRY: list(resumed.counted)},
+            origin=Origin.of(resumed.manifest),
+            generation=0 if generation is None else generation.number,
+            fence=no_fence if generation is None else generation.fence,
+            sync=self.trackers.sync,
+            run_id=None if resumed.identity is None else resumed.identity.run_id,
+            vouch=dict if self._metrics is None else self._metrics.vouch,
+        )
+
+
+def _console(prepared: Prepared) -> ConsoleTracker:
+    log = prepared.config.log
+    shows_bar = log.progress_bar is ProgressBar.on or (
+        log.progress_bar is ProgressBar.auto and sys.stdout.isatty()
+    )
+    total_samples = prepared.config.optim.total_samples
+    return ConsoleTracker(prepared.folder.log, total_samples, log.every_steps, shows_bar)
+
+
+def _wandb_id(prepared: Prepared, resumed: Resumed, say: Trackers) -> str:
+    """Another run's checkpoint, taken on purpose, must not make this one report to that run."""
+    manifest = resumed.own_manifest
+    stored = None if manifest is None else manifest.extra.get("wandb_run_id")
+    return run_id(prepared.folder.path, stored, say.say)
+
+
+def _deadline(prepared: Prepared) -> float | None:
+    """When this process is ended; rank 0 decides for all."""
+    if not prepared.world.is_main:
+        return None
+    usual = derive.time_limit_seconds(prepared.config.cluster.time)
+    return deadline_of(prepared.config, process_start(), job_end(usual))
+
+
+def _watchdog(prepared: Prepared) -> Watchdog:
+    folder, world = prepared.folder, prepared.world
+
+    def report(reason: str) -> None:
+        if world.is_main:
+            folder.fail(reason, "hang")
+
+    return Watchdog(folder.stacks, world.rank, world.size == 1, report)
