@@ -254,8 +254,9 @@ train() {
   export MASTER_PORT=$((10000 + (SLURM_JOB_ID * 16 + life + lives_here) % 20000))
   : > "$complaints"
   # A step that lost a node may never end in SLURM's books, and keep its cores: the next one must not wait for them.
+  # Rank 0 shows what was learnt when the others have ended: --wait leaves it the time.
   srun --overlap --nodes=$# --nodelist="$(IFS=, && echo "$*")" --ntasks=$ranks --ntasks-per-node="$ranks_per_node" \
-    --export=ALL --kill-on-bad-exit=1 --wait=60 --open-mode=append --output="$logs/job_${SLURM_JOB_ID}_%N.txt" \
+    --export=ALL --kill-on-bad-exit=1 --wait=600 --open-mode=append --output="$logs/job_${SLURM_JOB_ID}_%N.txt" \
     "${srun_options[@]}" "${container[@]}" "${command[@]}" 2>> "$complaints" &
   await $!
 }

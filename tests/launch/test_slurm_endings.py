@@ -30,7 +30,7 @@ def test_a_finished_run_ends_the_job(tmp_path: Path) -> None:
         "--ntasks=8",
         "--ntasks-per-node=2",
         "--kill-on-bad-exit=1",
-        "--wait=60",
+        "--wait=600",
         "--overlap",
     ):
         assert option in words
