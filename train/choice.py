@@ -11,11 +11,10 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 
-from configs import derive
 from configs.errors import CheckpointError, ConfigError, DistributedError, RunFolderError, UserError
 from configs.load import from_yaml
 from configs.run_checkpoints import committed, is_checkpoint, step_of
-from configs.run_paths import EXAMPLE_CHECKPOINT, METRICS, ROLLED_BACK, WANDB, RunPaths
+from configs.run_paths import METRICS, ROLLED_BACK, WANDB, RunPaths
 from configs.schema import Config
 from glm.checkpoint.manifest import Manifest
 from glm.checkpoint.reader import read_manifest
@@ -28,6 +27,7 @@ from train.checkpoint import (
     places_of,
     verify_together,
 )
+from train.early import check_resume
 from train.generations import History
 from train.going_back import go_back
 from train.identity import Identity
@@ -211,11 +211,7 @@ def _named(search: "_Search", stored: Config | None) -> Path:
     path = Path(config.checkpoint.resume)
     checkpoints = RunPaths(path).checkpoints
     if is_checkpoint(path) or not checkpoints.is_dir():
-        if not path.is_dir():
-            raise CheckpointError(
-                f"checkpoint.resume ({path}) is no checkpoint folder. Type auto, never, or a path such as "
-                f"{derive.run_dir(config)}/{EXAMPLE_CHECKPOINT}."
-            )
+        check_resume(config)
         return path
     before = None if stored is None else Path(stored.checkpoint.resume)
     is_known = before is not None and before.parent == checkpoints and before.is_dir()

@@ -27,6 +27,7 @@ from configs.run_paths import RunPaths
 from configs.schema import Config
 from configs.terminal import never_fail_to_print, tell
 from configs.version import asks_version, version_text
+from train.early import check_names
 from train.failures import verdict
 from train.world import (
     World,
@@ -97,12 +98,7 @@ def train(overrides: list[str], world: World) -> int:
     say = _say if world.is_main else _say_nothing
     config = load_config(overrides, world.size, position=_furthest, say=say)
     die_with_parent(world)
-    if world.size == 1 and not RunPaths(Path(derive.run_dir(config))).config.exists():
-        # Before the libraries, and before anything is made; a run that exists may be finished, and need no data. Several
-        # ranks meet first, so that one of them tells what all have found.
-        from data_pipeline.corpus import check_paths
-
-        check_paths(config.data)
+    check_names(config, overrides, world)
     if world.is_main:
         tell("Loading PyTorch, DeepSpeed and Megatron-core ...")
     warnings.filterwarnings("ignore", module="megatron|deepspeed|torch.distributed")

@@ -118,8 +118,9 @@ def data_set(name: str) -> Iterator[dict[str, Any]]:
     """
     import datasets  # heavy, and not needed to train from prepared shards
 
-    # Its client prints every attempt to reach the hub; what counts is said once, below.
+    # They print every attempt to reach the hub, and what is wrong with a file; what counts is said once, below.
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    logging.getLogger("datasets").setLevel(logging.CRITICAL)
     repository, _, configuration = name.partition(":")
     try:
         yield from datasets.load_dataset(
@@ -127,7 +128,20 @@ def data_set(name: str) -> Iterator[dict[str, Any]]:
         )
     except Exception as error:  # the hub client raises many kinds
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if os.path.isdir(repository):
+            raise DataError(
+                f"The folder {repository} cannot be read as a data set ({reason.rstrip('.')}). Name its files or prefixes of "
+                f"token shards one by one (data.paths){_for_example(repository)}."
+            ) from error
         raise DataError(
             f'The data set "{name}" cannot be loaded ({reason}). Check data.paths: a file (.jsonl, .txt, .parquet), a '
             "prefix of token shards, or a data set's name; a name needs the network or a filled cache."
         ) from error
+
+
+def _for_example(folder: str) -> str:
+    """A file or prefix in a folder that can be named; "" if it holds none."""
+    names = sorted(os.listdir(folder))
+    shards = [name.removesuffix(".idx") for name in names if name.endswith(".idx")]
+    found = shards + [name for name in names if name.endswith((".jsonl", ".txt", ".parquet"))]
+    return f", such as {os.path.join(folder, found[0])}" if found else ""
