@@ -15,7 +15,7 @@ from data_pipeline.corpus import ensure_prepared
 from data_pipeline.opening import open_shard
 from data_pipeline.special_tokens import MASK_TEXT
 from glm.filling import Trained, kept_tokenizer
-from train.showcase import Example, held_out_sentences, hide_words
+from train.showcase import Example, held_out_sentences, hide_words, in_turn
 
 NUM_SENTENCES = 162
 _DRAWN = 400
@@ -43,7 +43,9 @@ def held_out_blanks(run: Path, trained: Trained) -> list[Example]:
     corpora = ensure_prepared(config.data, config.model.vocab_size, print, held_out_only=True)
     stream = open_shard(corpora.valid[0], trained.tokenizer)
     sentences = held_out_sentences(stream, trained.tokenizer, _DRAWN, config.seed)
-    made = hide_words(sentences, trained.tokenizer, _DRAWN, config.seed)
+    made = hide_words(
+        in_turn([sentences], trained.tokenizer), trained.tokenizer, _DRAWN, config.seed
+    )
     # Text with a marker of its own cannot be typed.
     usable = [each for each in made if each.prompt.count(MASK_TEXT) == 1]
     return [each for each in usable if f" {MASK_TEXT}" in each.prompt][:NUM_SENTENCES]

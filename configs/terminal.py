@@ -22,6 +22,10 @@ _HARMLESS = "\u200c\u200d"
 _NUMBERED = re.compile(r"  \d+\. ")
 
 
+LOADING = "Loading PyTorch ..."
+"""What every command says that takes seconds before it can begin."""
+
+
 def visible(text: str, keep: str = "\n\t") -> str:
     r"""Show control and format characters as escapes.
 

@@ -24,7 +24,8 @@ from configs.errors import (
     UserError,
 )
 from configs.option_names import as_options
-from configs.terminal import prepare_streams, shows_colours, tell, visible
+from configs.percent import percent
+from configs.terminal import LOADING, prepare_streams, shows_colours, tell, visible
 from configs.version import VERSION, ShowVersion
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def _run(options: argparse.Namespace) -> None:
     if options.tokenizer is not None:
         load_tokenizer(options.tokenizer)
     if _is_terminal(sys.stderr):
-        tell("loading ...", sys.stderr)
+        tell(LOADING, sys.stderr)
     from glm.filling import Sampling, Trained
 
     trained = Trained.load(options.checkpoint, options.tokenizer)
@@ -107,10 +108,13 @@ def _texts(given: list[str]) -> Iterator[tuple[str, str]]:
 
 
 def _print_text(text: str, filled: "Filled") -> None:
-    """The whole text, what was filled in marked on a terminal; below it the guesses at each blank."""
+    """The text, what was filled in marked on a terminal and without white space at its end; then the guesses."""
     before, after = (_FILLED, _PLAIN) if shows_colours(sys.stdout) else ("", "")
-    for part in filled.parts:
-        shown = visible(part.text)
+    follows = [part.text for part in filled.parts[1:]] + [""]
+    for part, following in zip(filled.parts, follows, strict=True):
+        # White space at the end of a fill says nothing, but before a word, where it keeps the two apart.
+        is_cut = part.is_filled and not following[:1].isalnum()
+        shown = visible(part.text.rstrip() if is_cut else part.text)
         sys.stdout.write(f"{before}{shown}{after}" if part.is_filled and shown else shown)
     sys.stdout.write("\n")
     for number, guesses in enumerate(filled.guesses, start=1):
@@ -119,7 +123,7 @@ def _print_text(text: str, filled: "Filled") -> None:
 
 
 def _guess_text(guess: "Guess") -> str:
-    return f"{guess.text!r} {guess.probability:.1%}"
+    return f"{guess.text!r} {percent(guess.probability, 1)}"
 
 
 def _print_json(text: str, filled: "Filled") -> None:

@@ -2,6 +2,8 @@
 
 import math
 import sys
+from datetime import timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +11,14 @@ from rich.console import Console
 from rich.progress import (
     BarColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TaskProgressColumn,
     TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
 )
+from rich.text import Text
 
+from configs.objectives import find
 from configs.terminal import tell, visible, wrapped
 from train.full_disk import LineFile
 from train.metrics import Metrics
@@ -91,21 +95,19 @@ class ConsoleTracker:
                 TextColumn("{task.description}"),
                 BarColumn(bar_width=16),
                 TaskProgressColumn(),
-                TimeElapsedColumn(),
-                TextColumn("+"),
-                TimeRemainingColumn(),
+                _TimeLeft(),
                 console=Console(),
                 transient=True,
             )
-            self._bar.start()
             self._bar.add_task("", total=self._total, completed=line["samples_seen"])
         loss = self._smooth("loss", line["train/loss"])
         speed = self._smooth("speed", line["speed/tokens_per_second"])
-        description = f"step {line['step']:,} loss {loss:.3f} {speed:,.0f} tok/s"
+        description = f"step {line['step']:,} loss {loss:.3f} {speed:,.0f} tokens/s"
         if line["valid/loss"] is not None:
             self._print(evaluation_text(line))
         task = self._bar.task_ids[0]
         self._bar.update(task, completed=line["samples_seen"], description=description)
+        self._bar.start()  # the first time, with all of its words
 
     def _smooth(self, name: str, value: float | None) -> float:
         """Average exponentially; a value that is no number is shown as it is, and forgotten."""
@@ -116,6 +118,15 @@ class ConsoleTracker:
         former = self._smoothed.get(name, value)
         self._smoothed[name] = former + _NEWEST * (value - former)
         return self._smoothed[name]
+
+
+class _TimeLeft(ProgressColumn):
+    """How long the rest will take; nothing until that is known."""
+
+    def render(self, task: Task) -> Text:
+        """See ProgressColumn."""
+        seconds = task.time_remaining
+        return Text("" if seconds is None else f"{timedelta(seconds=int(seconds))} left")
 
 
 def step_text(line: Metrics) -> str:
@@ -136,7 +147,7 @@ def evaluation_text(line: Metrics) -> str:
     """An evaluation as a line for a terminal of 80 columns, beside a bar that shows the rest."""
     valid = _by_objective(line, "valid", 3)
     return (
-        f"{line['samples_seen']:>10,} samples  held-out loss {_short(line['valid/loss'])} ({valid})"
+        f"{line['samples_seen']:>9,} samples  held-out loss {_short(line['valid/loss'])} ({valid})"
         f"  lr {line['optim/lr']:.1e}"
     )
 
@@ -146,7 +157,13 @@ def _by_objective(line: Metrics, kind: str, digits: int) -> str:
     values = {
         key.removeprefix(prefix): value for key, value in line.items() if key.startswith(prefix)
     }
-    return " ".join(f"{name} {v:.{digits}f}" for name, v in values.items() if v is not None)
+    return " ".join(f"{_label(name)} {v:.{digits}f}" for name, v in values.items() if v is not None)
+
+
+@lru_cache
+def _label(key: str) -> str:
+    """How an objective is called in every table and line."""
+    return find(key).label
 
 
 def _short(value: Any) -> str:

@@ -14,18 +14,21 @@ from configs.errors import RecordError
 from configs.objectives import Objective, imported
 from configs.run_files import MetricsLine, metrics_line
 from configs.run_lines import whole_lines
-from configs.schema import Config
+from configs.schema import Config, Wandb
 from data_pipeline.corpus import Corpora
 from data_pipeline.dataset import GLMDataset
 from data_pipeline.opening import open_shard
-from data_pipeline.tokenizer import load_tokenizer
+from data_pipeline.tokenizer import Tokenizer, load_tokenizer
 from data_pipeline.unigram import best_unigram_loss, target_weights
 from glm.filling import Trained
 from glm.load import load_model
 from glm.prompt import Objectives
 from train.examples import Ground
+from train.loss_table import HEADING, row
 from train.run_folder import RunFolder, replace_file
-from train.showcase import NUM_SENTENCES, held_out_sentences
+from train.showcase import NUM_SENTENCES, TOKENS_READ, held_out_sentences
+from train.tracker_wandb import records_offline
+from train.typed import ANY_TEXT, texts_to_type
 
 # A larger model is not loaded into one process's memory unasked, while the other ranks wait.
 _LARGEST_SHOWN = 500_000_000
@@ -50,14 +53,22 @@ def show_what_was_learnt(
         say: prints a line.
     """
     summary: dict[str, object] = {}
+    texts = [ANY_TEXT[True]]
     try:
         last = _last_line(folder.metrics)
         summary["samples_seen"] = last["samples_seen"]
         measured = _show_losses(config, last, validation, say, summary)
+        tokenizer = load_tokenizer(corpora.tokenizer)
+        sources = _held_out(config, corpora, tokenizer)
+        texts = texts_to_type(sources, tokenizer, config.objective, config.seed)
         is_small = derive.parameters(config.model) <= _LARGEST_SHOWN
         loss = last["train/loss"]
         if is_small and loss is not None and math.isfinite(float(loss)):
-            _show_examples(config, folder, validation, corpora, measured, say, summary)
+            trained = Trained(load_model(folder.path), tokenizer, Objectives.of(config))
+            training = [open_shard(shard, tokenizer) for shard in corpora.train]
+            ground = Ground(config, trained, sources, training, validation, say, summary)
+            for objective in measured:
+                imported(objective.examples)(objective, ground)
     except KeyboardInterrupt:
         say("\nInterrupted: the rest of the examples is left out. The run is finished.")
     except Exception as error:  # none of them may take the run with it
@@ -70,8 +81,13 @@ def show_what_was_learnt(
     path = shlex.quote(str(folder.path))
     say(f"\nThe run is in {folder.path}:")
     say(f"  curves       python -m train.report {path}")
-    say(f'  fill blanks  python -m glm.generate {path} --text "the [MASK] of a list"')
+    for number, text in enumerate(texts):
+        name = "" if number else "fill blanks"
+        say(f'  {name:<11}  python -m glm.generate {path} --text "{text}"')
     say("  go on        the same command with a larger optim.total_samples")
+    # What was said at the start is far up on the screen by now.
+    if config.log.wandb is not Wandb.off and records_offline(folder):
+        say(f"  send wandb   bash {shlex.quote(str(folder.wandb_sync))}")
 
 
 def _last_line(metrics: Path) -> MetricsLine:
@@ -93,18 +109,17 @@ def _show_losses(
     held_out = target_weights((validation[i] for i in range(config.eval.num_samples)), vocab_size)
     measured: list[Objective] = []
     is_better = False
-    heading = "\nHeld-out loss (nats per token)     model   best unigram model"
     for number, objective in enumerate(validation.objectives):
         loss = last.get(f"valid/{objective.loss}")
         if loss is None or number not in held_out:
             continue
         if not measured:
-            say(heading)
+            say(f"\n{HEADING}")
         measured.append(objective)
         baseline = best_unigram_loss(held_out[number])
         summary[f"valid_{objective.loss}"] = loss
         summary[f"unigram_{objective.loss}"] = baseline
-        say(f"  {objective.title:<30} {float(loss):7.3f}   {baseline:7.3f}")
+        say(row(objective.title, float(loss), baseline))
         is_better = is_better or float(loss) < baseline
     if measured and not is_better:
         say(
@@ -114,27 +129,12 @@ def _show_losses(
     return measured
 
 
-def _show_examples(
-    config: Config,
-    folder: RunFolder,
-    validation: GLMDataset,
-    corpora: Corpora,
-    measured: list[Objective],
-    say: _Say,
-    summary: dict[str, object],
-) -> None:
-    """Show what each of the objectives does, as its record says."""
-    tokenizer = load_tokenizer(corpora.tokenizer)
-    trained = Trained(load_model(folder.path), tokenizer, Objectives.of(config))
-    held_out = open_shard(corpora.valid[0], tokenizer)
-    ground = Ground(
-        config,
-        trained,
-        held_out_sentences(held_out, tokenizer, NUM_SENTENCES, config.seed),
-        open_shard(corpora.train[0], tokenizer),
-        validation,
-        say,
-        summary,
-    )
-    for objective in measured:
-        imported(objective.examples)(objective, ground)
+def _held_out(config: Config, corpora: Corpora, tokenizer: Tokenizer) -> list[list[list[int]]]:
+    """Sentences of each held-out source, in equal numbers: a mixture of languages shows all of them."""
+    shards = corpora.valid[:NUM_SENTENCES]
+    parts = max(len(shards), 1)
+    number, tokens = NUM_SENTENCES // parts, TOKENS_READ // parts
+    return [
+        held_out_sentences(open_shard(shard, tokenizer), tokenizer, number, config.seed, tokens)
+        for shard in shards
+    ]

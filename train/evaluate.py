@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from configs.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_USER_INPUT, UserError
-from configs.terminal import prepare_streams, tell, visible
+from configs.terminal import LOADING, prepare_streams, tell, visible
 from configs.version import VERSION, ShowVersion
 
 if TYPE_CHECKING:
@@ -30,10 +30,9 @@ def cli(arguments: list[str] | None = None) -> int:
     progress = _Progress()
     try:
         _check(options.checkpoint, options.overrides)
-        progress.say("loading libraries ...")
+        progress.say(LOADING)
         from train.held_out import measure
 
-        progress.say(f"loading {options.checkpoint} ...")
         measured = measure(options.checkpoint, options.overrides, progress.say, progress.advance)
         progress.clear()
         sys.stdout.write(_as_json(measured) if options.json else _as_text(measured))
@@ -89,17 +88,18 @@ class _Progress:
 
 
 def _as_text(measured: "Measured") -> str:
+    from train.loss_table import HEADING, row, title_of
+
     lines = [
         f"checkpoint  {visible(measured.checkpoint, keep='')}",
         f"            step {measured.step:,}, {measured.samples_seen:,} samples seen",
         f"held out    {measured.num_rows:,} rows, {measured.num_targets:,} tokens predicted",
-        f"{'nats per token':<20} {'model':>8}   best unigram model",
+        "",
+        HEADING,
     ]
     for name, loss in measured.losses.items():
         if loss is not None:
-            baseline = measured.unigram.get(name)
-            shown = "" if baseline is None else f"   {baseline:8.4f}"
-            lines.append(f"{name:<20} {loss:8.4f}{shown}")
+            lines.append(row(title_of(name), loss, measured.unigram.get(name), digits=4))
     return "".join(f"{line}\n" for line in lines)
 
 

@@ -7,7 +7,10 @@ import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+
 from configs.objectives import Objective
+from configs.percent import percent
 from configs.schema import Config
 from configs.terminal import visible
 from data_pipeline.dataset import GLMDataset, TokenStream
@@ -22,6 +25,7 @@ from train.showcase import (
     hide_ends,
     hide_one_token,
     hide_words,
+    in_turn,
     score_blanks,
 )
 
@@ -29,6 +33,8 @@ from train.showcase import (
 _COUNTED_TOKENS = 1_000_000
 _NUM_WORDS, _NUM_ENDS, _NUM_ANSWERS = 5, 2, 2
 _WIDTH = 79
+# A blank that no line is broken at.
+_UNBROKEN = "\xa0"
 # Of a long prompt the part before the blank is shown.
 _LONGEST_PROMPT = 300
 
@@ -39,10 +45,10 @@ class Ground:
 
     config: Config
     trained: Trained
-    sentences: list[list[int]]
-    """Held-out ones, token ids."""
-    training: TokenStream
-    """Text of the first training source."""
+    sources: list[list[list[int]]]
+    """Held-out sentences of each source, token ids."""
+    training: list[TokenStream]
+    """Text of each training source."""
     validation: GLMDataset
     """The rows of the held-out loss."""
     say: Callable[[str], None]
@@ -53,38 +59,46 @@ class Ground:
 
 def show_short_blanks(objective: Objective, ground: Ground) -> None:
     """Score single hidden tokens, and show whole hidden words with the most probable ones."""
-    if not ground.sentences:
+    sentences = [tokens for source in ground.sources for tokens in source]
+    if not sentences:
         return
-    training, special = ground.training, ground.trained.tokenizer.special
-    frequent = most_frequent(
-        training.read(0, min(len(training), _COUNTED_TOKENS)), TOP, special.to_dict().values()
-    )
+    special, each = ground.trained.tokenizer.special, _COUNTED_TOKENS // len(ground.training)
+    counted = [text.read(0, min(len(text), each)) for text in ground.training]
+    frequent = most_frequent(np.concatenate(counted), TOP, special.to_dict().values())
     seed = ground.config.seed
-    blanks = hide_one_token(ground.sentences, special.mask, seed)
+    blanks = hide_one_token(sentences, special.mask, seed)
     score = score_blanks(ground.trained, blanks, frequent)
     ground.summary["top5_model"] = score.model
     ground.summary["top5_most_frequent"] = score.most_frequent
     ground.summary["num_blanks"] = score.num_blanks
     ground.say(
         f"\nOne hidden token in each of {score.num_blanks} held-out sentences: among five guesses "
-        f"{score.model:.0%}\n(always the five most frequent: {score.most_frequent:.0%})"
+        f"{percent(score.model)}\n(always the five most frequent: {percent(score.most_frequent)})"
     )
-    shown = hide_words(ground.sentences, ground.trained.tokenizer, _NUM_WORDS, seed)
+    shown = hide_words(
+        in_turn(ground.sources, ground.trained.tokenizer),
+        ground.trained.tokenizer,
+        _NUM_WORDS,
+        seed,
+    )
     if shown:
         ground.say(f"\n{objective.label}, one whole word hidden, and the five most probable words:")
     for example in shown:
         guesses = best_words(ground.trained, example)
-        words = [f"{guess.text!r} {guess.probability:.0%}" for guess in guesses]
+        words = [f"{guess.text!r} {percent(guess.probability)}" for guess in guesses]
+        words = [word.replace(" ", _UNBROKEN) for word in words]
         _show(example, ", ".join(words), ground)
 
 
 def show_continuations(objective: Objective, ground: Ground) -> None:
     """Continue sentences whose end is hidden."""
-    examples = hide_ends(ground.sentences[::-1], ground.trained.tokenizer, _NUM_ENDS)
+    tokenizer = ground.trained.tokenizer
+    last_first = in_turn((source[::-1] for source in ground.sources), tokenizer)
+    examples = hide_ends(last_first, tokenizer, _NUM_ENDS)
     if examples:
         ground.say(f"\n{objective.label}, the end of a sentence hidden:")
     for example in examples:
-        _show(example, repr(continuation(ground.trained, example)), ground)
+        _show(example, _quoted(continuation(ground.trained, example)), ground)
 
 
 def show_answers(objective: Objective, ground: Ground) -> None:
@@ -97,7 +111,7 @@ def show_answers(objective: Objective, ground: Ground) -> None:
         title = objective.title[:1].upper() + objective.title[1:]
         ground.say(f"\n{title}, the answer hidden:")
     for example in examples:
-        _show(example, repr(continuation(ground.trained, example)), ground)
+        _show(example, _quoted(continuation(ground.trained, example)), ground)
 
 
 def _show(example: Example, answer: str, ground: Ground) -> None:
@@ -108,12 +122,17 @@ def _show(example: Example, answer: str, ground: Ground) -> None:
     ground.say(_wrapped("  model: ", answer))
 
 
+def _quoted(text: str) -> str:
+    return repr(text) if text else "(nothing but white space)"
+
+
 def _wrapped(label: str, text: str) -> str:
     indent = "  "
-    return textwrap.fill(
+    filled = textwrap.fill(
         text,
         _WIDTH,
         initial_indent=indent + label,
         subsequent_indent=indent + " " * len(label),
         break_on_hyphens=False,
     )
+    return filled.replace(_UNBROKEN, " ")

@@ -25,7 +25,7 @@ from configs.errors import (
 from configs.load import load_config, to_yaml
 from configs.run_paths import RunPaths
 from configs.schema import Config
-from configs.terminal import never_fail_to_print, tell
+from configs.terminal import LOADING, never_fail_to_print, tell
 from configs.version import asks_version, version_text
 from train.early import check_names
 from train.failures import verdict
@@ -100,7 +100,7 @@ def train(overrides: list[str], world: World) -> int:
     die_with_parent(world)
     check_names(config, overrides, world)
     if world.is_main:
-        tell("Loading PyTorch, DeepSpeed and Megatron-core ...")
+        tell(LOADING)
     warnings.filterwarnings("ignore", module="megatron|deepspeed|torch.distributed")
     # Late on purpose: PyTorch, DeepSpeed and Megatron-core take seconds to import, and DeepSpeed chooses its
     # accelerator meanwhile.

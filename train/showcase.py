@@ -8,6 +8,7 @@ also shows that the checkpoint is whole. Blanks are made of token ids, never of 
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import numpy as np
 import torch
@@ -23,7 +24,8 @@ from glm.words import whole_words
 
 NUM_SENTENCES = 200
 TOP = 5
-_TOKENS_READ = 200_000
+TOKENS_READ = 200_000
+"""Of held-out text that sentences are chosen from."""
 _SENTENCE_LENGTHS = range(8, 65)
 _ROWS_PER_FORWARD = 50
 # Examples should be read at a glance: a line of a terminal, where there are enough such sentences.
@@ -64,11 +66,15 @@ class Example:
 
 
 def held_out_sentences(
-    stream: TokenStream, tokenizer: Tokenizer, count: int, seed: int
+    stream: TokenStream,
+    tokenizer: Tokenizer,
+    count: int,
+    seed: int,
+    tokens_read: int = TOKENS_READ,
 ) -> list[list[int]]:
-    """Choose sentences from all over a held-out stream: token ids, 8 to 64 of them each."""
+    """Choose sentences from the beginning of a held-out stream: token ids, 8 to 64 of them each."""
     sentences: list[list[int]] = []
-    for document in _documents(stream, tokenizer.special.eos):
+    for document in _documents(stream, tokenizer.special.eos, tokens_read):
         text = re.sub(r"\s+", " ", tokenizer.decode(document))
         for sentence in _SENTENCE_END.split(text):
             tokens = tokenizer.encode(sentence)
@@ -111,10 +117,10 @@ def score_blanks(
 def hide_words(
     sentences: Iterable[list[int]], tokenizer: Tokenizer, number: int, seed: int
 ) -> list[Example]:
-    """Hide one whole word in each of some sentences, those that are read at a glance first.
+    """Hide one whole word in each of some sentences.
 
     Args:
-        sentences: token ids of each.
+        sentences: token ids of each, the first ones first: see `in_turn`.
         tokenizer: theirs.
         number: of examples; fewer where fewer sentences have such a word.
         seed: of the choice.
@@ -124,7 +130,7 @@ def hide_words(
         return span_text(tokenizer, ids)
 
     made: list[Example] = []
-    for index, tokens in enumerate(_at_a_glance_first(sentences, tokenizer)):
+    for index, tokens in enumerate(sentences):
         # The first token has no text before it that would show where a word begins.
         words = [word for word in whole_words(tokens, decode, _SHORTEST_WORD) if word[0] > 0]
         if len(made) == number:
@@ -147,7 +153,7 @@ def hide_ends(sentences: Iterable[list[int]], tokenizer: Tokenizer, number: int)
         return span_text(tokenizer, ids)
 
     made: list[Example] = []
-    for tokens in _at_a_glance_first(sentences, tokenizer):
+    for tokens in sentences:
         starts = [start for start, _ in whole_words(tokens, decode, 1) if start > 0]
         if len(made) == number:
             break
@@ -211,17 +217,23 @@ def best_words(trained: Trained, example: Example) -> list[Guess]:
 
 
 def continuation(trained: Trained, example: Example) -> str:
-    """What the model puts into an example's blank, about as much as is hidden there."""
+    """What the model puts into an example's blank, about as much as is hidden there; without white space at its end."""
     most = min(len(trained.tokenizer.encode(example.truth)) + 4, _LONGEST_ANSWER)
     span = trained.complete(example.row, most, Sampling())
-    return span_text(trained.tokenizer, span).removeprefix(" ")
+    return span_text(trained.tokenizer, span).removeprefix(" ").rstrip()
 
 
-def _at_a_glance_first(sentences: Iterable[list[int]], tokenizer: Tokenizer) -> list[list[int]]:
-    return sorted(sentences, key=lambda tokens: len(tokenizer.decode(tokens)) > _GLANCE)
+def in_turn(sources: Iterable[Iterable[list[int]]], tokenizer: Tokenizer) -> list[list[int]]:
+    """The sentences of several sources, one of each in turn; of each those that are read at a glance first."""
+
+    def is_long(tokens: list[int]) -> bool:
+        return len(tokenizer.decode(tokens)) > _GLANCE
+
+    turns = zip_longest(*(sorted(source, key=is_long) for source in sources))
+    return [tokens for turn in turns for tokens in turn if tokens is not None]
 
 
-def _documents(stream: TokenStream, eos: int) -> Iterator[list[int]]:
-    tokens = np.asarray(stream.read(0, min(len(stream), _TOKENS_READ)))
+def _documents(stream: TokenStream, eos: int, most_tokens: int) -> Iterator[list[int]]:
+    tokens = np.asarray(stream.read(0, min(len(stream), most_tokens)))
     for document in np.split(tokens, np.flatnonzero(tokens == eos)):
         yield document[document != eos].tolist()

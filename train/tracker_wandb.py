@@ -152,6 +152,14 @@ class WandbTracker:
         self._warn(f"wandb failed ({reason}); training goes on without it.")
 
 
+def records_offline(folder: RunPaths) -> bool:
+    """True if a run has records that wait to be sent: the script that sends them lies beside them."""
+    try:
+        return folder.wandb_sync.is_file() and any(folder.wandb.glob("offline-run-*"))
+    except OSError:
+        return False
+
+
 def _sync_script(folder: Path, identifier: str) -> Path:
     """Write what sends the records; who may read it is for the umask to say."""
     path = RunPaths(folder).wandb_sync

@@ -1,6 +1,7 @@
 """What a number of layers that does not divide over the stages costs: no mistake, but seldom meant."""
 
 from configs import derive
+from configs.percent import percent
 from configs.schema import Config
 
 
@@ -24,6 +25,6 @@ def uneven_stages(config: Config) -> str:
     ]
     return (
         f"model.num_layers ({num_layers}) + embedding + head = {counted} does not divide over parallel.pp ({pp}): "
-        f"the stages hold {sizes}. Training accepts this; about {idle:.0%} of each step is idle, since all wait for the "
+        f"the stages hold {sizes}. Training accepts this; about {percent(idle)} of each step is idle, since all wait for the "
         f"largest. Try {' or '.join(better)}."
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 from configs.errors import DataError
 from configs.load import apply_overrides, load_config
 from configs.nearby import did_you_mean, runs_and_shards_near
+from configs.percent import percent
 from configs.run_paths import CONFIG, RunPaths
 from configs.schema import Config
 from configs.terminal import tell
@@ -70,7 +71,7 @@ class Target:
         facts = [("made by", " ".join(f"{key}={value}" for key, value in keys.items()))]
         shares = self.dataset.shares_at(index)
         if len(shares) > 1:
-            listed = ", ".join(f"{name} {share:.2%}" for name, share in shares.items())
+            listed = ", ".join(f"{name} {percent(share, 2)}" for name, share in shares.items())
             facts.append(("mixture", f"{listed} at this index"))
         if self.run_folder is not None or config.data.skip_samples:
             facts.append(("used", self._use(index)))

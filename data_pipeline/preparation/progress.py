@@ -9,15 +9,13 @@ from rich.progress import (
     BarColumn,
     Progress,
     TaskID,
-    TaskProgressColumn,
     TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
 )
 
 from configs.terminal import tell, visible, wrapped
 
 _SECONDS_BETWEEN_LINES = 10.0
+_LARGE_BYTES = 10_000_000
 
 
 class Meter(Protocol):
@@ -63,38 +61,61 @@ class Silent:
         """See Meter."""
 
 
-class Bar:
-    """A bar with megabytes a second and the time left."""
+class _Count:
+    """What has been read since when, for both ways to show it."""
 
     def __init__(self) -> None:
-        columns = (TextColumn("preparing"), BarColumn(bar_width=24), TaskProgressColumn())
-        # It goes when it has served: a bar of work that is done, or given up, is no news.
-        self._bar = Progress(
-            *columns,
-            TransferSpeedColumn(),
-            TimeRemainingColumn(),
-            console=Console(),
-            transient=True,
-        )
-        self._task: TaskID | None = None
         self._total: int | None = None
+        self._earlier = self._read = 0
+        self._began = time.monotonic()
 
     def start(self, total_bytes: int | None) -> None:
         """See Meter."""
-        self._bar.start()
-        self._total = total_bytes
-        self._task = self._bar.add_task("", total=total_bytes)
+        self._total, self._earlier, self._read = total_bytes, 0, 0
+        self._began = time.monotonic()
 
     def skip(self, num_bytes: int) -> None:
         """See Meter."""
-        if self._task is not None and self._total is not None:
-            self._total -= num_bytes
-            self._bar.update(self._task, total=self._total)
+        self._earlier += num_bytes
 
     def advance(self, num_bytes: int) -> None:
         """See Meter."""
+        self._read += num_bytes
+
+    def text(self) -> str:
+        """How far it is."""
+        return line(self._total, self._earlier, self._read, time.monotonic() - self._began)
+
+
+class Bar(_Count):
+    """A bar beside what `Lines` prints; it goes when it has served: work that is done, or given up, is no news."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        columns = (BarColumn(bar_width=16), TextColumn("{task.description}", markup=False))
+        self._bar = Progress(*columns, console=Console(), transient=True)
+        self._task: TaskID | None = None
+
+    def start(self, total_bytes: int | None) -> None:
+        """See Meter."""
+        super().start(total_bytes)
+        self._task = self._bar.add_task(self.text(), total=total_bytes)
+        self._bar.start()
+
+    def skip(self, num_bytes: int) -> None:
+        """See Meter."""
+        super().skip(num_bytes)
+        self._move()
+
+    def advance(self, num_bytes: int) -> None:
+        """See Meter."""
+        super().advance(num_bytes)
+        self._move()
+
+    def _move(self) -> None:
         if self._task is not None:
-            self._bar.advance(self._task, num_bytes)
+            done = self._earlier + self._read
+            self._bar.update(self._task, completed=done, description=self.text())
 
     def note(self, text: str) -> None:
         """See Meter."""
@@ -107,30 +128,21 @@ class Bar:
         self._bar.stop()
 
 
-class Lines:
+class Lines(_Count):
     """A line every ten seconds: for a log file."""
-
-    def __init__(self) -> None:
-        self._total: int | None = None
-        self._earlier = self._read = 0
-        self._began = self._spoke = time.monotonic()
 
     def start(self, total_bytes: int | None) -> None:
         """See Meter."""
-        self._total, self._earlier, self._read = total_bytes, 0, 0
-        self._began = self._spoke = time.monotonic()
-
-    def skip(self, num_bytes: int) -> None:
-        """See Meter."""
-        self._earlier += num_bytes
+        super().start(total_bytes)
+        self._spoke = self._began
 
     def advance(self, num_bytes: int) -> None:
         """See Meter."""
-        self._read += num_bytes
+        super().advance(num_bytes)
         now = time.monotonic()
         if now - self._spoke >= _SECONDS_BETWEEN_LINES:
             self._spoke = now
-            tell(line(self._total, self._earlier, self._read, now - self._began))
+            tell(self.text())
 
     def note(self, text: str) -> None:
         """See Meter."""
@@ -151,15 +163,19 @@ def line(total_bytes: int | None, earlier_bytes: int, read_bytes: int, seconds: 
     """
     read = earlier_bytes + read_bytes
     speed = read_bytes / seconds if seconds > 0 else 0.0
-    text = f"prepared {read / 1e6:,.0f}"
+    # Small corpora are told in tenths.
+    digits = 0 if max(read, total_bytes or 0) >= _LARGE_BYTES else 1
+    text = f"prepared {read / 1e6:,.{digits}f}"
     if total_bytes:
-        text += f" of {total_bytes / 1e6:,.0f} MB ({read / total_bytes:.0%})"
+        text += f" of {total_bytes / 1e6:,.{digits}f} MB ({read / total_bytes:.0%})"
     else:
         text += " MB"
+    if not speed:  # nothing is known of it yet
+        return text
     text += f", {speed / 1e6:,.1f} MB/s"
-    if total_bytes and speed:
+    if total_bytes:
         minutes, left = divmod(round(max(total_bytes - read, 0) / speed), 60)
-        text += f", {minutes}:{left:02d} left"
+        text += f", {minutes:,}:{left:02d} left"
     return text
 
 

@@ -93,10 +93,11 @@ def test_evaluate_repeats_the_last_held_out_loss(
     # Other rows, another figure: the override was heard.
     outcome = run_module("train.evaluate", str(finished), "eval.num_samples=3")
     assert outcome.returncode == 0, outcome.stderr
-    assert outcome.stderr.startswith("loading libraries") and "3 rows" in outcome.stdout
-    shown = dict(line.split()[:2] for line in outcome.stdout.splitlines() if "/loss" in line)
-    assert set(shown) == {"valid/loss", "valid/loss_mask", "valid/loss_gmask"}
-    assert float(shown["valid/loss"]) != pytest.approx(last["valid/loss"], abs=1e-4)
+    assert outcome.stderr.startswith("Loading PyTorch ...") and "3 rows" in outcome.stdout
+    rows = [line.split() for line in outcome.stdout.partition("Held-out loss")[2].splitlines()[1:]]
+    assert [" ".join(row[:3]) for row in rows[1:]] == ["[MASK] short blanks", "[gMASK] long blanks"]
+    assert rows[0][:2] == ["all", "blanks"]
+    assert float(rows[0][2]) != pytest.approx(last["valid/loss"], abs=1e-4)
 
 
 def test_evaluate_needs_no_training_text_for_rows_of_ones_own(

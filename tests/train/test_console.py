@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -44,8 +45,8 @@ def test_lines_are_printed_when_due_and_kept_in_the_log(
         "step      2",
         "step      5",
     ]
-    assert "loss 2.5000 (gmask 2.50)" in printed and "gnorm inf" in printed
-    assert printed.endswith("held-out loss 4.0000 (gmask 4.000)\n")
+    assert "loss 2.5000 ([gMASK] 2.50)" in printed and "gnorm inf" in printed
+    assert printed.endswith("held-out loss 4.0000 ([gMASK] 4.000)\n")
 
 
 def test_a_bar_leaves_sentences_and_evaluations_on_the_screen(
@@ -65,7 +66,9 @@ def test_a_bar_leaves_sentences_and_evaluations_on_the_screen(
 def test_an_evaluation_fits_a_terminal_of_80_columns():
     values = {"valid/loss": 3.41123, "valid/loss_mask": 3.4112, "valid/loss_gmask": 3.6415}
     text = evaluation_text(line(9_999, **values))
-    assert text == ("    79,992 samples  held-out loss 3.4112 (mask 3.411 gmask 3.642)  lr 1.0e-03")
+    assert text == (
+        "   79,992 samples  held-out loss 3.4112 ([MASK] 3.411 [gMASK] 3.642)  lr 1.0e-03"
+    )
     assert len(text) <= 80
 
 
@@ -83,9 +86,15 @@ def test_the_bar_fits_80_columns_and_is_gone_before_what_is_said_last(
     tracker.close()
     tracker.say("The run is in runs/default")
     drawn = screen.getvalue()
-    bars = [text for text in drawn.replace("\r", "\n").split("\n") if "tok/s" in text]
-    assert bars and "step 1,003 loss 2.500 12,346 tok/s" in bars[-1]
-    assert "\x1b[2K" in drawn[drawn.rindex("tok/s") :]  # erased
+    bars = [text for text in drawn.replace("\r", "\n").split("\n") if "tokens/s" in text]
+    assert bars and "step 1,003 loss 2.500 12,346 tokens/s" in bars[-1]
+    # From the first picture on every number says what it is of.
+    plain = [re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", text) for text in bars]
+    assert all(
+        re.fullmatch(r"step .* tokens/s \S+ +\d+%( [\d:]+ left)?\s*", text) for text in plain
+    )
+    assert "%" not in drawn[: drawn.index("step ")]
+    assert "\x1b[2K" in drawn[drawn.rindex("tokens/s") :]  # erased
     assert drawn.endswith("The run is in runs/default\n")
 
 

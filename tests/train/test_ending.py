@@ -25,9 +25,9 @@ LINE: dict[str, Any] = {
 CORPORA = Corpora([], [], "bytes")
 
 
-def ending(folder: Path, line: dict[str, Any] | str = LINE) -> list[str]:
+def ending(folder: Path, line: dict[str, Any] | str = LINE, *words: str) -> list[str]:
     (folder / "metrics.jsonl").write_text(f"{json.dumps(line)}\n")
-    config = config_of(("eval.num_samples=8",), 1)
+    config = config_of(("eval.num_samples=8", *words), 1)
     dataset = GLMDataset(
         [Source("phrases", MemoryStream(20_000, config.model.vocab_size))],
         SPECIAL,
@@ -95,3 +95,14 @@ def test_a_summary_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "summary.json").mkdir()
     (tmp_path / "summary.json" / "mine").touch()
     assert any("summary.json cannot be written" in line for line in ending(tmp_path))
+
+
+def test_how_to_send_offline_records_is_said_again(tmp_path: Path) -> None:
+    def sending(*words: str) -> list[str]:
+        return [line for line in ending(tmp_path, LINE, *words) if "sync.sh" in line]
+
+    assert sending("log.wandb=offline") == [], "there is nothing to send"
+    (tmp_path / "wandb" / "offline-run-1").mkdir(parents=True)
+    (tmp_path / "wandb" / "sync.sh").touch()
+    assert sending("log.wandb=offline") == [f"  send wandb   bash {tmp_path}/wandb/sync.sh"]
+    assert sending("log.wandb=off") == []

@@ -10,7 +10,7 @@ from data_pipeline.instructions import Record
 from data_pipeline.mip_windows import mip_windows
 from data_pipeline.packing import pack_row
 from data_pipeline.tokenizer import Tokenizer, load_tokenizer
-from train.showcase import held_out_questions, held_out_sentences, hide_ends, hide_words
+from train.showcase import held_out_questions, held_out_sentences, hide_ends, hide_words, in_turn
 
 ENGLISH = "Return a copy of the string, or raise ValueError."
 CHINESE = "\u5982\u679c\u6ca1\u6709\u6307\u5b9a\u6587\u4ef6\u3002"
@@ -68,9 +68,16 @@ def test_in_chinese_a_character_or_more_is_hidden(tokenizer: Tokenizer) -> None:
 
 def test_sentences_that_fit_a_line_come_first(tokenizer: Tokenizer) -> None:
     long, short = tokenizer.encode(ENGLISH * 3), tokenizer.encode("A short one here.")
-    (example,) = hide_words([long, short], tokenizer, 1, 0)
+    (example,) = hide_words(in_turn([[long, short]], tokenizer), tokenizer, 1, 0)
     assert len(example.prompt) < 30
     assert hide_words([tokenizer.encode("()")], tokenizer, 5, 0) == []
+
+
+def test_every_source_has_its_turn(tokenizer: Tokenizer) -> None:
+    english, chinese = [tokenizer.encode(ENGLISH)] * 3, [tokenizer.encode(CHINESE)]
+    shown = hide_words(in_turn([english, chinese, []], tokenizer), tokenizer, 2, 0)
+    texts = [example.prompt.replace("[MASK]", example.truth) for example in shown]
+    assert texts == [ENGLISH, CHINESE]
 
 
 def test_an_end_is_hidden_from_a_word_on(tokenizer: Tokenizer) -> None:

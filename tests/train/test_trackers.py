@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from configs.errors import RunFolderError
+from configs.run_paths import RunPaths
 from configs.schema import LogConfig, Wandb
-from train.tracker_wandb import WandbTracker, resolve_mode, run_id
+from train.tracker_wandb import WandbTracker, records_offline, resolve_mode, run_id
 
 
 def line(step: int, **values: Any) -> dict[str, Any]:
@@ -50,6 +51,7 @@ def test_wandb_offline_records_every_life_of_one_run(
         tracker.close()
     sync = tmp_path / "wandb" / "sync.sh"
     assert said == [f"wandb records offline. Send it later with: bash {sync}"] * 2
+    assert records_offline(RunPaths(tmp_path))
     records = sorted((tmp_path / "wandb").glob("offline-run-*/*.wandb"))
     assert len(records) == 2
     assert all(identifier in record.name for record in records)

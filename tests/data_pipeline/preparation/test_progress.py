@@ -1,5 +1,7 @@
 """What a preparation says of itself."""
 
+import re
+
 import pytest
 
 from data_pipeline.preparation import progress
@@ -13,6 +15,11 @@ def test_line_tells_share_speed_and_time_left():
 
 def test_line_without_a_known_end_tells_speed():
     assert line(None, 0, 30_000_000, 10.0) == "prepared 30 MB, 3.0 MB/s"
+
+
+def test_small_corpora_are_told_in_tenths_and_nothing_that_is_not_known():
+    assert line(900_000, 0, 0, 0.0) == "prepared 0.0 of 0.9 MB (0%)"
+    assert line(None, 0, 0, 0.0) == "prepared 0.0 MB"
 
 
 def test_lines_come_now_and_then(capsys, monkeypatch: pytest.MonkeyPatch):
@@ -39,7 +46,9 @@ def test_bar_reaches_its_end_after_what_was_skipped_and_goes(capsys, monkeypatch
     meter.advance(30)
     meter.stop()
     drawn = capsys.readouterr().out
-    assert "100%" in drawn and "\x1b[2K" in drawn[drawn.rindex("100%") :]
+    words = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", drawn)
+    assert "prepared 0.0 of 0.0 MB (100%)" in words and "?" not in words and "-:--" not in words
+    assert "\x1b[2K" in drawn[drawn.rindex("100%") :]
 
 
 def test_bar_is_for_terminals_only():
