@@ -4,7 +4,7 @@ Each takes the objective and the ground that examples are made on, and prints; f
 """
 
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,7 +47,7 @@ class Ground:
     trained: Trained
     sources: list[list[list[int]]]
     """Held-out sentences of each source, token ids."""
-    training: list[TokenStream]
+    training: Sequence[TokenStream]
     """Text of each training source."""
     validation: GLMDataset
     """The rows of the held-out loss."""
