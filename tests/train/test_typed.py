@@ -11,7 +11,7 @@ from train.typed import ANY_TEXT, texts_to_type
 
 BYTES = load_tokenizer("bytes")
 ENGLISH = "The file is read when the program begins to work."
-GERMAN = "Die Datei wird gelesen, wenn das Programm beginnt."
+GERMAN = "Die Datei wird gelesen, wenn die Arbeit beginnt."
 CHINESE = "如果没有指定文件，则从标准输入读取数据，直到输入结束。"
 HOSTILE = [
     '"$(rm -rf ~)" is `never` typed here!',
