@@ -6,7 +6,7 @@
     python -m launch torchrun [overrides] [--submit]
         the command that starts it; --submit starts it here, on one node
     python -m launch slurm [overrides] [--submit] [--chain N]
-        the sbatch script, kept in the run folder; --submit sends it, --chain
+        writes the sbatch script into the run folder; --submit sends it, --chain
         sends N jobs of which each continues the one before
     python -m launch slurm [overrides] --sweep optim.lr=1e-4,2e-4 [--sweep ...]
         one job array, a run folder for each combination; --table shows the

@@ -14,7 +14,11 @@ def tell_what_is_missing(config: Config) -> None:
     """Say in one line on standard error which files are not here, if any; the job may run where they are."""
     if found := missing(config):
         named = "; ".join(visible(each, keep="") for each in found)
-        tell(f"Not on this machine: {named}. The job needs what is meant as a file.", sys.stderr)
+        tell(
+            f"Not on this machine: {named}. The job needs these files on its nodes. A name of a data set on the Hugging "
+            "Face hub is no file: then ignore this.",
+            sys.stderr,
+        )
 
 
 def missing(config: Config) -> list[str]:

@@ -30,19 +30,22 @@ _GPU_OPTION = re.compile(r"--gpus|-G|--gres[= ](none$|.*gpu)")
 
 
 def slurm(words: list[str]) -> str:
-    """Render the script of a run or a sweep; with --submit, send it.
+    """Keep the script of a run or a sweep in its folder; with --submit, send it.
 
     Args:
-        words: overrides, and `--submit`, `--chain N`, `--sweep key=value,value`, `--table`.
+        words: overrides, and `--submit`, `--print`, `--chain N`, `--sweep key=value,value`, `--table`.
 
     Returns:
-        The script, after --submit what was sent, with --table the results of a sweep's runs.
+        Where the script is and how to send it, with --print the script itself, after --submit what was sent, with --table
+        the results of a sweep's runs.
 
     Raises:
         UserError: the configuration cannot run, or SLURM refuses the job.
     """
-    request = parse(words, ("--submit", "--table"), ("--chain", "--sweep"))
+    request = parse(words, ("--submit", "--print", "--table"), ("--chain", "--sweep"))
     links = request.number("--chain", 1)
+    if {"--print", "--submit"} <= request.switches:
+        raise ConfigError(["--print only shows the script. Leave out --print or --submit."])
     axes = request.values.get("--sweep", [])
     if "--table" in request.switches:
         if found := _table_problems(request):
@@ -56,13 +59,18 @@ def slurm(words: list[str]) -> str:
         config = load_config(request.overrides)
         runs = [Variant(request.overrides, {}, config)]
         name, folder = derive.run_name(config), Path(derive.run_dir(config))
-    script = render(runs, words, name, str(folder), ends_when_stopped=links > 1)
+    said = [word for word in words if word != "--print"]  # the script is the same
+    script = render(runs, said, name, str(folder), ends_when_stopped=links > 1)
     for run in runs:
         tell_what_is_missing(run.config)
     folders = [folder, *(Path(run.folder) for run in runs)]
     if "--submit" not in request.switches:
-        store(folder, SLURM_SCRIPT, script)
-        return script
+        path = store(folder, SLURM_SCRIPT, script)
+        if "--print" in request.switches:
+            return script
+        return (
+            f"The script is {path}. Send it, from this folder:\n    sbatch {shlex.quote(str(path))}"
+        )
     paths = RunPaths(folder)
     path, jobs = submit(folders, SLURM_SCRIPT, script, links)
     what = f" ({len(runs)} runs)" if axes else f"; stop it with: touch {paths.stop_file}"

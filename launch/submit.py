@@ -124,8 +124,8 @@ def _sbatch(words: list[str]) -> str:
         done = subprocess.run(["sbatch", *words], capture_output=True, text=True)
     except FileNotFoundError:
         raise UserError(
-            "sbatch is not on this machine. Run this on a login node of the cluster; without --submit the script is kept "
-            "and printed, to be copied there."
+            "sbatch is not on this machine. Run this on a login node of the cluster; without --submit the script is "
+            "written only, to be copied there."
         ) from None
     if done.returncode == 0:
         return done.stdout

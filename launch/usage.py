@@ -23,12 +23,13 @@ of them.
 
   --submit   start it here, on one node""",
     "slurm": """\
-python -m launch slurm [overrides] [--submit] [--chain N]
+python -m launch slurm [overrides] [--submit] [--chain N] [--print]
                        [--sweep key=value,value ... [--table]]
 
-The sbatch script of a run, kept in its run folder.
+Writes the sbatch script of a run into its run folder.
 
   --submit          send it
+  --print           print the script, too
   --chain N         send N jobs, each of which continues the one before
   --sweep key=a,b   a run for each combination, as one job array; may be
                     repeated

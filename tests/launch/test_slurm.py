@@ -244,8 +244,24 @@ def test_what_the_job_will_miss_is_said_when_it_is_rendered(
     assert said.startswith(
         "Not on this machine: shards/pile (data.paths); ice_text.model (data.tokenizer)."
     )
+    assert "The job needs these files on its nodes." in said
     slurm(["data.paths=there", "data.tokenizer=hf:here.json"])
     assert capsys.readouterr().err == ""
+
+
+def test_it_says_where_the_script_is_and_how_to_send_it_and_prints_it_when_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    kept = Path("runs/a b/submit.sbatch")
+    assert slurm(["run.name=a b"]) == (
+        f"The script is {kept}. Send it, from this folder:\n    sbatch '{kept}'"
+    )
+    printed = slurm(["run.name=a b", "--print"])
+    assert kept.read_text().startswith(printed)
+    assert "#SBATCH --job-name" in printed
+    with pytest.raises(ConfigError, match="Leave out --print or --submit"):
+        slurm(["--print", "--submit"])
 
 
 HOSTILE = st.text(

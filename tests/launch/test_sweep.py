@@ -86,7 +86,7 @@ def test_one_array_trains_each_run_in_its_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    script = slurm([*SWEEP])
+    script = slurm([*SWEEP, "--print"])
     assert "#SBATCH --array=0-3\n" in script
     assert "#SBATCH --output=runs/default-sweep/slurm/job_%A_%a.txt\n" in script
     kept = (tmp_path / "runs/default-sweep/submit.sbatch").read_text()

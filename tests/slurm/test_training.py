@@ -118,7 +118,7 @@ def test_slurm_and_bash_accept_every_script(
     words: list[str], four_nodes: Cluster, tmp_path: Path
 ) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "launch", "slurm", *words],
+        [sys.executable, "-m", "launch", "slurm", *words, "--print"],
         cwd=tmp_path,
         env=environment(four_nodes),
         capture_output=True,

@@ -213,7 +213,7 @@ def test_a_node_must_show_the_gpus_that_the_script_asks_for(
     words: list[str], tmp_path: Path
 ) -> None:
     words = [*words, f"run.dir={tmp_path}/run", "data.paths=a"]
-    asked = re.search(r"--gpus-per-node=(\d+)", slurm(words))
+    asked = re.search(r"--gpus-per-node=(\d+)", slurm([*words, "--print"]))
     assert asked is not None
     world = World()
 
