@@ -1,32 +1,22 @@
 """The objectives of training, each one record: rows, loss sums, metrics, `show`, reports and examples read them here.
 
-An objective is built in, or an installed package provides it under the entry point group `glm.objectives`, whose name
-is its key and whose value is its record:
+An objective is built in, or an installed package provides it (configs/plugins.py) under its key:
 
     [project.entry-points."glm.objectives"]
     reversed = "reversed_text:REVERSED"
-
-A configuration, run folder or checkpoint only ever gives keys. What is imported for a key is what an installed package
-has registered for it; nothing else that a file names is imported.
 """
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
+from configs import plugins
 from configs.errors import ConfigError
 from configs.run_paths import SOURCE
 from configs.schema import ObjectiveConfig
 from configs.terminal import visible
-
-if TYPE_CHECKING:
-    from importlib.metadata import EntryPoint
-
-GROUP = "glm.objectives"
-"""The entry point group of packages that provide objectives."""
 
 _KEY = re.compile(r"[a-z][a-z0-9_]{0,30}")
 
@@ -133,12 +123,12 @@ def asked_shares(config: ObjectiveConfig) -> list[tuple[str, float]]:
 
 def installed_keys() -> list[str]:
     """Keys that installed packages provide, in alphabetical order; nothing is imported for it."""
-    return sorted({entry.name for entry in _registered()})
+    return sorted({entry.name for entry in plugins.registered(plugins.OBJECTIVES)})
 
 
 def missing_problem(key: str) -> str | None:
     """What is wrong with the packages that provide an objective, and what to type; None: exactly one does."""
-    entries = _registered(key)
+    entries = [entry for entry in plugins.registered(plugins.OBJECTIVES) if entry.name == key]
     name = visible(key, keep="")
     if any(key == objective.key for objective in BUILT_IN):
         return (
@@ -154,7 +144,7 @@ def missing_problem(key: str) -> str | None:
             f"take {name} out of objective.shares."
         )
     if len(entries) > 1:
-        packages = " and ".join(sorted(_package(entry) for entry in entries))
+        packages = " and ".join(plugins.package(entry) for entry in entries)
         return f"{packages} both provide the objective {name}. Uninstall one: python -m pip uninstall PACKAGE"
     return None
 
@@ -171,13 +161,22 @@ def find(key: str) -> Objective:
     problem = missing_problem(key)
     if problem is not None:
         raise ConfigError([problem])
-    (entry,) = _registered(key)
-    return _loaded(entry)
+    (entry,) = [entry for entry in plugins.registered(plugins.OBJECTIVES) if entry.name == key]
+    found = plugins.load(entry, "objective.shares")
+    if not isinstance(found, Objective) or found.key != key or found.maker is None:
+        raise ConfigError(
+            [
+                f"{plugins.package(entry)} registers {entry.value} as the objective {key}: that must be a "
+                f'configs.objectives.Objective with key="{key}" and a maker.'
+            ]
+        )
+    return found
 
 
 def installed() -> list[str]:
     """What installed packages provide, each with its package and version; nothing is imported for it."""
-    return sorted(f"{entry.name} of {_package(entry)}" for entry in _registered())
+    entries = plugins.registered(plugins.OBJECTIVES)
+    return [f"{entry.name} of {plugins.package(entry)}" for entry in entries]
 
 
 def imported(reference: str) -> Any:
@@ -194,39 +193,3 @@ def is_key(text: str) -> bool:
 def keys(objectives: Sequence[Objective]) -> tuple[str, ...]:
     """Their keys, in order."""
     return tuple(objective.key for objective in objectives)
-
-
-def _registered(key: str | None = None) -> "list[EntryPoint]":
-    """Entry points of all objectives of packages, or of one."""
-    # Late on purpose: it takes longer to import than most commands need to say what is wrong.
-    from importlib.metadata import entry_points
-
-    found = entry_points(group=GROUP)
-    return [entry for entry in found if key is None or entry.name == key]
-
-
-@lru_cache(maxsize=64)
-def _loaded(entry: "EntryPoint") -> Objective:
-    try:
-        found = entry.load()
-    except Exception as error:  # the package's own code; whatever it raises, the user chose it
-        raise ConfigError(
-            [
-                f"The objective {entry.name} of {_package(entry)} cannot be imported ({type(error).__name__}: {error}). "
-                "Repair or update the package, or take it out of objective.shares."
-            ]
-        ) from error
-    if not isinstance(found, Objective) or found.key != entry.name or found.maker is None:
-        raise ConfigError(
-            [
-                f"{_package(entry)} registers {entry.value} as the objective {entry.name}: that must be a "
-                f'configs.objectives.Objective with key="{entry.name}" and a maker.'
-            ]
-        )
-    return found
-
-
-def _package(entry: "EntryPoint") -> str:
-    """Name and version of the package that an entry point is of."""
-    dist = entry.dist
-    return entry.value if dist is None else f"{dist.name} {dist.version}"

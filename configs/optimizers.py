@@ -39,17 +39,27 @@ class OptimizerKind:
     step_count: StepCount = StepCount.none
 
 
+def missing_problem(name: str) -> str | None:
+    """What is wrong with a name, and what to type; None: it is built in, or an installed package has registered it."""
+    is_known = name == ADAMW or plugins.named(plugins.OPTIMIZERS, name) is not None
+    return None if is_known else _missing(name)
+
+
 def find(name: str) -> OptimizerKind:
     """Import the optimizer of an installed package.
 
     Raises:
         ConfigError: there is none of this name, or it is no OptimizerKind.
     """
-    kind = plugins.load(plugins.OPTIMIZERS, name, KEY)
+    entry = plugins.named(plugins.OPTIMIZERS, name)
+    if entry is None:
+        raise ConfigError([_missing(name)])
+    kind = plugins.load(entry, KEY)
     if not isinstance(kind, OptimizerKind):
         raise ConfigError(
             [
-                f"{KEY} ({name}): its package registers {kind!r}, not a configs.optimizers.OptimizerKind."
+                f"{plugins.package(entry)} registers {entry.value} as the optimizer {name}: that must be a "
+                "configs.optimizers.OptimizerKind."
             ]
         )
     return kind
@@ -62,3 +72,12 @@ def slots(name: str) -> tuple[str, ...]:
         ConfigError: there is none of this name.
     """
     return ADAMW_SLOTS if name == ADAMW else find(name).slots
+
+
+def _missing(name: str) -> str:
+    offered = map(plugins.full_name, plugins.registered(plugins.OPTIMIZERS))
+    known = ", ".join(sorted(offered)) or "none"
+    package, separator, _ = name.partition(":")
+    if not separator:
+        return f"{KEY} ({name}) is neither built in nor written as PACKAGE:NAME; installed packages offer: {known}."
+    return f"{KEY} ({name}) is not installed on this machine. Type: pip install {package} (installed packages offer: {known})."

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from configs import derive, optimizers, plugins
+from configs import derive, optimizers
 from configs.schema import Config, Precision, Schedule
 
 
@@ -18,10 +18,8 @@ def _precision(config: Config) -> list[str]:
 
 
 def _optimizer(config: Config) -> list[str]:
-    name = config.optim.name
-    if name == optimizers.ADAMW or plugins.is_registered(plugins.OPTIMIZERS, name):
-        return []
-    return [plugins.missing(plugins.OPTIMIZERS, name, optimizers.KEY)]
+    problem = optimizers.missing_problem(config.optim.name)
+    return [] if problem is None else [problem]
 
 
 def _loss_scale(config: Config) -> list[str]:

@@ -133,7 +133,7 @@ class ObjectiveConfig:
     """Share of rows with the [gMASK] objective; what it and `shares` leave are [MASK] rows."""
     shares: list[str] = field(default_factory=list)
     """Shares of the rows of further objectives, which installed packages provide: a list of NAME:SHARE, such as [reversed:0.1]
-    (docs/objectives.md)."""
+    (docs/extending.md)."""
     slice_rule: SliceRule = SliceRule.fit
     """fit: every stored token used exactly once an epoch, nothing truncated; glm_130b: 2000-token rows as the original."""
     documents: Documents = Documents.crossed
