@@ -150,7 +150,11 @@ def _write(path: Path, blocks: Sequence[bytes | memoryview]) -> None:
 
 
 def _header(pieces: Sequence[Piece]) -> bytes:
-    """safetensors: 8 bytes of length, JSON, padded to 8 bytes; offsets count from its end."""
+    """safetensors: 8 bytes of length, JSON, padded to 8 bytes; offsets count from its end.
+
+    The library writes whole files only: it gives no header without the data, brings nothing to the disk by itself, and
+    its errors carry no errno, by which a full disk is told from one that may come back.
+    """
     entries, begin = {}, 0
     for piece in pieces:
         end = begin + piece.values.nbytes
