@@ -8,7 +8,6 @@ import os
 import signal
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -26,7 +25,7 @@ say() { printf '{"state": "%s", "samples_seen": %s}' $1 $2 > "$run/status.json";
 if [[ -e wait ]]; then
     trap 'echo INT >> "$run/signals"; say stopped 16; exit 75' INT
     trap 'echo TERM >> "$run/signals"; say stopped 16; exit 75' TERM
-    touch "$run/ready"
+    echo > ready
     while :; do sleep 0.05; done
 fi
 if [[ -e fail && $run == *seed=2 ]]; then say failed 8; exit 3; fi
@@ -90,19 +89,22 @@ def test_a_request_to_stop_reaches_each_run_once_and_starts_no_other(
     number: signal.Signals, name: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     Path("wait").touch()
+    os.mkfifo("ready")
+    ready = os.open("ready", os.O_RDWR)  # it has no end, whoever comes and goes
 
     def interrupt() -> None:
-        while not ((run_of(1) / "ready").exists() and (run_of(2) / "ready").exists()):
-            time.sleep(0.02)
+        for _ in range(2):
+            os.read(ready, 1)  # a run is there
         os.kill(os.getpid(), number)
 
     before = signal.getsignal(
         signal.SIGINT
     )  # ignored where the tests were started in the background
-    thread = threading.Thread(target=interrupt)
+    thread = threading.Thread(target=interrupt, daemon=True)
     thread.start()
     assert cli([*SWEEP, "--local", "--jobs", "2"]) == 75
     thread.join()
+    os.close(ready)
     assert [(run_of(seed) / "signals").read_text() for seed in (1, 2)] == [f"{name}\n"] * 2
     assert calls(3) == 0
     out, err = capfd.readouterr()

@@ -46,6 +46,11 @@ class Clock:
             )
             assert acted, "the watchdog looks at no clock"
 
+    def pass_unseen(self, seconds: float) -> None:
+        """Let time pass without waiting for the watchdog's thread."""
+        with self._has_changed:
+            self._now += seconds
+
     def _look(self) -> float:
         with self._has_changed:
             if threading.current_thread().name == "watchdog":
@@ -147,11 +152,12 @@ def test_time_in_which_a_lone_process_is_suspended_does_not_count(
 def test_a_rank_that_was_itself_stopped_says_so_when_it_finds_its_peers_gone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watchdog, "_POLL_SECONDS", 60.0)
+    clock = Clock(monkeypatch)
+    monkeypatch.setattr(watchdog, "_POLL_SECONDS", 60.0)  # it was stopped: its thread does not look
     reasons: list[str] = []
     dog = Watchdog(tmp_path, 1, False, reasons.append)
-    dog.watch("a step", 0.01)
-    time.sleep(0.1)
+    dog.watch("a step", 3.0)
+    clock.pass_unseen(4.0)
     dog.close()
     assert len(reasons) == 1 and "a step did not end" in (tmp_path / "rank00001.txt").read_text()
 
