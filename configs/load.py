@@ -22,14 +22,14 @@ from configs import derive
 from configs.checks import text
 from configs.errors import ConfigError, RecordError
 from configs.home import expanded, with_home
-from configs.keys import coerce, expected, type_of
+from configs.keys import GROUPS, coerce, expected, type_of
 from configs.own_groups import Choice, OwnGroup, choose
 from configs.records import read_text
 from configs.run_paths import RunPaths
 from configs.schema import Config
 from configs.terminal import tell
 from configs.validate import are_sizes_sound, problems
-from configs.words import CONFIG_DIR, Line
+from configs.words import CONFIG_DIR, Line, joined
 from configs.yaml_text import parse_yaml
 
 if TYPE_CHECKING:
@@ -77,8 +77,20 @@ def load_config(
     if also is not None and are_sizes_sound(config):
         found += also(config)
     if found:
-        raise ConfigError(found)
+        raise ConfigError(_as_the_groups_have_it(found, overrides))
     return config
+
+
+def _as_the_groups_have_it(found: list[str], overrides: list[str]) -> list[str]:
+    """Propose the learning rate of the chosen groups: a number that suits every model does not exist."""
+    if not any(problem.startswith("optim.lr (") for problem in found):
+        return found
+    words = [word for word in joined(overrides) if word.partition("=")[0] in (*GROUPS, CONFIG_DIR)]
+    try:
+        usual = f"Try optim.lr={composed(words).optim.lr:g}."
+    except ConfigError:  # of the groups, which is among what was found
+        return found
+    return [re.sub(r"Try optim\.lr=\S+\.$", usual, problem) for problem in found]
 
 
 def composed(overrides: list[str]) -> Config:

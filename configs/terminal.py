@@ -13,6 +13,7 @@ import unicodedata
 from typing import Any, TextIO
 
 from configs.folding import fold
+from configs.quoting import quoted_lists
 
 # Cc: control. Cf: format, which holds the bidirectional ones. Zl, Zp: line ends that few programs know. Cs: no text.
 _HIDDEN = ("Cc", "Cf", "Zl", "Zp", "Cs")
@@ -108,13 +109,13 @@ def tell(text: str, stream: TextIO | None = None) -> None:
     """Print a line if it can be printed: a full disk behind standard output, or a closed one, stops nothing.
 
     Args:
-        text: the line, without its end; made visible here.
+        text: the line, without its end; made visible here, and lists that are to be typed are quoted.
         stream: default standard output.
     """
     target = sys.stdout if stream is None else stream
     # None: the process was started without one. ValueError: it is closed.
     with contextlib.suppress(OSError, ValueError, AttributeError):
-        shown = visible(text)
+        shown = quoted_lists(visible(text))
         target.write((wrapped(shown) if target.isatty() else shown) + "\n")
         target.flush()
 

@@ -19,6 +19,7 @@ from rich.progress import (
 from rich.text import Text
 
 from configs.objectives import find
+from configs.quoting import quoted_lists
 from configs.terminal import tell, visible, wrapped
 from train.full_disk import LineFile
 from train.metrics import Metrics
@@ -60,7 +61,7 @@ class ConsoleTracker:
 
     def say(self, text: str) -> None:
         """Print a sentence and keep it."""
-        text = visible(text)
+        text = quoted_lists(visible(text))
         self._keep(text)
         self._print(text)
 

@@ -115,7 +115,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m train.evaluate",
         description="Held-out loss of a checkpoint, overall and per objective, beside the best unigram model's.",
-        epilog="For example: python -m train.evaluate runs/default eval.num_samples=256 data.valid_paths=[mine.jsonl]",
+        epilog="For example: python -m train.evaluate runs/default eval.num_samples=256 data.valid_paths=mine.jsonl",
     )
     parser.add_argument(VERSION, action=ShowVersion)
     parser.add_argument("checkpoint", type=Path, help="run folder or checkpoint folder")

@@ -35,10 +35,11 @@ def _loss_scale(config: Config) -> list[str]:
 def _schedules(config: Config) -> list[str]:
     optim = config.optim
     found: list[str] = []
-    if optim.min_lr is not None and not 0 <= optim.min_lr <= max(optim.lr, 0):
+    # A rate that is none is a problem of its own.
+    if optim.min_lr is not None and optim.lr > 0 and not 0 <= optim.min_lr <= optim.lr:
         found.append(
             f"optim.min_lr ({optim.min_lr}) must lie between 0 and optim.lr ({optim.lr}). "
-            f"Try optim.min_lr={max(optim.lr, 0) / 10:g}."
+            f"Try optim.min_lr={optim.lr / 10:g}."
         )
     warmup, decay = derive.warmup_samples(optim), derive.decay_samples(optim)
     if optim.schedule is Schedule.constant:

@@ -19,7 +19,7 @@ def forecast_rows(plan: Plan) -> list[Row]:
             _checkpoint(plan),
             (
                 "time, cost",
-                "for these name the GPU: cluster.gpu=A100-80G (or H100, H200, B200, custom)",
+                "not known without a GPU. Name one: cluster.gpu=A100-80G (or H100, H200, B200, custom)",
             ),
         ]
     return [

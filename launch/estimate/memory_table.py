@@ -22,6 +22,7 @@ _PARTS: dict[str, Callable[[StageMemory], int]] = {
     "peak: reduction": lambda stage: stage.moments_of_the_step["reduction"],
     "peak: update": lambda stage: stage.moments_of_the_step["update"],
 }
+_MOMENTS = {"backward": "backward pass", "reduction": "reduction", "update": "update"}
 _NAME = max(map(len, _PARTS))
 _COLUMN = 14
 
@@ -82,10 +83,12 @@ def _other_recompute(plan: Plan) -> str:
     then = max(stage.activations for stage in memory_of_stages(other, is_on_gpu(config)))
     word = "Without" if config.parallel.recompute else "With"
     unit, name = _unit(plan)
-    return (
-        f"{word} recompute the activations would be {then / unit:,.2f} instead of {kept / unit:,.2f} {name}, "
-        f"the peak {changed.peak / unit:,.2f} {name}."
-    )
+    peak = f"the peak {changed.peak / unit:,.2f} {name}"
+    if changed.peak == plan.fullest.peak:
+        moments = plan.fullest.moments_of_the_step
+        when = max(moments, key=lambda moment: moments[moment])
+        peak = f"but the peak the same: it is that of the {_MOMENTS[when]}"
+    return f"{word} recompute the activations would be {then / unit:,.2f} instead of {kept / unit:,.2f} {name}, {peak}."
 
 
 def _unit(plan: Plan) -> tuple[int, str]:

@@ -24,8 +24,12 @@ CASES = [
         "run.stop_after_samples=-3",
         "run.stop_after_samples (-3) must be at least 1. Try run.stop_after_samples=1.",
     ),
-    ("optim.lr=0", "optim.lr (0.0) must be above 0. Try optim.lr=0.0001."),
-    ("optim.lr=nan", "optim.lr (nan) must be a finite number. Try optim.lr=0.1."),
+    ("optim.lr=0", "optim.lr (0.0) must be above 0. Try optim.lr=0.001."),
+    (
+        "experiment=glm_130b optim.lr=-1",
+        "optim.lr (-1.0) must be above 0. Try optim.lr=8e-05.",  # of the chosen groups
+    ),
+    ("optim.lr=nan", "optim.lr (nan) must be a finite number. Try optim.lr=0.001."),
     (
         "data.weights=[inf]",
         "data.weights (inf) must be a finite number. Try data.weights=0.1.",

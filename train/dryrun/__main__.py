@@ -23,6 +23,7 @@ from configs.checks.balance import uneven_stages
 from configs.errors import EXIT_DONE, EXIT_USER_INPUT, DistributedError, UserError
 from configs.load import load_config
 from configs.schema import Config
+from configs.terminal import tell
 from configs.version import asks_version, version_text
 from train.world import World, prepare_environment, process_start
 
@@ -45,7 +46,7 @@ def cli(arguments: list[str] | None = None) -> int:
         config = load_config([word for word in words if word != ALLOW_UNEVEN])
         problems = dry_run(config, ALLOW_UNEVEN in words)
     except (UserError, DistributedError) as error:
-        sys.stderr.write(f"{error}\n")
+        tell(str(error), sys.stderr)
         return EXIT_USER_INPUT
     return EXIT_USER_INPUT if problems else EXIT_DONE
 

@@ -23,6 +23,7 @@ from configs.errors import (
     UserError,
 )
 from configs.load import load_config
+from configs.terminal import tell
 from configs.version import asks_version, version_text
 from train.world import World, let_nccl_fail, node_name, prepare_environment
 
@@ -44,10 +45,10 @@ def cli(arguments: list[str] | None = None) -> int:
         return _check(words, world)
     except UserError as error:
         if world.is_main:
-            sys.stderr.write(f"{error}\n")
+            tell(str(error), sys.stderr)
         return EXIT_USER_INPUT
     except DistributedError as error:
-        sys.stderr.write(f"{error}\n")
+        tell(str(error), sys.stderr)
         return EXIT_PEER_FAILED
 
 

@@ -39,6 +39,14 @@ def test_without_a_gpu_the_estimate_names_what_to_type_for_time_and_cost() -> No
     assert "cluster.gpu=A100-80G" in estimate([])
 
 
+def test_what_recompute_leaves_as_it_is_is_said() -> None:
+    """The smallest model's peak is in the update, which recompute does not touch; the published one's is not."""
+    assert estimate(["model=tiny"]).endswith(
+        "MiB, but the peak the same: it is that of the update."
+    )
+    assert "GiB, the peak " in estimate(["experiment=glm_130b"])
+
+
 def test_all_problems_come_at_once() -> None:
     found = problems_of("cluster.nodes=0", "cluster.gpu=A100", "parallel.zero_stage=7", "foo=1")
     assert len(found) == 4

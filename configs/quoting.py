@@ -1,0 +1,36 @@
+"""Words to type as a shell takes them: zsh, and bash with some files about, do not hand on `data.paths=[a,b]` unquoted."""
+
+import re
+
+# A key with a list, unless a quote, or more of a word, stands before it.
+_LIST = re.compile(r"(?<![\w.'\"/-])[A-Za-z_]+(?:\.[A-Za-z_]+)*=(?=\[)")
+
+
+def quoted_lists(text: str) -> str:
+    """Put quotes around each `key=[...]` of a text that has none.
+
+    Args:
+        text: a message or a page of documentation.
+    """
+    parts, at = list[str](), 0
+    for found in _LIST.finditer(text):
+        end = _end_of_list(text, found.end())
+        if found.start() < at or end is None:
+            continue
+        word = text[found.start() : end]
+        mark = '"' if "'" in word else "'"
+        parts += [text[at : found.start()], mark, word, mark]
+        at = end
+    return "".join([*parts, text[at:]])
+
+
+def _end_of_list(text: str, start: int) -> int | None:
+    """One past the bracket that closes the one at `start`; None if none does on its line."""
+    depth = 0
+    for place in range(start, len(text)):
+        depth += (text[place] == "[") - (text[place] == "]")
+        if depth == 0:
+            return place + 1
+        if text[place] == "\n":
+            return None
+    return None
