@@ -16,6 +16,7 @@ from configs.terminal import prepare_streams, tell
 from configs.version import VERSION, ShowVersion
 from data_pipeline.look.commands import add_commands
 from data_pipeline.look.subject import is_override, is_run
+from data_pipeline.preparation.again import already_prepared
 from data_pipeline.preparation.documents import OnError, Skipped, stop
 from data_pipeline.preparation.filters import Filters
 from data_pipeline.preparation.inputs import check_input, read_documents
@@ -31,7 +32,7 @@ from data_pipeline.preparation.train_tokenizer import (
     train_tokenizer,
 )
 from data_pipeline.storage.shards import read_index, read_info
-from data_pipeline.tokenizer import describe_tokenizer, load_tokenizer
+from data_pipeline.tokenizer import Tokenizer, describe_tokenizer, load_tokenizer
 from data_pipeline.tokenizer_spec import parse_role, with_roles
 
 # What stands for keys of train on the command lines of the commands that make shards and tokenizers ...
@@ -76,6 +77,8 @@ def _prepare(options: argparse.Namespace) -> None:
         check_input(path)
     _report_repeated(inputs)
     _make_folder(output.parent)
+    if share is None and _is_done(inputs, output, tokenizer, options.valid_fraction, settings):
+        return
     _report_former(output)
     work = (inputs, output, tokenizer, options.valid_fraction, settings)
     workers, meter = options.workers, console_meter()
@@ -89,6 +92,24 @@ def _prepare(options: argparse.Namespace) -> None:
     tell(
         f"Part {share} of {output} is made. When all {share.count} are: python -m data_pipeline merge {output}"
     )
+
+
+def _is_done(
+    inputs: list[str],
+    output: Path,
+    tokenizer: Tokenizer,
+    valid_fraction: float,
+    settings: Settings,
+) -> bool:
+    """Say so if the same command has made the same shards before."""
+    done = already_prepared(inputs, output, tokenizer, valid_fraction, settings)
+    if done:
+        held_out = f", and {done[1].num_documents:,} held out" if len(done) > 1 else ""
+        tell(
+            f"{output} was prepared from this before, and is whole ({done[0].num_documents:,} documents{held_out}): "
+            "nothing is to be done."
+        )
+    return bool(done)
 
 
 def _report_former(output: Path) -> None:

@@ -54,6 +54,7 @@ def join(
     sources: Sequence[str],
     valid_fraction: float,
     deduplicate: bool,
+    made_from: str,
 ) -> Prepared:
     """Write the shards of finished parts; when all of them is complete they replace those of an earlier preparation.
 
@@ -65,6 +66,7 @@ def join(
         sources: what the documents were read from, for the record and for messages.
         valid_fraction: share of documents to hold out.
         deduplicate: leave out what repeats an earlier document; the parts have digests.
+        made_from: hash of all that the shards depend on, for the record.
 
     Raises:
         DataError: there is no text, or too little to hold some out.
@@ -92,8 +94,8 @@ def join(
         _divide(parts, keeps, threshold, train, valid)
         left_out = dict(sorted(counts.items()))
         made = (
-            train.finish(left_out, threshold),
-            valid.finish(left_out, threshold) if valid else None,
+            train.finish(left_out, threshold, made_from),
+            valid.finish(left_out, threshold, made_from) if valid else None,
         )
         for info, what in zip(made, ("kept for training", "held out"), strict=True):
             if info is not None and not info.num_documents:

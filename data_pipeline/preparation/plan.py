@@ -48,6 +48,19 @@ class Plan:
             ]
         )
 
+    @property
+    def made_from(self) -> str:
+        """Hash of all that the shards depend on, which they keep: not the number of shares, nor who makes them."""
+        return _hash(
+            [
+                _TOKENS_VERSION,
+                self.identities,
+                self.tokenizer_fingerprint,
+                asdict(self.settings),
+                self.valid_fraction,
+            ]
+        )
+
     def share_of(self, number: int, part: int) -> int:
         """Index, from 1, of the job array's task that makes a part of input `number`."""
         return (number + part) % self.num_shares + 1

@@ -53,7 +53,7 @@ def prepare(
             that no preparation has made would be lost.
     """
     plan = Plan.of(inputs, tokenizer, valid_fraction, settings or Settings())
-    folder = parts_folder or _parts_folder(prefix)
+    folder = parts_folder or parts_folder_of(prefix)
     with _working_in(folder, plan, prefix, WHOLE) as (parts, outputs):
         _make_parts(plan, parts, tokenizer, WHOLE, workers, meter or Silent())
         return _join(plan, parts, outputs, tokenizer)
@@ -76,7 +76,7 @@ def prepare_share(
         DataError: as `prepare`.
     """
     plan = Plan.of(inputs, tokenizer, valid_fraction, settings, share.count)
-    with _working_in(_parts_folder(prefix), plan, prefix, share) as (parts, _):
+    with _working_in(parts_folder_of(prefix), plan, prefix, share) as (parts, _):
         parts.write_plan()
         _make_parts(plan, parts, tokenizer, share, workers, meter or Silent())
 
@@ -87,7 +87,7 @@ def merge(prefix: Path) -> Prepared:
     Raises:
         DataError: there are none, some are missing, or there is no space.
     """
-    folder = _parts_folder(prefix)
+    folder = parts_folder_of(prefix)
     plan = Plan.read(folder / "plan.json", prefix)
     tokenizer = load_tokenizer(plan.tokenizer)
     if tokenizer.fingerprint != plan.tokenizer_fingerprint:
@@ -157,12 +157,14 @@ def _join(plan: Plan, parts: PartsFolder, outputs: Outputs, tokenizer: Tokenizer
         plan.inputs,
         plan.valid_fraction,
         plan.settings.deduplicate,
+        plan.made_from,
     )
     parts.remove()
     return prepared
 
 
-def _parts_folder(prefix: Path) -> Path:
+def parts_folder_of(prefix: Path) -> Path:
+    """Where parts are kept until the shards are there."""
     return Path(f"{prefix}.parts")
 
 

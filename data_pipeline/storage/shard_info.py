@@ -45,6 +45,8 @@ class ShardInfo:
     """Documents of the sources that are in neither shard, by reason."""
     held_out_below: float | None = None
     """Documents whose place, a hash of the text in [0, 1), is below were held out; None: not recorded."""
+    made_from: ShortText | None = None
+    """Hash of the text, tokenizer and settings of its preparation; None: not recorded."""
 
 
 @dataclass(frozen=True)

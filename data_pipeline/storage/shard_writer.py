@@ -101,12 +101,18 @@ class ShardWriter:
         self._num_sequences += flat.size
         self._num_tokens += len(tokens)
 
-    def finish(self, left_out: Mapping[str, int], held_out_below: float | None = None) -> ShardInfo:
+    def finish(
+        self,
+        left_out: Mapping[str, int],
+        held_out_below: float | None = None,
+        made_from: str | None = None,
+    ) -> ShardInfo:
         """Complete the files at their temporary place.
 
         Args:
             left_out: documents that are not in the shard, by reason.
             held_out_below: the place below which documents were held out.
+            made_from: hash of all that the shard depends on.
         """
         for scratch in (self._pointers, self._borders):
             scratch.seek(0)
@@ -129,6 +135,7 @@ class ShardWriter:
             index_crc32=checksum(self._partial("idx")),
             left_out=dict(left_out),
             held_out_below=held_out_below,
+            made_from=made_from,
         )
         self._partial("json").write_text(json.dumps(asdict(info), indent=1) + "\n")
         for ending in ("bin", "json", "idx"):

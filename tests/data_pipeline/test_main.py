@@ -155,6 +155,41 @@ def test_control_characters_of_data_and_names_are_shown_as_escapes(tmp_path: Pat
     assert said == visible(said) and error == visible(error)
 
 
+def test_prepared_twice_is_done_once(jsonl: Path, tmp_path: Path, capsys):
+    out = tmp_path / "a"
+    words = ["prepare", jsonl, "--output", out, "--tokenizer", "bytes"]
+
+    def prepared(*more: object) -> tuple[str, int]:
+        code, said, error = run(capsys, *words, *more)
+        assert (code, error) == (0, "")
+        return said, (tmp_path / "a.bin").stat().st_ino
+
+    first, made = prepared()
+    assert "Train on it" in first
+    before = shard_bytes(out)
+    said, same = prepared()
+    assert (said.count("\n"), same) == (1, made)
+    assert said.startswith(f"{out} was prepared from this before, and is whole (")
+    assert said.endswith("nothing is to be done.\n")
+    assert prepared("--workers", 1) == (said, made)  # no matter who does it
+
+    def is_made_anew(*more: object) -> bool:
+        nonlocal made
+        said, now = prepared(*more)
+        was, made = made, now
+        return now != was and "it is replaced" in said and "Train on it" in said
+
+    assert is_made_anew("--min-characters", 5) and is_made_anew("--valid-fraction", 0.1)
+    assert is_made_anew() and shard_bytes(out) == before
+    damaged = bytearray((tmp_path / "a.valid.bin").read_bytes())
+    damaged[3] ^= 1
+    (tmp_path / "a.valid.bin").write_bytes(damaged)
+    assert is_made_anew() and shard_bytes(out) == before, "what is damaged is repaired"
+    with jsonl.open("a") as file:
+        file.write(json.dumps({"text": "one more"}) + "\n")
+    assert is_made_anew() and shard_bytes(out) != before
+
+
 def test_mistake_has_no_traceback_as_a_process(tmp_path: Path):
     command = [sys.executable, "-m", "data_pipeline", "verify", str(tmp_path / "gone")]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)

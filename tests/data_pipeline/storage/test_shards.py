@@ -87,6 +87,7 @@ def test_files_are_written_literally(tmp_path: Path):
         "index_crc32": binascii.crc32(header + lengths + pointers + borders),
         "left_out": {"empty": 2},
         "held_out_below": None,
+        "made_from": None,
     }
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.bin", "a.idx", "a.json"]
 
