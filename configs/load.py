@@ -43,7 +43,6 @@ _OUTER_COMMA = re.compile(r",(?![^\[\]]*\])")
 # Under this name Hydra finds what a file of the user says.
 _OWN = "own_file"
 
-
 # Words of one start that say nothing of the next one's.
 _OF_ONE_START = ("run.", "checkpoint.resume", "checkpoint.init_from", "data.accept_changed")
 
@@ -156,8 +155,12 @@ def to_stored_yaml(config: Config) -> str:
     return to_yaml(replace(config, run=replace(config.run, dir=None)))
 
 
-def from_yaml(text: str) -> Config:
+def from_yaml(text: str, without: str | None = None) -> Config:
     """Read a stored configuration; keys that it lacks get their defaults.
+
+    Args:
+        text: as `to_yaml` writes it.
+        without: a section that is passed over, whatever it holds.
 
     Raises:
         ConfigError: it is no YAML mapping, or has keys that this version does not know, or values of a wrong type; or it
@@ -170,8 +173,8 @@ def from_yaml(text: str) -> Config:
     try:
         if "${" in text:
             raise ValueError("it holds an interpolation")
-        merged = OmegaConf.merge(OmegaConf.structured(Config), parse_yaml(text))
-        return _to_config(merged)
+        values = {name: value for name, value in parse_yaml(text).items() if name != without}
+        return _to_config(OmegaConf.merge(OmegaConf.structured(Config), values))
     except (
         OmegaConfBaseException,
         ValueError,

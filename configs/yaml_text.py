@@ -44,6 +44,13 @@ def parse_yaml(text: str) -> dict[str, Any]:
     return cast(dict[str, Any], parsed)
 
 
+def render_yaml(values: dict[str, Any]) -> str:
+    """Write one mapping; `parse_yaml` reads it back equal."""
+    from omegaconf import OmegaConf
+
+    return OmegaConf.to_yaml(OmegaConf.create(values))
+
+
 def _refuse_what_grows(text: str) -> None:
     from yaml import (
         AliasEvent,

@@ -10,8 +10,9 @@ from typing import TypeVar
 import torch
 
 from configs import derive
+from configs.checkpoint_yaml import from_checkpoint_yaml
 from configs.errors import CheckpointError
-from configs.load import apply_overrides, from_yaml
+from configs.load import apply_overrides
 from configs.run_checkpoints import committed, is_checkpoint
 from configs.run_paths import RunPaths
 from configs.schema import Config
@@ -101,7 +102,7 @@ def stored_config(folder: Path) -> Config:
         ConfigError: the configuration cannot be read.
     """
     manifest = read_manifest(folder)
-    config = apply_overrides(from_yaml(manifest.config), [])
+    config = apply_overrides(from_checkpoint_yaml(manifest.config), [])
     expected = derive.parameters(config.model)
     if expected != manifest.num_parameters:
         raise CheckpointError(

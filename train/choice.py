@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 
+from configs.checkpoint_yaml import from_checkpoint_yaml
 from configs.errors import CheckpointError, ConfigError, DistributedError, RunFolderError, UserError
-from configs.load import from_yaml
 from configs.run_checkpoints import committed, is_checkpoint, step_of
 from configs.run_paths import METRICS, ROLLED_BACK, WANDB, RunPaths
 from configs.schema import Config
@@ -171,7 +171,7 @@ def choose_checkpoint(
         found = _asked(search, stored)
     if found is not None:
         path, manifest = found
-        check_same_model(config, from_yaml(manifest.config), path)
+        check_same_model(config, from_checkpoint_yaml(manifest.config), path)
     if found is not None and identity is not None:
         identities.record_checkpoint(folder.path, identity.run_id)
     return found

@@ -6,7 +6,7 @@ A process can do so more than once: between two steps a run may be set back to o
 from dataclasses import dataclass
 from pathlib import Path
 
-from configs.load import from_yaml
+from configs.checkpoint_yaml import from_checkpoint_yaml
 from glm.checkpoint.manifest import Manifest
 from train import choice, identity, start
 from train.checkpoint import (
@@ -92,7 +92,7 @@ def resume(prepared: Prepared, session: Session, say: Trackers) -> Resumed:
     start.check_batches(seen, config, prepared.world.size)
     stored = prepared.stored
     if stored is None and checkpoint is not None:  # config.yaml was lost
-        stored = from_yaml(checkpoint[1].config)
+        stored = from_checkpoint_yaml(checkpoint[1].config)
     changes = start.describe_changes(stored, config)
     if stored is not None:
         changes += schedule_changes(stored, config, seen)

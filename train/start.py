@@ -236,8 +236,14 @@ def _tokenizer_advice(found: Continuity, config: Config) -> str:
 
 
 def describe_changes(stored: Config | None, config: Config) -> list[str]:
-    """Configuration keys that differ from the former life's, as far as they mean something."""
+    """Configuration keys that differ from the former life's, as far as they mean something for what is trained."""
     if stored is None:
         return []
-    ignored = ("run.dir", "run.stop_after_samples", "checkpoint.resume", "data.accept_changed")
+    ignored = (
+        "run.dir",
+        "run.stop_after_samples",
+        "checkpoint.resume",
+        "data.accept_changed",
+        "cluster.",
+    )
     return [change for change in diff(stored, config) if not change.startswith(ignored)]

@@ -113,7 +113,7 @@ class Manifest:
     progress: dict[str, int]
     data_state: dict[str, Any]
     config: str
-    """The run's resolved configuration, YAML."""
+    """The run's resolved configuration without its cluster, YAML (configs/checkpoint_yaml.py)."""
     optimizer: dict[str, Any]
     """Adam's step, the engine's counters and, for fp16, the loss scaler's state; empty if only weights are stored."""
     tensors: dict[str, list[int]]

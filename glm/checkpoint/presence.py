@@ -4,9 +4,9 @@ import contextlib
 from pathlib import Path
 from typing import Any, cast
 
+from configs.checkpoint_yaml import from_checkpoint_yaml
 from configs.errors import CheckpointError, RecordError
 from configs.files import read_text
-from configs.load import from_yaml
 from configs.nearby import did_you_mean, runs_near
 from configs.run_checkpoints import committed, is_checkpoint, newest_first
 from configs.run_lines import json_object
@@ -67,5 +67,5 @@ def _generation(manifest: dict[str, Any]) -> int | None:
 
 def _config(manifest: dict[str, Any]) -> Config | None:
     with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
-        return from_yaml(cast(str, manifest["config"]))
+        return from_checkpoint_yaml(cast(str, manifest["config"]))
     return None

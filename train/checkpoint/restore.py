@@ -10,8 +10,9 @@ from typing import Any
 import torch.distributed as dist
 
 from configs import derive
+from configs.checkpoint_yaml import from_checkpoint_yaml
 from configs.errors import CheckpointError
-from configs.load import flatten, from_yaml
+from configs.load import flatten
 from configs.run_checkpoints import is_checkpoint
 from configs.run_paths import EXAMPLE_CHECKPOINT, RunPaths
 from configs.schema import Config
@@ -132,7 +133,7 @@ def initialise_from(
             f"checkpoint.init_from=runs/NAME/{EXAMPLE_CHECKPOINT}."
         )
     manifest = verify_together(folder, session)
-    check_weights_fit(config, from_yaml(manifest.config), folder)
+    check_weights_fit(config, from_checkpoint_yaml(manifest.config), folder)
     engine.state.load_weights(Reader(folder, manifest))
     return folder
 

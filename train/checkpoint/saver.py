@@ -19,7 +19,7 @@ from typing import Any
 
 import torch.distributed as dist
 
-from configs.load import to_stored_yaml
+from configs.checkpoint_yaml import to_checkpoint_yaml
 from configs.run_checkpoints import step_folder
 from configs.schema import Config
 from glm.checkpoint.manifest import Manifest
@@ -101,9 +101,8 @@ class Saver:
     ) -> None:
         self._vouch = vouch
         self._settings = config.checkpoint
-        self._stored_config = to_stored_yaml(
-            config
-        )  # once: it takes longer than copying a small state
+        # Once: it takes longer than copying a small state.
+        self._stored_config = to_checkpoint_yaml(config)
         self._data_state = data_state
         self._session = session
         self._state = engine.state
