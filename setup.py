@@ -50,7 +50,7 @@ setup(
             "glm-launch = launch.__main__:cli",
             "glm-generate = glm.generate:cli",
             "glm-evaluate = train.evaluate:cli",
-            "glm-report = train.report:cli",
+            "glm-report = train.report.__main__:cli",
         ]
     },
 )

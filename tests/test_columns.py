@@ -22,7 +22,7 @@ HELPS = [
     ("train.dryrun.__main__", []),
     ("train.preflight.__main__", []),
     ("train.torchrun", []),
-    ("train.report", []),
+    ("train.report.__main__", []),
     ("train.evaluate", []),
     ("glm.generate", []),
     ("train.main", []),

@@ -78,7 +78,7 @@ def test_no_help_and_no_version_loads_what_takes_seconds() -> None:
     script = f"""
 import importlib, io, contextlib, sys
 for module, commands in {HELPS!r}.items():
-    name = module if module in ("train.report",) else module + ".__main__"
+    name = module + ".__main__"
     cli = importlib.import_module("train.main" if module == "train" else name).cli
     for words in commands:
         for option in ("--help", "--version"):

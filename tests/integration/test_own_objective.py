@@ -16,7 +16,7 @@ from glm.checkpoint.reader import read_manifest
 from tests.helpers.objective_package import installed_package
 from tests.helpers.whole_runs import command, live, metrics
 from train.evaluate import cli as evaluate
-from train.report import cli as report
+from train.report.__main__ import cli as report
 
 COUNTED = ["mask", "gmask", "mip", "smask", "copy"]
 

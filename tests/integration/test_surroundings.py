@@ -155,7 +155,7 @@ def commands_on_a_read_only_run(
     from launch.__main__ import cli as launch
     from train.evaluate import cli as evaluate
     from train.main import cli as train
-    from train.report import cli as report
+    from train.report.__main__ import cli as report
 
     page, errors = str(run.parent / "page.html"), run.parent / "errors.txt"
     with open(os.devnull, "w") as quiet:

@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from train.report import cli, points, render, ticks
+from train.report.__main__ import cli
+from train.report.charts import points, ticks
+from train.report.page import render
 
 
 def lines(number: int) -> list[dict[str, object]]:
@@ -122,7 +124,7 @@ def test_a_page_that_cannot_be_written_names_the_key(
     def refuse(*_: object) -> None:
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr("train.report.replace_file", refuse)
+    monkeypatch.setattr("train.report.page.replace_file", refuse)
     assert cli([str(run)]) == 2
     assert "Read-only file system. Choose another place with --output" in capsys.readouterr().err
 

@@ -1,0 +1,1 @@
+"""A run's curves as one page: python -m train.report runs/default."""

@@ -1,0 +1,42 @@
+"""python -m train.report runs/default"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from configs.errors import EXIT_DONE, EXIT_PEER_FAILED, EXIT_USER_INPUT, UserError
+from configs.run_paths import REPORT, RunPaths
+from configs.terminal import tell
+from configs.version import VERSION, ShowVersion
+from train.failures import may_pass
+from train.report.page import render, write
+
+
+def cli(arguments: list[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m train.report", description="A run's curves as one page."
+    )
+    parser.add_argument(VERSION, action=ShowVersion)
+    parser.add_argument("run", type=Path, help="run folder")
+    parser.add_argument("--output", type=Path, help=f"default: {REPORT} in the run folder")
+    options = parser.parse_args(arguments)
+    output = options.output or RunPaths(options.run).report
+
+    def report(text: str) -> None:
+        tell(text, sys.stderr)
+
+    try:
+        write(output, render(options.run, report))
+    except UserError as error:
+        report(str(error))
+        return EXIT_USER_INPUT
+    except OSError as error:
+        report(f"{options.run} cannot be read: {error.strerror}.")
+        return EXIT_PEER_FAILED if may_pass(error) else EXIT_USER_INPUT
+    tell(str(output))
+    return EXIT_DONE
+
+
+if __name__ == "__main__":
+    sys.exit(cli())

@@ -1,0 +1,153 @@
+"""One self-contained HTML page with a run's curves.
+
+Inline SVG, no script from elsewhere: the page can be mailed, and opens without a network.
+"""
+
+import html
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from configs.errors import RecordError, RunFolderError
+from configs.nearby import did_you_mean, runs_near
+from configs.records import read_file, read_text
+from configs.run_files import Event, MetricsLine, number, read_events, read_metrics
+from configs.run_paths import CONFIG, METRICS, RunPaths
+from configs.run_state import shown_state
+from configs.terminal import visible
+from train.report.charts import CHARTS, draw, shown_number, with_objectives
+from train.small_files import replace_file
+
+T = TypeVar("T")
+
+# Of all pages that this command writes: it replaces no other file.
+_MARK = '<meta name="generator" content="glm-pretraining">'
+_LARGEST_PAGE = 2**30
+_STYLE = """
+:root { color-scheme: light dark; --ink: #1c2430; --quiet: #68758a; --line: #d8dee8; --page: #fff; --card: #f6f8fb }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e6ebf3; --quiet: #98a5b9; --line: #364154; --page: #141a23; --card: #1c2430 } }
+body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--page); margin: 2rem auto;
+  max-width: 1200px; padding: 0 1rem }
+h1 { margin-bottom: 0 } h2 { font-size: 1rem; margin: 0 0 .4rem } .quiet { color: var(--quiet) }
+.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(520px, 100%), 1fr)); gap: 1rem }
+.card { background: var(--card); border-radius: 8px; padding: 1rem; overflow-x: auto }
+svg { width: 100%; height: auto } svg text { fill: var(--quiet); font-size: 11px } .grid { stroke: var(--line) }
+table { border-collapse: collapse; width: 100% } td, th { text-align: left; padding: .15rem .8rem .15rem 0;
+  vertical-align: top } pre { white-space: pre-wrap; margin: 0; font-size: 13px }
+.key { display: inline-block; margin-right: 1rem } .dot { display: inline-block; width: .7em; height: .7em;
+  border-radius: 50%; margin-right: .35em }
+"""
+
+
+def render(folder: Path, report: Callable[[str], None] = lambda _: None) -> str:
+    """Render the page of one run.
+
+    Args:
+        folder: of the run.
+        report: told what cannot be read; the page says it too.
+
+    Raises:
+        RecordError: its metrics cannot be read.
+        RunFolderError: the folder holds none.
+        OSError: the file system failed.
+    """
+    remarks = list[str]()
+
+    def remark(text: str) -> None:
+        remarks.append(text)
+        report(text)
+
+    lines = read_metrics(folder, remark)
+    if not lines:
+        advice = "" if RunPaths(folder).config.exists() else did_you_mean(runs_near(folder))
+        raise RunFolderError(
+            f"{folder} has no {METRICS} with at least one line. "
+            + (advice or "Give a run folder: python -m train.report runs/default")
+        )
+    name = _escaped(folder.resolve().name)
+    charts = "".join(draw(chart, lines) for chart in CHARTS)
+    state = _or_none(lambda: shown_state(folder), remark) or "unknown"
+    events = _or_none(lambda: read_events(folder, remark), remark) or []
+    text = _or_none(lambda: read_text(RunPaths(folder).config), remark) or f"(no {CONFIG})"
+    position = [lines[-1].get(key, 0) for key in ("samples_seen", "tokens_seen", "step")]
+    notes = "".join(f'<p class="quiet">{_escaped(each)}</p>' for each in remarks)
+    return f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8">{_MARK}<title>{name}</title>
+<meta name="viewport" content="width=device-width, initial-scale=1"><style>{_STYLE}</style></head><body>
+<h1>{name}</h1>
+<p class="quiet">{_escaped(state)} - {position[0]:,} samples,
+{position[1]:,} tokens, {position[2]:,} steps</p>{notes}
+<div class="card"><h2>Now</h2>{_summary(lines)}</div><br>
+<div class="charts">{charts}</div><br>
+<div class="card"><h2>Events</h2>{_events(events)}</div><br>
+<div class="card"><h2>Configuration</h2><pre>{_escaped(text)}</pre></div>
+</body></html>
+"""
+
+
+def _or_none(read: Callable[[], T], remark: Callable[[str], None]) -> T | None:
+    """What can be read; None if nothing is there, or after a remark."""
+    try:
+        return read()
+    except FileNotFoundError:
+        return None
+    except RecordError as error:
+        remark(str(error))
+        return None
+
+
+def _escaped(text: str) -> str:
+    return html.escape(visible(text))
+
+
+def _summary(lines: Sequence[MetricsLine]) -> str:
+    shown = []
+    for key in ("train/loss", *with_objectives(("valid/loss",), lines)):
+        values = [value for line in lines if (value := number(line.get(key))) is not None]
+        if values:
+            shown.append(f"<tr><td>{key}</td><td>{shown_number(values[-1])}</td></tr>")
+    return f"<table>{''.join(shown)}</table>"
+
+
+def _events(events: Sequence[tuple[Event, dict[str, Any]]]) -> str:
+    rows = []
+    for event, details in events:
+        text = ", ".join(f"{key}: {value}" for key, value in details.items())
+        rows.append(
+            f"<tr><td>{_escaped(event.event)}</td><td class='quiet'>{_escaped(text)}</td></tr>"
+        )
+    return f"<table>{''.join(rows)}</table>"
+
+
+def write(output: Path, page: str) -> None:
+    """Put the page in its place; a file there that is no such page is not ours to replace.
+
+    Raises:
+        RunFolderError: it cannot be written.
+    """
+    try:
+        if not is_own_page(output):
+            raise RunFolderError(
+                f"{output} is no page that this command has written: it is not replaced. Move it away, or choose another "
+                "place with --output FILE."
+            )
+        replace_file(output, page)
+    except OSError as error:
+        raise RunFolderError(
+            f"{output} cannot be written: {error.strerror}. Choose another place with --output FILE."
+        ) from error
+
+
+def is_own_page(output: Path) -> bool:
+    """True if nothing stands there, or a page of this program.
+
+    Raises:
+        OSError: the file system failed.
+    """
+    try:
+        return not output.is_symlink() and _MARK.encode() in read_file(output, _LARGEST_PAGE)[:4096]
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except RecordError:
+        return False
