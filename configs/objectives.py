@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from configs import plugins
 from configs.errors import ConfigError
@@ -37,6 +37,8 @@ class Objective:
     """Key of the objective whose rows it is a part of; a run that does not count it by itself counts it as that one."""
     examples: str = "train.examples:show_answers"
     """MODULE:NAME of what the end of a run shows of it."""
+    blank: Literal["inside", "end"] | None = None
+    """Where in a typed text a blank is that it teaches to fill; None: at neither place."""
 
     MASK: ClassVar["Objective"]
     """Several short blanks inside a text."""
@@ -59,6 +61,7 @@ Objective.MASK = Objective(
     "[MASK] short blanks",
     maker="data_pipeline.makers:MaskRows",
     examples="train.examples:show_short_blanks",
+    blank="inside",
 )
 Objective.GMASK = Objective(
     "gmask",
@@ -66,6 +69,7 @@ Objective.GMASK = Objective(
     "[gMASK] long blanks",
     maker="data_pipeline.makers:LongBlankRows",
     examples="train.examples:show_continuations",
+    blank="end",
 )
 Objective.MIP = Objective("mip", "MIP", "instructions (MIP)")
 Objective.SMASK = Objective("smask", "[sMASK]", "[sMASK] sentences", part_of="mask")

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from configs.objectives import Objective, text_shares
+from configs.objectives import text_shares
 from configs.schema import ObjectiveConfig
 from data_pipeline.special_tokens import GMASK_TEXT, MASK_TEXT
 from data_pipeline.tokenizer import Tokenizer
@@ -36,8 +36,8 @@ def texts_to_type(
     Returns:
         One of each of the first sources, short enough for a command line; one that stands for any text if there is none.
     """
-    trained = {each.key: share for each, share in text_shares(objective)}
-    has_short = trained[Objective.MASK.key] > 0 or trained[Objective.GMASK.key] == 0
+    blanks = [each.blank for each, share in text_shares(objective) if share > 0]
+    has_short = "inside" in blanks or "end" not in blanks
 
     def examples(source: list[list[int]]) -> list[Example]:
         sentences = in_turn([source], tokenizer)

@@ -37,7 +37,7 @@ def test_problems_of_all_combinations_are_named_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
         variants([], ["optim.lr=0,1e-4", "seed=-1,1"])
     assert len(caught.value.problems) == 4
-    assert caught.value.problems[0].startswith("optim.lr=0 seed=-1: optim.lr (0.0) must be above")
+    assert caught.value.problems[1].startswith("optim.lr=0 seed=-1: optim.lr (0.0) must be above")
     with pytest.raises(ConfigError, match="share the folder runs/default-seed=1"):
         variants([], ["seed=1,1"])
     with pytest.raises(ConfigError, match="run.dir would be the folder of every run"):
