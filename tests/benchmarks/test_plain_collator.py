@@ -8,7 +8,8 @@ import pytest
 from benchmarks import plain_collator
 from configs.schema import ObjectiveConfig, SliceRule
 from data_pipeline.dataset import GLMDataset, Source
-from tests.helpers.streams import SPECIAL, CountingStream
+from tests.helpers.streams import CountingStream
+from tests.helpers.tiny import SPECIAL
 
 NUM_ROWS = 400
 STORED = list(range(100, 2100))

@@ -6,7 +6,8 @@ import pytest
 from configs.schema import ObjectiveConfig
 from data_pipeline.batch import Batch, collate
 from data_pipeline.dataset import GLMDataset, Source
-from tests.helpers.streams import SPECIAL, CountingStream
+from tests.helpers.streams import CountingStream
+from tests.helpers.tiny import SPECIAL
 
 DATASET = GLMDataset([Source("text", CountingStream(10**5))], SPECIAL, ObjectiveConfig(), 64, 1)
 

@@ -11,10 +11,9 @@ from hypothesis import strategies as st
 from data_pipeline.blanks import gmask_segment
 from data_pipeline.objective import Objective
 from data_pipeline.packing import Sample, attention_mask, pack_row
-from data_pipeline.special_tokens import SpecialTokens
 from tests.helpers.segments import mask_segment
+from tests.helpers.tiny import SPECIAL
 
-SPECIAL = SpecialTokens(mask=1, gmask=2, sop=3, eop=4, eos=5, pad=0)
 M, G, SOP, EOP, PAD = 1, 2, 3, 4, 0
 
 DOCUMENT = np.array([101, 102, 103, 104, 105, 106, 107, 108, 109, 110, 111, 112])

@@ -12,7 +12,8 @@ from data_pipeline.continuity import compare
 from data_pipeline.dataset import GLMDataset, Source
 from data_pipeline.instructions import NAME as INSTRUCTIONS
 from data_pipeline.mixing.mixture import stages_of
-from tests.helpers.streams import SPECIAL, CountingStream
+from tests.helpers.streams import CountingStream
+from tests.helpers.tiny import SPECIAL
 
 SIZES = {"a": 20_000, "b": 31_000, "c": 7_000, "d": 3_000}
 

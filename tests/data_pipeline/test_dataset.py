@@ -15,11 +15,11 @@ from data_pipeline.objective import Objective
 from data_pipeline.packing import Sample
 from tests.helpers.streams import (
     FIRST_TOKEN,
-    SPECIAL,
     CountingStream,
     read_gmask_segment,
     read_mask_segments,
 )
+from tests.helpers.tiny import SPECIAL
 
 
 def open_dataset(

@@ -22,7 +22,8 @@ from data_pipeline.isolation import (
 from data_pipeline.objective import Objective
 from data_pipeline.packing import attention_mask, pack_row
 from tests.data_pipeline.test_blanks import assert_row
-from tests.helpers.streams import SPECIAL, DocumentStream, read_isolated
+from tests.helpers.streams import DocumentStream, read_isolated
+from tests.helpers.tiny import SPECIAL
 
 M, G, SOP, EOP, EOS = 1, 2, 3, 4, 5
 SLICE = np.array([11, 12, EOS, 21, 22, 23, 24, EOS, 31, 32, 33])

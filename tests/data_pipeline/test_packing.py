@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from data_pipeline.blanks import Segment, gmask_segment
 from data_pipeline.objective import Objective
 from data_pipeline.packing import attention_mask, pack_row
-from tests.helpers.streams import SPECIAL
+from tests.helpers.tiny import SPECIAL
 
 WINDOW = 16
 

@@ -16,7 +16,8 @@ from data_pipeline.sampler import (
     samples_drawn,
     trained_position,
 )
-from tests.helpers.streams import SPECIAL, CountingStream
+from tests.helpers.streams import CountingStream
+from tests.helpers.tiny import SPECIAL
 
 
 def test_formula_by_hand():

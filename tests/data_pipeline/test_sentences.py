@@ -24,7 +24,7 @@ from data_pipeline.tokenizer import load_tokenizer
 from data_pipeline.windows import mask_windows
 from tests.data_pipeline.test_blanks import assert_row
 from tests.helpers.segments import mask_segment
-from tests.helpers.streams import SPECIAL
+from tests.helpers.tiny import SPECIAL
 
 SM, SOP, EOP, EOS, STOP = 6, 3, 4, 5, 9
 BLANKS = SentenceBlanks(replace(SPECIAL, mask=SM), np.isin(np.arange(200), [STOP, EOS]))

@@ -27,7 +27,8 @@ from data_pipeline import spans
 from data_pipeline.dataset import GLMDataset, Source
 from data_pipeline.objective import Objective
 from data_pipeline.rng import rng_for
-from tests.helpers.streams import SPECIAL, CountingStream, read_mask_segments
+from tests.helpers.streams import CountingStream, read_mask_segments
+from tests.helpers.tiny import SPECIAL
 
 NUM_SAMPLES = 10_000
 SIGNIFICANCE = 0.001

@@ -13,7 +13,7 @@ from data_pipeline.windows import (
     original_row_length,
     split_evenly,
 )
-from tests.helpers.streams import SPECIAL
+from tests.helpers.tiny import SPECIAL
 
 ORIGINAL = ObjectiveConfig(slice_rule=SliceRule.glm_130b, short_segment_probability=0.0)
 

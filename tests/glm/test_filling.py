@@ -12,11 +12,11 @@ import glm.filling
 from data_pipeline.special_tokens import SpecialTokens
 from glm.filling import Sampling, Trained, choose
 from glm.prompt import Blanks, Objectives
+from tests.helpers.tiny import FIRST_WORD, SPECIAL
 
 PIECES = [" str", " list", "ing", ".", " ", "x", " of"]
-FIRST = len(PIECES)
-SPECIAL = SpecialTokens(*range(FIRST, FIRST + 6))
-STR, LIST, ING, DOT, BLANK, X, OF = range(FIRST)
+VOCAB_SIZE = FIRST_WORD + len(PIECES)
+STR, LIST, ING, DOT, BLANK, X, OF = range(FIRST_WORD, VOCAB_SIZE)
 ROWS = 16  # of the embedding: three are beyond the vocabulary
 
 # Probabilities of what follows each token; SPECIAL.sop begins a span.
@@ -36,10 +36,10 @@ class Pieces:
     """A tokenizer of few pieces."""
 
     special = SPECIAL
-    vocab_size = FIRST + 6
+    vocab_size = VOCAB_SIZE
 
     def decode(self, ids: Sequence[int]) -> str:
-        return "".join([*PIECES, *["<special>"] * 6][token] for token in ids)
+        return "".join([*["<special>"] * FIRST_WORD, *PIECES][token] for token in ids)
 
     def decode_span(self, ids: Sequence[int], follows: bool) -> str:
         return self.decode(ids)

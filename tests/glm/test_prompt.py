@@ -12,9 +12,9 @@ from configs.load import load_config
 from data_pipeline.blanks import Segment, gmask_segment, mip_segment
 from data_pipeline.tokenizer import load_tokenizer
 from glm.prompt import Blanks, Objectives, Prompt, span_text
-from tests.helpers.corpora import SPECIAL
 from tests.helpers.segments import mask_segment
 from tests.helpers.texts import sentencepiece_model
+from tests.helpers.tiny import SPECIAL
 
 BYTES = load_tokenizer("bytes")
 

@@ -20,7 +20,7 @@ from glm.model import GLMModel
 from glm.prompt import Objectives, Prompt
 from glm.score import score
 from glm.tensor_parallel import whole_layers
-from tests.helpers.whole_runs import TINY
+from tests.helpers.tiny import TEXT_RUN
 from train.batches import to_micro_batch
 
 BYTES = load_tokenizer("bytes")
@@ -32,7 +32,7 @@ QUESTION, ANSWER = "2 or 3?", "yes"
 def test_a_question_is_laid_out_as_it_was_trained(style: str) -> None:
     words = ["model.seq_length=128", "data.instructions=[q.jsonl]"]
     config = load_config(
-        [*TINY, *words, f"objective.mip_positions={style}", "objective.windows_per_row=4"]
+        [*TEXT_RUN, *words, f"objective.mip_positions={style}", "objective.windows_per_row=4"]
     )
     prompt, target = (np.array(BYTES.encode(text)) for text in (QUESTION, f" {ANSWER}"))
     windows = mip_windows([Record(prompt, target)] * 4, 32, config.objective, BYTES.special)

@@ -2,10 +2,7 @@
 
 import numpy as np
 
-from data_pipeline.special_tokens import SpecialTokens
-
-SPECIAL = SpecialTokens(mask=0, gmask=1, sop=2, eop=3, eos=4, pad=5)
-FIRST_WORD = 6
+from tests.helpers.tiny import FIRST_WORD
 
 
 class MemoryStream:

@@ -12,6 +12,7 @@ from configs.run_checkpoints import committed, step_of
 from glm.checkpoint.reader import load_full_tensors, verify
 from glm.checkpoint.writer import Piece
 from tests.helpers.checkpoints import KINDS, NUM_RANKS, SHAPES, pieces_of, tensors
+from tests.helpers.rank_runs import saver_of
 
 
 class FakeState:
@@ -48,14 +49,11 @@ def session_of(rank: int) -> Any:
     )
 
 
-def saver_of(rank: int, checkpoints: Path, *overrides: str, **options: Any) -> Any:
-    """The saver of one rank."""
-    from train.checkpoint import Saver
-
+def fake_saver(rank: int, checkpoints: Path, *overrides: str, **options: Any) -> Any:
+    """The saver of one rank, whose engine is a FakeState."""
     engine: Any = SimpleNamespace(state=FakeState(rank), add_hook=lambda hook: lambda: None)
     config = load_config([*overrides, "run.name=r"])
-    data_state = {"fingerprint": "abc"}
-    return Saver(checkpoints, config, data_state, session_of(rank), engine, {}, **options)
+    return saver_of(engine, session_of(rank), config, checkpoints, **options)
 
 
 def start_step(saver: Any, step: int) -> None:

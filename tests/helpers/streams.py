@@ -8,9 +8,8 @@ import numpy as np
 
 from data_pipeline.objective import Objective
 from data_pipeline.packing import Sample
-from data_pipeline.special_tokens import SpecialTokens
+from tests.helpers.tiny import SPECIAL
 
-SPECIAL = SpecialTokens(mask=1, gmask=2, sop=3, eop=4, eos=5, pad=0)
 FIRST_TOKEN = 100
 
 

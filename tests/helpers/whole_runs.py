@@ -9,23 +9,7 @@ from typing import Any
 
 from tests.helpers.distributed import Ranks
 from tests.helpers.places import ROOT
-
-TINY = (
-    "precision=fp32",
-    "model.num_layers=2",
-    "model.hidden_size=32",
-    "model.num_heads=4",
-    "model.ffn_size=88",
-    "model.vocab_size=264",
-    "model.vocab_multiple=8",
-    "model.seq_length=128",
-    "data.tokenizer=bytes",
-    "optim.lr=1e-2",
-    "optim.micro_batch_size=2",
-    "optim.global_batch_size=8",
-    "optim.total_samples=96",
-    "eval.num_samples=8",
-)
+from tests.helpers.tiny import TEXT_RUN
 
 _RENDEZVOUS = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "LOCAL_RANK")
 
@@ -45,7 +29,7 @@ def command(folder: Path, *overrides: str) -> tuple[str, ...]:
         corpus.write_text(
             "".join(line + ("\n" if n % 40 == 39 else "") for n, line in enumerate(lines))
         )
-    return (*TINY, f"data.paths={corpus}", f"data.cache_dir={folder / 'cache'}", *overrides)
+    return (*TEXT_RUN, f"data.paths={corpus}", f"data.cache_dir={folder / 'cache'}", *overrides)
 
 
 def start(
@@ -54,7 +38,7 @@ def start(
     errors: Path | None = None,
     **environment: str,
 ) -> Ranks:
-    """Start a life; the ranks' results are their exit codes.
+    """Start an attempt; the ranks' results are their exit codes.
 
     Args:
         world_size: number of ranks.
@@ -71,7 +55,7 @@ def live(
     timeout_seconds: float = 120,
     errors: Path | None = None,
 ) -> list[int]:
-    """Start a life and wait for its end; returns the exit codes. `errors` takes what is written to stderr."""
+    """Start an attempt and wait for its end; returns the exit codes. `errors` takes what is written to stderr."""
     ranks = start(world_size, overrides, errors)
     try:
         codes = ranks.wait(timeout_seconds)
@@ -137,7 +121,7 @@ def compared(folder: Path) -> list[dict[str, Any]]:
 
 
 def resumed_at(run: Path) -> list[int]:
-    """Samples after which each life that continued the run went on."""
+    """Samples after which each attempt that continued the run went on."""
     lines = (json.loads(line) for line in (run / "events.jsonl").open())
     return [line["samples_seen"] for line in lines if line["event"] == "resume"]
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.helpers.distributed import Ranks
-from tests.helpers.lives import allow_fp16
+from tests.helpers.rank_runs import allow_fp16
 from tests.helpers.whole_runs import command, metrics
 
 

@@ -10,12 +10,13 @@ from data_pipeline.preparation.prepare import prepare
 from data_pipeline.preparation.train_tokenizer import train_tokenizer
 from data_pipeline.tokenizer import load_tokenizer
 from tests.helpers.texts import sentences
-from tests.helpers.whole_runs import TINY, live, metrics
+from tests.helpers.tiny import TEXT_RUN
+from tests.helpers.whole_runs import live, metrics
 from train.evaluate import cli as evaluate
 
 VOCAB_SIZE = 400
 SMALL = (
-    *(word for word in TINY if not word.startswith(("model.vocab_size", "data.tokenizer"))),
+    *(word for word in TEXT_RUN if not word.startswith(("model.vocab_size", "data.tokenizer"))),
     f"model.vocab_size={VOCAB_SIZE}",
     "optim.total_samples=32",
 )

@@ -6,12 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.helpers.corpora import SPECIAL, MemoryStream
 from tests.helpers.distributed import run_distributed
-from tests.helpers.lives import TINY, assemble, held_state, rank_session
+from tests.helpers.rank_runs import assemble, config_of, held_state, rank_session, train
 
 OVERRIDES = (
-    *TINY,
     "optim.global_batch_size=8",
     "optim.clip=0",
     "optim.warmup_samples=0",
@@ -21,30 +19,15 @@ OVERRIDES = (
 
 def one_step(rank: int, world_size: int, overrides: tuple[str, ...]) -> dict[str, Any]:
     """Train one global batch of 8; Adam's first moment is then a tenth of the gradient."""
-    from configs.load import load_config
-    from data_pipeline.dataset import GLMDataset, Source
-    from tests.integration.test_parallel_parity import prepared
-    from train.batches import BatchStream
     from train.engine.pipeline import PipelineEngine
-    from train.plan import TrainingPlan
 
-    config = load_config(list(overrides), world_size)
+    config = config_of(overrides, world_size)
     with rank_session(rank, world_size, config) as session:
         engine = PipelineEngine(config, session)
-        plan = TrainingPlan.from_config(config)
-        source = Source("phrases", MemoryStream(20_000, config.model.vocab_size))
-        dataset = GLMDataset([source], SPECIAL, config.objective, config.model.seq_length, 7)
-        micro_batch_size = config.optim.micro_batch_size
-        stream = BatchStream(dataset, plan, session.topology, micro_batch_size, [], 0)
-        step = plan.step_at(0)
-        outcome = engine.train_step(step, prepared(stream, config, session, step))
-        stream.close()
-        sums = session.sum(outcome.sums.to_list())
+        ((loss, _),) = train(engine, session, config, 0, 1)
         held = held_state(engine, session, config)
-        held["loss"] = sum(sums[:3]) / sum(sums[3:])
-        held["losses"] = [loss / weight for loss, weight in zip(sums[:2], sums[3:5], strict=True)]
         engine.close()
-    return held
+    return {"loss": loss, **held}
 
 
 @cache

@@ -5,26 +5,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from configs.load import load_config
-from configs.schema import Config
-from data_pipeline.dataset import GLMDataset, Source
-from glm.model import parameter_name
-from glm.tensor_parallel import partition_dim
-from tests.helpers.corpora import SPECIAL, MemoryStream
 from tests.helpers.distributed import run_distributed
+from tests.helpers.rank_runs import assemble, held_state, rank_session, train_in_detail
+from tests.helpers.tiny import EVEN_SIZES
 
 CLIP = 0.1
 OVERRIDES = (
+    *EVEN_SIZES,
     "precision=fp32",
     "model.num_layers=4",
-    "model.hidden_size=32",
-    "model.num_heads=4",
-    "model.ffn_size=88",
     "model.vocab_size=128",
-    "model.vocab_multiple=8",
-    "model.seq_length=128",
     "optim.lr=1e-2",
     "optim.warmup_samples=0",
     f"optim.clip={CLIP}",
@@ -57,101 +49,30 @@ def train_variants(
     rank: int, world_size: int, overrides: tuple[str, ...], variants: list[tuple[str, ...]]
 ) -> list[dict[str, Any]]:
     """Train a few steps of each variant in this rank; what it saw and what it holds at the end."""
-    from train.distributed import distributed_session
-    from train.topology import Topology
-    from train.world import World, prepare_environment
-
-    config = load_config(list(overrides), world_size)
-    world = World(rank, rank, world_size)
-    prepare_environment(world, "cpu")
-    topology = Topology.from_config(config.parallel, rank, world_size)
-    with distributed_session(world, topology, torch.device("cpu")) as session:
-        return [
-            train_steps(session, load_config([*overrides, *variant], world_size))
-            for variant in variants
-        ]
-
-
-def train_steps(session: Any, config: Config) -> dict[str, Any]:
-    """Train a few steps from the beginning."""
-    from train.batches import BatchStream
     from train.engine.pipeline import PipelineEngine
-    from train.plan import TrainingPlan
 
-    topology = session.topology
-    engine = PipelineEngine(config, session)
-    plan = TrainingPlan.from_config(config)
-    stream = BatchStream(
-        small_dataset(config), plan, topology, config.optim.micro_batch_size, [], 0
-    )
-    losses, norms, embedding_norms, sizes, seen = [], [], [], [], 0
-    for _ in range(NUM_STEPS):
-        step = plan.step_at(seen)
-        outcome = engine.train_step(step, prepared(stream, config, session, step))
-        sums = outcome.sums.to_list() if topology.tp_rank == 0 else [0.0] * 6
-        *sums, squares = session.sum([*sums, outcome.embedding_sum_of_squares])
-        losses.append(sum(sums[:3]) / sum(sums[3:]))
-        norms.append(outcome.grad_norm)
-        embedding_norms.append(squares**0.5)
-        sizes.append(step.num_samples)
-        seen += step.num_samples
-    stream.close()
-    held = {
-        parameter_name(name, config.model.num_layers): (
-            partition_dim(parameter),
-            topology.tp_rank,
-            parameter.detach().float().numpy().copy(),
-        )
-        for name, parameter in engine.module.named_parameters()
-    }
-    engine.close()
-    return {
-        "losses": losses,
-        "norms": norms,
-        "embedding_norms": embedding_norms,
-        "sizes": sizes,
-        "held": held,
-    }
+    results = []
+    with rank_session(rank, world_size, load_config(list(overrides), world_size)) as session:
+        for variant in variants:
+            config = load_config([*overrides, *variant], world_size)
+            engine = PipelineEngine(config, session)
+            steps = train_in_detail(engine, session, config, 0, NUM_STEPS)
+            results.append({"steps": steps, **held_state(engine, session, config)})
+            engine.close()
+    return results
 
 
-def small_dataset(config: Config) -> GLMDataset:
-    """The rows that all of these trainings read."""
-    stream = MemoryStream(20_000, config.model.vocab_size)
-    source = Source("phrases", stream)
-    return GLMDataset([source], SPECIAL, config.objective, config.model.seq_length, config.seed)
+def losses_of(result: dict[str, Any]) -> list[float]:
+    return [step.loss for step in result["steps"]]
 
 
-def prepared(stream, config: Config, session, step):
-    """A step's micro-batches, weighted as the configuration asks."""
-    from configs import derive
-    from train.batches import micro_batches_of
-
-    batches = stream.next_step()
-    mean = 0.0
-    if derive.counts_tokens(config):
-        targets = session.sum_over_replicas([batches.num_targets])[0]
-        mean = targets * config.optim.micro_batch_size / step.num_samples
-    return micro_batches_of(batches, config.objective.loss_weighting, mean)
+def norms_of(result: dict[str, Any]) -> list[float]:
+    return [step.grad_norm for step in result["steps"]]
 
 
-def assemble(results: list[dict[str, Any]]) -> dict[str, np.ndarray]:
-    """Whole parameters from the ranks' shards, without the checkpoint code."""
-    shards: dict[str, dict[int, tuple[int | None, np.ndarray]]] = {}
-    for result in results:
-        for name, (axis, tp_rank, values) in result["held"].items():
-            former = shards.setdefault(name, {}).get(tp_rank)
-            if former is not None:  # replicas and the tied copy must be the same
-                np.testing.assert_array_equal(former[1], values, err_msg=name)
-            shards[name][tp_rank] = (axis, values)
-    whole = {}
-    for name, parts in shards.items():
-        axis = parts[0][0]
-        values = [parts[tp_rank][1] for tp_rank in sorted(parts)]
-        if axis is None:
-            whole[name] = values[0]
-        else:
-            whole[name] = np.concatenate(values, axis=axis)
-    return whole
+def parameters_of(results: list[dict[str, Any]]) -> dict[str, np.ndarray]:
+    """Whole parameters from the ranks' shards; replicas and the tied copy must be the same."""
+    return {name: values for (name, kind), values in assemble(results).items() if kind == "weights"}
 
 
 @cache
@@ -184,21 +105,23 @@ def test_bf16_trains_where_a_rank_counts_no_gradient_in_the_norm() -> None:
     bf16 = ("precision=bf16",)
     reference = trained(1, 1, 1, *bf16)["plain"][0]
     for result in trained(2, 4, 1, *bf16)["plain"]:
-        np.testing.assert_allclose(result["losses"], reference["losses"], rtol=1e-3)
-        np.testing.assert_allclose(result["norms"], reference["norms"], rtol=2e-2)
+        np.testing.assert_allclose(losses_of(result), losses_of(reference), rtol=1e-3)
+        np.testing.assert_allclose(norms_of(result), norms_of(reference), rtol=2e-2)
 
 
 def check_layout(tp: int, pp: int, dp: int, variant: str, *extra: str) -> None:
     """Train on a layout what one process trained under ZeRO-1, and compare."""
     reference = one_process(variant)
     results = trained(tp, pp, dp, *extra)[variant]
-    assert results[0]["sizes"] == [8, 8, 16, 16, 16]
-    np.testing.assert_allclose(results[0]["losses"], reference["losses"], rtol=1e-5)
-    np.testing.assert_allclose(results[0]["norms"], reference["norms"], rtol=1e-4)
+    assert [step.num_samples for step in results[0]["steps"]] == [8, 8, 16, 16, 16]
+    np.testing.assert_allclose(losses_of(results[0]), losses_of(reference), rtol=1e-5)
+    np.testing.assert_allclose(norms_of(results[0]), norms_of(reference), rtol=1e-4)
     np.testing.assert_allclose(
-        results[0]["embedding_norms"], reference["embedding_norms"], rtol=1e-4
+        [step.embedding_norm for step in results[0]["steps"]],
+        [step.embedding_norm for step in reference["steps"]],
+        rtol=1e-4,
     )
-    whole, expected = assemble(results), assemble([reference])
+    whole, expected = parameters_of(results), parameters_of([reference])
     assert whole.keys() == expected.keys()
     for name, values in expected.items():
         scale = np.abs(values).max()
@@ -206,12 +129,12 @@ def check_layout(tp: int, pp: int, dp: int, variant: str, *extra: str) -> None:
 
 
 def test_the_learning_rate_is_one_where_the_loss_falls() -> None:
-    losses = one_process("plain")["losses"]
+    losses = losses_of(one_process("plain"))
     assert losses[0] - losses[-1] > 0.5
 
 
 def test_every_step_is_clipped() -> None:
-    assert min(one_process("plain")["norms"]) > CLIP
+    assert min(norms_of(one_process("plain"))) > CLIP
 
 
 def test_recompute_and_repetition_change_no_bit() -> None:
@@ -220,7 +143,6 @@ def test_recompute_and_repetition_change_no_bit() -> None:
     again = ranks[0]
     recomputed = one_process("dropout and recompute")
     for other in (again, recomputed):
-        assert other["losses"] == first["losses"]
-        assert other["norms"] == first["norms"]
-        for name, (_, _, values) in first["held"].items():
-            np.testing.assert_array_equal(other["held"][name][2], values, err_msg=name)
+        assert other["steps"] == first["steps"]
+        for name, (_, values) in first["weights"].items():
+            np.testing.assert_array_equal(other["weights"][name][1], values, err_msg=name)

@@ -10,7 +10,7 @@ import pytest
 from configs.run_checkpoints import committed, step_folder
 from glm.checkpoint.reader import load_full_tensors, read_manifest
 from tests.helpers.distributed import run_distributed
-from tests.helpers.lives import allow_fp16
+from tests.helpers.rank_runs import allow_fp16
 from tests.helpers.whole_runs import command, compared, live, resumed_at
 from train.generations import History
 

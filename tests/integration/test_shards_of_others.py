@@ -15,10 +15,11 @@ from megatron.core.datasets.indexed_dataset import IndexedDataset, IndexedDatase
 from data_pipeline.__main__ import cli as data_command
 from tests.helpers.distributed import Ranks
 from tests.helpers.texts import sentences
-from tests.helpers.whole_runs import TINY, compared, metrics
+from tests.helpers.tiny import TEXT_RUN
+from tests.helpers.whole_runs import compared, metrics
 
 EOS = 260
-SMALL = (*TINY, "optim.total_samples=32", "eval.num_samples=4")
+SMALL = (*TEXT_RUN, "optim.total_samples=32", "eval.num_samples=4")
 TEXTS = sentences(250)
 
 

@@ -17,9 +17,10 @@ from data_pipeline.preparation.prepare import prepare
 from data_pipeline.tokenizer import ByteTokenizer
 from tests.helpers.distributed import run_distributed
 from tests.helpers.texts import sentences, write_jsonl
-from tests.helpers.whole_runs import TINY, command, compared, live, resumed_at
+from tests.helpers.tiny import TEXT_RUN
+from tests.helpers.whole_runs import command, compared, live, resumed_at
 
-SMALL = (*TINY, "optim.total_samples=32")
+SMALL = (*TEXT_RUN, "optim.total_samples=32")
 _STRANGER = 54_321
 _KEEP_CAPABILITIES, _MAY_READ = 8, 2  # PR_SET_KEEPCAPS, CAP_DAC_READ_SEARCH
 _NEW_MOUNTS = 0x00020000  # CLONE_NEWNS

@@ -10,7 +10,8 @@ import pytest
 
 from tests.helpers.distributed import run_distributed
 from tests.helpers.texts import write_jsonl
-from tests.helpers.whole_runs import TINY, metrics
+from tests.helpers.tiny import TEXT_RUN
+from tests.helpers.whole_runs import metrics
 
 TEXTS = [
     f"第{n}句话说明[MASK]的用法。 Sentence {n} ends where [gMASK] stands, and [sMASK] is another word for it."
@@ -30,7 +31,7 @@ def train_printing_to(rank: int, world_size: int, output: str, folder: Path) -> 
     encoding = "utf-8" if output == "full" else output
     sys.stdout = io.TextIOWrapper(io.FileIO(descriptor, "w"), encoding=encoding)
     words = [f"data.paths={folder / 'corpus.jsonl'}", f"data.cache_dir={folder / 'cache'}"]
-    code = cli([*TINY, "optim.total_samples=32", *words, f"run.dir={folder / 'run'}"])
+    code = cli([*TEXT_RUN, "optim.total_samples=32", *words, f"run.dir={folder / 'run'}"])
     sys.stdout.flush()  # as an interpreter does at its end
     return code
 

@@ -26,7 +26,7 @@ FOUR_RANKS = (
     "checkpoint.save_every_samples=160",
     "eval.every_samples=480",
 )
-# At a usual rate: at TINY's, ten times as large, rounding alone moves the losses of another layout by 2e-5 in 200 steps.
+# At a usual rate: at TEXT_RUN's, ten times as large, rounding alone moves the losses of another layout by 2e-5 in 200 steps.
 GENTLE = ("optim.lr=1e-3",)
 # So long that SLURM misses a dead daemon, or looks at the time limit, before the end.
 LONGER = ("optim.total_samples=4800",)

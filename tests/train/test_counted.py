@@ -13,7 +13,8 @@ from data_pipeline.dataset import GLMDataset, Source
 from data_pipeline.sentences import SentenceBlanks
 from glm.checkpoint.manifest import Manifest
 from glm.loss import ObjectiveSums
-from tests.helpers.streams import SPECIAL, CountingStream
+from tests.helpers.streams import CountingStream
+from tests.helpers.tiny import SPECIAL
 from train.counted import counted_keys
 from train.metrics import loss_metrics, metric_keys
 

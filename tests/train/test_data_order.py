@@ -14,7 +14,8 @@ from configs.schema import Config, ObjectiveConfig
 from data_pipeline.dataset import GLMDataset, Source
 from data_pipeline.mixing.mixture import Stage
 from data_pipeline.sampler import drawn_index, micro_batch_indices, samples_drawn
-from tests.helpers.streams import FIRST_TOKEN, SPECIAL, CountingStream
+from tests.helpers.streams import FIRST_TOKEN, CountingStream
+from tests.helpers.tiny import SPECIAL
 from train.batches import BatchStream
 from train.plan import TrainingPlan
 from train.topology import Topology

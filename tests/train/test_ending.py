@@ -9,8 +9,9 @@ import pytest
 import train.ending
 from data_pipeline.corpus import Corpora
 from data_pipeline.dataset import GLMDataset, Source
-from tests.helpers.corpora import SPECIAL, MemoryStream
-from tests.helpers.lives import config_of
+from tests.helpers.corpora import MemoryStream
+from tests.helpers.rank_runs import config_of
+from tests.helpers.tiny import SPECIAL
 from train.ending import show_what_was_learnt
 from train.run_folder import RunFolder
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.helpers.distributed import run_distributed
-from tests.helpers.lives import config_of, rank_session, train
+from tests.helpers.rank_runs import config_of, rank_session, train
 
 
 def spoilt_steps(rank: int, world_size: int, overrides: tuple[str, ...]) -> dict[str, Any]:

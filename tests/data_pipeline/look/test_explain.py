@@ -17,7 +17,8 @@ from data_pipeline.storage.shard_part import ShardPart
 from data_pipeline.storage.shards import open_stream
 from data_pipeline.tokenizer import Tokenizer
 from tests.data_pipeline.storage.test_shards import write_with_megatron
-from tests.helpers.streams import FIRST_TOKEN, SPECIAL, CountingStream
+from tests.helpers.streams import FIRST_TOKEN, CountingStream
+from tests.helpers.tiny import SPECIAL
 
 SIZE = 30_000
 TOKENIZER = cast(Tokenizer, SimpleNamespace(special=SPECIAL, smask=9))

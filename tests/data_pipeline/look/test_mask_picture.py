@@ -15,7 +15,7 @@ from data_pipeline.look.mask_picture import OWN_SPAN, areas, draw
 from data_pipeline.packing import attention_mask
 from data_pipeline.tokenizer import Tokenizer
 from tests.data_pipeline.look.test_explain import DocumentStream
-from tests.helpers.streams import SPECIAL
+from tests.helpers.tiny import SPECIAL
 
 TOKENIZER = cast(Tokenizer, SimpleNamespace(special=SPECIAL, smask=9))
 OBJECTIVE = ObjectiveConfig(short_segment_probability=0.3)

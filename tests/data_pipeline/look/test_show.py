@@ -19,7 +19,8 @@ from data_pipeline.rows import Row
 from data_pipeline.storage.document_index import Piece
 from data_pipeline.tokenizer import ByteTokenizer
 from tests.helpers.segments import mask_segment
-from tests.helpers.streams import SPECIAL, CountingStream
+from tests.helpers.streams import CountingStream
+from tests.helpers.tiny import SPECIAL
 
 WORDS = ["the", "cat", "sat", "on", "a", "mat", ".", "dogs", "bark"]
 NAMES = {1: "[MASK]", 2: "[gMASK]", 3: "<sop>", 4: "<eop>", 5: "<eos>", 0: "<pad>"}

@@ -7,7 +7,8 @@ from configs.objectives import Objective
 from configs.schema import ObjectiveConfig
 from data_pipeline.dataset import GLMDataset, Source
 from data_pipeline.look.stats import Lengths, chosen_indices, gather, render, table
-from tests.helpers.streams import SPECIAL, CountingStream, read_mask_segments
+from tests.helpers.streams import CountingStream, read_mask_segments
+from tests.helpers.tiny import SPECIAL
 
 SOURCES = [("small", 20_000, 0.25), ("large", 90_000, 0.75)]
 

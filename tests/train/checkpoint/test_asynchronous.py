@@ -16,7 +16,7 @@ from glm.checkpoint import writer
 from glm.checkpoint.reader import read_manifest
 from tests.helpers.checkpoints import NUM_RANKS, write_files
 from tests.helpers.distributed import Ranks, run_distributed
-from tests.helpers.savers import check_content, save_step, saver_of, start_step, steps_in
+from tests.helpers.savers import check_content, fake_saver, save_step, start_step, steps_in
 
 SLOW_RANK = 2
 
@@ -51,7 +51,7 @@ def agree(saver: Any) -> bool:
 
 def train_while_writing(rank: int, world_size: int, checkpoints: Path) -> None:
     gate = Gate() if rank == SLOW_RANK else None
-    saver = saver_of(rank, checkpoints)
+    saver = fake_saver(rank, checkpoints)
     start_step(saver, 1)
     # Steps go on; the state that was saved is overwritten.
     saver._state.seed = 2
@@ -74,7 +74,7 @@ def test_the_moment_of_the_save_is_written_while_training_goes_on(tmp_path: Path
 
 def overtake(rank: int, world_size: int, checkpoints: Path) -> list[int]:
     gate = Gate() if rank == SLOW_RANK else None
-    saver = saver_of(rank, checkpoints, "checkpoint.keep_last=5")
+    saver = fake_saver(rank, checkpoints, "checkpoint.keep_last=5")
     start_step(saver, 1)
     settle = saver._settle
 
@@ -103,7 +103,7 @@ def test_a_save_waits_for_the_one_before_it(tmp_path: Path) -> None:
 
 
 def fail_in_the_thread(rank: int, world_size: int, checkpoints: Path, error: Exception) -> str:
-    saver = saver_of(rank, checkpoints)
+    saver = fake_saver(rank, checkpoints)
     assert save_step(saver, 1).error is None
     with pytest.MonkeyPatch.context() as patch:
         if rank == SLOW_RANK:
@@ -148,7 +148,7 @@ def test_an_error_in_a_thread_is_heard_at_the_next_step_and_training_goes_on(
 
 
 def fail_before_the_file(rank: int, world_size: int, checkpoints: Path, what: str) -> str | None:
-    saver = saver_of(rank, checkpoints)
+    saver = fake_saver(rank, checkpoints)
     with pytest.MonkeyPatch.context() as patch:
         if rank == SLOW_RANK:
 
@@ -182,7 +182,7 @@ def test_a_thread_that_fails_before_its_file_is_heard_too(tmp_path: Path, what: 
 def leave_after_an_error(rank: int, world_size: int, checkpoints: Path, dead: bool) -> None:
     from train.checkpoint import attempt
 
-    saver = saver_of(rank, checkpoints)
+    saver = fake_saver(rank, checkpoints)
     gate = Gate() if rank == SLOW_RANK else None
     start_step(saver, 1)
     if gate and dead:
@@ -218,7 +218,7 @@ def use_no_collective_in_threads(rank: int, world_size: int, checkpoints: Path) 
             return original(*arguments, **options)
 
         setattr(dist, name, checked)
-    assert save_step(saver_of(rank, checkpoints), 1).error is None
+    assert save_step(fake_saver(rank, checkpoints), 1).error is None
 
 
 def test_threads_use_no_collective(tmp_path: Path) -> None:
@@ -237,7 +237,7 @@ class Overtaken:
 
 def be_overtaken(rank: int, world_size: int, checkpoints: Path, late: bool) -> str:
     fence = Overtaken()
-    saver = saver_of(rank, checkpoints, generation=3, fence=fence)
+    saver = fake_saver(rank, checkpoints, generation=3, fence=fence)
     assert save_step(saver, 1).error is None
     gate = Gate() if rank == SLOW_RANK else None
     start_step(saver, 2)
@@ -278,7 +278,7 @@ def be_overtaken_while_cleaning(rank: int, world_size: int, checkpoints: Path) -
         if next(answers, None) is None:
             raise DistributedError("a later life of this run has begun")
 
-    saver = saver_of(rank, checkpoints, fence=fence)
+    saver = fake_saver(rank, checkpoints, fence=fence)
     start_step(saver, 1)
     saver._thread.join()
     try:
@@ -299,7 +299,7 @@ def test_a_life_that_is_overtaken_after_its_commit_ends_at_its_next_step_and_kee
 def commit_order(rank: int, world_size: int, checkpoints: Path) -> list[str]:
     """What the process asks of the disk, in order."""
     calls: list[str] = []
-    saver = saver_of(rank, checkpoints)
+    saver = fake_saver(rank, checkpoints)
     fsync, replace = os.fsync, os.replace
 
     def record_fsync(descriptor: int) -> None:

@@ -9,7 +9,7 @@ import torch
 
 from glm.checkpoint.reader import load_full_tensors, read_manifest
 from tests.helpers.distributed import run_distributed
-from tests.helpers.lives import (
+from tests.helpers.rank_runs import (
     BATCH,
     allow_fp16,
     assemble,

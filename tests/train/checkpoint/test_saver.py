@@ -15,15 +15,15 @@ from tests.helpers.checkpoints import NUM_RANKS, save, write_files
 from tests.helpers.distributed import Ranks, run_distributed
 from tests.helpers.savers import (
     check_content,
+    fake_saver,
     save_step,
-    saver_of,
     session_of,
     steps_in,
 )
 
 
 def save_many(rank: int, world_size: int, checkpoints: Path) -> list[list[int]]:
-    saver = saver_of(
+    saver = fake_saver(
         rank, checkpoints, "checkpoint.keep_last=2", "checkpoint.keep_every_samples=40"
     )
     seen = []
@@ -67,7 +67,7 @@ def test_retention_keeps_the_last_ones_and_the_milestones(tmp_path: Path) -> Non
 def save_on_a_full_disk(
     rank: int, world_size: int, checkpoints: Path, full_rank: int, call: str
 ) -> tuple[str | None, list[int]]:
-    saver = saver_of(rank, checkpoints, "checkpoint.keep_last=2")
+    saver = fake_saver(rank, checkpoints, "checkpoint.keep_last=2")
     assert save_step(saver, 1).error is None
     with pytest.MonkeyPatch.context() as patch:
         if rank == full_rank:
@@ -106,7 +106,7 @@ def test_a_disk_full_on_one_rank_is_one_message_on_all(
 
 
 def save_twice(rank: int, world_size: int, checkpoints: Path) -> list[Path]:
-    saver = saver_of(rank, checkpoints)
+    saver = fake_saver(rank, checkpoints)
     unfinished_then: list[Path] = []
     pieces = saver._state.pieces
 
@@ -130,11 +130,11 @@ def test_leftovers_make_room_before_a_save_and_a_step_can_be_saved_again(tmp_pat
 
 
 def set_back(rank: int, world_size: int, checkpoints: Path) -> None:
-    saver = saver_of(rank, checkpoints, "checkpoint.keep_last=3")
+    saver = fake_saver(rank, checkpoints, "checkpoint.keep_last=3")
     for step in (1, 3, 4):
         save_step(saver, step)
     # Another life begins after step 1.
-    saver = saver_of(rank, checkpoints, "checkpoint.keep_last=3")
+    saver = fake_saver(rank, checkpoints, "checkpoint.keep_last=3")
     save_step(saver, 2)
 
 
@@ -163,7 +163,7 @@ def test_ranks_verify_together_and_choose_the_same(tmp_path: Path, damaged: int)
 
 
 def die_while_saving(rank: int, world_size: int, checkpoints: Path, deadly_call: int) -> None:
-    saver = saver_of(rank, checkpoints)
+    saver = fake_saver(rank, checkpoints)
     save_step(saver, 1)
     calls = [0]
     for name in ("fsync", "replace"):

@@ -13,7 +13,7 @@ from configs.run_checkpoints import step_folder
 from glm.checkpoint.folder import newest_good
 from tests.helpers.checkpoints import NUM_RANKS
 from tests.helpers.distributed import run_distributed
-from tests.helpers.savers import check_content, saver_of, start_step, steps_in
+from tests.helpers.savers import check_content, fake_saver, start_step, steps_in
 from tests.helpers.whole_runs import command, compared, live
 
 REFUSED = OSError(errno.ENOSPC, "No space left on device")
@@ -23,7 +23,7 @@ def save_all(rank: int, world_size: int, folder: Path, full: str) -> list[tuple[
     """Save three times; (step, is copy, was written) of each outcome."""
     from train.checkpoint import attempt
 
-    saver = saver_of(
+    saver = fake_saver(
         rank,
         folder / "run" / "checkpoints",
         f"checkpoint.copy_to={folder / 'elsewhere'}",

@@ -9,14 +9,12 @@ import pytest
 
 from tests.helpers.distributed import run_distributed
 from tests.helpers.places import ROOT
+from tests.helpers.tiny import EVEN_SIZES
 
 SMALL = (
+    *EVEN_SIZES,
     "model.num_layers=6",
-    "model.hidden_size=32",
-    "model.num_heads=4",
-    "model.ffn_size=64",
     "model.vocab_size=128",
-    "model.seq_length=128",
     "parallel.tp=2",
     "parallel.pp=4",
     "cluster.gpus_per_node=16",

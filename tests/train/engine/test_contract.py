@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.helpers.distributed import run_distributed
-from tests.helpers.lives import allow_fp16, config_of, rank_session, train
+from tests.helpers.rank_runs import allow_fp16, config_of, rank_session, train
 from tests.test_architecture import ROOT, sources
 
 # The versions whose source was read.

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.helpers.distributed import run_distributed
-from tests.helpers.lives import allow_fp16, config_of, held_state, rank_session, train
+from tests.helpers.rank_runs import allow_fp16, config_of, held_state, rank_session, train
 
 LAYOUTS = [
     (1, ("precision=fp32", "parallel.zero_stage=0")),

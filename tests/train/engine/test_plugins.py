@@ -14,7 +14,7 @@ from glm.checkpoint.reader import read_manifest
 from launch.estimate.memory import checkpoint_bytes
 from launch.estimate.plan import Plan
 from tests.helpers.distributed import run_distributed
-from tests.helpers.lives import (
+from tests.helpers.rank_runs import (
     assemble,
     config_of,
     held_state,

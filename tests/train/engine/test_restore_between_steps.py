@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.helpers.distributed import run_distributed
-from tests.helpers.lives import (
+from tests.helpers.rank_runs import (
     allow_fp16,
     config_of,
     held_state,

@@ -1,36 +1,34 @@
-"""Short lives of a run in one rank, and a look at its state that does not use the checkpoint code."""
+"""Short attempts of a run in one rank, and a look at its state that does not use the checkpoint code."""
 
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
+from configs import derive
 from configs.load import load_config
 from configs.schema import Config
 from data_pipeline.dataset import GLMDataset, Source
 from glm.model import parameter_name
 from glm.tensor_parallel import partition_dim
-from tests.helpers.corpora import SPECIAL, MemoryStream
+from tests.helpers.corpora import MemoryStream
+from tests.helpers.tiny import SPECIAL, UNEVEN_RUN
 
-# Sizes at which the borders of data-parallel partitions fall inside rows.
-TINY = (
-    "model.num_layers=4",
-    "model.hidden_size=20",
-    "model.num_heads=2",
-    "model.ffn_size=28",
-    "model.vocab_size=120",
-    "model.vocab_multiple=8",
-    "model.seq_length=128",
-    "optim.lr=1e-2",
-    "optim.warmup_samples=16",
-    "optim.micro_batch_size=1",
-    "optim.global_batch_size=4",
-    "optim.total_samples=40",
-)
+# Samples of a step of UNEVEN_RUN.
 BATCH = 4
+
+
+class TrainedStep(NamedTuple):
+    """A step of the whole run, the same on every rank."""
+
+    loss: float | None
+    grad_norm: float
+    embedding_norm: float
+    """Of the embedding's gradient, before it is clipped."""
+    num_samples: int
 
 
 @contextlib.contextmanager
@@ -49,7 +47,7 @@ def rank_session(rank: int, world_size: int, config: Config) -> Iterator[Any]:
 
 def config_of(overrides: tuple[str, ...], world_size: int) -> Config:
     """A small run."""
-    return load_config([*TINY, *overrides], world_size)
+    return load_config([*UNEVEN_RUN, *overrides], world_size)
 
 
 def allow_fp16() -> None:
@@ -59,6 +57,12 @@ def allow_fp16() -> None:
     type(get_accelerator()).is_fp16_supported = lambda self: True
 
 
+def small_dataset(config: Config) -> GLMDataset:
+    """The rows that all of these trainings read, whatever the run's seed."""
+    source = Source("phrases", MemoryStream(20_000, config.model.vocab_size))
+    return GLMDataset([source], SPECIAL, config.objective, config.model.seq_length, 1234)
+
+
 def train(
     engine: Any,
     session: Any,
@@ -66,43 +70,64 @@ def train(
     first_step: int,
     num_steps: int,
     rows: list[list[bytes]] | None = None,
-) -> list[Any]:
-    """Train steps `first_step`, ...; (loss, gradient norm) of each, the same on every rank.
+) -> list[tuple[float | None, float]]:
+    """Train as `train_in_detail` does; (loss, gradient norm) of each step."""
+    steps = train_in_detail(engine, session, config, first_step, num_steps, rows)
+    return [(step.loss, step.grad_norm) for step in steps]
 
-    `rows` takes the tokens of every row that this replica trains, step by step.
-    """
-    from configs.schema import LossWeighting
+
+def train_in_detail(
+    engine: Any,
+    session: Any,
+    config: Config,
+    first_step: int,
+    num_steps: int,
+    rows: list[list[bytes]] | None = None,
+) -> list[TrainedStep]:
+    """Train steps `first_step`, ...; `rows` takes the tokens of every row that this replica trains, step by step."""
     from glm.loss import ObjectiveSums
-    from train.batches import BatchStream, micro_batches_of
+    from train.batches import BatchStream
     from train.evaluation import share_of
     from train.plan import TrainingPlan
 
     plan = TrainingPlan.from_config(config)
-    stream = MemoryStream(20_000, config.model.vocab_size)
-    dataset = GLMDataset(
-        [Source("phrases", stream)], SPECIAL, config.objective, config.model.seq_length, 1234
-    )
-    start = first_step * BATCH
-    batches = BatchStream(dataset, plan, session.topology, 1, [], start)
-    seen, results = start, []
+    seen = first_step * config.optim.global_batch_size
+    assert first_step == 0 or plan.step_at(0).num_samples == config.optim.global_batch_size
+    micro_batch_size = config.optim.micro_batch_size
+    stream = BatchStream(small_dataset(config), plan, session.topology, micro_batch_size, [], seen)
+    steps = []
     for _ in range(num_steps):
-        step_batches = batches.next_step()
+        step = plan.step_at(seen)
+        batches = stream.next_step()
         if rows is not None:
-            rows.append([row.tobytes() for b in step_batches.micro_batches for row in b.tokens])
-        micro_batches = micro_batches_of(step_batches, LossWeighting.row, 0.0)
-        outcome = engine.train_step(plan.step_at(seen), micro_batches)
-        sums = ObjectiveSums.from_list(session.sum(share_of(outcome.sums, session)))
-        results.append((sums.mean, outcome.grad_norm))
-        seen += BATCH
-    batches.close()
-    return results
+            rows.append([row.tobytes() for b in batches.micro_batches for row in b.tokens])
+        outcome = engine.train_step(step, _weighted(batches, config, session, step))
+        squares = outcome.embedding_sum_of_squares
+        *sums, squares = session.sum([*share_of(outcome.sums, session), squares])
+        mean = ObjectiveSums.from_list(sums).mean
+        steps.append(TrainedStep(mean, outcome.grad_norm, squares**0.5, step.num_samples))
+        seen += step.num_samples
+    stream.close()
+    return steps
 
 
-def saver_of(engine: Any, session: Any, config: Config, checkpoints: Path) -> Any:
-    """What writes this run's checkpoints."""
+def _weighted(batches: Any, config: Config, session: Any, step: Any) -> Any:
+    """A step's micro-batches, weighted as the configuration asks."""
+    from train.batches import micro_batches_of
+
+    mean = 0.0
+    if derive.counts_tokens(config):
+        targets = session.sum_over_replicas([batches.num_targets])[0]
+        mean = targets * config.optim.micro_batch_size / step.num_samples
+    return micro_batches_of(batches, config.objective.loss_weighting, mean)
+
+
+def saver_of(engine: Any, session: Any, config: Config, checkpoints: Path, **options: Any) -> Any:
+    """What writes this run's checkpoints; `options` go to `Saver`."""
     from train.checkpoint import Saver
 
-    return Saver(checkpoints, config, {"fingerprint": "abc"}, session, engine, {"wandb": "x1"})
+    data_state = {"fingerprint": "abc"}
+    return Saver(checkpoints, config, data_state, session, engine, {"wandb": "x1"}, **options)
 
 
 def progress_after(num_steps: int) -> Any:
