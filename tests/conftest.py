@@ -7,6 +7,9 @@ from hypothesis import settings
 
 from tests.helpers.workers import group_of, turn_of, workers_for
 
+# Helpers whose assertions compare for tests: a failure shows the values.
+pytest.register_assert_rewrite("tests.helpers.rows")
+
 settings.register_profile("repeatable", deadline=None, derandomize=True)
 settings.load_profile("repeatable")
 

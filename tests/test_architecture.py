@@ -9,12 +9,12 @@ import subprocess
 import sys
 import tokenize
 from collections.abc import Iterator
-from functools import lru_cache
 from pathlib import Path
 
 import pytest
 
 from tests.helpers.places import ROOT
+from tests.helpers.sources import sources
 
 # Our packages, and what each may import of them besides itself.
 MAY_IMPORT = {
@@ -92,13 +92,6 @@ LATE = {"datasets", "pyarrow", "wandb", "apex"}
 
 # Generation draws words; it is the one place where numbers come from a generator, which starts at the user's seed.
 MAY_DRAW = "glm/filling.py"
-
-
-@lru_cache(maxsize=1)
-def sources() -> dict[str, ast.Module]:
-    """Every source file of our packages, parsed, by its path in the repository."""
-    files = [path for package in MAY_IMPORT for path in sorted((ROOT / package).rglob("*.py"))]
-    return {str(path.relative_to(ROOT)): ast.parse(path.read_text("utf-8")) for path in files}
 
 
 def imports(tree: ast.AST) -> Iterator[str]:

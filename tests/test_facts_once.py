@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from configs import computation, hardware
-from tests.test_architecture import sources
+from tests.helpers.sources import sources
 
 # Modules of configs whose functions answer what follows from a configuration.
 FACTS = ("configs/computation.py", "configs/derive.py", "configs/hardware.py")

@@ -8,7 +8,7 @@ import pytest
 import setuptools
 
 from tests.helpers.places import ROOT
-from tests.test_architecture import MAY_IMPORT
+from tests.helpers.sources import PACKAGES
 
 
 @pytest.fixture
@@ -24,11 +24,11 @@ def arguments(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 def test_exactly_our_packages_are_installed(arguments: dict[str, Any]) -> None:
     with_init = {
         ".".join(path.parent.relative_to(ROOT).parts)
-        for package in MAY_IMPORT
+        for package in PACKAGES
         for path in (ROOT / package).rglob("__init__.py")
     }
     assert set(arguments["packages"]) == with_init
-    folders = {path.parent for package in MAY_IMPORT for path in (ROOT / package).rglob("*.py")}
+    folders = {path.parent for package in PACKAGES for path in (ROOT / package).rglob("*.py")}
     assert len(folders) == len(with_init), (
         "a folder of sources without __init__.py is not installed"
     )

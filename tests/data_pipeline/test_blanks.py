@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from data_pipeline.blanks import gmask_segment
 from data_pipeline.objective import Objective
-from data_pipeline.packing import Sample, attention_mask, pack_row
+from data_pipeline.packing import attention_mask, pack_row
+from tests.helpers.rows import assert_row
 from tests.helpers.segments import mask_segment
 from tests.helpers.tiny import SPECIAL
 
@@ -147,16 +148,6 @@ TRUNCATED_ATTENTION = """
     ............................
     ............................
 """
-
-
-def assert_row(sample: Sample, expected: dict[str, list[int]], attention: str) -> None:
-    for name, values in expected.items():
-        array = getattr(sample, name)
-        is_flag = name in ("loss_mask", "is_context")
-        assert array.dtype == (np.bool_ if is_flag else np.int64), name
-        assert array.astype(int).tolist() == values, name
-    rows = ["".join(".x"[int(seen)] for seen in row) for row in attention_mask(sample)]
-    assert rows == attention.split()
 
 
 def test_mask_row_equals_the_hand_written_table():

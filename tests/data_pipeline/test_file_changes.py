@@ -19,7 +19,7 @@ from data_pipeline.storage import shard_writer
 from data_pipeline.storage.shard_part import ShardPart
 from data_pipeline.storage.shards import open_stream
 from data_pipeline.tokenizer import load_tokenizer
-from tests.data_pipeline.storage.test_shards import write, write_with_megatron
+from tests.helpers.shards import write, write_with_megatron
 from train.start import check_data
 
 DOCUMENTS = [[number % 256] * 40 for number in range(200)]

@@ -24,7 +24,7 @@ from data_pipeline.opening import open_dataset
 from data_pipeline.storage.shard_part import ShardPart
 from data_pipeline.storage.shards import open_stream
 from data_pipeline.tokenizer import load_tokenizer
-from tests.data_pipeline.storage.test_shards import write_with_megatron
+from tests.helpers.shards import write_with_megatron
 from tests.helpers.streams import CountingStream
 
 BYTES = load_tokenizer("bytes")

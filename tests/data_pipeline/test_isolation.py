@@ -21,7 +21,7 @@ from data_pipeline.isolation import (
 )
 from data_pipeline.objective import Objective
 from data_pipeline.packing import attention_mask, pack_row
-from tests.data_pipeline.test_blanks import assert_row
+from tests.helpers.rows import assert_row
 from tests.helpers.streams import DocumentStream, read_isolated
 from tests.helpers.tiny import SPECIAL
 

@@ -15,7 +15,7 @@ from data_pipeline.instructions import Record
 from data_pipeline.mip_windows import mip_windows, records_per_window, share_room
 from data_pipeline.objective import Objective
 from data_pipeline.packing import Sample, pack_row
-from tests.data_pipeline.test_blanks import assert_row
+from tests.helpers.rows import assert_row
 from tests.helpers.tiny import SPECIAL
 
 M, SOP, EOP = 1, 3, 4

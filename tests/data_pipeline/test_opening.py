@@ -10,7 +10,7 @@ from configs.load import load_config
 from data_pipeline.corpus import Corpora, Shard
 from data_pipeline.opening import open_dataset
 from data_pipeline.tokenizer import load_tokenizer
-from tests.data_pipeline.storage.test_shards import write_with_megatron
+from tests.helpers.shards import write_with_megatron
 
 BYTES = load_tokenizer("bytes")
 SMALL = ["model.hidden_size=64", "model.num_heads=2", "model.seq_length=128"]

@@ -22,7 +22,7 @@ from data_pipeline.rng import rng_for
 from data_pipeline.sentences import SentenceBlanks, choose_sentences, sentence_ends
 from data_pipeline.tokenizer import load_tokenizer
 from data_pipeline.windows import mask_windows
-from tests.data_pipeline.test_blanks import assert_row
+from tests.helpers.rows import assert_row
 from tests.helpers.segments import mask_segment
 from tests.helpers.tiny import SPECIAL
 

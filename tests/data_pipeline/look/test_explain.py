@@ -16,8 +16,8 @@ from data_pipeline.sentences import SentenceBlanks
 from data_pipeline.storage.shard_part import ShardPart
 from data_pipeline.storage.shards import open_stream
 from data_pipeline.tokenizer import Tokenizer
-from tests.data_pipeline.storage.test_shards import write_with_megatron
-from tests.helpers.streams import FIRST_TOKEN, CountingStream
+from tests.helpers.shards import write_with_megatron
+from tests.helpers.streams import FIRST_TOKEN, CountingStream, DocumentStream
 from tests.helpers.tiny import SPECIAL
 
 SIZE = 30_000
@@ -30,15 +30,6 @@ def explained(objective: ObjectiveConfig, seq_length: int, count: int) -> list[E
     source = Source("text", CountingStream(SIZE))
     dataset = GLMDataset([source], SPECIAL, objective, seq_length, 7)
     return [explain(dataset, index, objective, TOKENIZER) for index in range(count)]
-
-
-class DocumentStream(CountingStream):
-    """Every 23rd token ends a document; all others tell their place."""
-
-    def read(self, start: int, stop: int) -> np.ndarray:
-        tokens = super().read(start, stop)
-        tokens[np.arange(start, stop) % 23 == 22] = SPECIAL.eos
-        return tokens
 
 
 def place_of(found: Explanation, offset: int) -> int:
@@ -87,7 +78,7 @@ def test_segments_of_a_row_use_its_stored_tokens_in_order():
 @pytest.mark.parametrize("slice_rule", list(SliceRule))
 def test_isolated_documents_are_traced_segment_by_segment(slice_rule: SliceRule):
     objective = replace(FIT, documents=Documents.isolated, slice_rule=slice_rule)
-    stream = DocumentStream(SIZE)
+    stream = DocumentStream(SIZE, 23)
     dataset = GLMDataset([Source("text", stream)], SPECIAL, objective, 128, 7)
     num_segments = 0
     for index in range(100):

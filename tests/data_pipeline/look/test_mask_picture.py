@@ -14,7 +14,7 @@ from data_pipeline.look.explain import explain
 from data_pipeline.look.mask_picture import OWN_SPAN, areas, draw
 from data_pipeline.packing import attention_mask
 from data_pipeline.tokenizer import Tokenizer
-from tests.data_pipeline.look.test_explain import DocumentStream
+from tests.helpers.streams import DocumentStream
 from tests.helpers.tiny import SPECIAL
 
 TOKENIZER = cast(Tokenizer, SimpleNamespace(special=SPECIAL, smask=9))
@@ -25,7 +25,7 @@ ISOLATED = replace(OBJECTIVE, documents=Documents.isolated)
 
 
 def explained(seq_length: int, index: int, objective: ObjectiveConfig = OBJECTIVE):
-    source = Source("text", DocumentStream(50_000))
+    source = Source("text", DocumentStream(50_000, 23))
     dataset = GLMDataset([source], SPECIAL, objective, seq_length, 7)
     return explain(dataset, index, objective, TOKENIZER)
 

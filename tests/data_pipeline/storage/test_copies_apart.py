@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from configs.errors import DataError
 from data_pipeline.corpus import Corpora, Shard
 from data_pipeline.storage.local_copy import copied
-from tests.data_pipeline.storage.test_shards import write, write_with_megatron
+from tests.helpers.shards import write, write_with_megatron
 
 DOCUMENTS = [[number % 256] * 40 for number in range(100)]
 

@@ -16,7 +16,7 @@ from data_pipeline.storage.shard_info import read_info
 from data_pipeline.storage.shard_part import ShardPart, hold_out_tail
 from data_pipeline.storage.shards import is_shard, open_stream
 from data_pipeline.storage.verify import problems
-from tests.data_pipeline.storage.test_shards import write, write_with_megatron
+from tests.helpers.shards import write, write_with_megatron
 
 # One change of a file: (kind, place as a share of the file, value).
 EDITS = st.lists(

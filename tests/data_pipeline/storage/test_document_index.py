@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from configs.errors import DataError
 from data_pipeline.storage.document_index import DocumentIndex, Piece
 from data_pipeline.storage.shards import read_index
-from tests.data_pipeline.storage.test_shards import write_with_megatron
+from tests.helpers.shards import write_with_megatron
 
 
 def open_index(prefix: Path) -> DocumentIndex:

@@ -15,8 +15,8 @@ from data_pipeline.corpus import Corpora, Shard
 from data_pipeline.storage import local_copy
 from data_pipeline.storage.local_copy import copied
 from data_pipeline.storage.shards import open_stream
-from tests.data_pipeline.storage.test_shards import write, write_with_megatron
 from tests.helpers.killing import KilledAtCall, run_forked
+from tests.helpers.shards import write, write_with_megatron
 
 DOCUMENTS = [[number % 256] * 40 for number in range(200)]
 

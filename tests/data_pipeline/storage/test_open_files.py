@@ -8,9 +8,9 @@ import pytest
 from configs.errors import DataError
 from data_pipeline.storage.shard_part import ShardPart
 from data_pipeline.storage.shards import open_stream
-from tests.data_pipeline.storage.test_shards import write
 from tests.helpers.killing import run_forked
 from tests.helpers.open_files import limit_open_files
+from tests.helpers.shards import write
 
 
 @pytest.fixture(scope="module")

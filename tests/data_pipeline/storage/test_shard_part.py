@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from configs.errors import DataError
 from data_pipeline.storage.shard_part import ShardPart, hold_out_tail, unknown_id
 from data_pipeline.storage.shards import open_stream
-from tests.data_pipeline.storage.test_shards import write, write_with_megatron
+from tests.helpers.shards import write, write_with_megatron
 
 
 def part(prefix: Path, vocab_size: int = 100, documents: tuple[int, int] | None = None):

@@ -20,32 +20,10 @@ from data_pipeline.storage import shard_writer
 from data_pipeline.storage.shard_writer import ShardWriter
 from data_pipeline.storage.shards import is_shard, open_stream, read_index, withdraw
 from data_pipeline.tokenizer import ByteTokenizer
+from tests.helpers.shards import DOCUMENTS, EOS, write, write_with_megatron
 from tests.helpers.texts import shard_bytes
 
-EOS = 260
-DOCUMENTS = [[1, 2, 3], [4], [], [5, 6, 7, 8, 9]]
 STREAM = [1, 2, 3, EOS, 4, EOS, EOS, 5, 6, 7, 8, 9, EOS]
-
-
-def write(prefix: Path, documents: list[list[int]] = DOCUMENTS, vocab_size: int = 262) -> None:
-    tokenizer = ByteTokenizer()
-    tokenizer.vocab_size = vocab_size
-    writer = ShardWriter(prefix, tokenizer, "bytes", ["here.txt"], Path(f"{prefix}.making"))
-    for document in documents:
-        writer.append(np.array([*document, EOS]), np.array([[len(document) + 1]]))
-    writer.finish({"empty": 2})
-    withdraw(prefix)
-    writer.publish()
-    writer.discard()
-
-
-def write_with_megatron(prefix: Path, documents: list[list[list[int]]], dtype=np.int32) -> None:
-    builder = IndexedDatasetBuilder(f"{prefix}.bin", dtype=dtype)
-    for sentences in documents:
-        for sentence in sentences:
-            builder.add_item(torch.tensor(sentence))
-        builder.end_document()
-    builder.finalize(f"{prefix}.idx")
 
 
 def test_stream_is_all_documents_each_with_its_end(tmp_path: Path):

@@ -8,7 +8,7 @@ import pytest
 
 from data_pipeline.storage import shard_writer
 from data_pipeline.storage.verify import problems
-from tests.data_pipeline.storage.test_shards import write, write_with_megatron
+from tests.helpers.shards import write, write_with_megatron
 
 
 @pytest.fixture(autouse=True)

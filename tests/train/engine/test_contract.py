@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from tests.helpers.distributed import run_distributed
+from tests.helpers.places import ROOT
 from tests.helpers.rank_runs import allow_fp16, config_of, rank_session, train
-from tests.test_architecture import ROOT, sources
+from tests.helpers.sources import sources
 
 # The versions whose source was read.
 READ = {"deepspeed": "0.19.8", "megatron-core": "0.16.1", "torch": "2.13.0", "hydra-core": "1.3.2"}
