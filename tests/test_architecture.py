@@ -277,6 +277,17 @@ def test_tests_lie_where_their_files_do() -> None:
             assert parts[0] in MAY_IMPORT, f"{test}: no such package"
 
 
+def test_no_test_file_imports_another() -> None:
+    """What two of them need is a helper; an import would run the other's module too."""
+    wrong = [
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in sorted((ROOT / "tests").rglob("*.py"))
+        for name in imports(ast.parse(path.read_text("utf-8")))
+        if name.startswith("tests.") and ".test_" in name
+    ]
+    assert not wrong
+
+
 @pytest.mark.parametrize("package", sorted(MAY_IMPORT))
 def test_a_package_can_be_imported_from_anywhere(package: str, tmp_path: Path) -> None:
     code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import {package}"
