@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.helpers.places import ROOT
-from tests.test_architecture import sources
+from tests.helpers.sources import sources
 
 PAGE = ROOT / "docs" / "troubleshooting.md"
 # What stands for something that changes, here and in a message's {...}.
