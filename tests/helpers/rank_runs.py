@@ -15,7 +15,7 @@ from data_pipeline.dataset import GLMDataset, Source
 from glm.model import parameter_name
 from glm.tensor_parallel import partition_dim
 from tests.helpers.corpora import MemoryStream
-from tests.helpers.tiny import SPECIAL, UNEVEN_RUN
+from tests.helpers.tiny import TRAINED_SPECIAL, UNEVEN_RUN
 
 # Samples of a step of UNEVEN_RUN.
 BATCH = 4
@@ -60,7 +60,7 @@ def allow_fp16() -> None:
 def small_dataset(config: Config) -> GLMDataset:
     """The rows that all of these trainings read, whatever the run's seed."""
     source = Source("phrases", MemoryStream(20_000, config.model.vocab_size))
-    return GLMDataset([source], SPECIAL, config.objective, config.model.seq_length, 1234)
+    return GLMDataset([source], TRAINED_SPECIAL, config.objective, config.model.seq_length, 1234)
 
 
 def train(

@@ -5,6 +5,8 @@ from data_pipeline.special_tokens import SpecialTokens
 # The ids of the hand-written tables in tests/data_pipeline/test_blanks.py. Ordinary tokens begin behind them.
 SPECIAL = SpecialTokens(mask=1, gmask=2, sop=3, eop=4, eos=5, pad=0)
 FIRST_WORD = 6
+# Another numbering, for the trainings of rank_runs.py: a test of an optimizer asserts how their loss falls in 3 steps.
+TRAINED_SPECIAL = SpecialTokens(mask=0, gmask=1, sop=2, eop=3, eos=4, pad=5)
 
 # Sizes that 4 tensor-parallel ranks divide: for what must be equal on every layout.
 EVEN_SIZES = (
