@@ -126,7 +126,7 @@ def _measure_ours(
     during: list[float] = []
     for _ in range(3):
         saver.save(Progress(99, 99, 0, 99, 0))
-        during += _steps_while(trained, lambda: saver.hear(False) == [])
+        during += _steps_while(trained, lambda: saver.poll(False) == [])
         saver.finish()
     verifying = _median(lambda: verify_together(folder / "step_00000099", session), 3)
     manifest = verify_together(folder / "step_00000099", session)

@@ -15,7 +15,7 @@ from data_pipeline.corpus import ensure_prepared
 from data_pipeline.opening import open_shard
 from data_pipeline.special_tokens import MASK_TEXT
 from glm.filling import Trained, kept_tokenizer
-from train.showcase import Example, held_out_sentences, hide_words, in_turn
+from train.showcase.sentences import Example, held_out_sentences, hide_words, in_turn
 
 NUM_SENTENCES = 162
 _DRAWN = 400

@@ -13,8 +13,8 @@ from configs.schema import AttentionPath, Config, ModelConfig, Precision
 FOLDS = (8, 4, 2)
 SHORT_ROW = 512
 
-LAYOUT_FIELDS = 6
-"""Integers (int64) that travel with each token's hidden state from stage to stage (glm/layout.py)."""
+ROW_FIELDS = 6
+"""Integers (int64) that travel with each token's hidden state from stage to stage (glm/row_fields.py)."""
 
 
 def attention_path(model: ModelConfig, on_gpu: bool) -> tuple[AttentionPath, str]:
@@ -61,7 +61,7 @@ def sums_in_fp32(precision: Precision) -> bool:
 
 # --- buffers
 
-DEEPSPEED_BUCKET = 500_000_000
+GRADIENT_BUCKET = 500_000_000
 """Elements of the buffer in which DeepSpeed copies gradients together to reduce them."""
 
 # Squares of a gradient are added up in float64, so many elements at a time: two such copies of GLM-130B's embedding
@@ -75,4 +75,4 @@ def reduce_bucket_size(config: Config) -> int:
     DeepSpeed allocates it whole, and twice: 4 GB in fp32, however small the model.
     """
     largest = max(derive.stage_parameters(config.model, config.parallel.pp, config.parallel.tp))
-    return min(DEEPSPEED_BUCKET, largest)
+    return min(GRADIENT_BUCKET, largest)

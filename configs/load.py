@@ -56,7 +56,7 @@ def load_config(
     world_size: int | None = None,
     also: Callable[[Config], list[str]] | None = None,
     position: Callable[[Config], int] = lambda config: 0,
-    say: Callable[[str], None] = _warn,
+    log: Callable[[str], None] = _warn,
 ) -> Config:
     """Compose and check the configuration of a run.
 
@@ -66,12 +66,12 @@ def load_config(
         world_size: number of processes; None: unknown, checks that need it use `cluster.*`.
         also: a further check, of sizes that can be calculated with; its problems are reported with the others.
         position: asked how many samples the run has seen; batches that it has behind it are not checked.
-        say: told if values come from the run's record because a file of the user is gone.
+        log: gets a line if values come from the run's record because a file of the user is gone.
 
     Raises:
         ConfigError: every problem of the line and of the resulting configuration.
     """
-    config, found = _read_words(overrides, say)
+    config, found = _read_words(overrides, log)
     found += problems(config, world_size, position(config))
     if also is not None and are_sizes_sound(config):
         found += also(config)
@@ -104,10 +104,10 @@ def composed(overrides: list[str]) -> Config:
     return config
 
 
-def _read_words(overrides: list[str], say: Callable[[str], None]) -> tuple[Config, list[str]]:
+def _read_words(overrides: list[str], log: Callable[[str], None]) -> tuple[Config, list[str]]:
     """Compose a configuration; returns it with what is wrong with the words."""
     line = Line.of(overrides)
-    chosen = _choose(line, say)
+    chosen = _choose(line, log)
     with _own_files(chosen):
         tree = _compose({**chosen.presets, **dict.fromkeys(chosen.own, _OWN)})
     for key, raw in line.values.items():
@@ -201,7 +201,7 @@ def diff(old: Config, new: Config) -> list[str]:
     ]
 
 
-def _choose(line: Line, say: Callable[[str], None]) -> Choice:
+def _choose(line: Line, log: Callable[[str], None]) -> Choice:
     """Find what each group takes; what a file that is gone has said is taken from the run that was started with it."""
     chosen = choose(line)
     if not chosen.missing:
@@ -218,7 +218,7 @@ def _choose(line: Line, say: Callable[[str], None]) -> Choice:
         else:
             taken = {key: value for key, value in values.items() if key.startswith(f"{group}.")}
         chosen.own[group] = OwnGroup(source, taken)
-        say(f"{problem} Its values are taken from {source}, as this run was started with them.")
+        log(f"{problem} Its values are taken from {source}, as this run was started with them.")
     return chosen
 
 

@@ -35,7 +35,7 @@ class Objective:
     """MODULE:NAME of the `data_pipeline.objective.RowMaker` that makes its rows of text; None: others make its rows."""
     part_of: str | None = None
     """Key of the objective whose rows it is a part of; a run that does not count it by itself counts it as that one."""
-    examples: str = "train.examples:show_answers"
+    examples: str = "train.showcase.examples:show_answers"
     """MODULE:NAME of what the end of a run shows of it."""
     blank: Literal["inside", "end"] | None = None
     """Where in a typed text a blank is that it teaches to fill; None: at neither place."""
@@ -60,7 +60,7 @@ Objective.MASK = Objective(
     "[MASK]",
     "[MASK] short blanks",
     maker="data_pipeline.makers:MaskRows",
-    examples="train.examples:show_short_blanks",
+    examples="train.showcase.examples:show_short_blanks",
     blank="inside",
 )
 Objective.GMASK = Objective(
@@ -68,7 +68,7 @@ Objective.GMASK = Objective(
     "[gMASK]",
     "[gMASK] long blanks",
     maker="data_pipeline.makers:LongBlankRows",
-    examples="train.examples:show_continuations",
+    examples="train.showcase.examples:show_continuations",
     blank="end",
 )
 Objective.MIP = Objective("mip", "MIP", "instructions (MIP)")

@@ -1,4 +1,4 @@
-"""From `data.paths` to token shards, made once in the user's cache and found again by every rank and every life."""
+"""From `data.paths` to token shards, made once in the user's cache and found again by every rank and every attempt."""
 
 import hashlib
 import json
@@ -27,7 +27,7 @@ _FORMAT_VERSION = 6
 
 
 @dataclass(frozen=True)
-class Shard:
+class CorpusShard:
     """Where one corpus lies."""
 
     name: str
@@ -41,12 +41,12 @@ class Shard:
 class Corpora:
     """Everything that training reads."""
 
-    train: list[Shard]
-    valid: list[Shard]
+    train: list[CorpusShard]
+    valid: list[CorpusShard]
     tokenizer: str
     """Spec of the tokenizer of all of them."""
-    instructions: list[Shard] = field(default_factory=list[Shard])
-    valid_instructions: list[Shard] = field(default_factory=list[Shard])
+    instructions: list[CorpusShard] = field(default_factory=list[CorpusShard])
+    valid_instructions: list[CorpusShard] = field(default_factory=list[CorpusShard])
 
 
 _Obtain = Callable[[Path, Callable[[Path], None], Report, Callable[[Path], bool]], Path]
@@ -107,8 +107,8 @@ def ensure_prepared(
     held_out = config.valid_fraction if config.valid_paths is None else 0.0
     names = _names(config.paths)
     weights = config.weights or [None] * len(config.paths)
-    train: list[Shard] = []
-    valid: list[Shard] = []
+    train: list[CorpusShard] = []
+    valid: list[CorpusShard] = []
     for path, name, weight in zip(config.paths, names, weights, strict=True):
         if not needs_training_text:
             continue
@@ -118,17 +118,17 @@ def ensure_prepared(
         if config.valid_paths is None and _is_plain(path):
             kept, held = hold_out_tail(open_stream(path), held_out)
             report(f"{path}: documents {held[0]:,} to {held[1] - 1:,}, its last, are held out")
-            valid.append(Shard(name, path, None, held))
+            valid.append(CorpusShard(name, path, None, held))
         elif config.valid_paths is None:
-            valid.append(Shard(name, f"{prefix}.valid", None))
-        train.append(Shard(name, prefix, weight, kept))
+            valid.append(CorpusShard(name, f"{prefix}.valid", None))
+        train.append(CorpusShard(name, prefix, weight, kept))
     if config.valid_paths is None:
         _tell_overlap(train, report)
     valid_paths = config.valid_paths or []
     for path, name in zip(valid_paths, _names(valid_paths), strict=True):
         obtained = obtain_for("data.valid_paths", path)
         prefix = _shard(path, config, (config.text_key,), tokenizer, 0.0, report, obtained)
-        valid.append(Shard(name, prefix, None))
+        valid.append(CorpusShard(name, prefix, None))
     obtained = obtain_for("data.instructions", *config.instructions)
     shards = _instruction_shards(config, tokenizer, report, obtained)
     return Corpora(train, valid, tokenizer.spec, *shards)
@@ -221,7 +221,7 @@ def _check(config: DataConfig, paths: list[str], held_out_of: list[str]) -> None
             )
 
 
-def _tell_overlap(train: list[Shard], report: Report) -> None:
+def _tell_overlap(train: list[CorpusShard], report: Report) -> None:
     """Tell where a text that one corpus holds out would be trained on if another corpus holds it too.
 
     A small corpus holds out more than its share so that it holds out anything: that is no reason to refuse it.
@@ -269,16 +269,16 @@ def _trained_tokenizer(config: DataConfig, vocab_size: int, report: Report, obta
 
 def _instruction_shards(
     config: DataConfig, tokenizer: Tokenizer, report: Report, obtain: _Obtain
-) -> tuple[list[Shard], list[Shard]]:
+) -> tuple[list[CorpusShard], list[CorpusShard]]:
     """Training and held-out records: the same share is held out whatever measures the text."""
-    train: list[Shard] = []
-    valid: list[Shard] = []
+    train: list[CorpusShard] = []
+    valid: list[CorpusShard] = []
     keys = (config.prompt_key, config.target_key)
     for path, name in zip(config.instructions, _names(config.instructions), strict=True):
         prefix = _shard(path, config, keys, tokenizer, config.valid_fraction, report, obtain)
-        train.append(Shard(name, prefix, None))
+        train.append(CorpusShard(name, prefix, None))
         if is_shard(f"{prefix}.valid"):
-            valid.append(Shard(name, f"{prefix}.valid", None))
+            valid.append(CorpusShard(name, f"{prefix}.valid", None))
         elif config.valid_fraction > 0:
             raise DataError(
                 f"{path} has no held-out shard ({path}.valid.idx). Prepare it with --valid-fraction 0.05, or measure no "

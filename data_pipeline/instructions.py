@@ -39,7 +39,7 @@ class Record(NamedTuple):
     """(n,) int64, without `<eos>`."""
 
 
-class Place(NamedTuple):
+class RecordPlace(NamedTuple):
     """Where a record is stored."""
 
     data_set: str
@@ -53,7 +53,7 @@ class Place(NamedTuple):
 class InstructionRow(Row):
     """A row of several records; `start` is 0 and `length` counts their stored tokens."""
 
-    places: tuple[Place, ...]
+    places: tuple[RecordPlace, ...]
     """Of its records, in the order of the row."""
 
 
@@ -182,7 +182,7 @@ class Instructions:
         """
         return [self._by_name[place.data_set].read(place.number) for place in row.places]
 
-    def _place(self, index: int) -> Place:
+    def _place(self, index: int) -> RecordPlace:
         """The record at position `index` of the endless order."""
         total = self._borders[-1]
         epoch, within = divmod(index, total)
@@ -193,7 +193,7 @@ class Instructions:
         # The same circle for ever: an epoch that begins a new round must not meet a record of the old one again.
         circle = _permutation(len(data_set), self._seed, self._purpose, f"set {data_set.name}", 0)
         number = circle(used % len(data_set))
-        return Place(data_set.name, number, data_set.num_tokens(number))
+        return RecordPlace(data_set.name, number, data_set.num_tokens(number))
 
 
 def counted(sets: Sequence[InstructionSet], cap: int) -> list[int]:

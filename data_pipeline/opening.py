@@ -8,7 +8,7 @@ from configs.errors import ConfigError
 from configs.schema import Config, Documents
 from configs.terminal import tell
 from data_pipeline.cache import Report
-from data_pipeline.corpus import Corpora, Shard, ensure_prepared
+from data_pipeline.corpus import Corpora, CorpusShard, ensure_prepared
 from data_pipeline.dataset import GLMDataset, Source
 from data_pipeline.instructions import Instructions, InstructionSet, mean_tokens
 from data_pipeline.mip_windows import records_per_window
@@ -89,7 +89,7 @@ def _report(text: str) -> None:
     tell(text, sys.stderr)
 
 
-def open_shard(shard: Shard, tokenizer: Tokenizer) -> ShardPart:
+def open_shard(shard: CorpusShard, tokenizer: Tokenizer) -> ShardPart:
     """Open what a source reads of its shard.
 
     Raises:

@@ -10,8 +10,8 @@ from configs.schema import AttentionPath, ModelConfig
 from glm.attention_paths import flex_attention, reference_attention, sdpa_attention
 from glm.deepnorm import beta, xavier_std
 from glm.dropout import Dropout
-from glm.layout import SAMPLE
 from glm.rotary import rotate
+from glm.row_fields import SAMPLE
 from glm.row_plan import RowPlan
 from glm.tensor_parallel import ColumnLinear, RowLinear, tp_rank, tp_size
 
@@ -47,17 +47,17 @@ class SelfAttention(nn.Module):
         self.dense = RowLinear(hidden, hidden, seed, f"{name}.dense", scaled)
         self._dropout = Dropout(model.attention_dropout, seed, layer, "attention_weights")
 
-    def forward(self, hidden: Tensor, layout: Tensor) -> Tensor:
+    def forward(self, hidden: Tensor, fields: Tensor) -> Tensor:
         """Attend within segments.
 
         Args:
             hidden: (batch, seq, hidden).
-            layout: (batch, 6, seq).
+            fields: (batch, 6, seq).
 
         Returns:
             (batch, seq, hidden).
         """
-        model, plan = self._model, RowPlan.of(layout)
+        model, plan = self._model, RowPlan.of(fields)
         batch, seq, _ = hidden.shape
         fused = self.query_key_value(hidden)
         fused = fused.view(batch, seq, self._num_heads_local, 3 * self._head_size).transpose(1, 2)
@@ -67,7 +67,7 @@ class SelfAttention(nn.Module):
         path, _ = attention_path(model, hidden.is_cuda)
         if path is AttentionPath.reference:
             mixed = reference_attention(
-                q_BNSH, k_BNSH, v_BNSH, plan, self._scale_factor, self._drop(layout)
+                q_BNSH, k_BNSH, v_BNSH, plan, self._scale_factor, self._drop(fields)
             )
         elif path is AttentionPath.flex:
             mixed = flex_attention(q_BNSH, k_BNSH, v_BNSH, plan)
@@ -75,8 +75,8 @@ class SelfAttention(nn.Module):
             mixed = sdpa_attention(q_BNSH, k_BNSH, v_BNSH, plan)
         return self.dense(mixed.transpose(1, 2).reshape(batch, seq, -1))
 
-    def _drop(self, layout: Tensor) -> Callable[[Tensor], Tensor]:
+    def _drop(self, fields: Tensor) -> Callable[[Tensor], Tensor]:
         """Dropout of (B, N, S, S) weights, keyed by the global head."""
-        seq = layout.shape[-1]
+        seq = fields.shape[-1]
         first = self._first_head * seq * seq
-        return lambda weights: self._dropout(weights, layout[:, SAMPLE, 0], first)
+        return lambda weights: self._dropout(weights, fields[:, SAMPLE, 0], first)

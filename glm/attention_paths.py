@@ -20,8 +20,8 @@ from torch.nn import functional
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask
 from torch.nn.attention.flex_attention import flex_attention as _flex_attention
 
-from glm.layout import CONTEXT, SEGMENT
-from glm.row_plan import RowPlan, Span
+from glm.row_fields import CONTEXT, SEGMENT
+from glm.row_plan import RowPlan, RowSegment
 
 # B batch, N heads of this rank, S seq, H head size
 
@@ -73,7 +73,7 @@ def sdpa_attention(q_BNSH: Tensor, k_BNSH: Tensor, v_BNSH: Tensor, plan: RowPlan
 
 
 def flex_attention(q_BNSH: Tensor, k_BNSH: Tensor, v_BNSH: Tensor, plan: RowPlan) -> Tensor:
-    """Attention by FlexAttention with the layout's block mask."""
+    """Attention by FlexAttention with the rows' block mask."""
     run = _compiled_flex() if q_BNSH.is_cuda else _flex_attention
     mixed = run(
         q_BNSH.contiguous(), k_BNSH.contiguous(), v_BNSH.contiguous(), block_mask=block_mask(plan)
@@ -117,7 +117,7 @@ def _folded(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, fold: int) -> Tensor:
     return mixed.reshape(batch, heads, seq, size)
 
 
-def _row(q: Tensor, k: Tensor, v: Tensor, spans: list[Span]) -> Tensor:
+def _row(q: Tensor, k: Tensor, v: Tensor, spans: list[RowSegment]) -> Tensor:
     """Attend within the segments of one row (N, S, H), each in two blocks; padding gives zeros."""
     pieces, place = [], 0
     for span in spans:
@@ -128,7 +128,7 @@ def _row(q: Tensor, k: Tensor, v: Tensor, spans: list[Span]) -> Tensor:
     return torch.cat(pieces, dim=1)
 
 
-def _segment(q: Tensor, k: Tensor, v: Tensor, span: Span) -> list[Tensor]:
+def _segment(q: Tensor, k: Tensor, v: Tensor, span: RowSegment) -> list[Tensor]:
     start, split, stop = span.start, span.split, span.stop
     pieces = []
     if split > start:

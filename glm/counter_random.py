@@ -1,6 +1,6 @@
 """Random numbers that are a function of a key and an element's index: no generator, no state, no order.
 
-Initial weights and dropout masks come from here, so they are the same on every layout, under recomputation and after a
+Initial weights and dropout masks come from here, so they are the same on every fields, under recomputation and after a
 resume, and any slice of a matrix can be drawn without drawing the rest. The hash is two rounds of a 32-bit
 multiply-xorshift finaliser, carried out in int64 tensors.
 """

@@ -1,6 +1,6 @@
 """Dropout whose mask is arithmetic: a function of (seed, sample, layer, site, global element).
 
-A generator's mask would change with the micro-batch size, the layout, a resume, and (if the generator is private to a
+A generator's mask would change with the micro-batch size, the fields, a resume, and (if the generator is private to a
 recomputed region) even between the forward and the backward pass. This one cannot.
 """
 

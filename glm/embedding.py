@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from configs.derive import embedding_init_std, padded_vocab_size
 from configs.schema import ModelConfig
 from glm.dropout import Dropout
-from glm.layout import SAMPLE, TARGET
+from glm.row_fields import SAMPLE, TARGET
 from glm.tensor_parallel import VocabEmbedding
 
 
@@ -59,10 +59,10 @@ class WordEmbedding(nn.Module):
         return self.word_embeddings.weight
 
     def forward(self, inputs: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        """(tokens (batch, seq), layout (batch, 6, seq)) to (hidden (batch, seq, hidden), layout)."""
-        tokens, layout = inputs
+        """(tokens (batch, seq), fields (batch, 6, seq)) to (hidden (batch, seq, hidden), fields)."""
+        tokens, fields = inputs
         hidden = ScaleGradient.apply(self.word_embeddings(tokens), self.gradient_shrink)
-        return self._dropout(hidden, layout[:, SAMPLE, 0]), layout
+        return self._dropout(hidden, fields[:, SAMPLE, 0]), fields
 
 
 def output_logits(embedding: WordEmbedding, inputs: tuple[Tensor, Tensor]) -> Tensor:
@@ -70,12 +70,12 @@ def output_logits(embedding: WordEmbedding, inputs: tuple[Tensor, Tensor]) -> Te
 
     Args:
         embedding: the tied module.
-        inputs: hidden (batch, seq, hidden), after the final norm, and layout.
+        inputs: hidden (batch, seq, hidden), after the final norm, and fields.
 
     Returns:
         (targets, vocab_local), targets in row order.
     """
-    hidden, layout = inputs
-    rows = hidden[layout[:, TARGET].bool()]
+    hidden, fields = inputs
+    rows = hidden[fields[:, TARGET].bool()]
     weight = ScaleGradient.apply(embedding.weight, embedding.gradient_shrink)
     return embedding.word_embeddings.logits(rows, weight)

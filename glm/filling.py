@@ -16,10 +16,10 @@ from configs.errors import CheckpointError, DataError
 from configs.run_checkpoints import run_folder_of
 from data_pipeline.special_tokens import SpecialTokens
 from data_pipeline.tokenizer import Tokenizer, kept_tokenizer, load_tokenizer
-from glm.layout import pack_layout
 from glm.load import load_weights, read_checkpoint, stored_config
 from glm.model import GLMModel
-from glm.prompt import Blanks, Objectives, Part, Prompt, span_text
+from glm.prompt import Blanks, Objectives, Prompt, TextPart, span_text
+from glm.row_fields import pack_fields
 from glm.words import INCOMPLETE, begins_word, is_part_of_word, is_whole
 
 # A word is given up after so many tokens; byte vocabularies need them.
@@ -54,7 +54,7 @@ class Guess:
 class Filled:
     """A text with its blanks filled."""
 
-    parts: list[Part]
+    parts: list[TextPart]
     """The user's pieces and the model's spans in turn."""
     guesses: list[list[Guess]]
     """For each blank the best guesses at its first word, best first; empty if none were asked for."""
@@ -272,7 +272,7 @@ def next_token_logits(
 
 
 def layout_of(rows: Sequence[Blanks], special: SpecialTokens) -> tuple[torch.Tensor, torch.Tensor]:
-    """What the model reads of rows: ids (rows, seq) and their layout (rows, 6, seq), the last place of each wanted."""
+    """What the model reads of rows: ids (rows, seq) and their fields (rows, 6, seq), the last place of each wanted."""
     laid_out = [row.segment(special) for row in rows]
     shape = (len(rows), max(map(len, laid_out)))
     tokens, positions, blocks = (torch.zeros(shape, dtype=torch.int64) for _ in range(3))
@@ -287,7 +287,7 @@ def layout_of(rows: Sequence[Blanks], special: SpecialTokens) -> tuple[torch.Ten
         is_context[index, :length] = torch.from_numpy(segment.is_context)
         is_target[index, length - 1] = True
     sample_index = torch.arange(len(rows))
-    return tokens, pack_layout(segments, is_context, positions, blocks, is_target, sample_index)
+    return tokens, pack_fields(segments, is_context, positions, blocks, is_target, sample_index)
 
 
 def choose(

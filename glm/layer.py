@@ -15,9 +15,9 @@ from configs.schema import ModelConfig
 from glm.attention import SelfAttention
 from glm.deepnorm import alpha
 from glm.dropout import Dropout
-from glm.layout import SAMPLE
 from glm.mlp import GeGLU
 from glm.norm import LayerNorm
+from glm.row_fields import SAMPLE
 
 
 class GLMLayer(nn.Module):
@@ -41,16 +41,16 @@ class GLMLayer(nn.Module):
         self._mlp_dropout = Dropout(model.hidden_dropout, seed, layer, "mlp_output")
 
     def forward(self, inputs: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        """(hidden (batch, seq, hidden), layout (batch, 6, seq)) to the same."""
-        hidden, layout = inputs
-        sample_index = layout[:, SAMPLE, 0]
+        """(hidden (batch, seq, hidden), fields (batch, 6, seq)) to the same."""
+        hidden, fields = inputs
+        sample_index = fields[:, SAMPLE, 0]
         hidden = self.input_norm(hidden)
-        mixed = self.attention(hidden, layout)
+        mixed = self.attention(hidden, fields)
         hidden = self._alpha * hidden + self._attention_dropout(mixed, sample_index)
         hidden = self.post_attention_norm(hidden)
         expanded = self.mlp(hidden)
         hidden = self._alpha * hidden + self._mlp_dropout(expanded, sample_index)
-        return hidden, layout
+        return hidden, fields
 
 
 class FinalNorm(nn.Module):
@@ -61,6 +61,6 @@ class FinalNorm(nn.Module):
         self.norm = LayerNorm(model.hidden_size, model.layernorm_epsilon)
 
     def forward(self, inputs: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        """(hidden, layout) to the same."""
-        hidden, layout = inputs
-        return self.norm(hidden), layout
+        """(hidden, fields) to the same."""
+        hidden, fields = inputs
+        return self.norm(hidden), fields

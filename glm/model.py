@@ -89,17 +89,17 @@ class GLMModel(nn.Module):
         )
         self.final = FinalNorm(config)
 
-    def forward(self, tokens: Tensor, layout: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor, fields: Tensor) -> Tensor:
         """Score the targets.
 
         Args:
             tokens: (batch, seq).
-            layout: (batch, 6, seq); its target field says where logits are wanted.
+            fields: (batch, 6, seq); its target field says where logits are wanted.
 
         Returns:
             (targets, vocab) logits.
         """
-        state = self.embedding((tokens, layout))
+        state = self.embedding((tokens, fields))
         for layer in self.layers:
             state = layer(state)
         return output_logits(self.embedding, self.final(state))

@@ -68,7 +68,7 @@ class Blanks:
 
 
 @dataclass(frozen=True)
-class Part:
+class TextPart:
     """A piece of a filled text."""
 
     text: str
@@ -152,7 +152,7 @@ class Prompt:
         goes_on = self.marker == GMASK_TEXT or (is_question and objectives.answers_go_on)
         return Blanks(context, positions, goes_on, [])
 
-    def filled(self, spans: Sequence[str]) -> list[Part]:
+    def filled(self, spans: Sequence[str]) -> list[TextPart]:
         """The text with its blanks filled.
 
         Args:
@@ -162,7 +162,7 @@ class Prompt:
             Pieces and spans in turn. Where a blank was typed before a marker there is one blank, in the piece before
             the span.
         """
-        parts: list[Part] = []
+        parts: list[TextPart] = []
         for index, (piece, has_blank, span) in enumerate(
             zip(self.pieces, self.has_blank, spans, strict=False)
         ):
@@ -173,8 +173,11 @@ class Prompt:
             span = span if after[:1].isalnum() else span.rstrip(_BLANK)
             # Nothing between two blanks, or between a blank and a full stop, needs no blank of its own.
             is_wanted = not span[:1].isspace() if span else after[:1].isalnum()
-            parts += [Part(piece + _BLANK * (has_blank and is_wanted), False), Part(span, True)]
-        return [*parts, Part(self.pieces[len(spans)], False)]
+            parts += [
+                TextPart(piece + _BLANK * (has_blank and is_wanted), False),
+                TextPart(span, True),
+            ]
+        return [*parts, TextPart(self.pieces[len(spans)], False)]
 
 
 def span_text(tokenizer: Tokenizer, ids: Sequence[int]) -> str:

@@ -1,6 +1,6 @@
 """Rotary position embedding on explicit position ids. Su et al. 2021; GLM-130B, section 2.2 and appendix B.3.
 
-Rotate-half layout over the whole head: pair i is (element i, element i + half). The 2-D option of GLM's smaller and
+Rotate-half arrangement over the whole head: pair i is (element i, element i + half). The 2-D option of GLM's smaller and
 chat models turns the first half of each head by the position and the second half by the block position.
 """
 

@@ -1,7 +1,7 @@
-"""What a batch's layout implies for every layer, worked out once per micro-batch.
+"""What the fields of a batch's rows imply for every layer, worked out once per micro-batch.
 
 Attention needs to know where the segments lie, which rows can be folded, the mask, and the rotary tables. All layers
-of a stage share one layout tensor per micro-batch, so the plan is kept beside that tensor, weakly.
+of a stage share one tensor of fields per micro-batch, so the plan is kept beside that tensor, weakly.
 """
 
 from dataclasses import dataclass, field
@@ -15,14 +15,14 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from configs.computation import folds
 from configs.schema import RopeTables
-from glm.layout import BLOCK_POSITION, CONTEXT, POSITION, SEGMENT, may_attend
 from glm.rotary import rotary_tables
+from glm.row_fields import BLOCK_POSITION, CONTEXT, POSITION, SEGMENT, may_attend
 
 _PLANS: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
 
 
 @dataclass(frozen=True)
-class Span:
+class RowSegment:
     """One segment of a row: tokens [start, stop), context up to `split`."""
 
     row: int
@@ -33,22 +33,22 @@ class Span:
 
 @dataclass
 class RowPlan:
-    """Everything that attention derives from one layout (batch, 6, seq)."""
+    """Everything that attention derives from the fields of its rows (batch, 6, seq)."""
 
     # The tensor itself would keep its own key alive; a view of its storage does not.
     fields: Tensor
     _tables: dict[Any, tuple[Tensor, Tensor]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, layout: Tensor) -> "RowPlan":
-        """The plan of a layout, made at the first call.
+    def of(cls, fields: Tensor) -> "RowPlan":
+        """The plan of a batch's fields, made at the first call.
 
         Object identity is a sound key: DeepSpeed clones what it receives or loads for every micro-batch.
         """
-        plan = _PLANS.get(layout)
+        plan = _PLANS.get(fields)
         if plan is None:
-            plan = cls(layout.detach().view(layout.shape))
-            _PLANS[layout] = plan
+            plan = cls(fields.detach().view(fields.shape))
+            _PLANS[fields] = plan
         return plan
 
     def rotary(
@@ -75,8 +75,8 @@ class RowPlan:
         return may_attend(self.fields)[:, None]
 
     @cached_property
-    def spans(self) -> list[Span]:
-        """The segments of all rows; reads the layout back to the host, once."""
+    def spans(self) -> list[RowSegment]:
+        """The segments of all rows; reads the fields back to the host, once."""
         segments = self.fields[:, SEGMENT].cpu().numpy()
         contexts = self.fields[:, CONTEXT].cpu().numpy()
         found = []
@@ -85,14 +85,14 @@ class RowPlan:
             for start, stop in zip(edges, edges[1:], strict=False):
                 if ids[start] != 0:
                     split = int(start + context[start:stop].sum())
-                    found.append(Span(row, int(start), split, int(stop)))
+                    found.append(RowSegment(row, int(start), split, int(stop)))
         return found
 
     @cached_property
     def folded_rows(self) -> dict[int, int]:
         """Rows whose segments lie within equal windows, with the number of windows: {row: fold}."""
         seq = self.fields.shape[-1]
-        by_row: dict[int, list[Span]] = {}
+        by_row: dict[int, list[RowSegment]] = {}
         for span in self.spans:
             by_row.setdefault(span.row, []).append(span)
         found = {}

@@ -17,8 +17,8 @@ from torch import Tensor
 from configs.errors import DataError
 from data_pipeline.special_tokens import GMASK_TEXT
 from glm.filling import Trained, layout_of
-from glm.layout import TARGET
 from glm.prompt import Prompt
+from glm.row_fields import TARGET
 
 
 @dataclass(frozen=True)
@@ -73,13 +73,13 @@ def score(trained: Trained, text: str, answers: Sequence[str]) -> Scored:
         else:
             targets += [*span, tokenizer.special.eop]
             row.spans.append(span)
-    tokens, layout = layout_of([row], tokenizer.special)
+    tokens, fields = layout_of([row], tokenizer.special)
     if tokens.shape[1] > seq_length:
         raise DataError(
             f"The text and its answers have {tokens.shape[1]:,} tokens; the model was trained on rows of {seq_length:,}. Give "
             "shorter ones."
         )
     # Every place behind the context is wanted, not the last one alone.
-    layout[:, TARGET, len(row.context) :] = 1
-    logits = trained.model(tokens, layout).float()
+    fields[:, TARGET, len(row.context) :] = 1
+    logits = trained.model(tokens, fields).float()
     return Scored(torch.tensor(targets), logits)

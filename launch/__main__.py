@@ -61,8 +61,8 @@ COMMANDS: dict[str, Callable[[list[str]], str | int]] = {
     "pdsh": _command("launch.hosts", "pdsh"),
     "kubernetes": _command("launch.kubernetes", "kubernetes"),
     "collect": _command("launch.collect", "collect"),
-    "dryrun": _command("launch.handover", "dryrun"),
-    "preflight": _command("launch.handover", "preflight"),
+    "dryrun": _command("launch.become", "dryrun"),
+    "preflight": _command("launch.become", "preflight"),
 }
 
 

@@ -73,7 +73,7 @@ def run_here(made: Sequence[Variant], jobs: int, logs: Path) -> int:
     if found := _too_large(made):
         raise ConfigError(found)
     waiting = [(number, run) for number, run in enumerate(made) if not is_finished(run)]
-    _say(f"{len(made)} runs, {len(made) - len(waiting)} of them finished.")
+    _log(f"{len(made)} runs, {len(made) - len(waiting)} of them finished.")
     session = _Session(logs if jobs > 1 else None)
     with session.signals():
         while (waiting and not session.is_stopping) or session.running:
@@ -81,7 +81,7 @@ def run_here(made: Sequence[Variant], jobs: int, logs: Path) -> int:
                 session.start(*waiting.pop(0))
             session.collect()
             time.sleep(_POLL)
-    _say("\n" + table(made))
+    _log("\n" + table(made))
     return session.verdict()
 
 
@@ -112,7 +112,7 @@ class _Session:
                 path = self.logs / f"run_{number}.txt"
                 output = stack.enter_context(_appended(path))
                 where = f", output in {path}"
-            _say(f"Run {number}: {words} in {run.folder}{where}")
+            _log(f"Run {number}: {words} in {run.folder}{where}")
             self.running[number] = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
@@ -130,7 +130,7 @@ class _Session:
             del self.running[number]
             self.codes[number] = code
             ending = {EXIT_DONE: "done", EXIT_STOPPED: "stopped"}.get(code, f"failed ({code})")
-            _say(f"Run {number}: {ending}")
+            _log(f"Run {number}: {ending}")
 
     def verdict(self) -> int:
         """The exit code of the sweep, and a word on standard error about runs that failed."""
@@ -199,5 +199,5 @@ def _too_large(made: Sequence[Variant]) -> list[str]:
     ]
 
 
-def _say(text: str) -> None:
+def _log(text: str) -> None:
     tell(text)

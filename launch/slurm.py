@@ -18,8 +18,8 @@ from configs.load import load_config
 from configs.run_paths import LOG, SLURM, SLURM_SCRIPT, STOP, RunPaths
 from configs.schema import ClusterConfig, Config, DeviceKind
 from configs.terminal import visible
+from launch.layout import node_counts
 from launch.missing import tell_what_is_missing
-from launch.node_counts import node_counts
 from launch.options import Request, parse
 from launch.script_words import array, command_words, comment, directive
 from launch.submit import store, submit
@@ -257,7 +257,7 @@ def _table_problems(request: Request) -> list[str]:
 
 
 def _checks_nodes(config: Config) -> bool:
-    """True if each life begins with the node check."""
+    """True if each attempt begins with the node check."""
     asked = config.cluster.preflight
     return config.device is not DeviceKind.cpu if asked is None else asked
 

@@ -11,7 +11,7 @@ from configs import derive
 from configs.errors import UserError
 from configs.load import load_config
 from configs.schema import Config
-from launch.handover import become
+from launch.become import become
 from launch.options import parse
 
 PORT = 29400

@@ -65,7 +65,7 @@ def test_estimates_take_what_the_trainer_does_from_configs() -> None:
     known = {
         float(value)
         for value in (
-            computation.DEEPSPEED_BUCKET,
+            computation.GRADIENT_BUCKET,
             computation.SQUARED_AT_ONCE,
             computation.SHORT_ROW,
             *hardware.PEAK_TFLOPS.values(),

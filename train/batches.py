@@ -17,12 +17,12 @@ from configs.schema import LossWeighting
 from data_pipeline.batch import Batch, collate
 from data_pipeline.dataset import GLMDataset
 from data_pipeline.sampler import drawn_index, micro_batch_indices
-from glm.layout import pack_layout
 from glm.loss import Labels
+from glm.row_fields import pack_fields
 from train.plan import StepPlan, TrainingPlan
 from train.topology import Topology
 
-# (tokens, layout) for the first stage, (targets, loss_mask, row_weights, objectives) for the last.
+# (tokens, fields) for the first stage, (targets, loss_mask, row_weights, objectives) for the last.
 MicroBatch = tuple[tuple[torch.Tensor, torch.Tensor], Labels]
 
 STEPS_AHEAD = 2
@@ -177,9 +177,9 @@ def row_weights(batch: Batch, weighting: LossWeighting, targets_per_mean: float)
 
 
 def to_micro_batch(batch: Batch, weights: np.ndarray) -> MicroBatch:
-    """Turn a NumPy batch into the engine's ((tokens, layout), (targets, loss_mask, row_weights, objectives))."""
+    """Turn a NumPy batch into the engine's ((tokens, fields), (targets, loss_mask, row_weights, objectives))."""
     loss_mask = torch.from_numpy(batch.loss_mask)
-    layout = pack_layout(
+    fields = pack_fields(
         torch.from_numpy(batch.segment_ids),
         torch.from_numpy(batch.is_context),
         torch.from_numpy(batch.position_ids),
@@ -187,7 +187,7 @@ def to_micro_batch(batch: Batch, weights: np.ndarray) -> MicroBatch:
         loss_mask,
         torch.from_numpy(batch.sample_index),
     )
-    inputs = (torch.from_numpy(batch.tokens).long(), layout)
+    inputs = (torch.from_numpy(batch.tokens).long(), fields)
     labels = (
         torch.from_numpy(batch.targets).long(),
         loss_mask,

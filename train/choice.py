@@ -187,15 +187,15 @@ def _asked(search: "_Search", stored: Config | None) -> tuple[Path, Manifest]:
         try:
             since = search.newest(beyond=manifest.step)
         except CheckpointError as error:
-            trackers.say(f"{error} It goes back to {path} once more.")
+            trackers.log(f"{error} It goes back to {path} once more.")
             since = None
         if since is not None:
-            trackers.say(
+            trackers.log(
                 f"This command went back to {path} before: it continues what was saved since."
             )
             return since
     if search.is_foreign(manifest):
-        trackers.say(
+        trackers.log(
             f"{path} is of another run ({manifest.run_id}): this one goes on from it, as checkpoint.resume asks."
         )
     return path, manifest
@@ -218,7 +218,7 @@ def _named(search: "_Search", stored: Config | None) -> Path:
     # That run may have gone on: what this command has found in its folder before is what it means.
     found = decided_by_rank_0(search.session, lambda: before if is_known else None)
     if found is None:
-        found = newest_good_together([checkpoints], search.session, search.trackers.say)
+        found = newest_good_together([checkpoints], search.session, search.trackers.log)
     if found is None:
         raise CheckpointError(f"checkpoint.resume ({path}) is a run folder without a checkpoint.")
     config.checkpoint.resume = str(found)
@@ -226,7 +226,7 @@ def _named(search: "_Search", stored: Config | None) -> Path:
 
 
 def _went_back_before(stored: Config | None, config: Config, session: Session) -> bool:
-    """True if the former life was started by the same command; as rank 0 read it, for another node may read late."""
+    """True if the former attempt was started by the same command; as rank 0 read it, for another node may read late."""
     return decided_by_rank_0(
         session,
         lambda: (
@@ -282,23 +282,23 @@ class _Search:
                 return False
             if self.is_foreign(manifest):
                 foreign.append(path)
-                self.trackers.say(
+                self.trackers.log(
                     f"{path} is of another run ({manifest.run_id}): it is passed over, and left as it is."
                 )
                 return False
             if not history.admits(manifest.generation, step):
-                self.trackers.say(
+                self.trackers.log(
                     f"{path} belongs to a history that the run has left: it is passed over."
                 )
                 return False
             assert metrics is not None, "rank 0 alone is asked"
             fault = metrics.fault_before(step, checksum_in(manifest.extra))
             if fault is not None:
-                self.trackers.say(f"{path} is passed over: {fault}.")
+                self.trackers.log(f"{path} is passed over: {fault}.")
                 passed.append(manifest)
             return fault is None
 
-        path = newest_good_together([own, *readable], self.session, self.trackers.say, admits)
+        path = newest_good_together([own, *readable], self.session, self.trackers.log, admits)
         if beyond < 0:
             decided_by_rank_0(
                 self.session,
@@ -366,6 +366,6 @@ class _Search:
         try:
             committed(copy)
         except OSError as error:
-            self.trackers.say(f"{copy} cannot be read: {error.strerror}. It is passed over.")
+            self.trackers.log(f"{copy} cannot be read: {error.strerror}. It is passed over.")
             return False
         return True

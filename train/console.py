@@ -48,7 +48,7 @@ class ConsoleTracker:
         self._show_bar = show_bar
         self._smoothed: dict[str, float] = {}
 
-    def log(self, line: Metrics) -> None:
+    def log_metrics(self, line: Metrics) -> None:
         """Move the bar, or print a line now and then; evaluations are always printed."""
         is_evaluated = line["valid/loss"] is not None
         is_due = line["step"] % self._every == 0 or is_evaluated
@@ -59,7 +59,7 @@ class ConsoleTracker:
         elif is_due:
             tell(step_text(line))
 
-    def say(self, text: str) -> None:
+    def log(self, text: str) -> None:
         """Print a sentence and keep it."""
         text = quoted_lists(visible(text))
         self._keep(text)

@@ -91,7 +91,7 @@ def _hold_idle_threads(libraries: list[ctypes.CDLL]) -> threading.Event:
     count = len(os.sched_getaffinity(0)) + 1
 
     def hold() -> None:
-        # OpenMP keeps the threads of a parallel region for the thread that opened it, as long as that lives.
+        # OpenMP keeps the threads of a parallel region for the thread that opened it, as long as that runs.
         for library in libraries:
             library.GOMP_parallel(_nothing_to_do(library), None, count, 0)
         released.wait()

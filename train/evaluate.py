@@ -30,10 +30,10 @@ def cli(arguments: list[str] | None = None) -> int:
     progress = _Progress()
     try:
         _check(options.checkpoint, options.overrides)
-        progress.say(LOADING)
+        progress.log(LOADING)
         from train.held_out import measure
 
-        measured = measure(options.checkpoint, options.overrides, progress.say, progress.advance)
+        measured = measure(options.checkpoint, options.overrides, progress.log, progress.advance)
         progress.clear()
         sys.stdout.write(_as_json(measured) if options.json else _as_text(measured))
         sys.stdout.flush()
@@ -65,7 +65,7 @@ class _Progress:
         self._is_terminal = sys.stderr is not None and sys.stderr.isatty()
         self._spoke = time.monotonic()
 
-    def say(self, text: str) -> None:
+    def log(self, text: str) -> None:
         """Print a sentence."""
         self.clear()
         tell(text, sys.stderr)

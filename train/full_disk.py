@@ -39,7 +39,7 @@ class LineFile:
                 if not is_full(error):
                     raise
                 if not self._has_said:
-                    _say(
+                    _log(
                         Path(self._file.name), error, "Its lines are kept in memory until there is."
                     )
                 self._has_said = True
@@ -83,8 +83,8 @@ def said_if_full(path: Path) -> Iterator[None]:
     except OSError as error:
         if not is_full(error):
             raise
-        _say(path, error, "The former version stays.")
+        _log(path, error, "The former version stays.")
 
 
-def _say(path: Path, error: OSError, consequence: str) -> None:
+def _log(path: Path, error: OSError, consequence: str) -> None:
     tell(f"{path} cannot be written: {error.strerror}. {consequence}", sys.stderr)

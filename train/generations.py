@@ -1,11 +1,11 @@
-"""Lives of a run: which one is the latest, and what the earlier ones may still do.
+"""Attempts at a run: which one is the latest, and what the earlier ones may still do.
 
-Every life creates the next file in runs/NAME/generations/ exclusively; its number is the life's generation. The
-highest one owns the run. A former life may still be there - its node was cut off, or its process was paused - and
+Every attempt creates the next file in runs/NAME/generations/ exclusively; its number is the attempt's generation. The
+highest one owns the run. A former attempt may still be there - its node was cut off, or its process was paused - and
 nobody can end it from here, so it is fenced: it asks before every visible change whether it is still the latest
 (`Generation.fence`), and what it slipped in all the same is recognised by its generation (`History`).
 
-A second start while the run is in use is refused. Whether the latest life still lives is answered by, in this order:
+A second start while the run is in use is refused. Whether the latest attempt is still running is answered by, in this order:
 
 1. its own last word: it wrote how it ended;
 2. the scheduler: a requeued job is over, and so is an earlier step of the same job that ran on another host;
@@ -35,20 +35,20 @@ from configs.run_state import Machine, read_generation, this_machine
 from train.failures import may_pass
 from train.world import Launch
 
-BEAT_SECONDS = 5.0
-# A life on another host that does not touch its file for so long, while it is watched, is over.
+HEARTBEAT_SECONDS = 5.0
+# An attempt on another host that does not touch its file for so long, while it is watched, is over.
 LEASE_SECONDS = 20.0
-# How long to wait for a former life that the same launcher has started: it is being ended.
+# How long to wait for a former attempt that the same launcher has started: it is being ended.
 PATIENCE_SECONDS = 600.0
 _POLL_SECONDS = 0.2
 # Between a file's creation and its first line.
-_BIRTH_SECONDS = 5.0
+_FIRST_LINE_SECONDS = 5.0
 _PROBE = re.compile(r"\.probe-[0-9]+-[0-9]+")
 
 
 @dataclass(frozen=True)
-class Record:
-    """What a life has written about itself."""
+class AttemptRecord:
+    """What an attempt has written about itself."""
 
     generation: int
     machine: Machine
@@ -57,7 +57,7 @@ class Record:
     continues_after: int | None
     """Step of the checkpoint that it continues from; None: it did not come so far."""
     ending: str | None
-    """done, stopped or failed; None: it lives, or could not say."""
+    """done, stopped or failed; None: it is running, or could not say."""
 
     @property
     def holder(self) -> str:
@@ -69,14 +69,14 @@ class Record:
 class History:
     """Which checkpoints belong to the history of a run.
 
-    A life that continues after step s leaves behind whatever former lives saved beyond s, also what they save later.
+    An attempt that continues after step s leaves behind whatever former attempts saved beyond s, also what they save later.
     """
 
     continues_after: dict[int, int]
-    """Step by generation, of the lives that trained."""
+    """Step by generation, of the attempts that trained."""
 
     def admits(self, generation: int, step: int) -> bool:
-        """True unless a later life began before this checkpoint's step."""
+        """True unless a later attempt began before this checkpoint's step."""
         return all(
             step <= first for later, first in self.continues_after.items() if later > generation
         )
@@ -95,18 +95,18 @@ class History:
 
 
 class Generation:
-    """Of this life of a run; only its rank 0 has one.
+    """Of this attempt of a run; only its rank 0 has one.
 
     Args:
         run: run folder.
         number: of the generation.
         descriptor: of its file, locked.
-        former: the life before it.
+        former: the attempt before it.
         launch: who started this process.
     """
 
     def __init__(
-        self, run: Path, number: int, descriptor: int, former: Record | None, launch: Launch
+        self, run: Path, number: int, descriptor: int, former: AttemptRecord | None, launch: Launch
     ) -> None:
         self.number = number
         self.former = former
@@ -115,19 +115,21 @@ class Generation:
         self._descriptor = descriptor
         self._has_ended = threading.Event()
         self._is_superseded = False
-        self._heart = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
-        self._heart.start()
+        self._heartbeat = threading.Thread(
+            target=self._send_heartbeats, name="heartbeat", daemon=True
+        )
+        self._heartbeat.start()
 
     @property
     def is_superseded(self) -> bool:
-        """True if the heartbeat has found a later life; costs nothing to ask."""
+        """True if the heartbeat has found a later attempt; costs nothing to ask."""
         return self._is_superseded
 
     def fence(self) -> None:
         """Ask before a visible change.
 
         Raises:
-            DistributedError: a later life has begun.
+            DistributedError: a later attempt has begun.
         """
         _ask_the_server(self._run)
         later = [other for other in generation_numbers(self._run) if other > self.number]
@@ -145,7 +147,7 @@ class Generation:
         """Begin the next generation in this process, whose run is set back to a checkpoint.
 
         Raises:
-            DistributedError: a later life has begun.
+            DistributedError: a later attempt has begun.
             OSError: the file system failed.
         """
         self.fence()
@@ -161,7 +163,7 @@ class Generation:
         os.close(former)
 
     def continue_after(self, step: int) -> None:
-        """Record which checkpoint this life continues from, before it changes anything."""
+        """Record which checkpoint this attempt continues from, before it changes anything."""
         self._append({"continues_after": step})
 
     def end(self, state: str) -> None:
@@ -174,20 +176,20 @@ class Generation:
     def _append(self, facts: dict[str, Any]) -> None:
         os.write(self._descriptor, (json.dumps(facts) + "\n").encode())
 
-    def _beat(self) -> None:
-        while not self._has_ended.wait(BEAT_SECONDS):
+    def _send_heartbeats(self) -> None:
+        while not self._has_ended.wait(HEARTBEAT_SECONDS):
             with contextlib.suppress(OSError):  # the disk's troubles are others' to report
                 os.utime(generation_path(self._run, self.number))
                 self._is_superseded = max(generation_numbers(self._run)) > self.number
 
 
-def begin(run: Path, launch: Launch, say: Callable[[str], None] = lambda _: None) -> Generation:
-    """Begin a life of a run.
+def begin(run: Path, launch: Launch, log: Callable[[str], None] = lambda _: None) -> Generation:
+    """Begin an attempt of a run.
 
     Args:
         run: run folder; exists.
         launch: who started this process.
-        say: told if it has to wait for the former life.
+        log: gets a line if it has to wait for the former attempt.
 
     Raises:
         RunFolderError: a live process trains it, or the folder cannot be written.
@@ -196,9 +198,9 @@ def begin(run: Path, launch: Launch, say: Callable[[str], None] = lambda _: None
     try:
         RunPaths(run).generations.mkdir(exist_ok=True)
         while True:
-            former = _latest(run, say)
+            former = _latest(run, log)
             if former is not None:
-                _wait_until_over(run, former, launch, say)
+                _wait_until_over(run, former, launch, log)
             number = 1 if former is None else former.generation + 1
             try:
                 descriptor = _create(run, number, launch)
@@ -232,48 +234,52 @@ def _create(run: Path, number: int, launch: Launch) -> int:
     return descriptor
 
 
-def _wait_until_over(run: Path, former: Record, launch: Launch, say: Callable[[str], None]) -> None:
-    """Return once the former life is over.
+def _wait_until_over(
+    run: Path, former: AttemptRecord, launch: Launch, log: Callable[[str], None]
+) -> None:
+    """Return once the former attempt is over.
 
     Raises:
-        RunFolderError: it lives.
+        RunFolderError: it is still running.
     """
     patience = PATIENCE_SECONDS if launch.shares_launcher(former.launch) else 0.0
     deadline = time.monotonic() + patience
-    has_said = False
+    was_logged = False
 
-    def say_once(text: str) -> None:
-        nonlocal has_said
-        if not has_said:
-            say(text)
-        has_said = True
+    def log_once(text: str) -> None:
+        nonlocal was_logged
+        if not was_logged:
+            log(text)
+        was_logged = True
 
-    while _lives(run, former, launch, say_once):
+    while _is_running(run, former, launch, log_once):
         if time.monotonic() >= deadline:
             raise RunFolderError(
                 f"The run {run} is in use by {former.holder}. Wait for it, stop it with: touch {RunPaths(run).stop_file}, "
                 "or start another run with run.name=NAME."
             )
-        say_once(f"Waiting for the former process of {run} to end ({former.holder}).")
+        log_once(f"Waiting for the former process of {run} to end ({former.holder}).")
         time.sleep(_POLL_SECONDS)
         former = _read(run, former.generation) or former
 
 
-def _lives(run: Path, former: Record, launch: Launch, say: Callable[[str], None]) -> bool:
+def _is_running(
+    run: Path, former: AttemptRecord, launch: Launch, log: Callable[[str], None]
+) -> bool:
     here = this_machine()
     if former.ending is not None or launch.follows(former.launch, former.machine.host == here.host):
         return False
     holds = is_locked(run, former.generation) if former.machine == here else None
     if holds is not None:
         return holds
-    say(
+    log(
         f"The last process that trained {run} ({former.holder}) did not say how it ended. Watching for "
         f"{LEASE_SECONDS:.0f} seconds whether it is still at work."
     )
-    return _beats(run, former.generation)
+    return _sends_heartbeats(run, former.generation)
 
 
-def _beats(run: Path, generation: int) -> bool:
+def _sends_heartbeats(run: Path, generation: int) -> bool:
     """True if the file is touched while it is watched, by the clock of this process alone, for the lease at most."""
     first = _modified(run, generation)
     deadline = time.monotonic() + LEASE_SECONDS
@@ -315,12 +321,12 @@ def _remove_probes(run: Path) -> None:
             (folder / name).unlink(missing_ok=True)
 
 
-def _latest(run: Path, say: Callable[[str], None]) -> Record | None:
-    """The latest life's record; waits for one that is just being written."""
+def _latest(run: Path, log: Callable[[str], None]) -> AttemptRecord | None:
+    """The latest attempt's record; waits for one that is just being written."""
     numbers = generation_numbers(run)
     if not numbers:
         return None
-    deadline = time.monotonic() + _BIRTH_SECONDS
+    deadline = time.monotonic() + _FIRST_LINE_SECONDS
     while True:
         record = _read(run, numbers[-1])
         if record is not None:
@@ -332,13 +338,13 @@ def _latest(run: Path, say: Callable[[str], None]) -> Record | None:
                     f"A process on this machine trains {run}, but {path} does not say which. Wait for it, or stop it "
                     f"with: touch {RunPaths(run).stop_file}"
                 )
-            say(f"{path} says nothing that can be read: it is passed over.")
-            return Record(numbers[-1], Machine("unknown", ""), 0, Launch(), None, "failed")
+            log(f"{path} says nothing that can be read: it is passed over.")
+            return AttemptRecord(numbers[-1], Machine("unknown", ""), 0, Launch(), None, "failed")
         time.sleep(_POLL_SECONDS)
 
 
-def _read(run: Path, generation: int) -> Record | None:
-    """A life's record; None while it is being written, or if it cannot be read."""
+def _read(run: Path, generation: int) -> AttemptRecord | None:
+    """An attempt's record; None while it is being written, or if it cannot be read."""
     facts = read_generation(run, generation)
     if facts is None or facts.machine is None:
         return None
@@ -346,4 +352,6 @@ def _read(run: Path, generation: int) -> Record | None:
         launch = convert(facts.launch, Launch, str(generation_path(run, generation)))
     except RecordError:
         return None
-    return Record(generation, facts.machine, facts.pid, launch, facts.continues_after, facts.ending)
+    return AttemptRecord(
+        generation, facts.machine, facts.pid, launch, facts.continues_after, facts.ending
+    )

@@ -51,7 +51,7 @@ def go_back(
         f"{folder.metrics} is damaged: it is kept as {aside.name}, and its lines up to step {chosen.step:,} are used. "
         f"{lost:,} samples are trained again."
     )
-    trackers.say(message)
+    trackers.log(message)
     folder.event("metrics_repaired", message=message)
 
 

@@ -38,14 +38,14 @@ class Identity:
     format_version: Count = FORMAT_VERSION
 
 
-def settle(run: Path, say: Callable[[str], None] = lambda _: None) -> Identity:
+def settle(run: Path, log: Callable[[str], None] = lambda _: None) -> Identity:
     """Read the identity of a run, or make one; called by whoever holds the run folder.
 
     A folder without one, of an older program or one that has lost the file, takes that of its checkpoints.
 
     Args:
         run: run folder.
-        say: told if the identity had to be found.
+        log: gets a line if the identity had to be found.
 
     Raises:
         RunFolderError: the file is damaged or of a newer program, or the checkpoints are those of several runs.
@@ -61,7 +61,7 @@ def settle(run: Path, say: Callable[[str], None] = lambda _: None) -> Identity:
             "it is. Move the folders of the others elsewhere: run_id stands in each {MANIFEST}."
         )
     if known:
-        say(
+        log(
             f"{RunPaths(run).identity} is missing: the run is that of its checkpoints, {min(known)}."
         )
     chosen = min(known) if known else new_id()

@@ -29,7 +29,7 @@ from train.session import Session
 from train.stop import StopSignal
 from train.time_limit import TimeLimit
 from train.trackers import Trackers
-from train.watchdog import Limits, Watchdog
+from train.watchdog import StepLimits, Watchdog
 
 
 @dataclass(frozen=True)
@@ -70,9 +70,9 @@ class Trainer:
     saver: Saver
     stop: StopSignal
     generation: Generation | None
-    """Of this life; on rank 0 only."""
+    """Of this attempt; on rank 0 only."""
     watchdog: Watchdog
-    limits: Limits
+    limits: StepLimits
     time_limit: TimeLimit
     pace: Pace
 
@@ -85,7 +85,7 @@ class Trainer:
         Raises:
             CheckpointError: the last checkpoint could not be written.
             DataChangedError: shards were written to since they were opened.
-            DistributedError: ranks disagree, a later life has begun, or the file system failed while the last
+            DistributedError: ranks disagree, a later attempt has begun, or the file system failed while the last
                 checkpoint was written.
             DivergenceError: too many steps in a row were skipped.
         """
@@ -93,7 +93,7 @@ class Trainer:
         is_first = True
         while not self.plan.is_finished(progress.samples_seen):
             if is_first and self._has_reached_stop(progress):
-                return progress, True  # in a former life
+                return progress, True  # in a former attempt
             step = self.plan.step_at(progress.samples_seen)
             self.time_limit.begin_pass()
             self._watch(f"the step after {progress.samples_seen:,} samples", is_rare=is_first)
@@ -105,7 +105,7 @@ class Trainer:
             before, progress = progress, self._advance(progress, step, agreed)
             skipped_in_a_row = skipped_in_a_row + 1 if agreed.was_skipped else 0
             self._check_skips(skipped_in_a_row)
-            self._tell(self.saver.hear(agreed.save_failed))
+            self._tell(self.saver.poll(agreed.save_failed))
             self.saver.observe(agreed.sums.mean, agreed.was_skipped)
 
             finished = self.plan.is_finished(progress.samples_seen)
@@ -113,14 +113,14 @@ class Trainer:
             valid = None
             if finished or self.plan.eval_due(before.samples_seen, progress.samples_seen):
                 valid = self.evaluate()
-            self.trackers.log(self._metrics(step, progress, agreed, valid))
+            self.trackers.log_metrics(self._metrics(step, progress, agreed, valid))
             if slow := self.pace.observe(agreed.rank_seconds_max, step.num_samples):
-                self.trackers.say(slow)
+                self.trackers.log(slow)
             save_due = self.plan.save_due(before.samples_seen, progress.samples_seen)
             if finished or stopping or save_due:
                 self._watch("saving", is_rare=True)
                 for note in self.files.check():
-                    self.trackers.say(note)
+                    self.trackers.log(note)
                 self.time_limit.begin_save(progress.step)
                 self.saver.save(progress)
             if stopping and not finished:
@@ -257,7 +257,7 @@ class Trainer:
             what = "second copy of the checkpoint" if outcome.is_copy else "checkpoint"
             name, seen = outcome.folder.name, outcome.progress.samples_seen
             if outcome.error is not None:
-                self.trackers.say(
+                self.trackers.log(
                     f"The {what} {name} was not written: {outcome.error}. Training goes on."
                 )
                 self.folder.event("error", message=f"{what} {name}: {outcome.error}")

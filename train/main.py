@@ -95,8 +95,8 @@ def train(overrides: list[str], world: World) -> int:
         UserError: something that the user can correct.
         DistributedError: a peer failed.
     """
-    say = _say if world.is_main else _say_nothing
-    config = load_config(overrides, world.size, position=_furthest, say=say)
+    log = _log if world.is_main else _log_nothing
+    config = load_config(overrides, world.size, position=_furthest, log=log)
     die_with_parent(world)
     check_names(config, overrides, world)
     if world.is_main:
@@ -119,11 +119,11 @@ def train(overrides: list[str], world: World) -> int:
     return run(config, overrides, world, device)
 
 
-def _say(words: str) -> None:
+def _log(words: str) -> None:
     tell(words, sys.stderr)
 
 
-def _say_nothing(_: str) -> None:
+def _log_nothing(_: str) -> None:
     """Rank 0 has said it."""
 
 

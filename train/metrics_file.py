@@ -122,7 +122,7 @@ class JsonlTracker:
     """Writes the file: whole lines, no gaps.
 
     A start copies the lines up to its checkpoint into a new file and renames it over the old one: what was trained
-    after the checkpoint is trained again, a torn last line is dropped, and a former process that still lives writes
+    after the checkpoint is trained again, a torn last line is dropped, and a former process that is still running writes
     into a file that nobody reads.
 
     Args:
@@ -140,7 +140,7 @@ class JsonlTracker:
         self._checksum = zlib.crc32(content)
         self._file = LineFile(renewed(path, content))
 
-    def log(self, line: Metrics) -> None:
+    def log_metrics(self, line: Metrics) -> None:
         """Append a line."""
         assert line["step"] == self._last_step + 1, "a line for each step, without gaps"
         self._last_step = line["step"]
@@ -148,11 +148,11 @@ class JsonlTracker:
         self._checksum = zlib.crc32(text.encode() + b"\n", self._checksum)
         self._file.write(text)
 
-    def vouch(self) -> dict[str, Any]:
+    def keep_checksum(self) -> dict[str, Any]:
         """What a checkpoint keeps of the lines so far."""
         return {"metrics_crc32": self._checksum}
 
-    def say(self, text: str) -> None:
+    def log(self, text: str) -> None:
         """Nothing: this file holds numbers."""
 
     def sync(self) -> None:

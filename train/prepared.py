@@ -72,19 +72,19 @@ def prepared(
         DistributedError: a peer failed.
     """
     kept_precision = start.settle_precision(config, stored)
-    with told_once_a_node(world):
+    with one_report_per_node(world):
         start.check_device(config, device.type)
     config.precision, precision_reason = resolve_precision(config.precision, device)
     if config.deterministic:
         make_deterministic(device)
-    say = speaker(world)
+    log = speaker(world)
     rendezvous = Rendezvous.open(world, config.stability.meeting_seconds)
     with _held(folder, world) as generation, rendezvous.kept_for_others():
         own = own_tokenizer(folder, config)
-        corpora = ensure_prepared(config.data, config.model.vocab_size, say, own=own)
-        check_tokenizer(folder, config, corpora.tokenizer, say)
+        corpora = ensure_prepared(config.data, config.model.vocab_size, log, own=own)
+        check_tokenizer(folder, config, corpora.tokenizer, log)
         if config.data.local_copy is not None:
-            corpora = copied(corpora, config.data.local_copy, say)
+            corpora = copied(corpora, config.data.local_copy, log)
         tokenizer = load_tokenizer(corpora.tokenizer)
         yield Prepared(
             config=config,
@@ -105,7 +105,7 @@ def prepared(
 
 
 @contextlib.contextmanager
-def told_once_a_node(world: World) -> Iterator[None]:
+def one_report_per_node(world: World) -> Iterator[None]:
     """Report what one node lacks although rank 0's node may have it: one rank of each node speaks, and names it."""
     try:
         yield
@@ -124,7 +124,7 @@ def _held(folder: RunFolder, world: World) -> Iterator[Generation | None]:
         except StorageError:
             raise
         except UserError as error:
-            if folder.hears_from_rank_0(_failure(error), process_start()):
+            if folder.is_reported_by_rank_0(_failure(error), process_start()):
                 raise
             raise RankError(f"[rank {world.rank} on {node_name()}] {error}") from error
         return

@@ -22,7 +22,7 @@ import torch.distributed as dist
 from configs.errors import EXIT_PEER_FAILED, ConfigError, DistributedError, UserError
 from train.world import LOOPBACK, StoreAddress, World, is_on_one_node, node_name, store_address
 
-BEAT_SECONDS = 2.0
+HEARTBEAT_SECONDS = 2.0
 SILENT_SECONDS = 30.0
 """A rank whose thread has said nothing for so long has died, or its machine has."""
 _POLL_SECONDS = 0.2
@@ -93,7 +93,7 @@ class Rendezvous:
         # Of each rank: its last word, and when it was new.
         self._heard: dict[int, tuple[bytes, float]] = {}
         self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name="presence", daemon=True)
+        self._thread = threading.Thread(target=self._send_heartbeats, name="presence", daemon=True)
         if world.size > 1:
             self.store.set(f"host/{world.rank}", node_name())
             self._thread.start()
@@ -150,7 +150,7 @@ class Rendezvous:
         done = threading.Event()
 
         def watch() -> None:
-            while not done.wait(BEAT_SECONDS):
+            while not done.wait(HEARTBEAT_SECONDS):
                 try:
                     lost = self._silent()
                 except RuntimeError:
@@ -174,13 +174,13 @@ class Rendezvous:
         if self._thread.is_alive():
             self._thread.join()
 
-    def _beat(self) -> None:
+    def _send_heartbeats(self) -> None:
         number = 0
         while not self._closing.is_set():
             with contextlib.suppress(RuntimeError):  # whoever waits finds out
                 self._beats.set(f"beat/{self._world.rank}", str(number))
             number += 1
-            self._closing.wait(BEAT_SECONDS)
+            self._closing.wait(HEARTBEAT_SECONDS)
 
     def _lead(self) -> None:
         ready = {self._world.rank}

@@ -63,13 +63,13 @@ class Resumed:
         return None if self.own_manifest is None else checksum_in(self.own_manifest.extra)
 
 
-def resume(prepared: Prepared, session: Session, say: Trackers) -> Resumed:
+def resume(prepared: Prepared, session: Session, log: Trackers) -> Resumed:
     """Choose the checkpoint that a start continues from, build the engine, and restore its state; collective.
 
     Args:
         prepared: the start.
         session: its process groups.
-        say: told what is passed over.
+        log: gets what is passed over.
 
     Raises:
         UserError: the run cannot go on as it was typed; the message says what to type.
@@ -79,9 +79,9 @@ def resume(prepared: Prepared, session: Session, say: Trackers) -> Resumed:
     is_main = prepared.world.is_main
     choice.agree_on_numbers(config, prepared.device, session)
     check_copy_is_shared(config.checkpoint.copy_to, session)
-    run = _settle_identity(folder.path, say) if is_main else None
+    run = _settle_identity(folder.path, log) if is_main else None
     choice.claim_copy(folder, config, run, session)
-    checkpoint = choice.choose_checkpoint(folder, config, prepared.stored, session, say, run)
+    checkpoint = choice.choose_checkpoint(folder, config, prepared.stored, session, log, run)
     if checkpoint is None:
         run = choice.begin_at_0(folder, run)
         choice.claim_copy(folder, config, run, session)
@@ -106,8 +106,8 @@ def resume(prepared: Prepared, session: Session, say: Trackers) -> Resumed:
         progress = restore(engine, *checkpoint)
     elif config.checkpoint.init_from is not None:
         given = Path(config.checkpoint.init_from)
-        weights = initialise_from(engine, given, config, session, say.say)
-        say.say(f"Starting from the weights of {weights}")
+        weights = initialise_from(engine, given, config, session, log.log)
+        log.log(f"Starting from the weights of {weights}")
     _continue_after(prepared, progress)
     return Resumed(engine, progress, checkpoint, run, counted, changes, forgotten)
 
@@ -143,6 +143,6 @@ def _continue_after(prepared: Prepared, progress: Progress) -> None:
         prepared.generation.continue_after(progress.step)
 
 
-def _settle_identity(run: Path, say: Trackers) -> Identity:
+def _settle_identity(run: Path, log: Trackers) -> Identity:
     become_a_run(run)
-    return identity.settle(run, say.say)
+    return identity.settle(run, log.log)

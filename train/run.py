@@ -11,10 +11,10 @@ from configs.schema import Config
 from train import start
 from train.cpu_threads import waiting_as_the_machine_allows
 from train.distributed import distributed_session
-from train.ending import show_what_was_learnt
 from train.prepared import Prepared, prepared
 from train.progress import Progress
 from train.run_folder import RunFolder
+from train.showcase.ending import show_what_was_learnt
 from train.topology import Topology
 from train.training import Training
 from train.world import World
@@ -34,7 +34,7 @@ def run(config: Config, overrides: list[str], world: World, device: torch.device
         DistributedError: a peer failed.
     """
     folder = RunFolder(Path(derive.run_dir(config)))
-    found = start.look_at(folder, config)
+    found = start.inspect_folder(folder, config)
     if found.finished_message is not None:
         if world.is_main:
             sys.stdout.write(found.finished_message + "\n")
@@ -63,7 +63,7 @@ def _train(prepared: Prepared) -> int:
     if world.is_main and not was_stopped:
         # The groups are closed: no other rank waits for it, and the whole model fits this process alone.
         show_what_was_learnt(
-            config, prepared.folder, prepared.validation, prepared.corpora, training.trackers.say
+            config, prepared.folder, prepared.validation, prepared.corpora, training.trackers.log
         )
     training.trackers.close()
     if not was_stopped:
@@ -91,4 +91,4 @@ def _record_end(
     what_to_type = "the same command continues"
     if limit is not None and seen >= limit:
         what_to_type = f"run.stop_after_samples ({limit}) is reached: the same command without it, or with more, continues"
-    training.trackers.say(f"Stopped after {seen:,} samples; {what_to_type} from {folder.path}")
+    training.trackers.log(f"Stopped after {seen:,} samples; {what_to_type} from {folder.path}")

@@ -2,8 +2,8 @@
 
 runs/NAME holds config.yaml, overrides.txt, source.txt, status.json, metrics.jsonl, events.jsonl, log.txt, tokenizer/,
 generations/ and checkpoints/. It contains no absolute path of its own: it can be copied elsewhere and continued. Only
-rank 0 writes, and only while its life is the latest (train/generations.py): each start puts new files in the place of
-those that grow, so that a former life which has them open writes into files that nobody reads.
+rank 0 writes, and only while its attempt is the latest (train/generations.py): each start puts new files in the place of
+those that grow, so that a former attempt which has them open writes into files that nobody reads.
 """
 
 import contextlib
@@ -80,7 +80,7 @@ class RunFolder(RunPaths):
     def held(
         self,
         launch: Launch,
-        say: Callable[[str], None] = lambda _: None,
+        log: Callable[[str], None] = lambda _: None,
         *,
         leaves_nothing: bool = False,
     ) -> Iterator[Generation]:
@@ -88,7 +88,7 @@ class RunFolder(RunPaths):
 
         Args:
             launch: who started this process.
-            say: told if it has to wait for the former life.
+            log: gets a line if it has to wait for the former attempt.
             leaves_nothing: remove the folder if this start has made it, and fails for a mistake, or is interrupted,
                 before it has recorded what it runs.
 
@@ -96,7 +96,7 @@ class RunFolder(RunPaths):
             RunFolderError: a live process holds it; the message names host and pid.
         """
         self.check_kinds()
-        generation = self._generation = generations.begin(self.path, launch, say)
+        generation = self._generation = generations.begin(self.path, launch, log)
         self._former_status = self._status_text()
         ending = "failed"
         try:
@@ -133,7 +133,7 @@ class RunFolder(RunPaths):
         """Replace status.json: state is running, done, stopped or failed.
 
         Raises:
-            DistributedError: a later life has begun.
+            DistributedError: a later attempt has begun.
         """
         if self._generation is not None:
             self._generation.fence()
@@ -184,7 +184,7 @@ class RunFolder(RunPaths):
         self._event_file.write(line)
 
     def fail(self, message: str, kind: str = "error") -> None:
-        """Leave the reason of an error behind, unless a later life owns the folder by now, or its disk is gone."""
+        """Leave the reason of an error behind, unless a later attempt owns the folder by now, or its disk is gone."""
         status = self.status_or_none()
         seen = 0 if status is None else status.samples_seen
         with contextlib.suppress(DistributedError, OSError):
@@ -211,12 +211,12 @@ class RunFolder(RunPaths):
             return read_text(self.status)
         return None
 
-    def hears_from_rank_0(self, message: str, since: float) -> bool:
+    def is_reported_by_rank_0(self, message: str, since: float) -> bool:
         """True if rank 0 leaves the same reason behind soon: most mistakes all ranks find, each at its own pace.
 
         Args:
             message: what this rank would say.
-            since: the start of this life, in seconds since the epoch: an older word does not count.
+            since: the start of this attempt, in seconds since the epoch: an older word does not count.
         """
         deadline = time.monotonic() + _SHARED_MISTAKE_SECONDS
         while time.monotonic() < deadline:

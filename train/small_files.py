@@ -45,7 +45,7 @@ def renewed(path: Path, content: bytes | None = None) -> TextIO:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-    # Opened before it has its name, for afterwards that may be a later life's file; messages shall use the name.
+    # Opened before it has its name, for afterwards that may be a later attempt's file; messages shall use the name.
     descriptor = os.open(temporary, os.O_WRONLY | os.O_APPEND)
     renewed_file = open(path, "a", opener=lambda *_: descriptor)  # noqa: SIM115  (the caller closes it)
     os.replace(temporary, path)
@@ -58,7 +58,7 @@ def sweep(folder: Path) -> None:
     """Remove what killed processes of a run left of the files that they were replacing.
 
     Only names as `replace_file` and `renewed` make them, of the files of a run: others are not ours. A process that
-    still lives somewhere, and is superseded, finds its file gone and asks whether it is.
+    is still running somewhere, and is superseded, finds its file gone and asks whether it is.
     """
     paths = RunPaths(folder)
     names = "|".join(re.escape(path.name) for path in (*paths.files, paths.report))
@@ -71,7 +71,7 @@ def sweep(folder: Path) -> None:
 
 
 def _is_another(pid: int) -> bool:
-    """True if another process of this number lives; in containers each start may have the same one."""
+    """True if another process of this number is running; in containers each start may have the same one."""
     if pid == os.getpid():
         return False
     try:

@@ -37,16 +37,16 @@ _WIDTH = 79
 
 
 @dataclass(frozen=True)
-class Found:
+class FolderState:
     """A run folder before anything is started."""
 
     stored: Config | None
-    """The configuration of the former life."""
+    """The configuration of the former attempt."""
     finished_message: str | None
     """Set if there is nothing left to do."""
 
 
-def look_at(folder: RunFolder, config: Config) -> Found:
+def inspect_folder(folder: RunFolder, config: Config) -> FolderState:
     """Read a run folder; changes nothing.
 
     Raises:
@@ -62,7 +62,7 @@ def look_at(folder: RunFolder, config: Config) -> Found:
         )
     stored = folder.read_config()
     if stored is None:
-        return Found(None, None)
+        return FolderState(None, None)
     check_same_model(config, stored, folder.path)
     status = folder.status_or_none()
     # Without a summary it was killed while it showed what was learnt.
@@ -70,16 +70,16 @@ def look_at(folder: RunFolder, config: Config) -> Found:
     # One that has lost its checkpoints is of no use any more: what follows refuses it, and says what to do.
     is_over = is_over and bool(committed(folder.checkpoints))
     if status is not None and is_over and status.samples_seen >= config.optim.total_samples:
-        return Found(stored, _finished(folder, stored, config, status.samples_seen))
+        return FolderState(stored, _finished(folder, stored, config, status.samples_seen))
     total = config.optim.total_samples
     if status is not None and status.state == "stopped" and status.samples_seen > total:
-        return Found(
+        return FolderState(
             stored,
             f"The run {folder.path} has seen {status.samples_seen:,} samples, more than optim.total_samples "
             f"({total:,}): nothing is left to do. Its last start was given "
             f"optim.total_samples={stored.optim.total_samples}: type that again, or more.",
         )
-    return Found(stored, None)
+    return FolderState(stored, None)
 
 
 def _finished(folder: RunFolder, stored: Config, config: Config, seen: int) -> str:
@@ -236,7 +236,7 @@ def _tokenizer_advice(found: Continuity, config: Config) -> str:
 
 
 def describe_changes(stored: Config | None, config: Config) -> list[str]:
-    """Configuration keys that differ from the former life's, as far as they mean something for what is trained."""
+    """Configuration keys that differ from the former attempt's, as far as they mean something for what is trained."""
     if stored is None:
         return []
     ignored = (

@@ -122,7 +122,7 @@ class WandbTracker:
         except Exception as error:  # a tracker must not end the run
             self._give_up(error)
 
-    def log(self, line: Metrics) -> None:
+    def log_metrics(self, line: Metrics) -> None:
         """Report one step."""
         if self._run is None:
             return
@@ -131,7 +131,7 @@ class WandbTracker:
         except Exception as error:
             self._give_up(error)
 
-    def say(self, text: str) -> None:
+    def log(self, text: str) -> None:
         """Nothing: sentences are for the console."""
 
     def sync(self) -> None:

@@ -11,11 +11,11 @@ from train.metrics import Metrics
 class Tracker(Protocol):
     """Receives every step's metrics line."""
 
-    def log(self, line: Metrics) -> None:
+    def log_metrics(self, line: Metrics) -> None:
         """Take one step's metrics (train/metrics.py)."""
         ...
 
-    def say(self, text: str) -> None:
+    def log(self, text: str) -> None:
         """Take a sentence for people."""
         ...
 
@@ -38,15 +38,15 @@ class Trackers:
     def __init__(self, trackers: list[Tracker]) -> None:
         self._trackers = trackers
 
-    def log(self, line: Metrics) -> None:
+    def log_metrics(self, line: Metrics) -> None:
         """Report one step."""
         for tracker in self._trackers:
-            tracker.log(line)
+            tracker.log_metrics(line)
 
-    def say(self, text: str) -> None:
+    def log(self, text: str) -> None:
         """Report a sentence."""
         for tracker in self._trackers:
-            tracker.say(text)
+            tracker.log(text)
 
     def sync(self) -> None:
         """Make safe what a checkpoint relies on.

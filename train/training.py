@@ -29,7 +29,7 @@ from train.stop import StopSignal
 from train.time_limit import TimeLimit, deadline_of
 from train.tracker_wandb import WandbTracker, run_id
 from train.trackers import Tracker, Trackers
-from train.watchdog import Limits, Watchdog
+from train.watchdog import StepLimits, Watchdog
 from train.world import job_end, process_start
 
 
@@ -55,7 +55,7 @@ class Training:
         self._resumed: Resumed | None = None
         self._trainer: Trainer | None = None
         self._watchdog: Watchdog | None = None
-        self._limits = Limits(prepared.config.stability.watchdog_seconds)
+        self._limits = StepLimits(prepared.config.stability.watchdog_seconds)
         self._time_limit = TimeLimit(_deadline(prepared), prepared.config.run.time_margin_seconds)
         self._pace = Pace()
         self._files = FileWatch([prepared.training, prepared.validation])
@@ -91,7 +91,7 @@ class Training:
         if resumed.checkpoint is not None:
             seen = resumed.progress.samples_seen
             how = "Continuing after" if self._resumed is None else "Set back to"
-            self.trackers.say(f"{how} {seen:,} samples from {resumed.checkpoint[0]}")
+            self.trackers.log(f"{how} {seen:,} samples from {resumed.checkpoint[0]}")
         if self._watchdog is None:
             self._watchdog = _watchdog(self._prepared)
         self._resumed = resumed
@@ -145,15 +145,15 @@ class Training:
         self._metrics = JsonlTracker(folder.metrics, progress.step, resumed.metrics_checksum)
         if self._wandb_id is not None and self._wandb is None:
             keys = {**flatten(config), "run_id": resumed.identity.run_id}
-            name, say = derive.run_name(config), self._console.say
-            self._wandb = WandbTracker(folder.path, name, self._wandb_id, config.log, keys, say)
+            name, log = derive.run_name(config), self._console.log
+            self._wandb = WandbTracker(folder.path, name, self._wandb_id, config.log, keys, log)
         trackers: list[Tracker] = [self._console, self._metrics]
         self.trackers = Trackers([*trackers, *([self._wandb] if self._wandb is not None else [])])
 
     def _introduce(self, resumed: Resumed) -> None:
         """Say what was chosen for the run, and what the user should know of it."""
         prepared = self._prepared
-        self.trackers.say(
+        self.trackers.log(
             startup_report(
                 prepared.config,
                 self._session.topology,
@@ -167,7 +167,7 @@ class Training:
         warning = exposure_warning(prepared.world)
         said = (described, prepared.hint, busy, warning, *resumed.changes, *resumed.forgotten)
         for line in filter(None, said):
-            self.trackers.say(line)
+            self.trackers.log(line)
 
     def _build_trainer(self, resumed: Resumed, watchdog: Watchdog) -> Trainer:
         prepared, config = self._prepared, self._prepared.config
@@ -217,7 +217,7 @@ class Training:
             fence=no_fence if generation is None else generation.fence,
             sync=self.trackers.sync,
             run_id=None if resumed.identity is None else resumed.identity.run_id,
-            vouch=dict if self._metrics is None else self._metrics.vouch,
+            keep_checksum=dict if self._metrics is None else self._metrics.keep_checksum,
         )
 
 
@@ -230,11 +230,11 @@ def _console(prepared: Prepared) -> ConsoleTracker:
     return ConsoleTracker(prepared.folder.log, total_samples, log.every_steps, shows_bar)
 
 
-def _wandb_id(prepared: Prepared, resumed: Resumed, say: Trackers) -> str:
+def _wandb_id(prepared: Prepared, resumed: Resumed, log: Trackers) -> str:
     """Another run's checkpoint, taken on purpose, must not make this one report to that run."""
     manifest = resumed.own_manifest
     stored = None if manifest is None else manifest.extra.get("wandb_run_id")
-    return run_id(prepared.folder.path, stored, say.say)
+    return run_id(prepared.folder.path, stored, log.log)
 
 
 def _deadline(prepared: Prepared) -> float | None:

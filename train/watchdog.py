@@ -31,7 +31,7 @@ _DISK_SECONDS = 10.0
 _ALARM_FACTOR, _ALARM_SECONDS = 1.25, 60.0
 
 
-class Limits:
+class StepLimits:
     """How long a step, and anything rarer, may take.
 
     Unless the limit is given it follows the recent steps; nobody wants to be woken by a slow one, so it is generous.

@@ -34,7 +34,7 @@ _NO_RUN = "none"
 
 @dataclass(frozen=True)
 class Launch:
-    """Who started this process: of two lives of a run that one launcher started, it is known which one is over."""
+    """Who started this process: of two attempts of a run that one launcher started, it is known which one is over."""
 
     job: str = ""
     """SLURM's cluster and job; "" outside."""

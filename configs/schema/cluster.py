@@ -37,7 +37,7 @@ class ClusterConfig:
     exclude: list[str] = field(default_factory=list[str])
     """Nodes that SLURM must not use, each entry a name or a list such as nid[0001-0008,12]."""
     preflight: bool | None = None
-    """Begin each life of a job with `python -m launch preflight`, and leave out the nodes that it names. null: unless
+    """Begin each attempt of a job with `python -m launch preflight`, and leave out the nodes that it names. null: unless
     device is cpu."""
     cpus_per_rank: Count | None = None
     """CPU cores of each rank; also OMP_NUM_THREADS, unless `environment` sets it. null: the partition's default."""

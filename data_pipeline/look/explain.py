@@ -16,7 +16,7 @@ from data_pipeline.instructions import InstructionRow
 from data_pipeline.objective import maker_of
 from data_pipeline.packing import Sample
 from data_pipeline.rows import Row
-from data_pipeline.storage.document_index import Piece
+from data_pipeline.storage.document_index import DocumentSlice
 from data_pipeline.storage.shard_part import ShardPart
 from data_pipeline.tokenizer import Tokenizer
 
@@ -25,7 +25,7 @@ _NO_CONTEXT = -1
 
 
 @dataclass(frozen=True)
-class Span:
+class HiddenSpan:
     """One hidden stretch: what is predicted from one `<sop>` on."""
 
     blank: int
@@ -38,7 +38,7 @@ class Span:
     """False if its end was cut off, as the glm_130b rule does."""
     stored: tuple[int, int] | None
     """Its tokens in the row's stored ones, half-open; None: not known, behind a span that was cut."""
-    pieces: list[Piece]
+    pieces: list[DocumentSlice]
     """The documents that it is taken from."""
 
 
@@ -54,11 +54,11 @@ class SegmentView:
     """Places of the context in the row."""
     num_blanks: int
     """Mask tokens of the context; a target that was cut off altogether has none of the spans."""
-    spans: list[Span]
+    spans: list[HiddenSpan]
     """In the order of prediction."""
     stored: tuple[int, int] | None
     """Its tokens in the row's stored ones, half-open; None: they are not what the segment says."""
-    pieces: list[Piece]
+    pieces: list[DocumentSlice]
     """The documents that it is taken from."""
 
 
@@ -71,7 +71,7 @@ class Explanation:
     row: Row
     window_length: int
     segments: list[SegmentView]
-    pieces: list[Piece]
+    pieces: list[DocumentSlice]
     """The documents of the whole row."""
 
 
@@ -127,8 +127,8 @@ def _explain_records(
         first, stop = int(places[0]), int(places[-1]) + 1
         split = first + int(sample.is_context[places].sum())
         positions = sample.position_ids[split], sample.position_ids[stop - 1]
-        pieces = [Piece(record.number, 0, record.num_tokens, record.num_tokens)]
-        span = Span(
+        pieces = [DocumentSlice(record.number, 0, record.num_tokens, record.num_tokens)]
+        span = HiddenSpan(
             blank=1,
             places=range(split, stop),
             positions=(int(positions[0]), int(positions[1])),
@@ -174,13 +174,13 @@ def _segment(
     text, offsets = _fill(context, blanks, answers, dict(zip(numbers, is_whole, strict=True)))
     is_read_back = np.array_equal(text, stored[start : start + len(text)])
 
-    def view(blank: int, target: np.ndarray, whole: bool) -> Span:
+    def view(blank: int, target: np.ndarray, whole: bool) -> HiddenSpan:
         offset = offsets.get(blank)
         found = None
         if offset is not None and is_read_back:
             found = (start + offset, start + offset + len(answers[blank]))
         positions = sample.position_ids[target]
-        return Span(
+        return HiddenSpan(
             blank=blank + 1,
             places=range(int(target[0]), int(target[-1]) + 1),
             positions=(int(positions[0]), int(positions[-1])),
@@ -240,7 +240,7 @@ def _read(source: Source, row: Row) -> np.ndarray:
     return np.concatenate(parts).astype(np.int64)
 
 
-def _pieces(source: Source, row: Row, start: int, stop: int) -> list[Piece]:
+def _pieces(source: Source, row: Row, start: int, stop: int) -> list[DocumentSlice]:
     """Documents of the row's stored tokens [start, stop), which go on at the front where the stream ends."""
     stream = source.stream
     if not isinstance(stream, ShardPart):

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from configs.folding import fold
 from configs.terminal import visible
 from data_pipeline.instructions import InstructionRow
-from data_pipeline.look.explain import Explanation, SegmentView, Span
-from data_pipeline.storage.document_index import Piece
+from data_pipeline.look.explain import Explanation, HiddenSpan, SegmentView
+from data_pipeline.storage.document_index import DocumentSlice
 from data_pipeline.tokenizer import Tokenizer
 
 # More documents than this are summed up.
@@ -96,7 +96,7 @@ def segment_title(segment: SegmentView) -> str:
     )
 
 
-def span_title(span: Span, segment: SegmentView) -> str:
+def span_title(span: HiddenSpan, segment: SegmentView) -> str:
     """Name the blank that a target fills, its positions and where its text lies."""
     first, last = span.positions
     if not segment.context:
@@ -111,7 +111,7 @@ def span_title(span: Span, segment: SegmentView) -> str:
     return f"blank {span.blank} of {segment.num_blanks} (position {first:,}{where})"
 
 
-def describe_pieces(pieces: Sequence[Piece]) -> str:
+def describe_pieces(pieces: Sequence[DocumentSlice]) -> str:
     """Name documents and which of their tokens are meant."""
     named = [_piece(piece) for piece in pieces]
     if len(pieces) > _NAMED_DOCUMENTS:
@@ -120,14 +120,14 @@ def describe_pieces(pieces: Sequence[Piece]) -> str:
     return "; ".join(named)
 
 
-def _piece(piece: Piece) -> str:
+def _piece(piece: DocumentSlice) -> str:
     if (piece.start, piece.stop) == (0, piece.length):
         return f"document {piece.document:,} (whole, {_count(piece.length, 'token')})"
     return f"document {piece.document:,} (tokens {piece.start:,} to {piece.stop:,} of {piece.length:,})"
 
 
 def _target(
-    span: Span, segment: SegmentView, explanation: Explanation, tokenizer: Tokenizer
+    span: HiddenSpan, segment: SegmentView, explanation: Explanation, tokenizer: Tokenizer
 ) -> str:
     sample = explanation.sample
     targets = sample.targets[span.places.start : span.places.stop]

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from configs.terminal import visible
-from data_pipeline.look.explain import Explanation, SegmentView, Span, blank_ids
+from data_pipeline.look.explain import Explanation, HiddenSpan, SegmentView, blank_ids
 from data_pipeline.look.mask_picture import ASKS_CONTEXT, OWN_SPAN, SEES_CONTEXT, SEES_TARGETS, draw
 from data_pipeline.look.show import (
     describe_pieces,
@@ -18,7 +18,7 @@ from data_pipeline.look.show import (
     segment_title,
     span_title,
 )
-from data_pipeline.storage.document_index import Piece
+from data_pipeline.storage.document_index import DocumentSlice
 from data_pipeline.tokenizer import Tokenizer
 
 MARK = '<meta name="generator" content="python -m data_pipeline show">'
@@ -137,9 +137,9 @@ def _context(segment: SegmentView, explanation: Explanation, tokenizer: Tokenize
     return "".join(parts)
 
 
-def _document_starts(segment: SegmentView) -> dict[int, Piece]:
+def _document_starts(segment: SegmentView) -> dict[int, DocumentSlice]:
     """Documents by the place in the row's stored tokens where the segment enters them."""
-    found: dict[int, Piece] = {}
+    found: dict[int, DocumentSlice] = {}
     at = segment.stored[0] if segment.stored else 0
     for piece in segment.pieces:
         found[at] = piece
@@ -148,7 +148,7 @@ def _document_starts(segment: SegmentView) -> dict[int, Piece]:
 
 
 def _target(
-    span: Span, segment: SegmentView, explanation: Explanation, tokenizer: Tokenizer
+    span: HiddenSpan, segment: SegmentView, explanation: Explanation, tokenizer: Tokenizer
 ) -> str:
     places = list(span.places)
     text = _tokens(places, explanation.sample.targets, explanation, tokenizer, "predicts token")

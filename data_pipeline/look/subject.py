@@ -14,7 +14,7 @@ from configs.run_paths import CONFIG, RunPaths
 from configs.schema import Config
 from configs.terminal import tell
 from data_pipeline.cache import Report
-from data_pipeline.corpus import Corpora, Shard, ensure_prepared, tokenizer_of
+from data_pipeline.corpus import Corpora, CorpusShard, ensure_prepared, tokenizer_of
 from data_pipeline.dataset import GLMDataset
 from data_pipeline.look.run_record import (
     changed_data,
@@ -121,7 +121,10 @@ def open_target(
     stream = open_stream(name)
     spec = config.data.tokenizer or tokenizer_of(name)
     held_out = f"{name}.valid" if is_shard(f"{name}.valid") else name
-    train, valid = [Shard(folder.name, name, None)], [Shard(folder.name, held_out, None)]
+    train, valid = (
+        [CorpusShard(folder.name, name, None)],
+        [CorpusShard(folder.name, held_out, None)],
+    )
     if stream.info is None or not stream.index.holds_records:
         target = _open(name, config, Corpora(train, valid, spec), is_validation)
         return replace(target, has_own_length=is_chosen)
@@ -200,7 +203,7 @@ def _open(name: str, config: Config, corpora: Corpora, is_validation: bool) -> T
 
 def _prepared(config: Config) -> Corpora:
     """Find what train has prepared: to look changes nothing."""
-    return ensure_prepared(config.data, config.model.vocab_size, _say, _found)
+    return ensure_prepared(config.data, config.model.vocab_size, _log, _found)
 
 
 def _found(
@@ -219,5 +222,5 @@ def _found(
     return folder
 
 
-def _say(text: str) -> None:
+def _log(text: str) -> None:
     tell(text, sys.stderr)

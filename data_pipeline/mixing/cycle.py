@@ -9,6 +9,7 @@ Tijdeman 1980, "The chairman assignment problem".
 
 import heapq
 from collections.abc import Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil, floor, gcd, lcm
 
@@ -163,3 +164,23 @@ def _windows(
     waiting = np.concatenate(deadlines) * num_sources + sources
     order = np.argsort(released_at, kind="stable")
     return released_at[order].tolist(), waiting[order].tolist()
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One entry per source."""
+
+    asked: tuple[Fraction, ...]
+    """Integral of the weights, in samples."""
+    served: tuple[int, ...]
+    """Samples."""
+
+    @classmethod
+    def start(cls, num_sources: int) -> "Standing":
+        """Nothing asked, nothing served."""
+        return cls((Fraction(0),) * num_sources, (0,) * num_sources)
+
+    @property
+    def lags(self) -> tuple[Fraction, ...]:
+        """Samples that each source is behind; negative: ahead. They sum to 0."""
+        return tuple(a - b for a, b in zip(self.asked, self.served, strict=True))

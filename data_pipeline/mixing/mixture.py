@@ -20,9 +20,15 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Protocol
 
-from data_pipeline.mixing.cycle import Cycle, Weight, build_cycle, cycle_counts, exact_weight
+from data_pipeline.mixing.cycle import (
+    Cycle,
+    Standing,
+    Weight,
+    build_cycle,
+    cycle_counts,
+    exact_weight,
+)
 from data_pipeline.mixing.ramp import Ramp
-from data_pipeline.mixing.standing import Standing
 
 
 @dataclass(frozen=True)
@@ -34,7 +40,7 @@ class Stage:
     """One per source, at least 0, not all 0; in any unit. A float stands for the decimal that was typed."""
 
 
-class Piece(Protocol):
+class Stretch(Protocol):
     """A stretch of the stream, counted from its own start."""
 
     def locate(self, offset: int) -> tuple[int, int]:
@@ -67,7 +73,7 @@ class Mixture:
         """(first sample, share of each source as it is kept); without those at which nothing changes."""
         self._num_sources = len(stages[0].weights)
         self._starts, self._plans = _plan(self.stages, ramp_samples)
-        self._pieces: dict[int, Piece] = {}
+        self._pieces: dict[int, Stretch] = {}
 
     @classmethod
     def constant(cls, weights: Sequence[Weight]) -> "Mixture":
@@ -93,7 +99,7 @@ class Mixture:
             "stages": [[first, [str(share) for share in shares]] for first, shares in self.stages],
         }
 
-    def _piece(self, number: int) -> Piece:
+    def _piece(self, number: int) -> Stretch:
         for built in range(len(self._pieces), number + 1):
             standing = Standing.start(self._num_sources)
             if built:

@@ -10,8 +10,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from math import isqrt
 
-from data_pipeline.mixing.cycle import Cycle, build_cycle
-from data_pipeline.mixing.standing import Standing
+from data_pipeline.mixing.cycle import Cycle, Standing, build_cycle
 
 _CYCLES_KEPT = 16
 

@@ -8,7 +8,7 @@ from configs.errors import UserError
 from data_pipeline.corpus import tokenizer_of
 from data_pipeline.preparation.inputs import is_on_hub
 from data_pipeline.preparation.make_part import Settings
-from data_pipeline.preparation.plan import Plan
+from data_pipeline.preparation.plan import PreparationPlan
 from data_pipeline.preparation.prepare import parts_folder_of
 from data_pipeline.storage.shards import ShardInfo, read_info
 from data_pipeline.storage.verify import problems
@@ -43,7 +43,7 @@ def already_prepared(
     # Parts that are left are of a preparation that was not finished.
     if any(map(is_on_hub, inputs)) or os.path.lexists(parts_folder_of(prefix)):
         return []
-    wanted = Plan.of(inputs, tokenizer, valid_fraction, settings).made_from
+    wanted = PreparationPlan.of(inputs, tokenizer, valid_fraction, settings).made_from
     prefixes = [str(prefix), *([f"{prefix}.valid"] if valid_fraction > 0 else [])]
     try:
         infos = [info for each in prefixes if (info := read_info(each)) is not None]

@@ -18,7 +18,7 @@ from typing import BinaryIO, cast
 import zstandard
 
 from configs.errors import DataError
-from data_pipeline.preparation.corpus_part import Part
+from data_pipeline.preparation.corpus_part import CorpusPart
 from data_pipeline.preparation.lines import BORDER_BYTES, LONGEST_RECORD, border_in, skip_line
 from data_pipeline.preparation.zstd_reader import ZstdReader
 
@@ -27,7 +27,7 @@ ENDINGS = (".gz", ".zst")
 _PIECE_BYTES = 2**20
 
 
-def parts_of_archive(path: str, part_bytes: int, is_text: bool) -> Iterator[Part]:
+def parts_of_archive(path: str, part_bytes: int, is_text: bool) -> Iterator[CorpusPart]:
     """Yield the parts of an archive in order, each with its content.
 
     Args:
@@ -52,7 +52,7 @@ def parts_of_archive(path: str, part_bytes: int, is_text: bool) -> Iterator[Part
                         return
                     before, lines = lines, lines + content.count(b"\n")
                     here = unpacked_to()
-                    yield Part(
+                    yield CorpusPart(
                         path,
                         number,
                         start,

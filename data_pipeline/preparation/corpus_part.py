@@ -5,7 +5,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Part:
+class CorpusPart:
     """A stretch of one corpus."""
 
     path: str

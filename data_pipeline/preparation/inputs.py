@@ -17,7 +17,7 @@ from configs.errors import DataError, StorageError
 from data_pipeline.preparation import python_docs
 from data_pipeline.preparation.archives import ENDINGS as ARCHIVE_ENDINGS
 from data_pipeline.preparation.archives import parts_of_archive
-from data_pipeline.preparation.corpus_part import Part
+from data_pipeline.preparation.corpus_part import CorpusPart
 from data_pipeline.preparation.documents import Document, OnError, from_jsonl, from_text, stop
 from data_pipeline.preparation.lines import record_lines, text_lines
 from data_pipeline.preparation.tables import (
@@ -118,7 +118,7 @@ def size_bytes(path: str) -> int | None:
         return os.path.getsize(path) if is_file_name(path) else None
 
 
-def parts_of(path: str, text_keys: Sequence[str]) -> Iterator[Part]:
+def parts_of(path: str, text_keys: Sequence[str]) -> Iterator[CorpusPart]:
     """Yield the parts of a corpus in order.
 
     Raises:
@@ -144,10 +144,12 @@ def parts_of(path: str, text_keys: Sequence[str]) -> Iterator[Part]:
         size = size_bytes(path) or 0
         for number, start in enumerate(range(0, size, PART_BYTES)):
             end = min(start + PART_BYTES, size)
-            yield Part(path, number, start, end, read_bytes=end - start)
+            yield CorpusPart(path, number, start, end, read_bytes=end - start)
 
 
-def read_part(part: Part, text_keys: Sequence[str], on_error: OnError = stop) -> Iterator[Document]:
+def read_part(
+    part: CorpusPart, text_keys: Sequence[str], on_error: OnError = stop
+) -> Iterator[Document]:
     """Yield the documents of a part.
 
     Args:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from configs.errors import DataError
-from data_pipeline.preparation.corpus_part import Part
+from data_pipeline.preparation.corpus_part import CorpusPart
 from data_pipeline.preparation.documents import Lines, OnError
 
 LONGEST_RECORD = 64 * 2**20
@@ -24,7 +24,7 @@ _PIECE_BYTES = 2**20
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
-def record_lines(part: Part, on_error: OnError) -> Lines:
+def record_lines(part: CorpusPart, on_error: OnError) -> Lines:
     """Yield (where, line) of the lines that begin in a part of a .jsonl file.
 
     Args:
@@ -52,7 +52,7 @@ def record_lines(part: Part, on_error: OnError) -> Lines:
             position += skip_line(file)
 
 
-def text_lines(part: Part) -> Lines:
+def text_lines(part: CorpusPart) -> Lines:
     """Yield (where, line) of a part of a plain text; of a long line, pieces that end at a blank where it has any.
 
     Raises:
@@ -105,7 +105,7 @@ def skip_line(file: BinaryIO) -> int:
     return size
 
 
-def _first_line(part: Part, file: BinaryIO) -> int:
+def _first_line(part: CorpusPart, file: BinaryIO) -> int:
     """Go to the first line that begins in a part; returns its place, at or behind part.stop if there is none."""
     if part.content is not None or not part.start:
         return 0
@@ -140,7 +140,7 @@ def _end_of_piece(line: bytes) -> int:
 
 
 @contextlib.contextmanager
-def _opened(part: Part) -> Generator[BinaryIO, None, None]:
+def _opened(part: CorpusPart) -> Generator[BinaryIO, None, None]:
     """The file of a part, or its content; says where a file system failed."""
     try:
         with _file(part) as file:
@@ -152,17 +152,17 @@ def _opened(part: Part) -> Generator[BinaryIO, None, None]:
         ) from error
 
 
-def _file(part: Part) -> BinaryIO:
+def _file(part: CorpusPart) -> BinaryIO:
     if part.content is not None:
         return io.BytesIO(part.content)
     return open(part.path, "rb")
 
 
-def _place(part: Part, begin: int, number: int) -> str:
+def _place(part: CorpusPart, begin: int, number: int) -> str:
     return f"{part.path}:{_lines_before(part, begin) + number}"
 
 
-def _lines_before(part: Part, begin: int) -> int:
+def _lines_before(part: CorpusPart, begin: int) -> int:
     """Lines that end before byte `begin`, where the reading of a part begins: counted when an error needs them."""
     if part.content is not None:
         return part.before

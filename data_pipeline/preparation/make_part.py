@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_pipeline.preparation.corpus_part import Part
+from data_pipeline.preparation.corpus_part import CorpusPart
 from data_pipeline.preparation.documents import Document, Skipped, stop
 from data_pipeline.preparation.duplicates import digest_of
 from data_pipeline.preparation.filters import EMPTY, Filters
@@ -38,7 +38,7 @@ class Settings:
 class Task:
     """A part to be made."""
 
-    part: Part
+    part: CorpusPart
     path: Path
     """Of the finished part."""
     fingerprint: str

@@ -20,7 +20,7 @@ from configs.records import Count, ShortText, read_file, read_record
 from data_pipeline.cache import lock_file
 from data_pipeline.preparation.job_array import Share
 from data_pipeline.preparation.parts import FinishedPart, entry_type, read_part_record
-from data_pipeline.preparation.plan import Plan
+from data_pipeline.preparation.plan import PreparationPlan
 from data_pipeline.storage.shards import token_type
 
 WHOLE = Share()
@@ -53,7 +53,7 @@ class PartsFolder:
         plan: parts of another one are not used.
     """
 
-    def __init__(self, folder: Path, plan: Plan) -> None:
+    def __init__(self, folder: Path, plan: PreparationPlan) -> None:
         self._folder = folder
         self._plan = plan
 

@@ -20,7 +20,7 @@ _AGAIN = "Run prepare again with the same --part I/N: finished parts are kept."
 
 
 @dataclass(frozen=True)
-class Plan:
+class PreparationPlan:
     """What is prepared: kept in PREFIX.parts/plan.json for `merge`."""
 
     inputs: tuple[ShortText, ...]
@@ -73,7 +73,7 @@ class Plan:
         valid_fraction: float,
         settings: Settings,
         num_shares: int = 1,
-    ) -> "Plan":
+    ) -> "PreparationPlan":
         """Make the plan of a preparation.
 
         Raises:
@@ -90,7 +90,7 @@ class Plan:
         )
 
     @classmethod
-    def read(cls, path: Path, prefix: Path) -> "Plan":
+    def read(cls, path: Path, prefix: Path) -> "PreparationPlan":
         """Read plan.json.
 
         Raises:

@@ -16,7 +16,7 @@ from data_pipeline.preparation.join import Prepared, join
 from data_pipeline.preparation.make_part import Settings, Task
 from data_pipeline.preparation.outputs import Outputs
 from data_pipeline.preparation.parts_folder import WHOLE, PartsFolder
-from data_pipeline.preparation.plan import Plan, identity_hash
+from data_pipeline.preparation.plan import PreparationPlan, identity_hash
 from data_pipeline.preparation.progress import Meter, Silent
 from data_pipeline.preparation.workers import run_tasks
 from data_pipeline.tokenizer import Tokenizer, load_tokenizer
@@ -52,7 +52,7 @@ def prepare(
         DataError: a corpus cannot be used, there is no text, too little to hold some out, or no space; or something
             that no preparation has made would be lost.
     """
-    plan = Plan.of(inputs, tokenizer, valid_fraction, settings or Settings())
+    plan = PreparationPlan.of(inputs, tokenizer, valid_fraction, settings or Settings())
     folder = parts_folder or parts_folder_of(prefix)
     with _working_in(folder, plan, prefix, WHOLE) as (parts, outputs):
         _make_parts(plan, parts, tokenizer, WHOLE, workers, meter or Silent())
@@ -75,7 +75,7 @@ def prepare_share(
     Raises:
         DataError: as `prepare`.
     """
-    plan = Plan.of(inputs, tokenizer, valid_fraction, settings, share.count)
+    plan = PreparationPlan.of(inputs, tokenizer, valid_fraction, settings, share.count)
     with _working_in(parts_folder_of(prefix), plan, prefix, share) as (parts, _):
         parts.write_plan()
         _make_parts(plan, parts, tokenizer, share, workers, meter or Silent())
@@ -88,7 +88,7 @@ def merge(prefix: Path) -> Prepared:
         DataError: there are none, some are missing, or there is no space.
     """
     folder = parts_folder_of(prefix)
-    plan = Plan.read(folder / "plan.json", prefix)
+    plan = PreparationPlan.read(folder / "plan.json", prefix)
     tokenizer = load_tokenizer(plan.tokenizer)
     if tokenizer.fingerprint != plan.tokenizer_fingerprint:
         raise DataError(
@@ -99,7 +99,7 @@ def merge(prefix: Path) -> Prepared:
 
 
 def _make_parts(
-    plan: Plan,
+    plan: PreparationPlan,
     parts: PartsFolder,
     tokenizer: Tokenizer,
     share: Share,
@@ -147,7 +147,9 @@ def _make_parts(
             )
 
 
-def _join(plan: Plan, parts: PartsFolder, outputs: Outputs, tokenizer: Tokenizer) -> Prepared:
+def _join(
+    plan: PreparationPlan, parts: PartsFolder, outputs: Outputs, tokenizer: Tokenizer
+) -> Prepared:
     finished = parts.all_finished(tokenizer.vocab_size)
     prepared = join(
         finished,
@@ -170,7 +172,7 @@ def parts_folder_of(prefix: Path) -> Path:
 
 @contextlib.contextmanager
 def _working_in(
-    folder: Path, plan: Plan, prefix: Path, share: Share
+    folder: Path, plan: PreparationPlan, prefix: Path, share: Share
 ) -> Generator[tuple[PartsFolder, Outputs], None, None]:
     """Hold the folder of parts, and say what could not be written."""
     parts, outputs = PartsFolder(folder, plan), Outputs(prefix, folder)

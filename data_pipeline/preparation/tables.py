@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from configs.errors import DataError
-from data_pipeline.preparation.corpus_part import Part
+from data_pipeline.preparation.corpus_part import CorpusPart
 from data_pipeline.preparation.documents import (
     Document,
     OnError,
@@ -24,7 +24,7 @@ _PARQUET_ROWS = 256
 _TEXTS = ("string", "large_string", "string_view")
 
 
-def parts_of_parquet(path: str, text_keys: Sequence[str], part_bytes: int) -> Iterator[Part]:
+def parts_of_parquet(path: str, text_keys: Sequence[str], part_bytes: int) -> Iterator[CorpusPart]:
     """Yield runs of row groups of at least `part_bytes`.
 
     Raises:
@@ -56,12 +56,14 @@ def parts_of_parquet(path: str, text_keys: Sequence[str], part_bytes: int) -> It
         is_last = group + 1 == metadata.num_row_groups
         if size >= part_bytes or is_last:
             until = file_bytes if is_last else file_bytes * (group + 1) // metadata.num_row_groups
-            yield Part(path, number, first, group + 1, before, read_bytes=until - taken)
+            yield CorpusPart(path, number, first, group + 1, before, read_bytes=until - taken)
             number, first, taken = number + 1, group + 1, until
             before, rows, size = before + rows, 0, 0
 
 
-def read_parquet(part: Part, text_keys: Sequence[str], on_error: OnError) -> Iterator[Document]:
+def read_parquet(
+    part: CorpusPart, text_keys: Sequence[str], on_error: OnError
+) -> Iterator[Document]:
     """Yield the documents of a part of a .parquet file.
 
     Raises:
@@ -86,7 +88,7 @@ def read_parquet(part: Part, text_keys: Sequence[str], on_error: OnError) -> Ite
 
 def parts_of_rows(
     path: str, rows: Iterator[dict[str, Any]], text_keys: Sequence[str], part_bytes: int
-) -> Iterator[Part]:
+) -> Iterator[CorpusPart]:
     """Yield parts that carry rows: of each the fields asked for, of others their names; of a row that lacks one, all."""
     gathered: list[dict[str, Any]] = []
     number = before = size = 0
@@ -96,14 +98,14 @@ def parts_of_rows(
         gathered.append({**dict.fromkeys(row), **texts} if len(texts) == len(text_keys) else row)
         size += sum(len(text) for text in texts.values() if isinstance(text, str | bytes))
         if size >= part_bytes:
-            yield Part(path, number, 0, 0, before, rows=gathered)
+            yield CorpusPart(path, number, 0, 0, before, rows=gathered)
             number, before, size = number + 1, before + len(gathered), 0
             gathered = []
     if gathered:
-        yield Part(path, number, 0, 0, before, rows=gathered)
+        yield CorpusPart(path, number, 0, 0, before, rows=gathered)
 
 
-def read_rows(part: Part, text_keys: Sequence[str], on_error: OnError) -> Iterator[Document]:
+def read_rows(part: CorpusPart, text_keys: Sequence[str], on_error: OnError) -> Iterator[Document]:
     """Yield the documents of a part that carries rows."""
     for number, row in enumerate(part.rows or (), start=part.before + 1):
         where = partial("{}, row {}".format, part.path, number)

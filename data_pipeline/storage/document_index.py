@@ -14,7 +14,7 @@ from data_pipeline.storage.shard_index import HEADER_BYTES, Index
 
 
 @dataclass(frozen=True)
-class Piece:
+class DocumentSlice:
     """A stretch of one document."""
 
     document: int
@@ -109,9 +109,9 @@ class DocumentIndex:
             raise self._damaged(f"no document holds token {token:,}")
         return found
 
-    def pieces(self, start: int, stop: int) -> list[Piece]:
+    def pieces(self, start: int, stop: int) -> list[DocumentSlice]:
         """The documents that tokens [start, stop) of the shard are taken from, in order; those without tokens left out."""
-        found: list[Piece] = []
+        found: list[DocumentSlice] = []
         if start >= stop:
             return found
         document = self.document_at(start)
@@ -121,7 +121,9 @@ class DocumentIndex:
             if end < first:
                 raise self._damaged(f"document {document + 1:,} begins before the one before it")
             if end > first:
-                piece = Piece(document, max(start - first, 0), min(stop, end) - first, end - first)
+                piece = DocumentSlice(
+                    document, max(start - first, 0), min(stop, end) - first, end - first
+                )
                 found.append(piece)
             document, first = document + 1, end
         return found

@@ -23,7 +23,7 @@ from typing import BinaryIO
 from configs.errors import DataError, RecordError, StorageError
 from configs.records import Count, read_record
 from data_pipeline.cache import Report, make_once
-from data_pipeline.corpus import Corpora, Shard
+from data_pipeline.corpus import Corpora, CorpusShard
 from data_pipeline.storage.shards import (
     BLOCK_BYTES,
     ShardStream,
@@ -57,7 +57,7 @@ def copied(corpora: Corpora, folder: str, report: Report) -> Corpora:
         DataError: there is no room, the folder cannot be written, or a copy is not what the shard's checksums say.
     """
 
-    def copy_all(shards: list[Shard]) -> list[Shard]:
+    def copy_all(shards: list[CorpusShard]) -> list[CorpusShard]:
         return [
             replace(shard, prefix=_copy(shard.prefix, Path(folder), report)) for shard in shards
         ]

@@ -85,7 +85,7 @@ def require_file(path: str, advice: str) -> None:
 
 
 def open_to_keep(path: str) -> BinaryIO:
-    """Open a regular file that stays open as long as the run lives, for positioned reads.
+    """Open a regular file that stays open as long as the process runs, for positioned reads.
 
     Many shards need many open files: this process's own limit is raised as far as the system lets it.
 

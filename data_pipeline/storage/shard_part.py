@@ -11,7 +11,7 @@ import numpy as np
 
 from configs.errors import DataError
 from data_pipeline.permutation import Permutation
-from data_pipeline.storage.document_index import DocumentIndex, Piece
+from data_pipeline.storage.document_index import DocumentIndex, DocumentSlice
 from data_pipeline.storage.open_files import FileStamp, readable
 from data_pipeline.storage.shards import ShardStream
 
@@ -66,7 +66,7 @@ class ShardPart:
             )
         return tokens
 
-    def pieces(self, start: int, stop: int) -> list[Piece]:
+    def pieces(self, start: int, stop: int) -> list[DocumentSlice]:
         """The documents, numbered in the whole shard, that tokens [start, stop) are taken from."""
         return self.documents.pieces(self._start + start, self._start + stop)
 

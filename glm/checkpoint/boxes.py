@@ -57,7 +57,7 @@ class Box:
 
 
 @dataclass(frozen=True)
-class Shard:
+class TensorSlice:
     """A tensor-parallel shard: its own shape and its place in the whole tensor."""
 
     shape: tuple[int, ...]

@@ -126,7 +126,7 @@ class Manifest:
     """tp, pp and dp of the run that wrote it; for people."""
     extra: dict[str, Any] = field(default_factory=dict)
     generation: int = 0
-    """Which life of the run wrote it: of two checkpoints, the one of the later life counts."""
+    """Which attempt of the run wrote it: of two checkpoints, the one of the later attempt counts."""
 
     @property
     def run_id(self) -> str | None:

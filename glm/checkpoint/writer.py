@@ -95,7 +95,7 @@ def commit(
     """
     manifest.check(str(folder / MANIFEST))
     hidden: list[Path] = []
-    # A name of its own: a life that was cut off may come back and write at the same time, before the fence ends it.
+    # A name of its own: an attempt that was cut off may come back and write at the same time, before the fence ends it.
     own = folder / f"{uuid.uuid4().hex[:8]}-{MANIFEST}"
     try:
         with _part(own) as partial:

@@ -6,7 +6,7 @@ from configs.terminal import columns, hanging
 from launch.estimate.facts import fact_rows
 from launch.estimate.forecast import forecast_rows
 from launch.estimate.memory_table import memory_table
-from launch.estimate.plan import GIB, Plan, usable_gib
+from launch.estimate.plan import GIB, ClusterPlan, usable_gib
 from launch.estimate.search import advice, search_table
 from launch.options import parse
 
@@ -28,7 +28,7 @@ def estimate(words: list[str]) -> str:
         config = load_config(overrides, also=_needs_gpu)
         return search_table(config, columns())
     config = load_config(overrides, also=_impossible)
-    plan = Plan.of(config)
+    plan = ClusterPlan.of(config)
     rows = [*fact_rows(config), *forecast_rows(plan)]
     longest, width = max(len(name) for name, _ in rows), columns()
     lines = [hanging(f"{name:<{longest}}  ", text, width) for name, text in rows]
@@ -47,7 +47,7 @@ def _impossible(config: Config) -> list[str]:
 
 def _beyond_the_peak(config: Config) -> list[str]:
     """Say which of a measured time and the GPU's peak cannot be."""
-    plan, measured = Plan.of(config), config.cluster.measured_seconds_per_step
+    plan, measured = ClusterPlan.of(config), config.cluster.measured_seconds_per_step
     if measured is None or plan.gpu is None or plan.mfu is None or plan.mfu <= 1:
         return []
     least = measured * plan.mfu
@@ -60,7 +60,7 @@ def _beyond_the_peak(config: Config) -> list[str]:
 
 def _does_not_fit(config: Config) -> list[str]:
     """Say how much memory is missing, of what, and which layout of the same cluster has enough."""
-    plan = Plan.of(config)
+    plan = ClusterPlan.of(config)
     if plan.missing_gib == 0 or plan.gpu is None:
         return []
     stage = plan.fullest

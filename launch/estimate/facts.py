@@ -1,7 +1,7 @@
 """What follows from a configuration by arithmetic alone: sizes, stages, batches, steps, schedules, computation."""
 
 from configs import derive
-from configs.checks.balance import uneven_stages
+from configs.checks.batches import uneven_stages
 from configs.schema import Config, Schedule
 
 Row = tuple[str, str]

@@ -3,7 +3,7 @@
 from configs import derive
 from configs.hardware import Gpu
 from launch.estimate.memory import checkpoint_bytes
-from launch.estimate.plan import GIB, Plan
+from launch.estimate.plan import GIB, ClusterPlan
 from launch.estimate.speed import Transformer
 
 Row = tuple[str, str]
@@ -12,7 +12,7 @@ Row = tuple[str, str]
 _NO_PROGRESS = 1e-4
 
 
-def forecast_rows(plan: Plan) -> list[Row]:
+def forecast_rows(plan: ClusterPlan) -> list[Row]:
     """Render what a run takes; a hint where the GPU is not known."""
     if plan.gpu is None or plan.step is None:
         return [
@@ -30,7 +30,7 @@ def forecast_rows(plan: Plan) -> list[Row]:
     ]
 
 
-def _speed(plan: Plan, gpu: Gpu) -> list[Row]:
+def _speed(plan: ClusterPlan, gpu: Gpu) -> list[Row]:
     config, step, seconds, mfu = plan.config, plan.step, plan.seconds_per_step, plan.mfu
     assert step is not None and seconds is not None and mfu is not None
     batch, seq = config.optim.global_batch_size, config.model.seq_length
@@ -63,7 +63,7 @@ def _speed(plan: Plan, gpu: Gpu) -> list[Row]:
     return rows
 
 
-def _run(plan: Plan, gpu: Gpu) -> list[Row]:
+def _run(plan: ClusterPlan, gpu: Gpu) -> list[Row]:
     run, interval = plan.run_seconds, plan.best_interval_seconds
     assert run is not None and interval is not None
     share = plan.goodput(interval)
@@ -91,7 +91,7 @@ def _run(plan: Plan, gpu: Gpu) -> list[Row]:
     ]
 
 
-def _why_no_progress(plan: Plan) -> str:
+def _why_no_progress(plan: ClusterPlan) -> str:
     """What stands against the time between failures, and the keys of both."""
     cluster, mtbf, interval = plan.config.cluster, plan.mtbf_seconds, plan.best_interval_seconds
     assert mtbf is not None and interval is not None
@@ -102,7 +102,7 @@ def _why_no_progress(plan: Plan) -> str:
     )
 
 
-def _checkpoint(plan: Plan) -> Row:
+def _checkpoint(plan: ClusterPlan) -> Row:
     config = plan.config
     on_host = plan.staging_bytes_per_rank * derive.ranks_per_node(config)
     text = (
@@ -115,7 +115,7 @@ def _checkpoint(plan: Plan) -> Row:
     return ("checkpoint", text)
 
 
-def _saving(plan: Plan) -> list[Row]:
+def _saving(plan: ClusterPlan) -> list[Row]:
     config, mtbf, interval = plan.config, plan.mtbf_seconds, plan.best_interval_seconds
     seconds = plan.seconds_per_step
     assert mtbf is not None and interval is not None and seconds is not None

@@ -31,7 +31,7 @@ class StageMemory:
     logits: int
     """Logits of the targets, their fp32 copy and gradient."""
     pipe_buffers: int
-    """Received and sent hidden states, layouts and gradients."""
+    """Received and sent hidden states, row fields and gradients."""
     in_backward: int
     """Reduce bucket that is there while a micro-batch runs."""
     in_reduction: int
@@ -121,12 +121,12 @@ def _buffers(config: Config, count: int, dp: int, on_gpu: bool) -> tuple[int, in
     if computation.sums_in_fp32(config.precision):
         # allreduce_no_retain: the two groups' fp32 gradients are copied together if they fit a bucket; a larger group
         # is reduced where it lies.
-        copies = 4 * count if count <= computation.DEEPSPEED_BUCKET else 0
+        copies = 4 * count if count <= computation.GRADIENT_BUCKET else 0
         return 0, copies, max(adam, _SQUARES_BYTES)
     if zero == 0:
         # Gradients travel in copies of at least a bucket; AdamW works parameter by parameter.
         largest = max(derive.parameter_sizes(config.model, config.parallel.tp))
-        travelling = min(count, computation.DEEPSPEED_BUCKET + largest)
+        travelling = min(count, computation.GRADIENT_BUCKET + largest)
         return 0, 4 * travelling, max(_SQUARES_BYTES, 0 if on_gpu else 8 * largest)
     # DeepSpeedZeroOptimizer makes a bucket at the first backward pass of a step, and another one to reduce.
     bucket = size * computation.reduce_bucket_size(config)
@@ -163,8 +163,8 @@ def _running(config: Config, stage: int, on_gpu: bool) -> tuple[int, int, int]:
     buffers = 0
     if not is_first:
         # Per buffer the received tensors, whose clones are counted above; the receiving pair; the gradient to send.
-        layouts = (in_flight + 1) * layer.tokens * computation.LAYOUT_FIELDS * 8
-        buffers += (in_flight + 2) * layer.hidden + layouts
+        row_fields = (in_flight + 1) * layer.tokens * computation.ROW_FIELDS * 8
+        buffers += (in_flight + 2) * layer.hidden + row_fields
     if not is_last:
         buffers += layer.hidden  # the received gradient
     return activations + working, logits, buffers

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from configs.terminal import hanging
 from launch.estimate.memory import StageMemory, memory_of_stages
-from launch.estimate.plan import GIB, Plan, is_on_gpu, usable_gib
+from launch.estimate.plan import GIB, ClusterPlan, is_on_gpu, usable_gib
 
 _PARTS: dict[str, Callable[[StageMemory], int]] = {
     "weights": lambda stage: stage.weights,
@@ -27,7 +27,7 @@ _NAME = max(map(len, _PARTS))
 _COLUMN = 14
 
 
-def memory_table(plan: Plan, width: int | None = None) -> list[str]:
+def memory_table(plan: ClusterPlan, width: int | None = None) -> list[str]:
     """Render it, and what recompute would change.
 
     Args:
@@ -58,7 +58,7 @@ def _side_by_side(
     return [groups[first : first + room] for first in range(0, len(groups), room)]
 
 
-def _table(plan: Plan, groups: list[list[StageMemory]]) -> list[str]:
+def _table(plan: ClusterPlan, groups: list[list[StageMemory]]) -> list[str]:
     names = [
         f"stage {first}" if first == last else f"stages {first}-{last}"
         for first, last in ((group[0].stage, group[-1].stage) for group in groups)
@@ -73,7 +73,7 @@ def _table(plan: Plan, groups: list[list[StageMemory]]) -> list[str]:
     return lines
 
 
-def _other_recompute(plan: Plan) -> str:
+def _other_recompute(plan: ClusterPlan) -> str:
     config = plan.config
     other = replace(
         config, parallel=replace(config.parallel, recompute=not config.parallel.recompute)
@@ -91,7 +91,7 @@ def _other_recompute(plan: Plan) -> str:
     return f"{word} recompute the activations would be {then / unit:,.2f} instead of {kept / unit:,.2f} {name}, {peak}."
 
 
-def _unit(plan: Plan) -> tuple[int, str]:
+def _unit(plan: ClusterPlan) -> tuple[int, str]:
     """What all of the page counts memory in: its bytes and its name."""
     return (GIB, "GiB") if plan.fullest.peak >= GIB else (2**20, "MiB")
 

@@ -24,7 +24,7 @@ HOST_COPY_GB_PER_SECOND = 10.0
 
 
 @dataclass(frozen=True)
-class Plan:
+class ClusterPlan:
     """What a configuration means on its cluster."""
 
     config: Config
@@ -34,7 +34,7 @@ class Plan:
     """None without a GPU to model."""
 
     @classmethod
-    def of(cls, config: Config) -> "Plan":
+    def of(cls, config: Config) -> "ClusterPlan":
         """Work it out."""
         gpu = gpu_of(config.cluster)
         stages = memory_of_stages(config, is_on_gpu(config))

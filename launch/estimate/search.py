@@ -9,7 +9,7 @@ from configs.hardware import PRESETS, gpu_of
 from configs.schema import Config
 from configs.terminal import hanging
 from configs.validate import are_sizes_sound
-from launch.estimate.plan import GIB, Plan, needed_gib, usable_gib
+from launch.estimate.plan import GIB, ClusterPlan, needed_gib, usable_gib
 
 _MICRO_BATCHES = (1, 2, 4, 8, 16)
 _SHOWN = 5
@@ -20,7 +20,7 @@ _MORE_NODES = (2, 4, 8)
 class Candidate:
     """A layout that the trainer accepts."""
 
-    plan: Plan
+    plan: ClusterPlan
     more: str = ""
     """To type as well: the ranks of a node, if the cluster is left at one."""
 
@@ -50,7 +50,7 @@ def candidates(config: Config) -> list[Candidate]:
     """Every layout of the cluster that passes the configuration's checks, fastest first."""
     ranks = derive.ranks_per_node(config)
     more = "" if ranks == config.cluster.gpus_per_node else f" cluster.gpus_per_node={ranks}"
-    found = [Candidate(Plan.of(changed), more) for changed in _layouts(config)]
+    found = [Candidate(ClusterPlan.of(changed), more) for changed in _layouts(config)]
     return sorted(found, key=lambda candidate: candidate.seconds)
 
 
@@ -155,7 +155,7 @@ def _why(candidate: Candidate, best: Candidate) -> str:
     return f"{costs[name]:+.2f} s of {name}"
 
 
-def _costs(plan: Plan) -> list[tuple[str, float]]:
+def _costs(plan: ClusterPlan) -> list[tuple[str, float]]:
     """Seconds of a step, by cause; they add up to it."""
     step = plan.step
     assert step is not None

@@ -9,24 +9,24 @@ mkdir -p "$logs" || exit 2
 job=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}
 job=${job:-$SLURM_JOB_ID}
 complaints=$logs/job_${SLURM_JOB_ID}_srun.txt # what srun itself says: which rank ended how, which node failed
-life=${SLURM_RESTART_COUNT:-0}
-newest_life=$logs/job_${SLURM_JOB_ID}_life
-echo "$life" > "$newest_life" || exit 2
+attempt=${SLURM_RESTART_COUNT:-0}
+newest_attempt=$logs/job_${SLURM_JOB_ID}_life
+echo "$attempt" > "$newest_attempt" || exit 2
 asked_to_stop=
 ending=
 signals=0
 
-say() { printf '%s job %s life %s: %s\n' "$(date '+%F %T')" "$job" "$life" "$*"; }
+say() { printf '%s job %s attempt %s: %s\n' "$(date '+%F %T')" "$job" "$attempt" "$*"; }
 
-# Whether the job has not begun its next life. A script whose node SLURM has given up lives on and sees the job run,
+# Whether the job has not begun its next attempt. A script whose node SLURM has given up runs on and sees the job run,
 # but must neither stop nor requeue what the next script is doing.
-is_newest_life() {
+is_newest_attempt() {
   local newest
-  newest=$(cat "$newest_life" 2> /dev/null)
-  [ "${newest:-$life}" = "$life" ] # a file system that does not answer says nothing of another life
+  newest=$(cat "$newest_attempt" 2> /dev/null)
+  [ "${newest:-$attempt}" = "$attempt" ] # a file system that does not answer says nothing of another attempt
 }
 end_if_outlived() {
-  if ! is_newest_life; then
+  if ! is_newest_attempt; then
     say "SLURM has started this job again: this script ends"
     exit 75
   fi
@@ -38,7 +38,7 @@ ask_slurm() {
   for tries in {1..120}; do
     if [ "$tries" -gt 1 ]; then
       sleep 5
-      is_newest_life || return 1 # what was asked for this life would now meet the next one
+      is_newest_attempt || return 1 # what was asked for this attempt would now meet the next one
     fi
     "$@" && return
   done
@@ -54,9 +54,9 @@ status() {
 }
 
 by_script="asked by the job script"
-ask_to_stop() { ! is_newest_life || echo "$by_script" > "$stop_file"; }
+ask_to_stop() { ! is_newest_attempt || echo "$by_script" > "$stop_file"; }
 
-# What this script asked of a former life is over; what a person asks holds.
+# What this script asked of a former attempt is over; what a person asks holds.
 forget_own_request() {
   if grep -qsxF "$by_script" "$stop_file"; then rm -f "$stop_file"; fi
 }
@@ -73,7 +73,7 @@ on_warning() {
   trap "kill $!" EXIT
 }
 
-# SLURM is ending the job; if it does so to start it again, the new life must not get a node that failed.
+# SLURM is ending the job; if it does so to start it again, the new attempt must not get a node that failed.
 on_ending() {
   signals=$((signals + 1))
   ending=yes
@@ -111,7 +111,7 @@ usable() {
 
 exclude_failed_nodes() {
   local node others
-  is_newest_life || return
+  is_newest_attempt || return
   while read -r node; do
     grep -qxF "$node" "$excluded" && continue
     others=$(sinfo -h -N -p "$SLURM_JOB_PARTITION" -o '%N %t' |
@@ -190,15 +190,15 @@ give_up() {
   exit "$code"
 }
 
-# Lives of this job since the last checkpoint, this one included, are counted in a file: SLURM may end them at any moment.
+# Attempts of this job since the last checkpoint, this one included, are counted in a file: SLURM may end them at any moment.
 count_lives() {
-  local of lives last_seen
+  local of attempts last_seen
   seen=$(status samples_seen 2> /dev/null) # before its first checkpoint it has none
-  read -r of lives last_seen 2> /dev/null < "$logs/lives" || of=
-  [ "${of:-}" = "$SLURM_JOB_ID" ] && [ "${last_seen:-0}" = "${seen:-0}" ] && [[ $lives =~ ^[0-9]{1,9}$ ]] || lives=0
-  lives=$((lives + 1))
-  echo "$SLURM_JOB_ID $lives ${seen:-0}" > "$logs/lives"
-  if [ "$lives" -gt "$((max_restarts + 1))" ]; then
+  read -r of attempts last_seen 2> /dev/null < "$logs/lives" || of=
+  [ "${of:-}" = "$SLURM_JOB_ID" ] && [ "${last_seen:-0}" = "${seen:-0}" ] && [[ $attempts =~ ^[0-9]{1,9}$ ]] || attempts=0
+  attempts=$((attempts + 1))
+  echo "$SLURM_JOB_ID $attempts ${seen:-0}" > "$logs/lives"
+  if [ "$attempts" -gt "$((max_restarts + 1))" ]; then
     give_up 3 "$max_restarts restarts in a row brought no new checkpoint: see $logs and $run_log"
   fi
 }
@@ -250,8 +250,8 @@ check_nodes() {
 train() {
   local ranks=$(($# * ranks_per_node))
   export MASTER_ADDR=$1
-  # Below the ports that Linux gives out by itself; another one for each life.
-  export MASTER_PORT=$((10000 + (SLURM_JOB_ID * 16 + life + lives_here) % 20000))
+  # Below the ports that Linux gives out by itself; another one for each attempt.
+  export MASTER_PORT=$((10000 + (SLURM_JOB_ID * 16 + attempt + attempts_here) % 20000))
   : > "$complaints"
   # A step that lost a node may never end in SLURM's books, and keep its cores: the next one must not wait for them.
   # Rank 0 shows what was learnt when the others have ended: --wait leaves it the time.
@@ -275,7 +275,7 @@ wait_for_nodes() {
   done
 }
 
-lives_here=0
+attempts_here=0
 while :; do
   end_if_outlived
   count_lives
@@ -285,9 +285,9 @@ while :; do
   before=$(status time 2> /dev/null)
   forget_own_request
   train "${nodes[@]:0:count}"
-  lives_here=$((lives_here + 1))
+  attempts_here=$((attempts_here + 1))
   state=$(status state) # none: whatever has ended, it did not end well
-  [ "$(status time 2> /dev/null)" != "$before" ] || state= # not this life's
+  [ "$(status time 2> /dev/null)" != "$before" ] || state= # not this attempt's
   say "ended with $code, status ${state:-not written}"
   case $state in
     "done") exit 0 ;;

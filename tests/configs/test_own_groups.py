@@ -200,12 +200,12 @@ def test_a_run_needs_its_files_only_once(folder: Path) -> None:
     (run / "overrides.txt").write_text("\n".join([*words, "run.stop_after_samples=16"]))
     folder.rename(folder.parent / "gone")
 
-    assert load_config(words, say=said.append) == first
+    assert load_config(words, log=said.append) == first
     assert said == [
         "--config-dir (own) does not exist. experiment=mine is looked for there. Its values are taken from "
         "runs/mine/config.yaml, as this run was started with them."
     ]
-    again = load_config([*words, "optim.lr=3e-4"], say=said.append)
+    again = load_config([*words, "optim.lr=3e-4"], log=said.append)
     assert (again.optim.lr, again.model.num_layers, again.optim.global_batch_size) == (3e-4, 6, 256)
     # Another choice is not what the run was started with, nor is another run.
     assert "does not exist" in problems_of("--config-dir=own", "model=mine", "run.name=mine")[0]
@@ -219,7 +219,7 @@ def test_a_model_that_is_gone_is_the_one_of_the_run(folder: Path) -> None:
     Path("here/config.yaml").write_text(to_stored_yaml(first))
     Path("here/overrides.txt").write_text("\n".join(words))
     (folder / "model" / "mine.yaml").unlink()
-    again = load_config([*words[:2], "seed=6"], say=lambda _: None)
+    again = load_config([*words[:2], "seed=6"], log=lambda _: None)
     assert (again.model, again.seed) == (first.model, 6)
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from configs.errors import DataError
 from configs.load import load_config
-from data_pipeline.corpus import Corpora, Shard
+from data_pipeline.corpus import Corpora, CorpusShard
 from data_pipeline.opening import open_dataset
 from data_pipeline.tokenizer import load_tokenizer
 from tests.helpers.shards import write_with_megatron
@@ -17,7 +17,7 @@ SMALL = ["model.hidden_size=64", "model.num_heads=2", "model.seq_length=128"]
 
 
 def opened(prefix: Path, documents: str, *, is_validation: bool = False):
-    shards = [Shard("m", str(prefix), None)]
+    shards = [CorpusShard("m", str(prefix), None)]
     words = [*SMALL, f"objective.documents={documents}", "data.tokenizer=bytes"]
     corpora = Corpora(shards, shards, "bytes")
     return open_dataset(load_config(words), corpora, BYTES, is_validation=is_validation)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from glm.attention_paths import flex_attention, reference_attention, sdpa_attention
-from glm.layout import pack_layout
+from glm.row_fields import pack_fields
 from glm.row_plan import RowPlan
 
 HEADS, SIZE = 2, 8
@@ -60,7 +60,7 @@ ROWS = {
 
 
 def layout_of(*rows: list[Piece]) -> Tensor:
-    """Layout (batch, 6, seq) of rows of equal length."""
+    """Fields (batch, 6, seq) of rows of equal length."""
     segments, contexts = [], []
     for row in rows:
         segment: list[int] = []
@@ -72,7 +72,7 @@ def layout_of(*rows: list[Piece]) -> Tensor:
         contexts.append(context)
     ids = torch.tensor(segments)
     zeros = torch.zeros_like(ids)
-    return pack_layout(ids, torch.tensor(contexts), zeros, zeros, zeros, torch.arange(len(rows)))
+    return pack_fields(ids, torch.tensor(contexts), zeros, zeros, zeros, torch.arange(len(rows)))
 
 
 def naive(q: Tensor, k: Tensor, v: Tensor, row: list[Piece]) -> Tensor:
@@ -118,12 +118,12 @@ def check_forward_and_gradients(
     tolerance: float,
 ) -> None:
     """Compare a path on a device with the definition in float64; padding must pass no gradient on."""
-    layout = layout_of(row)
-    generator = torch.Generator().manual_seed(layout.shape[-1])
-    shape = (1, HEADS, layout.shape[-1], size)
+    fields = layout_of(row)
+    generator = torch.Generator().manual_seed(fields.shape[-1])
+    shape = (1, HEADS, fields.shape[-1], size)
     inputs = [torch.randn(shape, generator=generator, dtype=torch.float64) for _ in range(3)]
     weight = torch.randn(shape, generator=generator, dtype=torch.float64)
-    is_real = (layout[:, 0] > 0)[:, None, :, None]
+    is_real = (fields[:, 0] > 0)[:, None, :, None]
 
     exact = [values.clone().requires_grad_() for values in inputs]
     expected = naive(*(values[0] for values in exact), row)[None]
@@ -131,7 +131,7 @@ def check_forward_and_gradients(
 
     tested = [values.float().to(device).requires_grad_() for values in inputs]
     q, k, v = tested
-    on_device = path(q, k, v, RowPlan.of(layout.to(device)))
+    on_device = path(q, k, v, RowPlan.of(fields.to(device)))
     nothing = sum((0 * values).sum() for values in tested)  # padding alone has no graph
     ((on_device * (weight.float() * is_real).to(device)).sum() + nothing).backward()
     outcome = on_device.detach().cpu()
@@ -162,28 +162,28 @@ def test_rows_of_a_batch_do_not_mix_whatever_path_each_takes() -> None:
         [Piece(20, 12), Piece(10, 22)] * 2,
         [Piece(5, 9), Piece(70, 30), Piece(1, 13)],
     ]
-    layout = layout_of(*rows)
+    fields = layout_of(*rows)
     generator = torch.Generator().manual_seed(0)
     q, k, v = (torch.randn(len(rows), HEADS, 128, SIZE, generator=generator) for _ in range(3))
-    together = sdpa_attention(q, k, v, RowPlan.of(layout))
+    together = sdpa_attention(q, k, v, RowPlan.of(fields))
     for index, row in enumerate(rows):
         alone = naive(q[index].double(), k[index].double(), v[index].double(), row)
-        is_real = (layout[index, 0] > 0)[:, None]
+        is_real = (fields[index, 0] > 0)[:, None]
         assert_close(together[index] * is_real, alone)
 
 
 def test_packed_windows_are_folded_short_rows_are_whole_and_long_ones_in_blocks() -> None:
-    layout = layout_of(ROWS["four equal windows"], [Piece(300, 212)])
-    assert RowPlan.of(layout).folded_rows == {0: 4, 1: 1}
+    fields = layout_of(ROWS["four equal windows"], [Piece(300, 212)])
+    assert RowPlan.of(fields).folded_rows == {0: 4, 1: 1}
     assert RowPlan.of(layout_of([Piece(300, 213)])).folded_rows == {}
     assert RowPlan.of(layout_of(ROWS["four unequal segments of a long row"])).folded_rows == {}
 
 
 def test_query_key_scaling_changes_nothing_but_the_range() -> None:
-    layout = layout_of(ROWS["length 7"])
+    fields = layout_of(ROWS["length 7"])
     generator = torch.Generator().manual_seed(1)
     q, k, v = (torch.randn(1, HEADS, 7, SIZE, generator=generator) for _ in range(3))
-    plan = RowPlan.of(layout)
+    plan = RowPlan.of(fields)
     plain = reference_attention(q, k, v, plan)
     scaled = reference_attention(q, k, v, plan, scale_factor=70.0)
     torch.testing.assert_close(scaled, plain, rtol=1e-5, atol=1e-6)
@@ -192,28 +192,28 @@ def test_query_key_scaling_changes_nothing_but_the_range() -> None:
 @pytest.mark.parametrize("name", ROWS)
 def test_flex_attention_computes_the_forward_of_the_definition(name: str) -> None:
     # Its kernels, and its gradient, exist on CUDA only; what is tested here is the mask.
-    layout = layout_of(ROWS[name])
+    fields = layout_of(ROWS[name])
     generator = torch.Generator().manual_seed(2)
-    shape = (HEADS, layout.shape[-1], SIZE)
+    shape = (HEADS, fields.shape[-1], SIZE)
     q, k, v = (torch.randn(shape, generator=generator) for _ in range(3))
-    is_real = (layout[0, 0] > 0)[:, None]
-    flex = flex_attention(q[None], k[None], v[None], RowPlan.of(layout))[0]
+    is_real = (fields[0, 0] > 0)[:, None]
+    flex = flex_attention(q[None], k[None], v[None], RowPlan.of(fields))[0]
     assert flex.isfinite().all()
     assert_close(flex * is_real, naive(q.double(), k.double(), v.double(), ROWS[name]))
 
 
 def test_flex_attention_does_not_mix_the_rows_of_a_batch() -> None:
     rows = [[Piece(90, 38)], ROWS["two segments in a window"], [Piece(0, 100, 28)]]
-    layout = layout_of(*rows)
+    fields = layout_of(*rows)
     generator = torch.Generator().manual_seed(3)
     q, k, v = (torch.randn(len(rows), HEADS, 128, SIZE, generator=generator) for _ in range(3))
-    together = flex_attention(q, k, v, RowPlan.of(layout))
+    together = flex_attention(q, k, v, RowPlan.of(fields))
     for index, row in enumerate(rows):
         alone = naive(q[index].double(), k[index].double(), v[index].double(), row)
-        assert_close(together[index] * (layout[index, 0] > 0)[:, None], alone)
+        assert_close(together[index] * (fields[index, 0] > 0)[:, None], alone)
 
 
 def test_the_plan_is_made_once_per_layout_and_dies_with_it() -> None:
-    layout = layout_of(ROWS["length 7"])
-    assert RowPlan.of(layout) is RowPlan.of(layout)
-    assert RowPlan.of(layout.clone()) is not RowPlan.of(layout)
+    fields = layout_of(ROWS["length 7"])
+    assert RowPlan.of(fields) is RowPlan.of(fields)
+    assert RowPlan.of(fields.clone()) is not RowPlan.of(fields)

@@ -6,23 +6,23 @@ import pytest
 
 from glm import generate
 from glm.filling import Filled, Guess
-from glm.prompt import Part
+from glm.prompt import TextPart
 
 
 @pytest.mark.parametrize(
     ("parts", "shown"),
     [
-        ([Part("The files", False), Part(".\n\n\n", True), Part("", False)], "The files.\n"),
-        ([Part("A ", False), Part("list \n", True), Part(" of it\n", False)], "A list of it\n\n"),
-        ([Part("A ", False), Part("\n", True), Part("", False)], "A \n"),
+        ([TextPart("The files", False), TextPart(".\n\n\n", True), TextPart("", False)], "The files.\n"),
+        ([TextPart("A ", False), TextPart("list \n", True), TextPart(" of it\n", False)], "A list of it\n\n"),
+        ([TextPart("A ", False), TextPart("\n", True), TextPart("", False)], "A \n"),
         # Before a word it keeps the two apart; between two blanks there is nothing else.
-        ([Part("A ", False), Part("list\n", True), Part("of it", False)], "A list\nof it\n"),
-        ([Part("", False), Part("a\n", True), Part("", False), Part("b", True), Part("", False)],
+        ([TextPart("A ", False), TextPart("list\n", True), TextPart("of it", False)], "A list\nof it\n"),
+        ([TextPart("", False), TextPart("a\n", True), TextPart("", False), TextPart("b", True), TextPart("", False)],
          "ab\n"),
     ],
 )  # fmt: skip
 def test_white_space_at_the_end_of_a_fill_is_not_printed(
-    parts: list[Part], shown: str, capsys: pytest.CaptureFixture[str]
+    parts: list[TextPart], shown: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     filled = Filled(parts, [])
     generate._print_text("", filled)
@@ -35,5 +35,5 @@ def test_white_space_at_the_end_of_a_fill_is_not_printed(
 
 def test_a_small_probability_is_not_shown_as_none(capsys: pytest.CaptureFixture[str]) -> None:
     guesses = [Guess("the", 0.25), Guess("a", 0.0001)]
-    generate._print_text("", Filled([Part("x", False)], [guesses]))
+    generate._print_text("", Filled([TextPart("x", False)], [guesses]))
     assert capsys.readouterr().out == "x\n  blank: 'the' 25.0%, 'a' under 0.1%\n"

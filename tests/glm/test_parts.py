@@ -12,10 +12,10 @@ from glm import deepnorm
 from glm.counter_random import key_of, normal_, random_words
 from glm.dropout import Dropout, keep_mask
 from glm.embedding import ScaleGradient
-from glm.layout import may_attend, pack_layout
 from glm.loss import GLMLoss, ObjectiveSums
 from glm.mlp import GeGLU
 from glm.rotary import rotary_tables, rotate
+from glm.row_fields import may_attend, pack_fields
 from glm.tensor_parallel import ensure_initialised
 
 
@@ -127,13 +127,13 @@ def test_geglu_is_value_times_the_exact_gelu_of_the_gate() -> None:
 
 def test_the_layout_s_rule_by_hand() -> None:
     # Context 0 1, targets 2 3; another segment of one context token; padding.
-    layout = pack_layout(
+    fields = pack_fields(
         torch.tensor([[1, 1, 1, 1, 2, 0]]),
         torch.tensor([[True, True, False, False, True, False]]),
         *(torch.zeros(1, 6, dtype=torch.int64) for _ in range(3)),
         torch.tensor([0]),
     )
-    assert may_attend(layout)[0].int().tolist() == [
+    assert may_attend(fields)[0].int().tolist() == [
         [1, 1, 0, 0, 0, 0],
         [1, 1, 0, 0, 0, 0],
         [1, 1, 1, 0, 0, 0],

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from configs.run_checkpoints import step_folder
 from glm.checkpoint import manifest as format_
-from glm.checkpoint.boxes import Shard
+from glm.checkpoint.boxes import TensorSlice
 from glm.checkpoint.manifest import Fragment, Manifest, StoredFile
 from glm.checkpoint.writer import Piece, commit, write_rank_file
 
@@ -39,7 +39,7 @@ def pieces_of(rank: int, seed: int) -> list[Piece]:
     for (name, kind), whole in tensors(seed).items():
         flat = whole.reshape(-1)
         start, stop = (flat.numel() * (rank + i) // NUM_RANKS for i in (0, 1))
-        for position, box in Shard(tuple(whole.shape), None, 0, 1).boxes(start, stop - start):
+        for position, box in TensorSlice(tuple(whole.shape), None, 0, 1).boxes(start, stop - start):
             first = start + position
             pieces.append(Piece(name, kind, box, flat[first : first + box.volume]))
     return pieces

@@ -1,8 +1,8 @@
-"""Kill -9 inside a chosen phase of a rank's life, and the record of where it really fell.
+"""Kill -9 inside a chosen phase of a rank's attempt, and the record of where it really fell.
 
 The victim watches itself: when it enters the phase for the n-th time a timer starts, and kills the process while it is
 still inside. A phase that ends before its timer is tried again with half the delay, so that phases of milliseconds are
-hit too; one that comes once in a life, or a fault that must not come later, kills at its end instead. The last thing the
+hit too; one that comes once in an attempt, or a fault that must not come later, kills at its end instead. The last thing the
 victim does is to write down where it was.
 """
 
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# Phases that come once in a life.
+# Phases that come once in an attempt.
 ONCE = ("prepare", "start", "meet", "verify", "load")
 # Every phase: the rank that has it (None: all), and the functions that are it, as (module, object, attribute).
 PHASES: dict[str, tuple[int | None, list[tuple[str, str | None, str]]]] = {
@@ -27,9 +27,9 @@ PHASES: dict[str, tuple[int | None, list[tuple[str, str | None, str]]]] = {
     "step": (None, [("train.engine.pipeline", "PipelineEngine", "train_step")]),
     "evaluate": (None, [("train.loop", None, "evaluate")]),
     "copy": (None, [("train.checkpoint.saver", "Saver", "save")]),
-    "write": (None, [("train.checkpoint.attempt", "Attempt", "_write")]),
-    "commit": (0, [("train.checkpoint.place", "Place", "commit")]),
-    "clean": (0, [("train.checkpoint.place", "Place", "clean")]),
+    "write": (None, [("train.checkpoint.save_attempt", "SaveAttempt", "_write")]),
+    "commit": (0, [("train.checkpoint.store", "CheckpointStore", "commit")]),
+    "clean": (0, [("train.checkpoint.store", "CheckpointStore", "clean")]),
     "verify": (None, [("train.choice", None, "choose_checkpoint")]),
     "load": (None, [("train.resume", None, "restore")]),
 }
@@ -41,7 +41,7 @@ class Fault:
 
     Attributes:
         phase: one of PHASES.
-        occurrence: of the phase in this life, from 1.
+        occurrence: of the phase in this attempt, from 1.
         delay_seconds: after its beginning.
         record: file that gets a line about the kill.
         is_now: in this occurrence, at its end if it ends before the delay; otherwise perhaps in a later one.
@@ -133,7 +133,7 @@ def live_in_phases(
     fault: Fault | None,
     durations: Path | None,
 ) -> None:
-    """A life of which one rank is killed in one phase."""
+    """An attempt of which one rank is killed in one phase."""
     from train.main import cli
 
     Phases(rank, fault if rank == victim else None, durations).install()

@@ -52,7 +52,7 @@ WAITING_ARRAYS = """\
 
 
 @dataclass
-class Life:
+class Attempt:
     """One execution of a script against stand-ins.
 
     Attributes:
@@ -61,7 +61,7 @@ class Life:
         others: nodes of the partition, each `NAME STATE`.
         job: state of the job, as squeue says.
         words: overrides.
-        restarts: lives of the job before this one.
+        restarts: attempts of the job before this one.
         chain: rendered for a chain of jobs.
         before: what a stand-in does first, by its name.
         task: number in a job array of two tasks, whose number SLURM gives this task, too.
@@ -82,7 +82,7 @@ class Life:
     code: int = field(default=-1, init=False)
     said: str = field(default="", init=False)
 
-    def live(self) -> "Life":
+    def live(self) -> "Attempt":
         words = [*FOUR_NODES, "cluster.preflight=false", *self.words]
         run = self.folder / "runs" / "default"
         run.mkdir(parents=True, exist_ok=True)

@@ -45,7 +45,7 @@ def test_a_checkpoint_of_a_history_that_was_left_is_passed_over(
     stopped: Path, run: Path, tmp_path: Path
 ) -> None:
     overrides = command(stopped, *SAVES, f"run.dir={run}")
-    # The second life does not see the newest checkpoint of the first, and trains beyond it without a save.
+    # The second attempt does not see the newest checkpoint of the first, and trains beyond it without a save.
     newest, hidden = run / "checkpoints" / "step_00000008", tmp_path / "hidden"
     newest.rename(hidden)
     ranks = Ranks(
@@ -122,7 +122,7 @@ def test_a_damaged_history_that_would_cost_much_training_is_refused(
 
 
 def with_dead_copies(rank: int, world_size: int, overrides: tuple[str, ...]) -> None:
-    """A life that cannot read its second copies."""
+    """An attempt that cannot read its second copies."""
     from train.main import cli
 
     iterdir = Path.iterdir

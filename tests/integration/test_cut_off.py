@@ -1,4 +1,4 @@
-"""A former life that was cut off and comes back: it changes nothing, and ends."""
+"""A former attempt that was cut off and comes back: it changes nothing, and ends."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from glm.checkpoint.reader import read_manifest
 from tests.helpers.whole_runs import command, compared, live, start
 
 
-def test_a_cut_off_life_comes_back_and_changes_nothing(tmp_path: Path) -> None:
+def test_a_cut_off_attempt_comes_back_and_changes_nothing(tmp_path: Path) -> None:
     overrides = command(tmp_path, "checkpoint.save_every_samples=8", "checkpoint.keep_last=20")
     assert live(1, (*overrides, f"run.dir={tmp_path / 'whole'}")) == [0]
     run = tmp_path / "run"
@@ -23,7 +23,7 @@ def test_a_cut_off_life_comes_back_and_changes_nothing(tmp_path: Path) -> None:
         time.sleep(0.01)
     pid = cut_off.processes[0].pid
     os.kill(pid, signal.SIGSTOP)
-    # Its node answers no more: the scheduler requeues the job, and the new life does not wait.
+    # Its node answers no more: the scheduler requeues the job, and the new attempt does not wait.
     requeued = start(1, overrides, SLURM_JOB_ID="7", SLURM_RESTART_COUNT="1")
     assert requeued.wait(120) == [0]
     state = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}

@@ -18,7 +18,7 @@ OVERRIDES = ("checkpoint.save_every_samples=16",)
 def live_with_small_files(
     rank: int, world_size: int, overrides: tuple[str, ...], limit: int, errors: Path
 ) -> None:
-    """A life in which no file may become larger than `limit` bytes."""
+    """An attempt in which no file may become larger than `limit` bytes."""
     from train.main import cli
 
     with errors.open("a") as file, open(os.devnull, "w") as quiet:

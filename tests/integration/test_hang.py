@@ -21,7 +21,7 @@ def hang_for_ever() -> None:
 
 
 def live_until_a_hang(rank: int, world_size: int, overrides: tuple[str, ...], victim: int) -> None:
-    """A life in which one rank hangs in a step, or is stopped there (victim + world size)."""
+    """An attempt in which one rank hangs in a step, or is stopped there (victim + world size)."""
     from train import watchdog
     from train.engine.pipeline import PipelineEngine
     from train.main import cli

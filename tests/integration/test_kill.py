@@ -34,7 +34,7 @@ OVERRIDES = (
 
 LAYOUT = ("parallel.tp=2", "parallel.pp=2")
 WORLD_SIZE = 4
-# In this step of a life the kill falls; any other phase is killed when it comes for the first time.
+# In this step of an attempt the kill falls; any other phase is killed when it comes for the first time.
 KILLED_STEP = 2
 
 
@@ -69,7 +69,7 @@ def on_four_ranks(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
 
 
 def check_kills(folder: Path, world_size: int, expected: Undisturbed, *overrides: str) -> None:
-    """Kill one run in each phase, one life after the other, then let it end; one rank dies, the others are ended."""
+    """Kill one run in each phase, one attempt after the other, then let it end; one rank dies, the others are ended."""
     assert len(expected.metrics) >= 12
     assert sum(line["valid/loss"] is not None for line in expected.metrics) >= 4
     run, record = folder / "run", folder / "record"
@@ -120,7 +120,7 @@ def test_a_killed_launcher_takes_its_ranks_along_and_the_run_goes_on(
     assert checkpoints.exists(), "it never came to a checkpoint"
     process.kill()
     process.wait()
-    # The ranks must be gone: otherwise the next life would find the run in use.
+    # The ranks must be gone: otherwise the next attempt would find the run in use.
     assert live(WORLD_SIZE, overrides, PATIENCE_SECONDS) == [0] * WORLD_SIZE
     assert compared(run) == on_four_ranks.metrics
 

@@ -24,7 +24,7 @@ OVERRIDES = (
     "checkpoint.keep_every_samples=400",
     "eval.every_samples=40",
 )
-# A life that was not killed where it should have been is killed wherever it is by then.
+# An attempt that was not killed where it should have been is killed wherever it is by then.
 LONGEST_LIFE_SECONDS = 120
 # So often may a phase have come before the one in which the kill falls.
 LATEST_OCCURRENCE = {"step": 6, "copy": 3, "write": 3, "commit": 3, "clean": 3}

@@ -11,10 +11,12 @@ from tests.helpers.distributed import Ranks
 from tests.helpers.whole_runs import command, compared, live
 
 
-def life(rank: int, world_size: int, overrides: tuple[str, ...], fault: str, errors: Path) -> None:
-    """A life whose last rank meets a fault."""
+def attempt(
+    rank: int, world_size: int, overrides: tuple[str, ...], fault: str, errors: Path
+) -> None:
+    """An attempt whose last rank meets a fault."""
     from train import run_folder
-    from train.checkpoint import attempt
+    from train.checkpoint import save_attempt
     from train.main import cli
 
     with errors.open("a") as file, open(os.devnull, "w") as quiet:
@@ -40,7 +42,7 @@ def life(rank: int, world_size: int, overrides: tuple[str, ...], fault: str, err
         if fault in ("unreadable", "truncated"):
             os.pread = faulty
         if fault == "unwritable checkpoint":
-            attempt.write_rank_file = refuse
+            save_attempt.write_rank_file = refuse
         if fault == "unwritable copy":
             overrides = (*overrides, "data.local_copy=/proc/self/nowhere")
     os._exit(cli(list(overrides)))
@@ -59,7 +61,7 @@ def test_the_rank_that_cannot_read_its_data_says_so(
 ) -> None:
     run, errors = tmp_path / "run", tmp_path / "errors.txt"
     overrides = command(tmp_path, f"run.dir={run}", f"data.local_copy={tmp_path / 'copies'}")
-    ranks = Ranks(life, 2, overrides, fault, errors)
+    ranks = Ranks(attempt, 2, overrides, fault, errors)
     try:
         ranks.processes[1].join(120)
         assert ranks.processes[1].exitcode == code, errors.read_text()
@@ -85,7 +87,7 @@ def test_a_last_save_that_a_failing_disk_refuses_is_started_again(tmp_path: Path
     assert live(1, (*overrides, f"run.dir={tmp_path / 'whole'}")) == [0]
     run, errors = tmp_path / "run", tmp_path / "errors.txt"
     overrides = (*overrides, f"run.dir={run}")
-    assert Ranks(life, 1, overrides, "unwritable checkpoint", errors).wait(120) == [3]
+    assert Ranks(attempt, 1, overrides, "unwritable checkpoint", errors).wait(120) == [3]
     assert "The last checkpoint was not written" in errors.read_text()
     assert live(1, overrides) == [0]
     assert compared(run) == compared(tmp_path / "whole")

@@ -18,11 +18,11 @@ def is_metrics(descriptor: int) -> bool:
 
 
 def life_without_power(rank: int, world_size: int, overrides: tuple[str, ...], safe: Path) -> None:
-    """A life that is killed right after its second commit; `safe` gets what a power failure leaves of its lines."""
-    from train.checkpoint.place import Place
+    """An attempt that is killed right after its second commit; `safe` gets what a power failure leaves of its lines."""
+    from train.checkpoint.store import CheckpointStore
     from train.main import cli
 
-    fsync, commit = os.fsync, Place.commit
+    fsync, commit = os.fsync, CheckpointStore.commit
     num_commits = 0
 
     def recorded(descriptor: int) -> None:
@@ -38,7 +38,7 @@ def life_without_power(rank: int, world_size: int, overrides: tuple[str, ...], s
             os.kill(os.getpid(), signal.SIGKILL)
 
     os.fsync = recorded
-    Place.commit = commit_and_die
+    CheckpointStore.commit = commit_and_die
     os._exit(cli(list(overrides)))
 
 
@@ -54,7 +54,7 @@ def test_a_checkpoint_that_survives_a_power_failure_has_its_lines(tmp_path: Path
 
 
 def life_without_room(rank: int, world_size: int, overrides: tuple[str, ...]) -> None:
-    """A life whose metrics.jsonl takes no line after a while, as if its disk were full and the others not."""
+    """An attempt whose metrics.jsonl takes no line after a while, as if its disk were full and the others not."""
     from train.main import cli
 
     write = os.write

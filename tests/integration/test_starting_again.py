@@ -100,7 +100,7 @@ def test_a_run_killed_while_it_shows_what_was_learnt_shows_it_again(tmp_path: Pa
 
 
 def killed_in_the_ending(rank: int, world_size: int, overrides: tuple[str, ...]) -> None:
-    """A life whose first word about what was learnt is its last."""
+    """An attempt whose first word about what was learnt is its last."""
     from train import run
     from train.main import cli
 

@@ -204,7 +204,7 @@ def train_until_it_is_read_only(
 
     if refusal := mounts_of_its_own():
         return refusal
-    log, lines = JsonlTracker.log, list[int]()
+    log, lines = JsonlTracker.log_metrics, list[int]()
 
     def log_and_lose(self: JsonlTracker, line: Any) -> None:
         log(self, line)
@@ -212,7 +212,7 @@ def train_until_it_is_read_only(
         if len(lines) == 5:
             assert make_read_only(run) == ""
 
-    JsonlTracker.log = log_and_lose
+    JsonlTracker.log_metrics = log_and_lose
     return quietly(words, run.parent / "errors.txt")
 
 

@@ -8,8 +8,7 @@ import pytest
 from configs import derive
 from configs.errors import ConfigError, UserError
 from configs.load import load_config
-from launch.layout import layout
-from launch.node_counts import node_counts
+from launch.layout import layout, node_counts
 
 
 def values(*words: str) -> dict[str, int]:

@@ -1,45 +1,45 @@
-"""On which nodes the sbatch script starts a life, on stand-ins for SLURM's commands."""
+"""On which nodes the sbatch script starts an attempt, on stand-ins for SLURM's commands."""
 
 from pathlib import Path
 
 import pytest
 
-from tests.helpers.slurm_script import NODE_FAILURE, ONCE, Life, status
+from tests.helpers.slurm_script import NODE_FAILURE, ONCE, Attempt, status
 
 
 def test_a_failed_node_is_excluded_and_the_job_goes_back_to_the_queue(tmp_path: Path) -> None:
-    life = Life(tmp_path, NODE_FAILURE, words=("cluster.exclude=[node9]",)).live()
+    attempt = Attempt(tmp_path, NODE_FAILURE, words=("cluster.exclude=[node9]",)).live()
     assert (
-        life.calls[-2:]
+        attempt.calls[-2:]
         == [
             "scontrol requeue 77",
             "scontrol update JobId=77 ExcNodeList=node2,node9",
         ]
-        or life.calls[-1] == "scontrol update JobId=77 ExcNodeList=node2,node9"
+        or attempt.calls[-1] == "scontrol update JobId=77 ExcNodeList=node2,node9"
     )
     excluded = tmp_path / "runs/default/slurm/excluded_nodes"
     assert excluded.read_text() == "node2\n"
 
 
 def test_a_failed_node_stays_when_there_are_too_few_others(tmp_path: Path) -> None:
-    life = Life(tmp_path, NODE_FAILURE, others="node1 mix\nnode2 down*\nnode3 mix").live()
-    assert life.calls[-1] == "scontrol requeue 77"
+    attempt = Attempt(tmp_path, NODE_FAILURE, others="node1 mix\nnode2 down*\nnode3 mix").live()
+    assert attempt.calls[-1] == "scontrol requeue 77"
     assert (tmp_path / "runs/default/slurm/excluded_nodes").read_text() == ""
 
 
 def test_with_fewer_nodes_allowed_it_goes_on_with_those_that_are_left(tmp_path: Path) -> None:
     loses = f"printf 'node1\\nnode3\\nnode4\\n' > nodes; {NODE_FAILURE}"
-    life = Life(tmp_path, ONCE + loses, words=("cluster.min_nodes=2",)).live()
-    assert (life.code, life.starts) == (0, 2)
+    attempt = Attempt(tmp_path, ONCE + loses, words=("cluster.min_nodes=2",)).live()
+    assert (attempt.code, attempt.starts) == (0, 2)
     # 96 rows in micro-batches of 4 on 3 nodes: 6 replicas of 4 accumulated.
-    assert "--nodelist=node1,node3,node4" in life.calls[-1].split()
-    assert "requeue" not in "".join(life.calls)
+    assert "--nodelist=node1,node3,node4" in attempt.calls[-1].split()
+    assert "requeue" not in "".join(attempt.calls)
 
 
 def test_a_batch_that_does_not_divide_leaves_a_node_idle(tmp_path: Path) -> None:
     words = ("cluster.min_nodes=2", "optim.global_batch_size=64")
-    life = Life(tmp_path, status("done", 64), nodes="node1\nnode3\nnode4", words=words).live()
-    assert "--nodelist=node1,node3" in life.calls[0].split()
+    attempt = Attempt(tmp_path, status("done", 64), nodes="node1\nnode3\nnode4", words=words).live()
+    assert "--nodelist=node1,node3" in attempt.calls[0].split()
 
 
 def test_nodes_are_checked_first_and_bad_ones_left_out(tmp_path: Path) -> None:
@@ -48,9 +48,9 @@ def test_nodes_are_checked_first_and_bad_ones_left_out(tmp_path: Path) -> None:
         f'case "$*" in *preflight*) [ $(grep -c preflight calls) -gt 1 ] && exit 0; {bad} ;; esac\n'
     )
     words = ("cluster.preflight=true", "cluster.min_nodes=2")
-    life = Life(tmp_path, check + status("done", 96), words=words).live()
-    assert life.code == 0
-    first, second, train = (line.split() for line in life.calls)
+    attempt = Attempt(tmp_path, check + status("done", 96), words=words).live()
+    assert attempt.code == 0
+    first, second, train = (line.split() for line in attempt.calls)
     assert first[first.index("python") :][:4] == ["python", "-m", "launch", "preflight"]
     assert first[-2:] == ["--exclude-file", "runs/default/slurm/excluded_nodes"]
     assert "--nodelist=node1,node2,node3,node4" in first
@@ -61,12 +61,12 @@ def test_nodes_are_checked_first_and_bad_ones_left_out(tmp_path: Path) -> None:
 
 def test_a_bad_node_sends_a_job_that_needs_all_back_to_the_queue(tmp_path: Path) -> None:
     check = 'case "$*" in *preflight*) echo node2 >> "${@: -1}"; exit 3 ;; esac\n'
-    life = Life(tmp_path, check + "exit 0", words=("cluster.preflight=true",)).live()
-    assert life.calls[-2:] == [
+    attempt = Attempt(tmp_path, check + "exit 0", words=("cluster.preflight=true",)).live()
+    assert attempt.calls[-2:] == [
         "scontrol requeue 77",
         "scontrol update JobId=77 ExcNodeList=node2",
     ]
-    assert life.starts == 1  # the check
+    assert attempt.starts == 1  # the check
 
 
 def checked_by(body: str) -> str:
@@ -77,48 +77,50 @@ def checked_by(body: str) -> str:
 def test_nothing_may_kill_the_rank_that_knows_the_verdict_and_nothing_may_outlive_it(
     tmp_path: Path,
 ) -> None:
-    life = Life(tmp_path, checked_by("exit 0"), words=("cluster.preflight=true",)).live()
-    assert (life.code, life.starts) == (0, 2)
-    assert {"--kill-on-bad-exit=0", "--wait=300"} < set(life.calls[0].split())
+    attempt = Attempt(tmp_path, checked_by("exit 0"), words=("cluster.preflight=true",)).live()
+    assert (attempt.code, attempt.starts) == (0, 2)
+    assert {"--kill-on-bad-exit=0", "--wait=300"} < set(attempt.calls[0].split())
 
 
 @pytest.mark.parametrize("code", [3, 1, 137])
 def test_a_check_that_names_no_node_starts_no_training(tmp_path: Path, code: int) -> None:
-    life = Life(tmp_path, checked_by(f"exit {code}"), words=("cluster.preflight=true",)).live()
-    assert life.calls[-1] == "scontrol requeue 77"
-    assert life.starts == 1
-    assert f"the node check ended with {code} and names no node" in life.said
+    attempt = Attempt(
+        tmp_path, checked_by(f"exit {code}"), words=("cluster.preflight=true",)
+    ).live()
+    assert attempt.calls[-1] == "scontrol requeue 77"
+    assert attempt.starts == 1
+    assert f"the node check ended with {code} and names no node" in attempt.said
 
 
 def test_a_check_that_never_names_a_node_gives_up(tmp_path: Path) -> None:
     words = ("cluster.preflight=true", "cluster.max_restarts=2")
     for restarts in range(3):
-        life = Life(tmp_path, checked_by("exit 3"), words=words, restarts=restarts).live()
-        assert life.code == 75
-    life = Life(tmp_path, checked_by("exit 3"), words=words, restarts=3).live()
-    assert (life.code, life.starts) == (3, 3)
-    assert "2 restarts in a row brought no new checkpoint" in life.said
+        attempt = Attempt(tmp_path, checked_by("exit 3"), words=words, restarts=restarts).live()
+        assert attempt.code == 75
+    attempt = Attempt(tmp_path, checked_by("exit 3"), words=words, restarts=3).live()
+    assert (attempt.code, attempt.starts) == (3, 3)
+    assert "2 restarts in a row brought no new checkpoint" in attempt.said
 
 
 def test_input_that_the_check_refuses_ends_the_job_and_its_chain(tmp_path: Path) -> None:
     refused = "echo 'data.paths (x) does not exist' >&2; exit 2"
-    life = Life(tmp_path, checked_by(refused), words=("cluster.preflight=true",)).live()
-    assert (life.code, life.starts) == (2, 1)
-    assert life.calls[1:] == ["scancel 78 102"]
-    assert life.said.index("data.paths (x)") < life.said.index("stands above")
+    attempt = Attempt(tmp_path, checked_by(refused), words=("cluster.preflight=true",)).live()
+    assert (attempt.code, attempt.starts) == (2, 1)
+    assert attempt.calls[1:] == ["scancel 78 102"]
+    assert attempt.said.index("data.paths (x)") < attempt.said.index("stands above")
 
 
 def test_a_node_that_dies_in_the_check_is_left_out(tmp_path: Path) -> None:
     dies = f"[ $(grep -c preflight calls) -gt 1 ] && exit 0; {NODE_FAILURE}"
     words = ("cluster.preflight=true", "cluster.min_nodes=2")
-    life = Life(tmp_path, checked_by(dies), words=words).live()
-    assert life.code == 0
-    assert "--nodelist=node1,node3,node4" in life.calls[-1].split()
+    attempt = Attempt(tmp_path, checked_by(dies), words=words).live()
+    assert attempt.code == 0
+    assert "--nodelist=node1,node3,node4" in attempt.calls[-1].split()
 
 
 def test_a_warning_during_the_check_ends_it_before_training(tmp_path: Path) -> None:
     warned = "kill -USR1 $PPID; sleep 1; touch checked; exit 0"
-    life = Life(tmp_path, checked_by(warned), words=("cluster.preflight=true",)).live()
+    attempt = Attempt(tmp_path, checked_by(warned), words=("cluster.preflight=true",)).live()
     assert (tmp_path / "checked").exists()
-    assert life.calls[-1] == "scontrol requeue 77"
-    assert life.starts == 1
+    assert attempt.calls[-1] == "scontrol requeue 77"
+    assert attempt.starts == 1

@@ -2,7 +2,7 @@
 
     pytest tests/slurm/test_faults.py -m "slow or not slow" --log-cli-level=INFO
 
-prints, for docs/reliability.md, the time from the fault to the next trained step. Each life of a run costs the import
+prints, for docs/reliability.md, the time from the fault to the next trained step. Each attempt of a run costs the import
 of its libraries in every rank, which on two cores is most of that time.
 """
 
@@ -94,7 +94,7 @@ class Drill:
         status = json.loads((self.run / "status.json").read_text())
         assert status["state"] == "running", "the fault came after the end"
         cause()
-        self._wait(lambda: len(events(self.run, "resume")) > lives, "the next life")
+        self._wait(lambda: len(events(self.run, "resume")) > lives, "the next attempt")
         resumed = int(str(events(self.run, "resume")[-1]["samples_seen"])) // 8
         self._wait(lambda: steps_done(self.run) > resumed, "its first step")
         seconds = time.time() - started
@@ -155,13 +155,13 @@ def test_a_dead_slurmd_leaves_ranks_or_a_script_that_work_for_nobody(
 
 @slow
 @pytest.mark.parametrize("host", ["other_host", "batch_host"])
-def test_a_cut_off_former_life_never_has_its_checkpoint_chosen(
+def test_a_cut_off_former_attempt_never_has_its_checkpoint_chosen(
     host: str, cluster: Cluster, workplace: Path, undisturbed: Path
 ) -> None:
     drill = Drill(cluster, workplace, f"network_cut_{host}")
     node = cluster.nodes[getattr(drill, host)]
     drill.fault(node.cut)
-    node.heal()  # what is left of the former life sees the run folder all the time
+    node.heal()  # what is left of the former attempt sees the run folder all the time
     drill.end()
     assert compared(drill.run) == compared(undisturbed)
     chosen = json.loads(drill.checkpoints()[-1].read_text())["generation"]

@@ -32,7 +32,7 @@ def choose_in(rank: int, world_size: int, run: Path, cases: list[str]) -> list[A
     found = []
     for resume in cases:
         said: list[str] = []
-        trackers: Any = SimpleNamespace(say=said.append)
+        trackers: Any = SimpleNamespace(log=said.append)
         config = load_config(["device=cpu", "precision=fp32", f"checkpoint.resume={resume}"])
         known = identity.settle(run)
         try:

@@ -34,10 +34,10 @@ def test_lines_are_printed_when_due_and_kept_in_the_log(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     tracker = ConsoleTracker(tmp_path / "log.txt", 80, every_steps=2, show_bar=False)
-    tracker.say("model tiny")
+    tracker.log("model tiny")
     for step in range(1, 4):
-        tracker.log(line(step))
-    tracker.log(line(5, **{"valid/loss": 4.0, "valid/loss_gmask": 4.0}))
+        tracker.log_metrics(line(step))
+    tracker.log_metrics(line(5, **{"valid/loss": 4.0, "valid/loss_gmask": 4.0}))
     printed = capsys.readouterr().out
     assert printed == (tmp_path / "log.txt").read_text()
     assert [text.split("|")[0].strip() for text in printed.splitlines()] == [
@@ -53,10 +53,10 @@ def test_a_bar_leaves_sentences_and_evaluations_on_the_screen(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     trackers = Trackers([ConsoleTracker(tmp_path / "log.txt", 80, every_steps=1, show_bar=True)])
-    trackers.log(line(1))
-    trackers.say("a checkpoint [not markup]")
-    trackers.log(line(2, **{"valid/loss": 4.0}))
-    trackers.log(line(3, **{"train/loss": float("nan")}))
+    trackers.log_metrics(line(1))
+    trackers.log("a checkpoint [not markup]")
+    trackers.log_metrics(line(2, **{"valid/loss": 4.0}))
+    trackers.log_metrics(line(3, **{"train/loss": float("nan")}))
     trackers.close()
     printed = capsys.readouterr().out
     assert "a checkpoint [not markup]" in printed and "held-out loss 4.0000" in printed
@@ -82,9 +82,9 @@ def test_the_bar_fits_80_columns_and_is_gone_before_what_is_said_last(
     monkeypatch.setenv("TERM", "xterm")
     tracker = ConsoleTracker(tmp_path / "log.txt", 80_000, every_steps=1, show_bar=True)
     for step in range(1_000, 1_004):
-        tracker.log(line(step))
+        tracker.log_metrics(line(step))
     tracker.close()
-    tracker.say("The run is in runs/default")
+    tracker.log("The run is in runs/default")
     drawn = screen.getvalue()
     bars = [text for text in drawn.replace("\r", "\n").split("\n") if "tokens/s" in text]
     assert bars and "step 1,003 loss 2.500 12,346 tokens/s" in bars[-1]
@@ -102,7 +102,7 @@ def test_control_characters_are_shown_on_the_screen_and_in_the_log(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     tracker = ConsoleTracker(tmp_path / "log.txt", 80, every_steps=1, show_bar=False)
-    tracker.say("model: '\x1b[2Jgone'")
+    tracker.log("model: '\x1b[2Jgone'")
     assert (
         capsys.readouterr().out == "model: '\\x1b[2Jgone'\n" == (tmp_path / "log.txt").read_text()
     )
@@ -116,9 +116,9 @@ def test_neither_a_full_output_nor_a_failing_log_stops_training(
         monkeypatch.setattr(sys, "stdout", Forgiving(full))
         tracker = ConsoleTracker(tmp_path / "log.txt", 80, every_steps=1, show_bar=shows_bar)
         monkeypatch.setattr(os, "write", _no_such_device)
-        tracker.log(line(1))
-        tracker.say("words")
-        tracker.log(line(2, **{"valid/loss": 4.0}))
+        tracker.log_metrics(line(1))
+        tracker.log("words")
+        tracker.log_metrics(line(2, **{"valid/loss": 4.0}))
         tracker.close()
         monkeypatch.undo()
         os.dup2(os.open(os.devnull, os.O_WRONLY), full.fileno())

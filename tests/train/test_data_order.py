@@ -1,7 +1,7 @@
-"""A long run of ten corpora that changes on its way: its samples are the same for every number of ranks and lives.
+"""A long run of ten corpora that changes on its way: its samples are the same for every number of ranks and attempts.
 
 The weights change twice, the tenth corpus comes in at drawn sample 50,000, a range is skipped and the batch grows. The
-first lives know nothing of what comes later.
+first attempts know nothing of what comes later.
 """
 
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ NUM_DRAWN = samples_drawn(LAST, SKIPPED)
 
 
 @dataclass(frozen=True)
-class Life:
+class Attempt:
     """What a run knows when it starts at a position."""
 
     num_sources: int
@@ -46,7 +46,7 @@ class Life:
     batch_size: int
 
     @classmethod
-    def from_position(cls, seen: int) -> "Life":
+    def from_position(cls, seen: int) -> "Attempt":
         has_added = seen >= ADDED_KNOWN_FROM
         num_sources = 10 if has_added else 9
         return cls(
@@ -88,8 +88,8 @@ class Life:
 
 @lru_cache(maxsize=1)
 def whole_run() -> list[tuple[str, int, int, int, int]]:
-    """(source, epoch, number, start, length) of every drawn sample, from the configuration of the last life."""
-    dataset = Life.from_position(LAST).open()
+    """(source, epoch, number, start, length) of every drawn sample, from the configuration of the last attempt."""
+    dataset = Attempt.from_position(LAST).open()
     found = []
     for index in range(NUM_DRAWN):
         source, row = dataset.locate(index)
@@ -98,16 +98,16 @@ def whole_run() -> list[tuple[str, int, int, int, int]]:
 
 
 @pytest.mark.parametrize(("dp", "micro_batch_size"), [(1, 4), (2, 3), (3, 2), (8, 6)])
-def test_every_layout_and_every_life_trains_the_same_samples(dp: int, micro_batch_size: int):
-    whole = Life.from_position(LAST).open()
-    # The edges of every life, the stages, the skipped range; and places between, others for each layout.
+def test_every_layout_and_every_attempt_trains_the_same_samples(dp: int, micro_batch_size: int):
+    whole = Attempt.from_position(LAST).open()
+    # The edges of every attempt, the stages, the skipped range; and places between, others for each layout.
     starts = [0, 23_424, SKIP_KNOWN_FROM, 30_000, ADDED_KNOWN_FROM - BATCH, ADDED_KNOWN_FROM]
     starts += [49_440 + BATCH, BATCH_CHANGE - BATCH, BATCH_CHANGE, LAST - LARGER_BATCH]
     starts += [BATCH * int(step) for step in np.random.default_rng(dp).integers(1000, size=3)]
     for seen in starts:
-        life = Life.from_position(seen)
-        rows = life.tokens_of_step(seen, dp, micro_batch_size)
-        positions = range(seen, seen + life.batch_size)
+        attempt = Attempt.from_position(seen)
+        rows = attempt.tokens_of_step(seen, dp, micro_batch_size)
+        positions = range(seen, seen + attempt.batch_size)
         assert sorted(rows) == [drawn_index(position, SKIPPED) for position in positions]
         for index, row in rows.items():
             sample = whole[index]
@@ -119,7 +119,7 @@ def test_every_position_is_trained_once_whatever_the_layout(dp: int):
     trained: list[int] = []
     seen = 0
     while seen < LAST:
-        size = Life.from_position(seen).batch_size
+        size = Attempt.from_position(seen).batch_size
         for number in range(size // (2 * dp)):
             for rank in range(dp):
                 trained += micro_batch_indices(seen, number, dp, rank, 2)
@@ -127,10 +127,10 @@ def test_every_position_is_trained_once_whatever_the_layout(dp: int):
     assert trained == list(range(LAST))
 
 
-def test_every_former_life_would_have_drawn_the_same():
+def test_every_former_attempt_would_have_drawn_the_same():
     expected = whole_run()
     for until in (SKIP_KNOWN_FROM, ADDED_KNOWN_FROM):
-        dataset = Life.from_position(until - BATCH).open()
+        dataset = Attempt.from_position(until - BATCH).open()
         for index in range(0, samples_drawn(until, SKIPPED), 7):
             source, row = dataset.locate(index)
             found = (source.name, row.epoch, row.number, row.start, row.length)
@@ -169,7 +169,7 @@ def test_no_token_is_read_twice_in_an_epoch_and_all_before_any_again():
 
 
 def test_samples_hold_the_tokens_that_their_place_says():
-    dataset = Life.from_position(LAST).open()
+    dataset = Attempt.from_position(LAST).open()
     for index in (0, 23_457, 50_000, 50_003):
         source, row = dataset.locate(index)
         size = len(source.stream)

@@ -20,7 +20,7 @@ from configs.errors import (
 from train.failures import verdict
 from train.generations import begin
 from train.main import train
-from train.prepared import told_once_a_node
+from train.prepared import one_report_per_node
 from train.run_folder import RunFolder
 from train.world import Launch, World
 
@@ -149,6 +149,6 @@ def test_what_a_node_lacks_is_told_by_its_first_rank(
 ) -> None:
     with (
         pytest.raises(kind, match="flex has no backward"),
-        told_once_a_node(World(rank, local_rank, 4, "torchrun")),
+        one_report_per_node(World(rank, local_rank, 4, "torchrun")),
     ):
         raise ConfigError(["flex has no backward pass on device (auto: cpu)."])

@@ -7,7 +7,7 @@ import pytest
 from configs.load import load_config, to_stored_yaml
 from tests.helpers.checkpoints import save
 from train.run_folder import RunFolder
-from train.start import look_at
+from train.start import inspect_folder
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def finished(tmp_path: Path) -> RunFolder:
 
 
 def message(folder: RunFolder, total: int) -> str | None:
-    return look_at(folder, load_config([f"optim.total_samples={total}"])).finished_message
+    return inspect_folder(folder, load_config([f"optim.total_samples={total}"])).finished_message
 
 
 @pytest.mark.parametrize("total", [400, 800])

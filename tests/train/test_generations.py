@@ -1,4 +1,4 @@
-"""Lives of a run: who is refused, who may take over, and what a former life may still do."""
+"""Attempts at a run: who is refused, who may take over, and what a former attempt may still do."""
 
 import json
 import multiprocessing
@@ -45,9 +45,9 @@ def test_a_second_process_is_told_who_holds_the_run_and_a_killed_one_lets_go(
         begin(tmp_path, Launch())
     holder.kill()
     holder.join()
-    life = begin(tmp_path, Launch())
-    assert life.number == 2 and life.former is not None and life.former.pid == pid
-    life.end("done")
+    attempt = begin(tmp_path, Launch())
+    assert attempt.number == 2 and attempt.former is not None and attempt.former.pid == pid
+    attempt.end("done")
     assert [path.name for path in sorted((tmp_path / GENERATIONS).iterdir())] == [
         "000001",
         "000002",
@@ -79,7 +79,7 @@ def test_of_many_starts_at_once_one_wins(tmp_path: Path) -> None:
 def test_another_host_is_refused_while_the_heart_beats_and_let_in_when_it_stops(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(generations, "BEAT_SECONDS", 0.05)
+    monkeypatch.setattr(generations, "HEARTBEAT_SECONDS", 0.05)
     before = set(threading.enumerate())
     former = begin(tmp_path, Launch())
     here = this_machine()
@@ -91,9 +91,9 @@ def test_another_host_is_refused_while_the_heart_beats_and_let_in_when_it_stops(
     former._has_ended.set()  # the process dies
     for thread in set(threading.enumerate()) - before:
         thread.join()
-    life = begin(tmp_path, Launch())
-    assert life.number == 2
-    life.end("done")
+    attempt = begin(tmp_path, Launch())
+    assert attempt.number == 2
+    attempt.end("done")
 
 
 @pytest.mark.usefixtures("elsewhere")
@@ -137,7 +137,7 @@ def test_a_process_that_was_killed_while_it_asked_leaves_nothing(tmp_path: Path)
 def test_a_damaged_record_is_passed_over_with_a_word(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
 ) -> None:
-    monkeypatch.setattr(generations, "_BIRTH_SECONDS", 0.1)
+    monkeypatch.setattr(generations, "_FIRST_LINE_SECONDS", 0.1)
     first = begin(tmp_path, Launch())
     (tmp_path / GENERATIONS / "000001").write_bytes(content)
     with pytest.raises(RunFolderError, match="does not say which"):  # it holds its lock still
@@ -145,20 +145,20 @@ def test_a_damaged_record_is_passed_over_with_a_word(
     first.end("failed")
     (tmp_path / GENERATIONS / "000001").write_bytes(content)
     said: list[str] = []
-    life = begin(tmp_path, Launch(), said.append)
-    assert life.number == 2 and "says nothing that can be read" in said[0]
+    attempt = begin(tmp_path, Launch(), said.append)
+    assert attempt.number == 2 and "says nothing that can be read" in said[0]
     assert History.read(tmp_path).admits(1, 5)
-    life.end("done")
+    attempt.end("done")
 
 
-def test_a_life_that_said_how_it_ended_is_not_waited_for(tmp_path: Path) -> None:
+def test_an_attempt_that_said_how_it_ended_is_not_waited_for(tmp_path: Path) -> None:
     begin(tmp_path, Launch()).end("stopped")
-    life = begin(tmp_path, Launch())
-    assert life.former is not None and life.former.ending == "stopped"
-    life.end("done")
+    attempt = begin(tmp_path, Launch())
+    assert attempt.former is not None and attempt.former.ending == "stopped"
+    attempt.end("done")
 
 
-def test_a_requeued_job_takes_over_from_its_former_life_which_changes_nothing_any_more(
+def test_a_requeued_job_takes_over_from_its_former_attempt_which_changes_nothing_any_more(
     tmp_path: Path,
 ) -> None:
     job = Launch("cluster:7")
@@ -166,46 +166,46 @@ def test_a_requeued_job_takes_over_from_its_former_life_which_changes_nothing_an
     with cut_off.held(job) as former:
         cut_off.write_status("running", 10, "training")
         cut_off.event("start")
-        with folder.held(replace(job, restarts=1)) as life:
+        with folder.held(replace(job, restarts=1)) as attempt:
             folder.write_status("running", 20, "training")
             folder.event("resume")
             with pytest.raises(DistributedError, match="The run .* was started again"):
                 cut_off.write_status("failed", 10, "lost a peer")
             cut_off.fail("lost a peer")
             cut_off.event("error")
-            assert former.is_superseded and not life.is_superseded
+            assert former.is_superseded and not attempt.is_superseded
             status = folder.status_or_none()
             assert status is not None
             assert (status.state, status.samples_seen, status.generation) == ("running", 20, 2)
             kinds = [json.loads(line)["event"] for line in folder.events.read_text().splitlines()]
             assert kinds == ["start", "resume"]
-            life.fence()
+            attempt.fence()
 
 
 def test_the_heart_finds_a_later_life(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(generations, "BEAT_SECONDS", 0.02)
-    life = begin(tmp_path, Launch())
+    monkeypatch.setattr(generations, "HEARTBEAT_SECONDS", 0.02)
+    attempt = begin(tmp_path, Launch())
     (tmp_path / GENERATIONS / "000002").touch()
     for _ in range(500):
-        if life.is_superseded:
+        if attempt.is_superseded:
             break
         threading.Event().wait(0.02)
-    assert life.is_superseded
-    life.end("failed")
+    assert attempt.is_superseded
+    attempt.end("failed")
 
 
-def test_the_same_launcher_waits_for_the_life_that_it_is_ending(tmp_path: Path) -> None:
+def test_the_same_launcher_waits_for_the_attempt_that_it_is_ending(tmp_path: Path) -> None:
     launch = Launch(elastic_run="x")
     former = begin(tmp_path, launch)
     said: list[str] = []
 
-    def say(text: str) -> None:
+    def log(text: str) -> None:
         said.append(text)
         former.end("failed")
 
-    life = begin(tmp_path, launch, say)
-    assert life.number == 2 and f"pid {os.getpid()}" in said[0]
-    life.end("done")
+    attempt = begin(tmp_path, launch, log)
+    assert attempt.number == 2 and f"pid {os.getpid()}" in said[0]
+    attempt.end("done")
 
 
 def test_a_request_to_stop_outlives_a_restart_by_the_launcher_but_no_start_by_hand(
@@ -220,14 +220,14 @@ def test_a_request_to_stop_outlives_a_restart_by_the_launcher_but_no_start_by_ha
         assert not folder.stop_file.exists()
 
 
-def test_what_a_former_life_saves_after_a_later_one_began_belongs_to_no_history(
+def test_what_a_former_attempt_saves_after_a_later_one_began_belongs_to_no_history(
     tmp_path: Path,
 ) -> None:
     for number, step in ((1, 0), (2, 10), (3, 6)):
-        life = begin(tmp_path, Launch())
-        life.continue_after(step)
-        life.end("failed")
-        assert life.number == number
+        attempt = begin(tmp_path, Launch())
+        attempt.continue_after(step)
+        attempt.end("failed")
+        assert attempt.number == number
     begin(tmp_path, Launch()).end("failed")  # it never came to a checkpoint
     history = History.read(tmp_path)
     assert [history.admits(1, step) for step in (4, 6, 8, 10, 12)] == [True, True] + 3 * [False]
@@ -236,15 +236,15 @@ def test_what_a_former_life_saves_after_a_later_one_began_belongs_to_no_history(
     assert History.read(tmp_path / "an older run").admits(0, 5)
 
 
-def test_a_life_that_died_while_it_was_born_is_passed_over(
+def test_an_attempt_that_died_while_it_was_born_is_passed_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(generations, "_BIRTH_SECONDS", 0.1)
+    monkeypatch.setattr(generations, "_FIRST_LINE_SECONDS", 0.1)
     (tmp_path / GENERATIONS).mkdir()
     (tmp_path / GENERATIONS / "000001").write_text('{"machine": {"ho')
-    life = begin(tmp_path, Launch())
-    assert life.number == 2
-    life.end("done")
+    attempt = begin(tmp_path, Launch())
+    assert attempt.number == 2
+    attempt.end("done")
 
 
 def test_a_full_disk_is_refused_with_a_message(

@@ -56,7 +56,7 @@ def make_run(path: Path) -> Path:
         tracker = JsonlTracker(folder.metrics, 0)
         for step in (1, 2):
             values = {"step": step, "samples_seen": 8 * step, "tokens_seen": 1024 * step}
-            tracker.log(
+            tracker.log_metrics(
                 metrics_line({**values, "train/loss": 3.5 / step, "valid/loss": 4.0}, COUNTED)
             )
         tracker.close()

@@ -30,10 +30,10 @@ def line(step: int, loss: float = 1.0 / 3) -> Metrics:
 def written(path: Path, steps: int, loss: float = 1.0 / 3) -> list[int | None]:
     """Write a run's lines; returns the checksums that checkpoints after 0, 1, 2, ... steps keep."""
     tracker = JsonlTracker(path, 0)
-    checksums = [checksum_in(tracker.vouch())]
+    checksums = [checksum_in(tracker.keep_checksum())]
     for step in range(1, steps + 1):
-        tracker.log(line(step, loss))
-        checksums.append(checksum_in(tracker.vouch()))
+        tracker.log_metrics(line(step, loss))
+        checksums.append(checksum_in(tracker.keep_checksum()))
     tracker.close()
     return checksums
 
@@ -52,12 +52,12 @@ def test_a_start_keeps_the_lines_before_its_checkpoint_and_drops_a_torn_one(tmp_
     path = tmp_path / "metrics.jsonl"
     former = JsonlTracker(path, 0)
     for step in (1, 2, 3):
-        former.log(line(step))
+        former.log_metrics(line(step))
     with path.open("a") as file:
         file.write('{"step": 4, "train/lo')
     again = JsonlTracker(path, 2)
-    former.log(line(4))  # a process that was cut off writes into a file that nobody reads
-    again.log(line(3, float("nan")))
+    former.log_metrics(line(4))  # a process that was cut off writes into a file that nobody reads
+    again.log_metrics(line(3, float("nan")))
     again.close()
     found = [json.loads(text) for text in path.read_text().splitlines()]
     assert [values["step"] for values in found] == [1, 2, 3]
@@ -67,15 +67,15 @@ def test_a_start_keeps_the_lines_before_its_checkpoint_and_drops_a_torn_one(tmp_
 
 def test_a_gap_is_a_bug(tmp_path: Path) -> None:
     with pytest.raises(AssertionError):
-        JsonlTracker(tmp_path / "metrics.jsonl", 0).log(line(2))
+        JsonlTracker(tmp_path / "metrics.jsonl", 0).log_metrics(line(2))
 
 
 def test_a_checkpoint_vouches_for_the_same_lines_after_a_start_as_before(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     checksums = written(path, 4)
     again = JsonlTracker(path, 2, checksums[2])
-    again.log(line(3))
-    assert checksum_in(again.vouch()) == checksums[3]
+    again.log_metrics(line(3))
+    assert checksum_in(again.keep_checksum()) == checksums[3]
 
 
 def test_missing_lines_are_an_error_that_says_what_to_do(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ SECONDS = datetime.timedelta(seconds=20)
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rendezvous, "BEAT_SECONDS", 0.02)
+    monkeypatch.setattr(rendezvous, "HEARTBEAT_SECONDS", 0.02)
     monkeypatch.setattr(rendezvous, "SILENT_SECONDS", 1.5)
     monkeypatch.setattr(rendezvous, "_POLL_SECONDS", 0.02)
 

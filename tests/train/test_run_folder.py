@@ -50,7 +50,7 @@ def test_what_killed_processes_left_half_written_is_swept_and_nothing_else(tmp_p
     dead = 2**22 + 1  # beyond any pid
     ours = [f".status.json.{dead}-7.part", f".metrics.jsonl.{os.getpid()}.part"]
     others = [
-        f".events.jsonl.{os.getppid()}.part",  # its process lives
+        f".events.jsonl.{os.getppid()}.part",  # its process is running
         f".notes.txt.{dead}.part",
         f"status.json.{dead}-7.part",
         ".status.json.part",

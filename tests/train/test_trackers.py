@@ -33,7 +33,7 @@ def line(step: int, **values: Any) -> dict[str, Any]:
     }
 
 
-def test_wandb_offline_records_every_life_of_one_run(
+def test_wandb_offline_records_every_attempt_of_one_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
@@ -47,7 +47,7 @@ def test_wandb_offline_records_every_life_of_one_run(
             tmp_path, "tiny", identifier, settings, {"optim.lr": 1e-3}, said.append
         )
         for step in (first, first + 1):
-            tracker.log(line(step))
+            tracker.log_metrics(line(step))
         tracker.close()
     sync = tmp_path / "wandb" / "sync.sh"
     assert said == [f"wandb records offline. Send it later with: bash {sync}"] * 2
@@ -152,6 +152,6 @@ def test_a_failure_in_wandb_is_said_once_and_training_goes_on(
     said: list[str] = []
     settings = LogConfig(wandb=Wandb.offline)
     tracker = WandbTracker(tmp_path, "tiny", "id", settings, {}, said.append)
-    tracker.log(line(1))
+    tracker.log_metrics(line(1))
     tracker.close()
     assert said == ["wandb failed (no space left); training goes on without it."]

@@ -10,7 +10,7 @@ import pytest
 
 from tests.helpers.killing import run_forked
 from train import watchdog
-from train.watchdog import Limits, Watchdog
+from train.watchdog import StepLimits, Watchdog
 
 
 def stuck_here() -> None:
@@ -163,11 +163,11 @@ def test_a_rank_that_was_itself_stopped_says_so_when_it_finds_its_peers_gone(
 
 
 def test_limits_follow_the_recent_steps_unless_one_is_given() -> None:
-    given = Limits(7.0)
+    given = StepLimits(7.0)
     given.observe(100.0)
     assert (given.step_seconds, given.rare_seconds) == (7.0, 70.0)
 
-    limits = Limits(None)
+    limits = StepLimits(None)
     assert limits.step_seconds == limits.rare_seconds == 1800.0  # the first step is a rare one
     limits.observe(1.0)
     assert (limits.step_seconds, limits.rare_seconds) == (300.0, 1800.0)

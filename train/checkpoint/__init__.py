@@ -1,6 +1,5 @@
 """When and what to save: what every rank writes, the agreement of all, what is kept, and the way back."""
 
-from train.checkpoint.place import copy_folder, no_fence, places_of
 from train.checkpoint.restore import (
     check_same_model,
     initialise_from,
@@ -11,6 +10,7 @@ from train.checkpoint.restore import (
 from train.checkpoint.saver import Origin, Outcome, Saver
 from train.checkpoint.second_copy import become_a_run, claim
 from train.checkpoint.shared import check_copy_is_shared
+from train.checkpoint.store import copy_folder, no_fence, places_of
 
 __all__ = [
     "Origin",

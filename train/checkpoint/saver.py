@@ -1,9 +1,9 @@
 """Saving a run's state while training goes on.
 
 Training waits only for a copy of the state in host memory (train/checkpoint/host_copy.py). A thread in every rank then
-writes that rank's file, and rank 0's thread commits (train/checkpoint/attempt.py); the threads use no collective. What
+writes that rank's file, and rank 0's thread commits (train/checkpoint/save_attempt.py); the threads use no collective. What
 they did is agreed on by all ranks between two steps: the loop carries `has_failed` in the numbers that it exchanges
-anyway, and passes the answer to `hear`. A save that failed is given up everywhere, training goes on, and the
+anyway, and passes the answer to `poll`. A save that failed is given up everywhere, training goes on, and the
 checkpoint before it stays. A save waits for the one before it; `finish` waits for the last.
 """
 
@@ -24,10 +24,10 @@ from configs.run_checkpoints import step_folder
 from configs.schema import Config
 from glm.checkpoint.manifest import Manifest
 from glm.checkpoint.ownership import rank_file_name
-from train.checkpoint.attempt import Attempt, Duty, Part
 from train.checkpoint.health import Health, HealthWatch
 from train.checkpoint.host_copy import HostCopy
-from train.checkpoint.place import Fence, Sync, no_fence, nothing_to_sync, places_of
+from train.checkpoint.save_attempt import CommitPlan, RankPart, SaveAttempt
+from train.checkpoint.store import Fence, Sync, no_fence, nothing_to_sync, places_of
 from train.device import HostTransfer
 from train.engine import Engine
 from train.progress import Progress
@@ -77,8 +77,8 @@ class Saver:
         engine: whose state is saved.
         extra: stored as it is (the wandb run's id).
         origin: what the run continues from; None: it is new.
-        generation: of this life, stored in each.
-        fence: raises once a later life has begun; asked before anything visible is changed.
+        generation: of this attempt, stored in each.
+        fence: raises once a later attempt has begun; asked before anything visible is changed.
         sync: called by the thread before a commit, to make safe what a checkpoint relies on.
         run_id: identity of the run, on rank 0; None: it has none.
         vouch: asked at each save what it shall keep of the files that it relies on, besides `extra`.
@@ -97,9 +97,9 @@ class Saver:
         fence: Fence = no_fence,
         sync: Sync = nothing_to_sync,
         run_id: str | None = None,
-        vouch: Callable[[], dict[str, Any]] = dict,
+        keep_checksum: Callable[[], dict[str, Any]] = dict,
     ) -> None:
-        self._vouch = vouch
+        self._keep_checksum = keep_checksum
         self._settings = config.checkpoint
         # Once: it takes longer than copying a small state.
         self._stored_config = to_checkpoint_yaml(config)
@@ -115,9 +115,9 @@ class Saver:
         self._copy = HostCopy(HostTransfer(session.device))
         self._remove_hook = engine.add_hook(lambda _: self._copy.hold_updates())
         self._progress = Progress()
-        self._attempts: list[Attempt] = []
-        self._failed: set[Attempt] = set()  # as agreed: the same on every rank
-        self._told: set[Attempt] = set()
+        self._attempts: list[SaveAttempt] = []
+        self._failed: set[SaveAttempt] = set()  # as agreed: the same on every rank
+        self._told: set[SaveAttempt] = set()
         self._outcomes: list[Outcome] = []
         self._thread: threading.Thread | None = None
         self._blocked_seconds = 0.0
@@ -150,14 +150,14 @@ class Saver:
         self._thread, self._attempts = thread, attempts
         self._blocked_seconds += time.perf_counter() - started
 
-    def hear(self, failed_somewhere: bool) -> list[Outcome]:
+    def poll(self, failed_somewhere: bool) -> list[Outcome]:
         """Learn what has ended since the last call: on rank 0 each checkpoint, on every rank each failure.
 
         Args:
             failed_somewhere: True if any rank's `has_failed` was True: the same on every rank.
 
         Raises:
-            DistributedError: a later life of the run has begun.
+            DistributedError: a later attempt of the run has begun.
         """
         if failed_somewhere:
             for attempt in self._attempts:
@@ -174,7 +174,7 @@ class Saver:
         """Wait until the last save has ended on all ranks; what was not heard of before, on every rank.
 
         Raises:
-            DistributedError: a later life of the run has begun.
+            DistributedError: a later attempt of the run has begun.
         """
         self._settle()
         return self._take_outcomes()
@@ -190,21 +190,21 @@ class Saver:
         blocked, self._blocked_seconds = self._blocked_seconds, 0.0
         return blocked
 
-    def _prepare(self, progress: Progress) -> list[Attempt]:
+    def _prepare(self, progress: Progress) -> list[SaveAttempt]:
         """Copy the state, and agree on the names of this try."""
         topology = self._session.topology
         health = self._health.at_save(progress.step)
         mark, suffix, refusals = self._agree_on_attempt(progress.step)
         names = [rank_file_name(rank, mark, suffix) for rank in range(topology.world_size)]
         pieces = self._copy.take(self._state.pieces())
-        part = Part(names[topology.rank], pieces, self._shapes, self._slots, str(topology))
+        part = RankPart(names[topology.rank], pieces, self._shapes, self._slots, str(topology))
         numbers = self._state.numbers()
         duty = None
         if topology.rank == 0:
             healthy = health.healthy_step if self._settings.keep_healthy else None
-            duty = Duty(self._draft(progress, numbers, health), names, healthy)
+            duty = CommitPlan(self._draft(progress, numbers, health), names, healthy)
         return [
-            Attempt(place, step_folder(place.checkpoints, progress.step), part, duty, refusal)
+            SaveAttempt(place, step_folder(place.checkpoints, progress.step), part, duty, refusal)
             for place, refusal in zip(self._places, refusals, strict=True)
         ]
 
@@ -235,11 +235,11 @@ class Saver:
             files={},
             fragments=[],
             layout={"tp": topology.tp, "pp": topology.pp, "dp": topology.dp},
-            extra={**self._extra, **self._vouch(), "health": health.to_dict()},
+            extra={**self._extra, **self._keep_checksum(), "health": health.to_dict()},
             generation=self._generation,
         )
 
-    def _write(self, attempts: list[Attempt]) -> None:
+    def _write(self, attempts: list[SaveAttempt]) -> None:
         """The thread."""
         with contextlib.suppress(OSError):  # a courtesy
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
@@ -268,7 +268,7 @@ class Saver:
         self._told.clear()
         self._failed.clear()
 
-    def _agree_on_failure(self, attempt: Attempt) -> None:
+    def _agree_on_failure(self, attempt: SaveAttempt) -> None:
         """Give a try up everywhere if it failed anywhere."""
         if attempt in self._failed:
             return
@@ -283,7 +283,7 @@ class Saver:
         if attempt.fatal is not None:
             raise attempt.fatal
 
-    def _tell(self, attempt: Attempt, error: str | None, may_pass: bool = False) -> None:
+    def _tell(self, attempt: SaveAttempt, error: str | None, may_pass: bool = False) -> None:
         if attempt in self._told:
             return
         self._told.add(attempt)

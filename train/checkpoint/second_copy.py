@@ -136,7 +136,7 @@ def carry(run: Path, copy: Path, folder: Path) -> None:
 
 
 def _carry(path: Path, target: Path, folder: Path) -> None:
-    attempt = uuid.uuid4().hex[:8]  # another life's must not be mistaken for it
+    attempt = uuid.uuid4().hex[:8]  # another attempt's must not be mistaken for it
     partial = folder / f"{attempt}-{target.name}.part"
     shutil.copyfile(path, partial)
     sync_to_disk(partial)

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from configs import derive
-from configs.checks.balance import uneven_stages
+from configs.checks.batches import uneven_stages
 from configs.errors import EXIT_DONE, EXIT_USER_INPUT, DistributedError, UserError
 from configs.load import load_config
 from configs.schema import Config

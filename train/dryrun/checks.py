@@ -71,7 +71,7 @@ def stage_problems(config: Config, facts: Facts) -> list[str]:
     norm = num_layers + 1
     sizes = [sum(len(chunk) - (norm in chunk) for chunk in held[stage]) for stage in sorted(held)]
     counted = num_layers + 2
-    # Where the count does not divide, some stages have one more (configs/checks/balance.py).
+    # Where the count does not divide, some stages have one more (configs/checks/batches.py).
     if max(sizes) - min(sizes) > bool(counted % pp):
         found.append(f"the stages hold {sizes} of {counted} entries: all wait for the largest")
     return found

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from configs.errors import CheckpointError
 from configs.optimizers import OptimizerKind, StepCount
-from glm.checkpoint.boxes import Shard
+from glm.checkpoint.boxes import TensorSlice
 from glm.checkpoint.manifest import MASTER, PARAMETER
 from glm.checkpoint.reader import Reader
 from glm.checkpoint.writer import Piece
@@ -35,7 +35,7 @@ class _Owned:
     """The part of one parameter whose optimizer state this rank holds."""
 
     name: str
-    shard: Shard
+    shard: TensorSlice
     start: int
     """First flat element within the shard."""
     states: dict[str, Tensor]
@@ -225,10 +225,10 @@ class PartitionedState:
         for name, parameter in self._module.named_parameters():
             yield parameter_name(name, self._num_layers), parameter
 
-    def _shard(self, parameter: nn.Parameter) -> Shard:
+    def _shard(self, parameter: nn.Parameter) -> TensorSlice:
         axis = partition_dim(parameter)
         topology = self._topology
-        return Shard(tuple(parameter.shape), axis, topology.tp_rank, topology.tp)
+        return TensorSlice(tuple(parameter.shape), axis, topology.tp_rank, topology.tp)
 
     def _owned(self, with_slots: bool = True) -> Iterator[_Owned]:
         for name, parameter in self._parameters():

@@ -83,8 +83,8 @@ def _lead(
     traffic: dict[int, Traffic] = {}
     if not silent:
         left = started + longest_seconds(all_hosts, patience_seconds) - time.monotonic()
-        heard, missing = meeting.collect("traffic", seconds=left)
-        traffic = {rank: Traffic.from_json(text) for rank, text in heard.items()}
+        found, missing = meeting.collect("traffic", seconds=left)
+        traffic = {rank: Traffic.from_json(text) for rank, text in found.items()}
         silent = dict.fromkeys(missing, SILENT)
     limits = GPU_LIMITS if device.type == "cuda" else CPU_LIMITS
     judgement = judge(hosts, ranks, traffic, silent, derive.ranks_per_node(config), limits)

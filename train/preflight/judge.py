@@ -10,14 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median, median_low
 
-from train.preflight.links import cut_off, dead_links, links_of
-from train.preflight.measurement import Measurement, Traffic
+from train.preflight.measurement import Measurement, Traffic, cut_off, dead_links, links_of
 
 SILENT = "did not answer"
 
 
 @dataclass(frozen=True)
-class Limits:
+class NodeLimits:
     """How much worse than the median a node may be."""
 
     compute: float = 0.9
@@ -32,9 +31,9 @@ class Limits:
     """Largest distance from the median clock."""
 
 
-GPU_LIMITS = Limits()
+GPU_LIMITS = NodeLimits()
 # Processes of a CPU node share cores and caches with whatever else runs there.
-CPU_LIMITS = Limits(compute=0.4, network=0.2, disk=0.1)
+CPU_LIMITS = NodeLimits(compute=0.4, network=0.2, disk=0.1)
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,7 @@ def judge(
     traffic: Mapping[int, Traffic],
     silent: Mapping[int, str],
     num_devices: int,
-    limits: Limits,
+    limits: NodeLimits,
 ) -> Judgement:
     """Compare the nodes.
 
@@ -139,7 +138,7 @@ def judge(
     return Judgement(verdicts, problems + dead_links(links, bad_hosts))
 
 
-_SHARES: dict[str, tuple[str, Callable[[Limits], float]]] = {
+_SHARES: dict[str, tuple[str, Callable[[NodeLimits], float]]] = {
     "matmul": ("TFLOP/s of matrix products", lambda limits: limits.compute),
     "memory": ("GB/s of memory", lambda limits: limits.compute),
     "within": ("GB/s within the node", lambda limits: limits.network),
@@ -169,7 +168,7 @@ def _speeds(
 
 
 def _slow(
-    speeds: Mapping[str, float | None], middle: Mapping[str, float | None], limits: Limits
+    speeds: Mapping[str, float | None], middle: Mapping[str, float | None], limits: NodeLimits
 ) -> list[str]:
     found = []
     for name, (unit, share_of) in _SHARES.items():
@@ -208,7 +207,7 @@ class _Usual:
         )
 
 
-def _wrong(rank: Measurement, usual: _Usual, limits: Limits) -> list[str]:
+def _wrong(rank: Measurement, usual: _Usual, limits: NodeLimits) -> list[str]:
     """What is wrong with a rank, its speeds aside."""
     where = f"local rank {rank.local_rank}: "
     found = list(rank.device_errors)

@@ -16,7 +16,7 @@ from data_pipeline.look.show_html import pieces_of_text, render_page
 from data_pipeline.objective import Objective
 from data_pipeline.packing import Sample, pack_row
 from data_pipeline.rows import Row
-from data_pipeline.storage.document_index import Piece
+from data_pipeline.storage.document_index import DocumentSlice
 from data_pipeline.tokenizer import ByteTokenizer
 from tests.helpers.segments import mask_segment
 from tests.helpers.streams import CountingStream
@@ -101,14 +101,14 @@ def test_gmask_sample_shows_the_continuation():
 
 
 def test_documents_are_named_few_by_few():
-    pieces = [Piece(7, 3, 9, 9), Piece(8, 0, 1, 1), Piece(9, 0, 2, 5)]
+    pieces = [DocumentSlice(7, 3, 9, 9), DocumentSlice(8, 0, 1, 1), DocumentSlice(9, 0, 2, 5)]
     assert describe_pieces(pieces) == (
         "document 7 (tokens 3 to 9 of 9); document 8 (whole, 1 token); document 9 (tokens 0 to 2 of 5)"
     )
     many = [
-        Piece(7, 3, 9, 9),
-        *(Piece(number, 0, 4, 4) for number in range(8, 20)),
-        Piece(20, 0, 2, 5),
+        DocumentSlice(7, 3, 9, 9),
+        *(DocumentSlice(number, 0, 4, 4) for number in range(8, 20)),
+        DocumentSlice(20, 0, 2, 5),
     ]
     assert describe_pieces(many) == (
         "document 7 (tokens 3 to 9 of 9); ... 12 documents ...; document 20 (tokens 0 to 2 of 5)"

@@ -20,7 +20,7 @@ from configs.errors import DataError
 from data_pipeline.preparation import inputs, make_part, parts, prepare
 from data_pipeline.preparation.job_array import Share
 from data_pipeline.preparation.make_part import Settings
-from data_pipeline.preparation.plan import Plan
+from data_pipeline.preparation.plan import PreparationPlan
 from data_pipeline.storage import shard_writer
 from data_pipeline.tokenizer import ByteTokenizer
 from tests.helpers.killing import KilledAtCall, run_forked
@@ -277,4 +277,4 @@ def test_killed_ten_times_the_same_command_gives_the_same_shards(tmp_path: Path)
 def test_plan_that_cannot_be_read_is_a_message(content: str, said: str, tmp_path: Path):
     (tmp_path / "plan.json").write_text(content)
     with pytest.raises(DataError, match=said):
-        Plan.read(tmp_path / "plan.json", tmp_path / "a")
+        PreparationPlan.read(tmp_path / "plan.json", tmp_path / "a")

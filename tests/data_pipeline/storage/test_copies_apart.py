@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from configs.errors import DataError
-from data_pipeline.corpus import Corpora, Shard
+from data_pipeline.corpus import Corpora, CorpusShard
 from data_pipeline.storage.local_copy import copied
 from tests.helpers.shards import write, write_with_megatron
 
@@ -20,7 +20,7 @@ DOCUMENTS = [[number % 256] * 40 for number in range(100)]
 
 
 def copy(prefix: Path, folder: Path) -> Path:
-    corpora = Corpora([Shard("text", str(prefix), None)], [], "bytes")
+    corpora = Corpora([CorpusShard("text", str(prefix), None)], [], "bytes")
     return Path(copied(corpora, str(folder), lambda _: None).train[0].prefix)
 
 

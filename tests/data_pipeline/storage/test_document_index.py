@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from configs.errors import DataError
-from data_pipeline.storage.document_index import DocumentIndex, Piece
+from data_pipeline.storage.document_index import DocumentIndex, DocumentSlice
 from data_pipeline.storage.shards import read_index
 from tests.helpers.shards import write_with_megatron
 
@@ -34,13 +34,13 @@ def test_pieces_are_those_of_a_plain_list(tmp_path: Path, documents, data):
     stop = data.draw(st.integers(start, len(owners)))
     index = open_index(tmp_path / "m")
     assert [index.document_at(token) for token in range(len(owners))] == [n for n, _ in owners]
-    expected: list[Piece] = []
+    expected: list[DocumentSlice] = []
     for number, place in owners[start:stop]:
         if expected and expected[-1].document == number:
             last = expected.pop()
-            expected.append(Piece(number, last.start, place + 1, lengths[number]))
+            expected.append(DocumentSlice(number, last.start, place + 1, lengths[number]))
         else:
-            expected.append(Piece(number, place, place + 1, lengths[number]))
+            expected.append(DocumentSlice(number, place, place + 1, lengths[number]))
     assert index.pieces(start, stop) == expected
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from configs.errors import DataError, StorageError
-from data_pipeline.corpus import Corpora, Shard
+from data_pipeline.corpus import Corpora, CorpusShard
 from data_pipeline.storage import local_copy
 from data_pipeline.storage.local_copy import copied
 from data_pipeline.storage.shards import open_stream
@@ -27,7 +27,9 @@ def corpora(tmp_path: Path) -> Corpora:
     write(tmp_path / "shared" / "text", DOCUMENTS)
     write(tmp_path / "shared" / "text.valid", DOCUMENTS[:20])
     prefix = str(tmp_path / "shared" / "text")
-    return Corpora([Shard("text", prefix, 2.0)], [Shard("text", f"{prefix}.valid", None)], "bytes")
+    return Corpora(
+        [CorpusShard("text", prefix, 2.0)], [CorpusShard("text", f"{prefix}.valid", None)], "bytes"
+    )
 
 
 def copy(corpora: Corpora, folder: Path, told: list[str] | None = None) -> Corpora:
@@ -67,7 +69,7 @@ def test_copy_is_found_again_until_the_shard_changes(corpora: Corpora, tmp_path:
 def test_plain_megatron_corpus_is_copied_once_for_its_two_parts(tmp_path: Path):
     write_with_megatron(tmp_path / "m", [[[1, 2], [3]], [[4]], [[5, 6]]])
     prefix = str(tmp_path / "m")
-    parts = [Shard("m", prefix, None, (0, 2))], [Shard("m", prefix, None, (2, 3))]
+    parts = [CorpusShard("m", prefix, None, (0, 2))], [CorpusShard("m", prefix, None, (2, 3))]
     told: list[str] = []
     local = copy(Corpora(*parts, "bytes"), tmp_path / "disk", told)
     assert len(told) == 1
@@ -172,7 +174,7 @@ def test_starts_that_are_all_killed_early_come_to_the_end(corpora: Corpora, tmp_
 @pytest.mark.usefixtures("small_steps")
 def test_half_copy_that_the_disk_has_changed_is_found_and_thrown_away(tmp_path: Path):
     write_with_megatron(tmp_path / "m", [[[number] * 40] for number in range(200)])
-    corpora = Corpora([Shard("m", str(tmp_path / "m"), None)], [], "bytes")
+    corpora = Corpora([CorpusShard("m", str(tmp_path / "m"), None)], [], "bytes")
     assert copy_killed(corpora, tmp_path / "disk", 9) == -9
     (half,) = (tmp_path / "disk").glob("*.half")
     with (half / "tokens.bin").open("r+b") as file:

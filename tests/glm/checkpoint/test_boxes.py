@@ -7,7 +7,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from glm.checkpoint.boxes import Box, Shard, covers, flat_boxes
+from glm.checkpoint.boxes import Box, TensorSlice, covers, flat_boxes
 
 Stored = tuple[Box, np.ndarray]
 untimed = settings(deadline=None, max_examples=60)
@@ -23,7 +23,7 @@ def cuts(draw: st.DrawFn, full_shape: tuple[int, ...]) -> list[Stored]:
     stored = []
     for index in range(count):
         local = whole if axis is None else np.split(whole, count, axis)[index]
-        shard = Shard(local.shape, axis, index, count)
+        shard = TensorSlice(local.shape, axis, index, count)
         assert shard.full_shape == full_shape
         borders = draw(st.lists(st.integers(0, local.size), max_size=4).map(sorted))
         for start, stop in itertools.pairwise([0, *borders, local.size]):
@@ -102,7 +102,7 @@ def test_a_range_inside_a_row_is_one_rectangle() -> None:
 
 
 def test_a_shard_of_columns_lies_beside_its_neighbours() -> None:
-    second_of_two = Shard((2, 3), axis=1, index=1, count=2)
+    second_of_two = TensorSlice((2, 3), axis=1, index=1, count=2)
     assert list(second_of_two.boxes(1, 5)) == [
         (0, Box((0, 4), (1, 2))),
         (2, Box((1, 3), (1, 3))),

@@ -91,8 +91,8 @@ def test_the_hint_names_the_newest(tmp_path: Path) -> None:
     assert (tmp_path / "latest").read_text() == "step_00000012\n"
 
 
-def test_a_later_life_counts_for_more_than_a_later_step(tmp_path: Path) -> None:
-    # The second life went on from step 2; what the first one, cut off, still wrote is no history.
+def test_a_later_attempt_counts_for_more_than_a_later_step(tmp_path: Path) -> None:
+    # The second attempt went on from step 2; what the first one, cut off, still wrote is no history.
     for step, generation in ((1, 1), (2, 1), (3, 2), (9, 1)):
         forge(save(tmp_path, step, seed=step), generation=generation)
     found = candidates([tmp_path])

@@ -88,7 +88,7 @@ def test_a_commit_that_the_disk_refuses_changes_nothing(
     assert list(tmp_path.glob("*/*.part")) == []
 
 
-def test_two_lives_that_commit_a_step_at_once_do_not_share_a_file(tmp_path: Path) -> None:
+def test_two_attempts_that_commit_a_step_at_once_do_not_share_a_file(tmp_path: Path) -> None:
     # The former one comes back at the worst moment: the later one has written its manifest, and not yet renamed it.
     class OvertakenError(Exception):
         pass

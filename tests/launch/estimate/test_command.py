@@ -5,7 +5,7 @@ import pytest
 from configs.errors import ConfigError
 from configs.load import load_config
 from launch.estimate.command import estimate
-from launch.estimate.plan import Plan
+from launch.estimate.plan import ClusterPlan
 from launch.estimate.search import candidates, fastest_that_fits
 
 
@@ -68,7 +68,7 @@ def test_too_little_memory_is_a_problem_among_others_and_its_advice_fits() -> No
     assert "optim.min_lr" in other
     assert "needs 90" in short and "A100-40G" in short
     config = load_config([*words, *typed(short)])
-    assert Plan.of(config).missing_gib == 0
+    assert ClusterPlan.of(config).missing_gib == 0
 
 
 def test_a_model_too_large_for_the_cluster_is_told_so() -> None:
@@ -92,7 +92,7 @@ def test_the_given_numbers_replace_the_presets() -> None:
 
 def test_the_search_finds_a_layout_at_least_as_good_as_the_published_one() -> None:
     config = load_config(["experiment=glm_130b"])
-    best, published = fastest_that_fits(config), Plan.of(config)
+    best, published = fastest_that_fits(config), ClusterPlan.of(config)
     assert best is not None and published.step is not None
     assert best.fits
     assert best.seconds <= published.step.total
@@ -119,19 +119,19 @@ def test_every_candidate_can_be_typed() -> None:
     found = candidates(load_config(words))
     assert len(found) > 5
     for candidate in found[::7]:
-        plan = Plan.of(load_config([*words, *candidate.words.split()]))
+        plan = ClusterPlan.of(load_config([*words, *candidate.words.split()]))
         assert plan.step is not None and plan.step.total == candidate.seconds
 
 
 def test_a_cluster_left_at_its_one_rank_is_one_node_of_the_layouts_ranks() -> None:
     words = ["model=glm_2b", "precision=bf16", "parallel.tp=4", "parallel.pp=2", "cluster.gpu=H100"]
     left, said = load_config(words), load_config([*words, "cluster.gpus_per_node=8"])
-    assert Plan.of(left).step == Plan.of(said).step
+    assert ClusterPlan.of(left).step == ClusterPlan.of(said).step
     assert estimate(words) == estimate([*words, "cluster.gpus_per_node=8"])
     found = candidates(left)
     assert {each.plan.gpus for each in found} == {8}
     assert [each.seconds for each in found] == [each.seconds for each in candidates(said)]
-    typed_plan = Plan.of(load_config([*words, *found[0].words.split()]))
+    typed_plan = ClusterPlan.of(load_config([*words, *found[0].words.split()]))
     assert typed_plan.step == found[0].plan.step
 
 

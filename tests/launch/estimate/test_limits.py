@@ -7,7 +7,7 @@ import pytest
 from configs.errors import ConfigError
 from configs.load import load_config
 from launch.estimate.command import estimate
-from launch.estimate.plan import Plan
+from launch.estimate.plan import ClusterPlan
 from launch.estimate.reliability import goodput
 from launch.estimate.search import candidates
 
@@ -83,7 +83,7 @@ def test_a_cluster_that_fails_sooner_than_it_starts_makes_no_progress_and_is_tol
 
 
 def test_a_save_comes_at_most_once_a_step() -> None:
-    plan = Plan.of(load_config([PUBLISHED, "cluster.gpu_mtbf_hours=2"]))
+    plan = ClusterPlan.of(load_config([PUBLISHED, "cluster.gpu_mtbf_hours=2"]))
     assert plan.best_interval_seconds == plan.seconds_per_step
 
 
@@ -102,7 +102,7 @@ def test_where_nothing_fits_the_advice_fits(words: tuple[str, ...], advice: str)
     assert advised(problem)[0] == advice
     given = [word for word in words if word != "--search"]
     changed = load_config([PUBLISHED, *given, *advised(problem)])
-    assert Plan.of(changed).missing_gib == 0
+    assert ClusterPlan.of(changed).missing_gib == 0
 
 
 def test_a_measured_time_below_the_peak_s_is_refused() -> None:

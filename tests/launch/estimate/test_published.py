@@ -9,7 +9,7 @@ import pytest
 from configs import derive
 from configs.hardware import PRESETS
 from configs.load import load_config
-from launch.estimate.plan import Plan, usable_gib
+from launch.estimate.plan import ClusterPlan, usable_gib
 from launch.estimate.reliability import best_interval, goodput
 from launch.estimate.speed import Layout, Transformer, flops_share, step_time
 
@@ -17,8 +17,8 @@ GIB = 2**30
 LOGGED_SECONDS = 88.5
 
 
-def published_run(*words: str) -> Plan:
-    return Plan.of(load_config(["experiment=glm_130b", *words]))
+def published_run(*words: str) -> ClusterPlan:
+    return ClusterPlan.of(load_config(["experiment=glm_130b", *words]))
 
 
 def gpt(num_layers: int, hidden_size: int, num_heads: int) -> Transformer:

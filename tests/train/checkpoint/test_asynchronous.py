@@ -25,7 +25,7 @@ class Gate:
     """Holds the writing threads of a rank before their file until it is opened."""
 
     def __init__(self, error: Exception | None = None) -> None:
-        from train.checkpoint import attempt
+        from train.checkpoint import save_attempt as attempt
 
         self._open = threading.Event()
         self._write = attempt.write_rank_file
@@ -56,7 +56,7 @@ def train_while_writing(rank: int, world_size: int, checkpoints: Path) -> None:
     # Steps go on; the state that was saved is overwritten.
     saver._state.seed = 2
     for _ in range(3):
-        assert saver.hear(agree(saver)) == []
+        assert saver.poll(agree(saver)) == []
         time.sleep(0.05)
     assert steps_in(checkpoints) == [], "nothing is committed before every rank's file is there"
     dist.barrier()
@@ -107,21 +107,21 @@ def fail_in_the_thread(rank: int, world_size: int, checkpoints: Path, error: Exc
     assert save_step(saver, 1).error is None
     with pytest.MonkeyPatch.context() as patch:
         if rank == SLOW_RANK:
-            from train.checkpoint import attempt
+            from train.checkpoint import save_attempt as attempt
 
             def refuse(*_: Any) -> None:
                 raise error
 
             patch.setattr(attempt, "write_rank_file", refuse)
         start_step(saver, 2)
-        assert saver.hear(False) == [], "no rank has told the others yet"
+        assert saver.poll(False) == [], "no rank has told the others yet"
         if rank == SLOW_RANK:
             saver._thread.join()
         failed = agree(saver)
         assert failed
-        (outcome,) = saver.hear(failed)  # at the next step, on every rank
+        (outcome,) = saver.poll(failed)  # at the next step, on every rank
         assert not saver.has_failed and not agree(saver)
-        assert saver.hear(False) == [] == saver.finish()
+        assert saver.poll(False) == [] == saver.finish()
     dist.barrier()
     assert steps_in(checkpoints) == [1]
     assert list(checkpoints.glob("step_00000002/*")) == []
@@ -180,7 +180,7 @@ def test_a_thread_that_fails_before_its_file_is_heard_too(tmp_path: Path, what: 
 
 
 def leave_after_an_error(rank: int, world_size: int, checkpoints: Path, dead: bool) -> None:
-    from train.checkpoint import attempt
+    from train.checkpoint import save_attempt as attempt
 
     saver = fake_saver(rank, checkpoints)
     gate = Gate() if rank == SLOW_RANK else None
@@ -226,13 +226,13 @@ def test_threads_use_no_collective(tmp_path: Path) -> None:
 
 
 class Overtaken:
-    """A fence: another life begins at some moment."""
+    """A fence: another attempt begins at some moment."""
 
     is_overtaken = False
 
     def __call__(self) -> None:
         if self.is_overtaken:
-            raise DistributedError("a later life of this run has begun")
+            raise DistributedError("a later attempt of this run has begun")
 
 
 def be_overtaken(rank: int, world_size: int, checkpoints: Path, late: bool) -> str:
@@ -242,7 +242,7 @@ def be_overtaken(rank: int, world_size: int, checkpoints: Path, late: bool) -> s
     gate = Gate() if rank == SLOW_RANK else None
     start_step(saver, 2)
     if late:
-        # The other life is saving too, in a folder of its own attempt.
+        # The other attempt is saving too, in a folder of its own attempt.
         fence.is_overtaken = True
     if gate:
         gate.open()
@@ -260,11 +260,11 @@ def be_overtaken(rank: int, world_size: int, checkpoints: Path, late: bool) -> s
 
 
 @pytest.mark.parametrize("late", [True, False])
-def test_a_life_that_was_overtaken_commits_and_deletes_nothing_more(
+def test_an_attempt_that_was_overtaken_commits_and_deletes_nothing_more(
     tmp_path: Path, late: bool
 ) -> None:
     results = run_distributed(be_overtaken, NUM_RANKS, tmp_path, late)
-    assert results[0] == "DistributedError: a later life of this run has begun"
+    assert results[0] == "DistributedError: a later attempt of this run has begun"
     assert steps_in(tmp_path) == ([1] if late else [2, 1])
     assert read_manifest(step_folder(tmp_path, 1)).generation == 3
     if not late:
@@ -276,23 +276,23 @@ def be_overtaken_while_cleaning(rank: int, world_size: int, checkpoints: Path) -
 
     def fence() -> None:
         if next(answers, None) is None:
-            raise DistributedError("a later life of this run has begun")
+            raise DistributedError("a later attempt of this run has begun")
 
     saver = fake_saver(rank, checkpoints, fence=fence)
     start_step(saver, 1)
     saver._thread.join()
     try:
-        saver.hear(agree(saver))
+        saver.poll(agree(saver))
     except (DistributedError, RuntimeError) as error:
         return f"{type(error).__name__}: {error}"
     return ""
 
 
-def test_a_life_that_is_overtaken_after_its_commit_ends_at_its_next_step_and_keeps_it(
+def test_an_attempt_that_is_overtaken_after_its_commit_ends_at_its_next_step_and_keeps_it(
     tmp_path: Path,
 ) -> None:
     results = run_distributed(be_overtaken_while_cleaning, NUM_RANKS, tmp_path)
-    assert results[0] == "DistributedError: a later life of this run has begun"
+    assert results[0] == "DistributedError: a later attempt of this run has begun"
     check_content(step_folder(tmp_path, 1), seed=1)
 
 

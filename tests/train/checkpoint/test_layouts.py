@@ -242,7 +242,7 @@ def test_unsharded_and_sharded_optimizers_read_each_other(tmp_path: Path) -> Non
 def resume_twice(
     rank: int, world_size: int, overrides: tuple[str, ...], checkpoints: Path
 ) -> dict[str, Any]:
-    """Six steps at once; then the same in three lives."""
+    """Six steps at once; then the same in three attempts."""
     from train.checkpoint import restore, verify_together
     from train.engine.pipeline import PipelineEngine
 
@@ -254,10 +254,10 @@ def resume_twice(
         state = held_state(engine, session, config)
         engine.close()
         lives: list[Any] = []
-        for life in range(3):
+        for attempt in range(3):
             engine = PipelineEngine(config, session)
-            first = 2 * life
-            if life > 0:
+            first = 2 * attempt
+            if attempt > 0:
                 folder = checkpoints / f"step_{first:08d}"
                 first = restore(engine, folder, verify_together(folder, session)).step
             lives += train(engine, session, config, first, 2)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from configs.run_checkpoints import step_folder, step_of
-from train.checkpoint.retention import kept
+from train.checkpoint.store import kept
 
 ROOT = Path("checkpoints")
 

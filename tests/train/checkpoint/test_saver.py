@@ -133,7 +133,7 @@ def set_back(rank: int, world_size: int, checkpoints: Path) -> None:
     saver = fake_saver(rank, checkpoints, "checkpoint.keep_last=3")
     for step in (1, 3, 4):
         save_step(saver, step)
-    # Another life begins after step 1.
+    # Another attempt begins after step 1.
     saver = fake_saver(rank, checkpoints, "checkpoint.keep_last=3")
     save_step(saver, 2)
 
@@ -183,7 +183,7 @@ def die_while_saving(rank: int, world_size: int, checkpoints: Path, deadly_call:
 def test_a_rank_that_dies_while_saving_costs_only_this_save(
     tmp_path: Path, deadly_call: int
 ) -> None:
-    # The others lose their peer and end too; what counts is what the next life finds.
+    # The others lose their peer and end too; what counts is what the next attempt finds.
     ranks = Ranks(die_while_saving, NUM_RANKS, tmp_path, deadly_call)
     try:
         ranks.wait(30)

@@ -21,7 +21,7 @@ REFUSED = OSError(errno.ENOSPC, "No space left on device")
 
 def save_all(rank: int, world_size: int, folder: Path, full: str) -> list[tuple[int, bool, bool]]:
     """Save three times; (step, is copy, was written) of each outcome."""
-    from train.checkpoint import attempt
+    from train.checkpoint import save_attempt as attempt
 
     saver = fake_saver(
         rank,

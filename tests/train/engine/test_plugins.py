@@ -12,7 +12,7 @@ from configs.load import load_config
 from configs.optimizers import find, slots
 from glm.checkpoint.reader import read_manifest
 from launch.estimate.memory import checkpoint_bytes
-from launch.estimate.plan import Plan
+from launch.estimate.plan import ClusterPlan
 from tests.helpers.distributed import run_distributed
 from tests.helpers.rank_runs import (
     assemble,
@@ -107,7 +107,7 @@ def test_estimates_count_its_slots() -> None:
     assert slots(lion.optim.name) == ("exp_avg",)
     assert checkpoint_bytes(adam) * 8 == checkpoint_bytes(lion) * 12
     held = {
-        name: Plan.of(config).staging_bytes_per_rank
+        name: ClusterPlan.of(config).staging_bytes_per_rank
         for name, config in (("adam", adam), ("lion", lion))
     }
     assert held["adam"] * 8 == held["lion"] * 12

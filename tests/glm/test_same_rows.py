@@ -1,4 +1,4 @@
-"""A typed question is the row that training makes of it: the same layout and the same logits, for both position styles."""
+"""A typed question is the row that training makes of it: the same fields and the same logits, for both position styles."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -15,9 +15,9 @@ from data_pipeline.objective import Objective
 from data_pipeline.packing import pack_row
 from data_pipeline.tokenizer import load_tokenizer
 from glm.filling import layout_of, next_token_logits
-from glm.layout import BLOCK_POSITION, CONTEXT, POSITION
 from glm.model import GLMModel
 from glm.prompt import Objectives, Prompt
+from glm.row_fields import BLOCK_POSITION, CONTEXT, POSITION
 from glm.score import score
 from glm.tensor_parallel import whole_layers
 from tests.helpers.tiny import TEXT_RUN
@@ -37,7 +37,7 @@ def test_a_question_is_laid_out_as_it_was_trained(style: str) -> None:
     prompt, target = (np.array(BYTES.encode(text)) for text in (QUESTION, f" {ANSWER}"))
     windows = mip_windows([Record(prompt, target)] * 4, 32, config.objective, BYTES.special)
     trained_row = pack_row(windows, 128, BYTES.special.pad, Objective.MIP, 0)
-    (tokens, layout), _ = to_micro_batch(collate([trained_row]), np.ones(1, np.float32))
+    (tokens, fields), _ = to_micro_batch(collate([trained_row]), np.ones(1, np.float32))
 
     objectives = Objectives.of(config)
     row = Prompt.parse(f"{QUESTION} [MASK]").blanks(BYTES, objectives)
@@ -46,7 +46,7 @@ def test_a_question_is_laid_out_as_it_was_trained(style: str) -> None:
     length = asked.shape[1]
     assert asked[0].tolist() == tokens[0, :length].tolist()
     for field in (POSITION, BLOCK_POSITION, CONTEXT):
-        assert asked_layout[0, field].tolist() == layout[0, field, :length].tolist()
+        assert asked_layout[0, field].tolist() == fields[0, field, :length].tolist()
     positions = asked_layout[0, POSITION, len(row.context) :].tolist()
     first = len(row.context)
     expected = range(first, first + len(target) + 1)
@@ -55,7 +55,7 @@ def test_a_question_is_laid_out_as_it_was_trained(style: str) -> None:
     with whole_layers():
         model = GLMModel(config.model, 1).eval()
     model_of: Any = SimpleNamespace(model=model, tokenizer=BYTES, objectives=objectives)
-    in_training = model(tokens, layout)[: len(target) + 1]
+    in_training = model(tokens, fields)[: len(target) + 1]
     scored = score(model_of, f"{QUESTION} [MASK]", [ANSWER])
     assert scored.tokens.tolist() == [*target, BYTES.special.eop]
     torch.testing.assert_close(scored.logits, in_training, rtol=0, atol=2e-6)

@@ -7,7 +7,7 @@ from configs.objectives import text_shares
 from configs.schema import ObjectiveConfig
 from data_pipeline.special_tokens import GMASK_TEXT, MASK_TEXT
 from data_pipeline.tokenizer import Tokenizer
-from train.showcase import Example, hide_ends, hide_words, in_turn
+from train.showcase.sentences import Example, hide_ends, hide_words, in_turn
 
 ANY_TEXT = {True: f"A text with a {MASK_TEXT}", False: f"The beginning of a text {GMASK_TEXT}"}
 """Where there is no text of the run's own: for blanks in a text, and at its end."""

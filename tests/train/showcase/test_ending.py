@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-import train.ending
+import train.showcase.ending
 from data_pipeline.corpus import Corpora
 from data_pipeline.dataset import GLMDataset, Source
 from tests.helpers.corpora import MemoryStream
 from tests.helpers.rank_runs import config_of
 from tests.helpers.tiny import SPECIAL
-from train.ending import show_what_was_learnt
 from train.run_folder import RunFolder
+from train.showcase.ending import show_what_was_learnt
 
 LINE: dict[str, Any] = {
     "step": 10,
@@ -60,7 +60,7 @@ def test_what_fails_is_said_and_the_run_is_finished(
     def fail(path: Path) -> None:
         raise error
 
-    monkeypatch.setattr(train.ending, "load_model", fail)
+    monkeypatch.setattr(train.showcase.ending, "load_model", fail)
     lines = ending(tmp_path)
     (told,) = [line for line in lines if words in line]
     assert told.endswith("The run is finished.")

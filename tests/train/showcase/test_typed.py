@@ -7,7 +7,7 @@ import pytest
 from configs.schema import ObjectiveConfig
 from data_pipeline.tokenizer import load_tokenizer
 from glm.prompt import Prompt
-from train.typed import ANY_TEXT, texts_to_type
+from train.showcase.typed import ANY_TEXT, texts_to_type
 
 BYTES = load_tokenizer("bytes")
 ENGLISH = "The file is read when the program begins to work."

@@ -16,7 +16,7 @@ from configs.errors import CheckpointError, DistributedError
 from glm.checkpoint.manifest import Manifest
 from glm.checkpoint.record import RankRecord, read_record, record_path, write_record
 from glm.checkpoint.writer import Piece, write_rank_file
-from train.checkpoint.place import Place
+from train.checkpoint.store import CheckpointStore
 from train.failures import may_pass
 
 # How long rank 0 waits for the slowest rank's record, once its own file is there.
@@ -27,7 +27,7 @@ _SHORTEST_GRACE_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
-class Part:
+class RankPart:
     """What one rank stores."""
 
     name: str
@@ -41,7 +41,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Duty:
+class CommitPlan:
     """What the committing rank does besides."""
 
     draft: Manifest
@@ -52,7 +52,7 @@ class Duty:
     """The checkpoint that a diverged run can go back to."""
 
 
-class Attempt:
+class SaveAttempt:
     """One try, on this rank.
 
     Args:
@@ -65,10 +65,10 @@ class Attempt:
 
     def __init__(
         self,
-        place: Place,
+        place: CheckpointStore,
         folder: Path,
-        part: Part,
-        duty: Duty | None,
+        part: RankPart,
+        duty: CommitPlan | None,
         refusal: str | None = None,
     ) -> None:
         self.folder = folder
@@ -142,7 +142,7 @@ class Attempt:
         file, fragments = write_rank_file(self.folder, part.name, part.pieces)
         write_record(self.folder, RankRecord(part.name, file, fragments, part.shapes, part.slots))
 
-    def _commit(self, duty: Duty) -> None:
+    def _commit(self, duty: CommitPlan) -> None:
         records = self._collect(duty.names)
         if records is None:
             return
@@ -155,7 +155,7 @@ class Attempt:
         )
         self._place.commit(self.folder, manifest)
         self._is_committed = True
-        # From here on nothing may say that the save has failed: its files would be deleted, and a later life may be
+        # From here on nothing may say that the save has failed: its files would be deleted, and a later attempt may be
         # reading them already.
         try:
             self._place.clean(self.folder, manifest, duty.healthy_step)

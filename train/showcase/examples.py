@@ -1,6 +1,6 @@
 """What the end of a run shows of each objective; the record of an objective names its function here, or its package's.
 
-Each takes the objective and the ground that examples are made on, and prints; figures go into the run's summary.
+Each takes the objective and the context that examples are made in, and prints; figures go into the run's summary.
 """
 
 import textwrap
@@ -16,7 +16,7 @@ from configs.terminal import visible
 from data_pipeline.dataset import GLMDataset, TokenStream
 from data_pipeline.unigram import most_frequent
 from glm.filling import Trained
-from train.showcase import (
+from train.showcase.sentences import (
     TOP,
     Example,
     best_words,
@@ -40,7 +40,7 @@ _LONGEST_PROMPT = 300
 
 
 @dataclass(frozen=True)
-class Ground:
+class ExampleContext:
     """What examples are made on."""
 
     config: Config
@@ -51,75 +51,77 @@ class Ground:
     """Text of each training source."""
     validation: GLMDataset
     """The rows of the held-out loss."""
-    say: Callable[[str], None]
+    log: Callable[[str], None]
     """Prints a line."""
     summary: dict[str, object]
     """Figures that summary.json keeps."""
 
 
-def show_short_blanks(objective: Objective, ground: Ground) -> None:
+def show_short_blanks(objective: Objective, context: ExampleContext) -> None:
     """Score single hidden tokens, and show whole hidden words with the most probable ones."""
-    sentences = [tokens for source in ground.sources for tokens in source]
+    sentences = [tokens for source in context.sources for tokens in source]
     if not sentences:
         return
-    special, each = ground.trained.tokenizer.special, _COUNTED_TOKENS // len(ground.training)
-    counted = [text.read(0, min(len(text), each)) for text in ground.training]
+    special, each = context.trained.tokenizer.special, _COUNTED_TOKENS // len(context.training)
+    counted = [text.read(0, min(len(text), each)) for text in context.training]
     frequent = most_frequent(np.concatenate(counted), TOP, special.to_dict().values())
-    seed = ground.config.seed
+    seed = context.config.seed
     blanks = hide_one_token(sentences, special.mask, seed)
-    score = score_blanks(ground.trained, blanks, frequent)
-    ground.summary["top5_model"] = score.model
-    ground.summary["top5_most_frequent"] = score.most_frequent
-    ground.summary["num_blanks"] = score.num_blanks
-    ground.say(
+    score = score_blanks(context.trained, blanks, frequent)
+    context.summary["top5_model"] = score.model
+    context.summary["top5_most_frequent"] = score.most_frequent
+    context.summary["num_blanks"] = score.num_blanks
+    context.log(
         f"\nOne hidden token in each of {score.num_blanks} held-out sentences: among five guesses "
         f"{percent(score.model)}\n(always the five most frequent: {percent(score.most_frequent)})"
     )
     shown = hide_words(
-        in_turn(ground.sources, ground.trained.tokenizer),
-        ground.trained.tokenizer,
+        in_turn(context.sources, context.trained.tokenizer),
+        context.trained.tokenizer,
         _NUM_WORDS,
         seed,
     )
     if shown:
-        ground.say(f"\n{objective.label}, one whole word hidden, and the five most probable words:")
+        context.log(
+            f"\n{objective.label}, one whole word hidden, and the five most probable words:"
+        )
     for example in shown:
-        guesses = best_words(ground.trained, example)
+        guesses = best_words(context.trained, example)
         words = [f"{guess.text!r} {percent(guess.probability)}" for guess in guesses]
         words = [word.replace(" ", _UNBROKEN) for word in words]
-        _show(example, ", ".join(words), ground)
+        _show(example, ", ".join(words), context)
 
 
-def show_continuations(objective: Objective, ground: Ground) -> None:
+def show_continuations(objective: Objective, context: ExampleContext) -> None:
     """Continue sentences whose end is hidden."""
-    tokenizer = ground.trained.tokenizer
-    last_first = in_turn((source[::-1] for source in ground.sources), tokenizer)
+    tokenizer = context.trained.tokenizer
+    last_first = in_turn((source[::-1] for source in context.sources), tokenizer)
     examples = hide_ends(last_first, tokenizer, _NUM_ENDS)
     if examples:
-        ground.say(f"\n{objective.label}, the end of a sentence hidden:")
+        context.log(f"\n{objective.label}, the end of a sentence hidden:")
     for example in examples:
-        _show(example, _quoted(continuation(ground.trained, example)), ground)
+        _show(example, _quoted(continuation(context.trained, example)), context)
 
 
-def show_answers(objective: Objective, ground: Ground) -> None:
+def show_answers(objective: Objective, context: ExampleContext) -> None:
     """Fill the first blank of some held-out rows of the objective."""
-    validation = ground.validation
-    rows = (validation[index] for index in range(ground.config.eval.num_samples))
+    validation = context.validation
+    rows = (validation[index] for index in range(context.config.eval.num_samples))
     which = validation.objectives.index(objective)
-    examples = held_out_questions(rows, which, ground.trained.tokenizer, _NUM_ANSWERS)
+    examples = held_out_questions(rows, which, context.trained.tokenizer, _NUM_ANSWERS)
     if examples:
         title = objective.title[:1].upper() + objective.title[1:]
-        ground.say(f"\n{title}, the answer hidden:")
+        context.log(f"\n{title}, the answer hidden:")
     for example in examples:
-        _show(example, _quoted(continuation(ground.trained, example)), ground)
+        _show(example, _quoted(continuation(context.trained, example)), context)
 
 
-def _show(example: Example, answer: str, ground: Ground) -> None:
+def _show(example: Example, answer: str, context: ExampleContext) -> None:
     prompt = visible(example.prompt, keep="")
     clipped = prompt if len(prompt) <= _LONGEST_PROMPT else f"... {prompt[-_LONGEST_PROMPT:]}"
-    ground.say(_wrapped("", clipped))
-    ground.say(_wrapped("  truth: ", repr(example.truth)))
-    ground.say(_wrapped("  model: ", answer))
+    context.log(_wrapped("", clipped))
+    context.log(_wrapped("  truth: ", repr(example.truth)))
+    context.log(_wrapped("  model: ", answer))
 
 
 def _quoted(text: str) -> str:

@@ -5,7 +5,7 @@ user's stays, whatever its name (glm/checkpoint/ownership.py).
 """
 
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,12 +19,11 @@ from glm.checkpoint.manifest import Manifest
 from glm.checkpoint.ownership import left_by, mark_of, written_by
 from glm.checkpoint.reader import read_manifest
 from glm.checkpoint.writer import commit
-from train.checkpoint.retention import kept
 from train.checkpoint.second_copy import carry, claim
 from train.identity import record_checkpoint
 
 Fence = Callable[[], None]
-"""Raises DistributedError if a later life of the run has begun: this one may not change a checkpoint any more."""
+"""Raises DistributedError if a later attempt of the run has begun: this one may not change a checkpoint any more."""
 
 
 def no_fence() -> None:
@@ -40,7 +39,7 @@ def nothing_to_sync() -> None:
 
 
 @dataclass
-class Place:
+class CheckpointStore:
     """A folder of checkpoints and its rules of retention."""
 
     checkpoints: Path
@@ -121,7 +120,7 @@ class Place:
         Raises:
             DistributedError: from the fence.
         """
-        # A disk that refuses to forget an old checkpoint, or to tell whether a later life has begun, changes nothing
+        # A disk that refuses to forget an old checkpoint, or to tell whether a later attempt has begun, changes nothing
         # about the new one.
         with contextlib.suppress(OSError):
             self.fence()
@@ -140,7 +139,7 @@ class Place:
         """Delete folders that were listed before.
 
         Deleting takes long and may be held up, by a network that is cut and healed. The question comes after the list
-        and before each folder: what a later life has begun by now is not in the list, or the answer is no.
+        and before each folder: what a later attempt has begun by now is not in the list, or the answer is no.
         """
         for folder in listed:
             self.fence()
@@ -169,20 +168,51 @@ def places_of(
     fence: Fence = no_fence,
     sync: Sync = nothing_to_sync,
     run_id: str | None = None,
-) -> list[Place]:
+) -> list[CheckpointStore]:
     """Where a run's checkpoints go: its own folder, then the second copy if one is asked for."""
     settings = config.checkpoint
     keep_last, keep_every_samples = settings.keep_last, settings.keep_every_samples
-    own = Place(checkpoints, keep_last, keep_every_samples, fence, None, sync, run_id)
+    own = CheckpointStore(checkpoints, keep_last, keep_every_samples, fence, None, sync, run_id)
     copy = copy_folder(config)
     if copy is None:
         return [own]
     keep_last = settings.copy_keep_last
     run_folder, copies = checkpoints.parent, RunPaths(copy).checkpoints
-    return [own, Place(copies, keep_last, None, fence, run_folder, sync, run_id)]
+    return [own, CheckpointStore(copies, keep_last, None, fence, run_folder, sync, run_id)]
 
 
 def copy_folder(config: Config) -> Path | None:
     """The second copy of the run; None: it has none."""
     copy_to = config.checkpoint.copy_to
     return None if copy_to is None else Path(copy_to) / derive.run_name(config)
+
+
+def kept(
+    samples_of: Mapping[Path, int],
+    keep_last: int,
+    keep_every_samples: int | None,
+    healthy_step: int | None = None,
+) -> set[Path]:
+    """Choose among committed checkpoints.
+
+    Args:
+        samples_of: samples seen, by folder.
+        keep_last: how many of the newest stay; at least one does.
+        keep_every_samples: the first checkpoint at or after each multiple of it stays for ever; None: no such rule.
+        healthy_step: the checkpoint that a diverged run can go back to stays; None: none is known.
+
+    Returns:
+        The folders that stay.
+    """
+    oldest_first = sorted(samples_of, key=step_of)
+    keep = set(oldest_first[-max(keep_last, 1) :])
+    keep.update(folder for folder in oldest_first if step_of(folder) == healthy_step)
+    if keep_every_samples is not None:
+        # The first of an interval is never deleted, so the first that is still there is it.
+        reached = 0
+        for folder in oldest_first:
+            interval = samples_of[folder] // keep_every_samples
+            if interval > reached:
+                reached = interval
+                keep.add(folder)
+    return keep

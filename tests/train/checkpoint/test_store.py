@@ -1,4 +1,4 @@
-"""A place as the committing rank looks after it: what is committed stays, and a later life's work is not touched."""
+"""A place as the committing rank looks after it: what is committed stays, and a later attempt's work is not touched."""
 
 import errno
 import threading
@@ -23,7 +23,7 @@ from tests.helpers.checkpoints import (
 )
 from tests.helpers.savers import check_content
 
-OVERTAKEN = DistributedError("a later life of this run has begun")
+OVERTAKEN = DistributedError("a later attempt of this run has begun")
 STALE = OSError(errno.ESTALE, "Stale file handle")
 
 
@@ -48,30 +48,30 @@ def everything_in(folder: Path) -> dict[str, bytes]:
 
 def save_alone(checkpoints: Path, step: int, fence: Callable[[], None]) -> Any:
     """One rank saves all that there is; the attempt, which is over."""
-    from train.checkpoint.place import Place
+    from train.checkpoint.store import CheckpointStore
 
-    return save_into(Place(checkpoints, 1, None, fence), step)
+    return save_into(CheckpointStore(checkpoints, 1, None, fence), step)
 
 
 def save_into(place: Any, step: int) -> Any:
     """The same for any place."""
-    from train.checkpoint.attempt import Attempt, Duty, Part
+    from train.checkpoint.save_attempt import CommitPlan, RankPart, SaveAttempt
 
     name = "rank00000-abcd0123.safetensors"
     pieces = [piece for rank in range(NUM_RANKS) for piece in pieces_of(rank, seed=step)]
     shapes = {tensor: list(shape) for tensor, shape in SHAPES.items()}
-    attempt = Attempt(
+    attempt = SaveAttempt(
         place,
         step_folder(place.checkpoints, step),
-        Part(name, pieces, shapes, {tensor: list(KINDS) for tensor in SHAPES}, "rank 0"),
-        Duty(small_manifest(step, {}, []), [name], None),
+        RankPart(name, pieces, shapes, {tensor: list(KINDS) for tensor in SHAPES}, "rank 0"),
+        CommitPlan(small_manifest(step, {}, []), [name], None),
     )
     attempt.run()
     return attempt
 
 
 @pytest.mark.parametrize("error, is_fatal", [(OVERTAKEN, True), (STALE, False)])
-def test_what_a_life_has_committed_before_it_is_overtaken_stays(
+def test_what_an_attempt_has_committed_before_it_is_overtaken_stays(
     tmp_path: Path, error: Exception, is_fatal: bool
 ) -> None:
     save_alone(tmp_path, 1, passing(9, error))
@@ -86,17 +86,17 @@ def test_what_a_life_has_committed_before_it_is_overtaken_stays(
     assert (tmp_path / "latest").read_text() == "step_00000001\n"
 
 
-def test_a_life_that_is_held_up_while_it_cleans_deletes_nothing_of_the_next_one(
+def test_an_attempt_that_is_held_up_while_it_cleans_deletes_nothing_of_the_next_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from train.checkpoint import place
+    from train.checkpoint import store as place
 
     save_alone(tmp_path, 1, passing(9, OVERTAKEN))
     overtaken = threading.Event()
     remove = place.remove
 
     def be_held_up(folder: Path, mark: str) -> None:
-        """The next life begins while step 1 is being deleted."""
+        """The next attempt begins while step 1 is being deleted."""
         remove(folder, mark)
         if folder.name == "step_00000001":
             overtaken.set()
@@ -116,14 +116,16 @@ def test_a_life_that_is_held_up_while_it_cleans_deletes_nothing_of_the_next_one(
 
 
 def test_the_question_is_asked_before_each_folder_is_deleted(tmp_path: Path) -> None:
-    from train.checkpoint.place import Place
+    from train.checkpoint.store import CheckpointStore
 
     for step in (1, 2, 3):
         write_files(tmp_path, step, seed=step, attempt="dead0000")
-    Place(tmp_path, 1, None, passing(1, STALE)).make_room(step_folder(tmp_path, 9))
+    CheckpointStore(tmp_path, 1, None, passing(1, STALE)).make_room(step_folder(tmp_path, 9))
     assert len(unfinished(tmp_path)) == 2
-    with pytest.raises(DistributedError, match="later life"):
-        Place(tmp_path, 1, None, passing(1, OVERTAKEN)).make_room(step_folder(tmp_path, 9))
+    with pytest.raises(DistributedError, match="later attempt"):
+        CheckpointStore(tmp_path, 1, None, passing(1, OVERTAKEN)).make_room(
+            step_folder(tmp_path, 9)
+        )
     assert len(unfinished(tmp_path)) == 1
 
 
@@ -135,12 +137,12 @@ def test_the_second_copy_asks_the_same_question_before_anything_of_it_changes(
     run = tmp_path / "run"
     run.mkdir()
     config = load_config(["run.name=r", f"checkpoint.copy_to={tmp_path / 'elsewhere'}"])
-    (run / "config.yaml").write_text("of the later life")
+    (run / "config.yaml").write_text("of the later attempt")
     _, copy = places_of(config, run / "checkpoints")
     assert save_into(copy, 1).error is None
     before = everything_in(tmp_path / "elsewhere")
-    assert before["r/config.yaml"] == b"of the later life"
-    (run / "config.yaml").write_text("of the former life")
+    assert before["r/config.yaml"] == b"of the later attempt"
+    (run / "config.yaml").write_text("of the former attempt")
     _, copy = places_of(config, run / "checkpoints", passing(0, OVERTAKEN))
     assert save_into(copy, 2).fatal is OVERTAKEN
     assert everything_in(tmp_path / "elsewhere") == before
@@ -182,7 +184,7 @@ ONE, OTHER = "1" * 16, "2" * 16
 
 def save_of(place: Any, step: int, run_id: str) -> Any:
     """Save as a run with an identity does; the attempt, which is over."""
-    from train.checkpoint.attempt import Attempt, Duty, Part
+    from train.checkpoint.save_attempt import CommitPlan, RankPart, SaveAttempt
 
     folder = step_folder(place.checkpoints, step)
     refusal = place.make_room(folder)
@@ -190,16 +192,16 @@ def save_of(place: Any, step: int, run_id: str) -> Any:
     pieces = [piece for rank in range(NUM_RANKS) for piece in pieces_of(rank, seed=step)]
     manifest = replace(small_manifest(step, {}, []), extra={"run_id": run_id})
     shapes = {tensor: list(shape) for tensor, shape in SHAPES.items()}
-    part = Part(name, pieces, shapes, {tensor: list(KINDS) for tensor in SHAPES}, "rank 0")
-    attempt = Attempt(place, folder, part, Duty(manifest, [name], None), refusal)
+    part = RankPart(name, pieces, shapes, {tensor: list(KINDS) for tensor in SHAPES}, "rank 0")
+    attempt = SaveAttempt(place, folder, part, CommitPlan(manifest, [name], None), refusal)
     attempt.run()
     return attempt
 
 
 def test_retention_deletes_only_what_this_run_has_saved(tmp_path: Path) -> None:
-    from train.checkpoint.place import Place
+    from train.checkpoint.store import CheckpointStore
 
-    one, other = (Place(tmp_path, 1, None, run_id=run) for run in (ONE, OTHER))
+    one, other = (CheckpointStore(tmp_path, 1, None, run_id=run) for run in (ONE, OTHER))
     assert save_of(other, 1, OTHER).error is None
     write_files(tmp_path, 2, seed=2, attempt=f"{OTHER[:8]}-dead0000")  # another run's, unfinished
     users = [tmp_path / name for name in ("step_00000003", "step_00000004_backup", "my_notes")]
@@ -221,15 +223,15 @@ def test_retention_deletes_only_what_this_run_has_saved(tmp_path: Path) -> None:
 def test_a_checkpoint_of_another_run_is_not_replaced_by_one_of_the_same_step(
     tmp_path: Path,
 ) -> None:
-    from train.checkpoint.place import Place
+    from train.checkpoint.store import CheckpointStore
 
-    save_of(Place(tmp_path, 1, None, run_id=OTHER), 4, OTHER)
+    save_of(CheckpointStore(tmp_path, 1, None, run_id=OTHER), 4, OTHER)
     before = everything_in(tmp_path)
-    attempt = save_of(Place(tmp_path, 1, None, run_id=ONE), 4, ONE)
+    attempt = save_of(CheckpointStore(tmp_path, 1, None, run_id=ONE), 4, ONE)
     assert "holds a checkpoint of another run. Move it elsewhere" in attempt.error
     assert everything_in(tmp_path) == before
     # Nor is one of a later step taken for a history that this run has left.
-    assert save_of(Place(tmp_path, 1, None, run_id=ONE), 3, ONE).error is None
+    assert save_of(CheckpointStore(tmp_path, 1, None, run_id=ONE), 3, ONE).error is None
     assert before.items() - {"latest": before["latest"]}.items() <= everything_in(tmp_path).items()
 
 

@@ -23,17 +23,17 @@ from data_pipeline.unigram import best_unigram_loss, target_weights
 from glm.filling import Trained
 from glm.load import load_model
 from glm.prompt import Objectives
-from train.examples import Ground
 from train.loss_table import HEADING, row
 from train.run_folder import RunFolder, replace_file
-from train.showcase import NUM_SENTENCES, TOKENS_READ, held_out_sentences
+from train.showcase.examples import ExampleContext
+from train.showcase.sentences import NUM_SENTENCES, TOKENS_READ, held_out_sentences
+from train.showcase.typed import ANY_TEXT, texts_to_type
 from train.tracker_wandb import records_offline
-from train.typed import ANY_TEXT, texts_to_type
 
 # A larger model is not loaded into one process's memory unasked, while the other ranks wait.
 _LARGEST_SHOWN = 500_000_000
 
-_Say = Callable[[str], None]
+_Log = Callable[[str], None]
 
 
 def show_what_was_learnt(
@@ -41,7 +41,7 @@ def show_what_was_learnt(
     folder: RunFolder,
     validation: GLMDataset,
     corpora: Corpora,
-    say: _Say,
+    log: _Log,
 ) -> None:
     """Print the ending, and keep its figures in summary.json.
 
@@ -50,14 +50,14 @@ def show_what_was_learnt(
         folder: finished run.
         validation: the rows of the held-out loss.
         corpora: where training and held-out text lie.
-        say: prints a line.
+        log: prints a line.
     """
     summary: dict[str, object] = {}
     texts = [ANY_TEXT[True]]
     try:
         last = _last_line(folder.metrics)
         summary["samples_seen"] = last["samples_seen"]
-        measured = _show_losses(config, last, validation, say, summary)
+        measured = _show_losses(config, last, validation, log, summary)
         tokenizer = load_tokenizer(corpora.tokenizer)
         sources = _held_out(config, corpora, tokenizer)
         texts = texts_to_type(sources, tokenizer, config.objective, config.seed)
@@ -66,28 +66,28 @@ def show_what_was_learnt(
         if is_small and loss is not None and math.isfinite(float(loss)):
             trained = Trained(load_model(folder.path), tokenizer, Objectives.of(config))
             training = [open_shard(shard, tokenizer) for shard in corpora.train]
-            ground = Ground(config, trained, sources, training, validation, say, summary)
+            context = ExampleContext(config, trained, sources, training, validation, log, summary)
             for objective in measured:
-                imported(objective.examples)(objective, ground)
+                imported(objective.examples)(objective, context)
     except KeyboardInterrupt:
-        say("\nInterrupted: the rest of the examples is left out. The run is finished.")
+        log("\nInterrupted: the rest of the examples is left out. The run is finished.")
     except Exception as error:  # none of them may take the run with it
         reason = f"{type(error).__name__}: {error}"
-        say(f"\nWhat was learnt cannot be shown in full ({reason}). The run is finished.")
+        log(f"\nWhat was learnt cannot be shown in full ({reason}). The run is finished.")
     try:
         replace_file(folder.summary, json.dumps(summary, indent=1) + "\n")
     except OSError as error:
-        say(f"\n{folder.summary.name} cannot be written: {error.strerror}.")
+        log(f"\n{folder.summary.name} cannot be written: {error.strerror}.")
     path = shlex.quote(str(folder.path))
-    say(f"\nThe run is in {folder.path}:")
-    say(f"  curves       python -m train.report {path}")
+    log(f"\nThe run is in {folder.path}:")
+    log(f"  curves       python -m train.report {path}")
     for number, text in enumerate(texts):
         name = "" if number else "fill blanks"
-        say(f'  {name:<11}  python -m glm.generate {path} --text "{text}"')
-    say("  go on        the same command with a larger optim.total_samples")
+        log(f'  {name:<11}  python -m glm.generate {path} --text "{text}"')
+    log("  go on        the same command with a larger optim.total_samples")
     # What was said at the start is far up on the screen by now.
     if config.log.wandb is not Wandb.off and records_offline(folder):
-        say(f"  send wandb   bash {shlex.quote(str(folder.wandb_sync))}")
+        log(f"  send wandb   bash {shlex.quote(str(folder.wandb_sync))}")
 
 
 def _last_line(metrics: Path) -> MetricsLine:
@@ -101,7 +101,7 @@ def _show_losses(
     config: Config,
     last: MetricsLine,
     validation: GLMDataset,
-    say: _Say,
+    log: _Log,
     summary: dict[str, object],
 ) -> list[Objective]:
     """Print the held-out loss of each objective that the run has; returns these."""
@@ -114,15 +114,15 @@ def _show_losses(
         if loss is None or number not in held_out:
             continue
         if not measured:
-            say(f"\n{HEADING}")
+            log(f"\n{HEADING}")
         measured.append(objective)
         baseline = best_unigram_loss(held_out[number])
         summary[f"valid_{objective.loss}"] = loss
         summary[f"unigram_{objective.loss}"] = baseline
-        say(row(objective.title, float(loss), baseline))
+        log(row(objective.title, float(loss), baseline))
         is_better = is_better or float(loss) < baseline
     if measured and not is_better:
-        say(
+        log(
             f"After {last['samples_seen']:,} samples the model is not better than word frequencies yet: what follows "
             "means little."
         )

@@ -1,4 +1,4 @@
-"""The layout tensor: what every pipeline stage must know about a batch beside its hidden states.
+"""The fields of a row: what every pipeline stage must know about a batch beside its hidden states.
 
 One int64 tensor (batch, 6, seq) of fixed shape travels with the hidden states from stage to stage; attention masks,
 rotary tables, dropout masks and the rows that have a loss are rebuilt from it. (DeepSpeed sends one float tensor and
@@ -8,7 +8,7 @@ any number of integer ones safely; several floats, or bools, can hang at three s
 import torch
 from torch import Tensor
 
-from configs.computation import LAYOUT_FIELDS
+from configs.computation import ROW_FIELDS
 
 SEGMENT = 0
 """Segment number, 1..; 0 is padding."""
@@ -22,10 +22,10 @@ TARGET = 4
 """1 where a loss is computed."""
 SAMPLE = 5
 """Index of the sample, the same along the row."""
-NUM_FIELDS = LAYOUT_FIELDS
+NUM_FIELDS = ROW_FIELDS
 
 
-def pack_layout(
+def pack_fields(
     segment_ids: Tensor,
     is_context: Tensor,
     position_ids: Tensor,
@@ -51,14 +51,14 @@ def pack_layout(
     return torch.stack([field.long() for field in (*rows, sample)], dim=1)
 
 
-def may_attend(layout: Tensor) -> Tensor:
+def may_attend(fields: Tensor) -> Tensor:
     """Who sees whom: (batch, seq, seq) bool, True if the query (axis 1) may attend to the key (axis 2).
 
     Within a segment, every token sees the context, and a target token also the targets up to itself. Padding sees only
     padding. GLM (Du et al. 2022) figure 2.
     """
-    segment, context = layout[:, SEGMENT], layout[:, CONTEXT].bool()
-    place = torch.arange(layout.shape[-1], device=layout.device)
+    segment, context = fields[:, SEGMENT], fields[:, CONTEXT].bool()
+    place = torch.arange(fields.shape[-1], device=fields.device)
     same = segment[:, :, None] == segment[:, None, :]
     before = place[:, None] >= place[None, :]
     return same & (context[:, None, :] | (~context[:, :, None] & before))

@@ -10,7 +10,13 @@ from data_pipeline.instructions import Record
 from data_pipeline.mip_windows import mip_windows
 from data_pipeline.packing import pack_row
 from data_pipeline.tokenizer import Tokenizer, load_tokenizer
-from train.showcase import held_out_questions, held_out_sentences, hide_ends, hide_words, in_turn
+from train.showcase.sentences import (
+    held_out_questions,
+    held_out_sentences,
+    hide_ends,
+    hide_words,
+    in_turn,
+)
 
 ENGLISH = "Return a copy of the string, or raise ValueError."
 CHINESE = "\u5982\u679c\u6ca1\u6709\u6307\u5b9a\u6587\u4ef6\u3002"
