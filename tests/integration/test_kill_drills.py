@@ -32,7 +32,7 @@ LATEST_OCCURRENCE = {"step": 6, "copy": 3, "write": 3, "commit": 3, "clean": 3}
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "layout, world_size, num_kills", [("tp2 x pp2", 4, 100), ("tp2 x pp2 x dp2", 8, 10)]
+    "layout, world_size, num_kills", [("tp2 x pp2", 4, 100), ("tp2 x pp2 x dp2", 8, len(PHASES))]
 )
 def test_kills_in_every_phase_leave_the_metrics_of_an_undisturbed_run(
     layout: str, world_size: int, num_kills: int, tmp_path: Path

@@ -25,10 +25,11 @@ from glm.load import find_checkpoint
 from launch.status import samples_seen
 from launch.sweep import Variant, table
 from tests.helpers.checkpoints import save
-from train import report
 from train.generations import History, begin
 from train.metrics import metrics_line
 from train.metrics_file import JsonlTracker, StoredMetrics
+from train.report import __main__ as report_command
+from train.report import page as report_page
 from train.run_folder import RunFolder
 from train.stop import StopSignal
 from train.watchdog import Watchdog
@@ -100,7 +101,7 @@ def read_by_all(run: Path, config: Any) -> None:
         lambda: History.read(run).admits(1, 5),
         lambda: samples_seen(run),
         lambda: table([Variant([], {"seed": "1"}, config)]),
-        lambda: report.render(run, words.append),
+        lambda: report_page.render(run, words.append),
         lambda: RunFolder(run).read_config(),
         lambda: RunFolder(run).status_or_none(),
         lambda: StopSignal(run / "stop").reason,
@@ -147,14 +148,14 @@ def test_whatever_stands_in_the_place_of_a_file_ends_in_a_message_or_is_passed_o
     name: str,
     kind: str,
 ) -> None:
-    monkeypatch.setattr("train.generations._BIRTH_SECONDS", 0.05)
+    monkeypatch.setattr("train.generations._FIRST_LINE_SECONDS", 0.05)
     outside = tmp_path / "outside"
     outside.write_text("somebody's only copy")
     monkeypatch.chdir(tmp_path)
     run = Path(shutil.copytree(whole, "runs/default"))
     replaced(run / name, kind, outside)
     read_by_all(run, config)
-    assert report.cli([str(run)]) in (0, 2)
+    assert report_command.cli([str(run)]) in (0, 2)
     before = sorted(str(path) for path in tmp_path.rglob("*"))
     with user_errors():
         with RunFolder(run).held(Launch()) as generation:
