@@ -1,7 +1,6 @@
 """What a start settles before its process groups open: the folder is held, the numbers are chosen, the data are ready."""
 
 import contextlib
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -9,6 +8,7 @@ import torch
 
 from configs.errors import RankError, StorageError, UserError
 from configs.schema import Config
+from configs.terminal import tell
 from data_pipeline.corpus import Corpora, ensure_prepared
 from data_pipeline.dataset import GLMDataset
 from data_pipeline.opening import open_dataset
@@ -152,7 +152,6 @@ def speaker(world: World) -> Callable[[str], None]:
 
     def speak(text: str) -> None:
         if world.is_main:
-            sys.stdout.write(text + "\n")
-            sys.stdout.flush()
+            tell(text)
 
     return speak

@@ -1,6 +1,5 @@
 """One attempt at a run: prepare it, open its process groups, train it, close them; then show what was learnt."""
 
-import sys
 from pathlib import Path
 
 import torch
@@ -8,6 +7,7 @@ import torch
 from configs import derive
 from configs.errors import EXIT_DONE, EXIT_STOPPED
 from configs.schema import Config
+from configs.terminal import tell
 from train import start
 from train.cpu_threads import waiting_as_the_machine_allows
 from train.distributed import distributed_session
@@ -37,7 +37,7 @@ def run(config: Config, overrides: list[str], world: World, device: torch.device
     found = start.inspect_folder(folder, config)
     if found.finished_message is not None:
         if world.is_main:
-            sys.stdout.write(found.finished_message + "\n")
+            tell(found.finished_message)
         return EXIT_DONE
     with (
         prepared(config, overrides, world, device, folder, found.stored) as ready,
