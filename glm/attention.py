@@ -27,8 +27,8 @@ class SelfAttention(nn.Module):
     Args:
         model: sizes, rotary options, attention path, dropout.
         layer: index of the layer, from 0.
-        seed: of the initial weights and of dropout.
-        name: of this module.
+        seed: seed of the initial weights and of dropout.
+        name: name of this module, the prefix of its parameters' names.
     """
 
     def __init__(self, model: ModelConfig, layer: int, seed: int, name: str) -> None:

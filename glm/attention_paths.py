@@ -2,13 +2,13 @@
 
 - reference: scores materialised, softmax in FP32 with query-key layer scaling. FP32 softmax was the fix that made
   GLM-130B train (section 3; appendix F, May 2022).
-- sdpa: PyTorch's fused kernels, called once per block that can be non-zero. Packed rows are folded so that four
-  windows of 512 never pay for a mask of 2048; a long row is computed as context x context and targets x all.
+- sdpa: PyTorch's fused kernels, called once per block that can be non-zero. Packed rows are folded, so that four
+  windows of 512 do not cost as much as a mask of 2048; a long row is computed as context x context and targets x all.
 - flex: FlexAttention, compiled to a block-sparse kernel from the segment structure. CUDA only: it has no backward
   pass on CPU.
 
-All take q, k, v as (batch, heads_local, seq, head) and return the same shape. Padding rows come out finite and pass no
-gradient on.
+All take q, k, v as (batch, heads_local, seq, head) and return the same shape. The output at padding is finite, and no
+gradient flows back from it.
 """
 
 from collections.abc import Callable
@@ -42,7 +42,7 @@ def reference_attention(
         v_BNSH: values.
         plan: who may attend to whom.
         scale_factor: query-key layer scaling c: q is divided by sqrt(H) c before the product, which keeps fp16 scores
-            in range, and the scores are multiplied by c in FP32. Mathematically nothing.
+            in range, and the scores are multiplied by c in FP32. Mathematically this changes nothing.
         drop: applied to the attention weights.
     """
     q_BNSH = q_BNSH / (q_BNSH.shape[-1] ** 0.5 * scale_factor)

@@ -1,6 +1,6 @@
 """Random numbers that are a function of a key and an element's index: no generator, no state, no order.
 
-Initial weights and dropout masks come from here, so they are the same on every fields, under recomputation and after a
+Initial weights and dropout masks come from here, so they are the same on every layout, under recomputation and after a
 resume, and any slice of a matrix can be drawn without drawing the rest. The hash is two rounds of a 32-bit
 multiply-xorshift finaliser, carried out in int64 tensors.
 """
@@ -16,7 +16,7 @@ _CHUNK = 1 << 22
 
 
 def key_of(*path: str | int) -> tuple[int, int]:
-    """Hash a purpose, such as (seed, "layers.3.mlp.dense_out.weight"), into two 32-bit words."""
+    """Hash what the numbers are for, such as (seed, "layers.3.mlp.dense_out.weight"), into two 32-bit words."""
     digest = hashlib.blake2b(repr(path).encode(), digest_size=8).digest()
     return int.from_bytes(digest[:4], "little"), int.from_bytes(digest[4:], "little")
 
@@ -32,7 +32,7 @@ def random_words(key: tuple[int, int], index: Tensor, stream: int = 0) -> Tensor
     """Draw one 32-bit word for every element index.
 
     Args:
-        key: of the purpose.
+        key: from `key_of`, for what the numbers are used for.
         index: int64, any shape, values in [0, 2^63).
         stream: independent draws for the same index.
 

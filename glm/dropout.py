@@ -1,6 +1,6 @@
 """Dropout whose mask is arithmetic: a function of (seed, sample, layer, site, global element).
 
-A generator's mask would change with the micro-batch size, the fields, a resume, and (if the generator is private to a
+A generator's mask would change with the micro-batch size, the layout, a resume, and (if the generator is private to a
 recomputed region) even between the forward and the backward pass. This one cannot.
 """
 
@@ -16,10 +16,10 @@ class Dropout(nn.Module):
     """Zero elements with a probability and scale the others up, in training only.
 
     Args:
-        probability: of zeroing an element.
-        seed: of the run.
+        probability: probability of zeroing an element.
+        seed: seed of the run.
         layer: index of the layer; -1 for the embedding.
-        site: what is dropped: "embedding", "attention_weights", "attention_output" or "mlp_output".
+        site: where dropout is applied: "embedding", "attention_weights", "attention_output" or "mlp_output".
     """
 
     def __init__(self, probability: float, seed: int, layer: int, site: str) -> None:

@@ -23,7 +23,7 @@ class ScaleGradient(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, values: Tensor, factor: float) -> Tensor:
-        """Return `values` themselves."""
+        """Return `values` unchanged."""
         ctx.factor = factor
         return values.view_as(values)
 
@@ -34,11 +34,11 @@ class ScaleGradient(torch.autograd.Function):
 
 
 class WordEmbedding(nn.Module):
-    """First entry of the list, and (through `output_logits`) the last.
+    """The first entry of the model's list and (through `output_logits`) the last one.
 
     Args:
         model: sizes and dropout.
-        seed: of the initial weights and of dropout.
+        seed: seed of the initial weights and of dropout.
     """
 
     def __init__(self, model: ModelConfig, seed: int) -> None:
@@ -55,18 +55,18 @@ class WordEmbedding(nn.Module):
 
     @property
     def weight(self) -> nn.Parameter:
-        """(vocab_local, hidden)."""
+        """This rank's rows of the embedding matrix: (vocab_local, hidden)."""
         return self.word_embeddings.weight
 
     def forward(self, inputs: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        """(tokens (batch, seq), fields (batch, 6, seq)) to (hidden (batch, seq, hidden), fields)."""
+        """Map (tokens (batch, seq), fields (batch, 6, seq)) to (hidden (batch, seq, hidden), fields)."""
         tokens, fields = inputs
         hidden = ScaleGradient.apply(self.word_embeddings(tokens), self.gradient_shrink)
         return self._dropout(hidden, fields[:, SAMPLE, 0]), fields
 
 
 def output_logits(embedding: WordEmbedding, inputs: tuple[Tensor, Tensor]) -> Tensor:
-    """The tied head: logits where, and only where, there is a target.
+    """Compute the tied head's logits where, and only where, there is a target.
 
     Args:
         embedding: the tied module.

@@ -1,4 +1,4 @@
-"""Fill blanks with a trained model: the most probable tokens, or drawn ones, and the best guesses at a blank's first word.
+"""Fill blanks with a trained model, by the most probable tokens or by sampling, and guess first words.
 
 Every blank is filled in turn, left to right, each with the text and the blanks already filled before it.
 """
@@ -22,9 +22,9 @@ from glm.prompt import Blanks, Objectives, Prompt, TextPart, span_text
 from glm.row_fields import pack_fields
 from glm.words import INCOMPLETE, begins_word, is_part_of_word, is_whole
 
-# A word is given up after so many tokens; byte vocabularies need them.
+# A word that is not complete after this many tokens is given up; byte vocabularies need many.
 _LONGEST_WORD = 16
-# Words that are followed besides those asked for.
+# Beam width beyond the number of guesses that was asked for.
 _SPARE_WORDS = 5
 
 
@@ -33,11 +33,11 @@ class Sampling:
     """How the next token is chosen."""
 
     temperature: float = 0.0
-    """0: the most probable token."""
+    """Sampling temperature; 0: always the most probable token."""
     top_p: float = 1.0
     """Choose among the most probable tokens that together have this probability."""
     seed: int = 0
-    """Seed of the random choice."""
+    """Seed for sampling."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,9 @@ class Guess:
     """What a blank might begin with."""
 
     text: str
-    """A word, a mark or white space."""
+    """A word, a punctuation mark or white space."""
     probability: float
-    """That the blank begins with exactly this word; an empty blank is left out of account."""
+    """Probability that the blank begins with exactly this word, given that the blank is not empty."""
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,9 @@ class Filled:
     """A text with its blanks filled."""
 
     parts: list[TextPart]
-    """The user's pieces and the model's spans in turn."""
+    """The pieces of the user's text and the model's spans, alternating."""
     guesses: list[list[Guess]]
-    """For each blank the best guesses at its first word, best first; empty if none were asked for."""
+    """For each blank, the guesses at its first word, best first; empty if none were asked for."""
 
     @property
     def text(self) -> str:
@@ -66,21 +66,21 @@ class Filled:
 
     @property
     def spans(self) -> list[str]:
-        """What was filled into each blank, in text order, as it stands in the text."""
+        """What was filled into each blank, in text order, exactly as in the text."""
         return [part.text for part in self.parts if part.is_filled]
 
 
 @dataclass
 class Trained:
-    """A trained model with what it takes to speak with it.
+    """A trained model with its tokenizer and what it was trained on.
 
     `Trained.load("runs/default")` loads one.
     """
 
     model: GLMModel
-    """In evaluation mode."""
+    """The model, in evaluation mode."""
     tokenizer: Tokenizer
-    """The one that it was trained with."""
+    """The tokenizer that the model was trained with."""
     objectives: Objectives
 
     @classmethod
@@ -105,7 +105,7 @@ class Trained:
 
     @cached_property
     def impossible(self) -> list[int]:
-        """Ids that no span contains: markers, padding, and rows beyond the tokenizer."""
+        """Ids that no span contains: markers, padding, and rows of the embedding above the tokenizer's ids."""
         special = self.tokenizer.special
         rows = self.model.embedding.weight.shape[0]
         beyond = range(self.tokenizer.vocab_size, rows)
@@ -113,23 +113,23 @@ class Trained:
 
     @cached_property
     def starts_something(self) -> torch.Tensor:
-        """(vocab,) bool: the token does not make a word longer that stands before it; nor do the ends of a span."""
+        """(vocab,) bool, True for a token that does not continue the word before it; also for the ends of a span."""
         return torch.tensor([not is_part_of_word(text) for text in self._texts])
 
     @cached_property
     def is_white_space(self) -> torch.Tensor:
-        """(vocab,) bool: the token is line breaks or tabs, or several blanks; not the one blank before a word."""
+        """(vocab,) bool, True for line breaks, tabs and runs of blanks, but not for the single blank before a word."""
         texts = self._texts
         return torch.tensor([text != " " and text.isspace() for text in texts])
 
     @cached_property
     def begins_no_word(self) -> torch.Tensor:
-        """(vocab,) bool: the token begins with a mark or with white space that is no blank."""
+        """(vocab,) bool, True for a token that begins with a mark or with white space other than a blank."""
         return torch.tensor([not begins_word(text) for text in self._texts])
 
     @cached_property
     def _texts(self) -> list[str]:
-        """Of each row of the embedding."""
+        """Text of the token of each row of the embedding."""
         rows, known = self.model.embedding.weight.shape[0], self.tokenizer.vocab_size
         texts = [span_text(self.tokenizer, [token]) for token in range(min(known, rows))]
         special = {*self.impossible, self.tokenizer.special.eop, self.tokenizer.special.eos}
@@ -151,7 +151,7 @@ class Trained:
             text: with `[MASK]` blanks, or one `[gMASK]` at its end.
             max_new_tokens: longest span, in tokens.
             sampling: how tokens are chosen; default the most probable.
-            num_guesses: best guesses at each blank's first word that are told besides.
+            num_guesses: how many guesses at each blank's first word to return as well.
 
         Raises:
             DataError: no usable marker, or a text longer than the model's row.
@@ -177,14 +177,14 @@ class Trained:
         sampling: Sampling,
         generator: torch.Generator | None = None,
     ) -> list[int]:
-        """Tokens of the last blank of a row, whose span is still empty; `generator` draws where sampling does."""
+        """Generate the tokens of a row's last blank, whose span is still empty; `generator` is used for sampling."""
         special = self.tokenizer.special
         room = self.model.config.seq_length - len(row.segment(special))
         span: list[int] = []
         while len(span) < min(max_new_tokens, room + 1):
             now = Blanks(row.context, row.blank_positions, row.goes_on, [*row.spans[:-1], span])
             scores = self._scores([now])[0]
-            if not span and not row.goes_on:  # nobody leaves a blank for a line break
+            if not span and not row.goes_on:  # a blank is not meant to be filled with a line break
                 scores[self.is_white_space] = float("-inf")
             token = choose(scores, sampling, generator)
             if token in (special.eop, special.eos):
@@ -195,16 +195,15 @@ class Trained:
     def guess(
         self, row: Blanks, number: int, has_blank: bool, words_only: bool = False
     ) -> list[Guess]:
-        """The most probable first words of the last blank of a row, whose span is still empty.
+        """Find the most probable first words of a row's last blank, whose span is still empty.
 
-        Words are followed token by token, the most probable ones first (a beam), so a word that begins with an
-        improbable token may be missed.
+        This is a beam search over tokens, so a word that begins with an improbable token may be missed.
 
         Args:
-            row: blanks; those before the last one are filled.
-            number: of guesses.
-            has_blank: a blank stands before the marker, so that " word" and "word" are the same.
-            words_only: leave marks and white space out; the probabilities stay what they are.
+            row: text with blanks, all but the last one filled.
+            number: number of guesses.
+            has_blank: a blank was typed before the marker, so " word" and "word" count as the same word.
+            words_only: leave out marks and white space; the probabilities of the rest do not change.
         """
         width = number + _SPARE_WORDS
         ends = [self.tokenizer.special.eop, self.tokenizer.special.eos]
@@ -226,7 +225,7 @@ class Trained:
                     growing.append((tokens, score))
                     texts.append(text)
             best = sorted(found.values(), reverse=True)[:number]
-            if len(best) == number:  # a word becomes no more probable by growing
+            if len(best) == number:  # a longer word is never more probable
                 still = [math.exp(score) > best[-1] for _, score in growing]
                 growing, texts = list(compress(growing, still)), list(compress(texts, still))
             if not growing:
@@ -241,7 +240,7 @@ class Trained:
                     is_end = self.starts_something
                     _add(found, text, score + float(log_chances[is_end].logsumexp(-1)), has_blank)
                     log_chances[is_end] = float("-inf")
-                else:  # a blank before a word is not its end
+                else:  # a blank before a word does not end it
                     log_chances[ends] = float("-inf")
             words = _best(growing, following, width)
         ranked = sorted(found.items(), key=lambda item: (-item[1], item[0]))
@@ -262,7 +261,7 @@ def next_token_logits(
 
     Args:
         model: in evaluation mode.
-        rows: blanks whose last span is being generated.
+        rows: texts with blanks, whose last span is being generated.
         special: ids of the special tokens.
 
     Returns:
@@ -272,7 +271,7 @@ def next_token_logits(
 
 
 def layout_of(rows: Sequence[Blanks], special: SpecialTokens) -> tuple[torch.Tensor, torch.Tensor]:
-    """What the model reads of rows: ids (rows, seq) and their fields (rows, 6, seq), the last place of each wanted."""
+    """Build ids (rows, seq) and fields (rows, 6, seq) that ask for logits at each row's last place."""
     laid_out = [row.segment(special) for row in rows]
     shape = (len(rows), max(map(len, laid_out)))
     tokens, positions, blocks = (torch.zeros(shape, dtype=torch.int64) for _ in range(3))
@@ -298,13 +297,13 @@ def choose(
         return int(logits.argmax())
     probabilities = (logits / sampling.temperature).softmax(-1)
     ordered, tokens = probabilities.sort(descending=True)
-    # Keep a token if those before it do not yet reach top_p: at least one stays.
+    # Keep a token if those before it do not yet reach top_p: at least one token is kept.
     ordered[ordered.cumsum(-1) - ordered >= sampling.top_p] = 0.0
     return int(tokens[torch.multinomial(ordered, 1, generator=generator)])
 
 
 def check_length(row: Blanks, seq_length: int) -> None:
-    """Raise a DataError if a row has no room for a span of one token."""
+    """Raise a DataError if a row has no room left for a span of one token."""
     if len(row.context) + 1 > seq_length:
         raise DataError(
             f"The text has {len(row.context):,} tokens; the model was trained on rows of {seq_length:,}. "
@@ -328,11 +327,11 @@ def find_tokenizer(path: str | Path, spec: str | None = None) -> Tokenizer:
 
 
 _Word = tuple[list[int], float]
-"""Tokens, and the logarithm of their probability."""
+"""Tokens and their log-probability."""
 
 
 def _best(words: Sequence[_Word], following: torch.Tensor, width: int) -> list[_Word]:
-    """The most probable continuations of words by one token; `following` is (words, vocab) log-probabilities."""
+    """Extend words by one token, keeping the most probable; `following` is (words, vocab) log-probabilities."""
     longer: list[_Word] = []
     for (tokens, score), row in zip(words, following, strict=True):
         values, ids = row.topk(min(width, len(row)))
@@ -345,7 +344,7 @@ def _best(words: Sequence[_Word], following: torch.Tensor, width: int) -> list[_
 
 
 def _add(found: dict[str, float], text: str, score: float, has_blank: bool) -> None:
-    """Add a word's probability to that of the same word in other tokens; a part of a character is no word."""
+    """Add a word's probability to that of the same word spelt in other tokens; parts of characters are no words."""
     key = text.lstrip(" ") if has_blank else text
     if key and INCOMPLETE not in key:
         found[key] = found.get(key, 0.0) + math.exp(score)

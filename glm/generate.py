@@ -5,7 +5,7 @@
 
 Every `[MASK]` is filled in turn, left to right, each with the text and the blanks already filled before it; a
 `[gMASK]` at the end continues the text. This file reads the command line and prints; glm/filling.py runs the model,
-and is imported when the words on the command line are known to be right: PyTorch takes seconds.
+and is imported only after the command line has been checked: importing PyTorch takes seconds.
 """
 
 import argparse
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 _FILLED, _PLAIN = "\x1b[1;4m", "\x1b[0m"
 _MOST_GUESSES = 100
 _LARGEST_SEED = 2**63 - 1
-# Beyond these the chances of all tokens are 0 and 1, or equal.
+# Outside of this range the probabilities of all tokens are 0 and 1, or equal.
 _TEMPERATURES = (1e-3, 1e3)
 
 
@@ -48,7 +48,7 @@ def cli(arguments: list[str] | None = None) -> int:
         tell(as_options(str(error), {"data.tokenizer": "--tokenizer"}), sys.stderr)
         return EXIT_USER_INPUT
     except BrokenPipeError:
-        # Nobody reads any more; and what is still in the buffer must not be tried again at the end of the process.
+        # The reader has gone; what is still in the buffer must not be written again when the process exits.
         sys.stdout = None
         return EXIT_DONE
     except KeyboardInterrupt:
@@ -62,7 +62,7 @@ def _run(options: argparse.Namespace) -> None:
         raise DataError(
             'Nothing to fill. Type --text "Return a [MASK] of the list.", or give texts on standard input, one a line.'
         )
-    # Mistakes are told before PyTorch is imported and the model is read, which takes seconds.
+    # Mistakes are reported before PyTorch is imported and the model is loaded, which takes seconds.
     from data_pipeline.tokenizer import load_tokenizer
     from glm.checkpoint.presence import check_presence
     from glm.prompt import Prompt
@@ -94,7 +94,7 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _texts(given: list[str]) -> Iterator[tuple[str, str]]:
-    """Each text, and where it stands for a message; "-" stands for the lines of standard input."""
+    """Each text, and its place for messages; "-" means the lines of standard input."""
     for text in given:
         if text != "-":
             yield text, ""
@@ -112,7 +112,7 @@ def _print_text(text: str, filled: "Filled") -> None:
     before, after = (_FILLED, _PLAIN) if shows_colours(sys.stdout) else ("", "")
     follows = [part.text for part in filled.parts[1:]] + [""]
     for part, following in zip(filled.parts, follows, strict=True):
-        # White space at the end of a fill says nothing, but before a word, where it keeps the two apart.
+        # White space at the end of a span is dropped, except before a word, where it separates the two.
         is_cut = part.is_filled and not following[:1].isalnum()
         shown = visible(part.text.rstrip() if is_cut else part.text)
         sys.stdout.write(f"{before}{shown}{after}" if part.is_filled and shown else shown)

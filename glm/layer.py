@@ -26,7 +26,7 @@ class GLMLayer(nn.Module):
     Args:
         model: sizes and options.
         layer: index of the layer, from 0.
-        seed: of the initial weights and of dropout.
+        seed: seed of the initial weights and of dropout.
     """
 
     def __init__(self, model: ModelConfig, layer: int, seed: int) -> None:
@@ -41,7 +41,7 @@ class GLMLayer(nn.Module):
         self._mlp_dropout = Dropout(model.hidden_dropout, seed, layer, "mlp_output")
 
     def forward(self, inputs: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        """(hidden (batch, seq, hidden), fields (batch, 6, seq)) to the same."""
+        """Map (hidden (batch, seq, hidden), fields (batch, 6, seq)) to the same shapes."""
         hidden, fields = inputs
         sample_index = fields[:, SAMPLE, 0]
         hidden = self.input_norm(hidden)
@@ -61,6 +61,6 @@ class FinalNorm(nn.Module):
         self.norm = LayerNorm(model.hidden_size, model.layernorm_epsilon)
 
     def forward(self, inputs: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        """(hidden, fields) to the same."""
+        """Normalise the hidden states; the fields are passed on."""
         hidden, fields = inputs
         return self.norm(hidden), fields

@@ -1,6 +1,6 @@
 """A trained model in one process, from a run folder or a checkpoint, whatever layout wrote it.
 
-Also beside a run that is still training: retention may delete a checkpoint while it is read, and the next one is taken.
+The run may still be training: if retention deletes the checkpoint while it is read, the newest one left is taken.
 """
 
 from collections.abc import Callable
@@ -25,12 +25,12 @@ from glm.tensor_parallel import whole_layers
 
 T = TypeVar("T")
 
-# Each try loses a race against a run that saves and deletes; so many in a row are no accident.
+# Each try can lose a race against a run that saves and deletes checkpoints; this many in a row are no coincidence.
 _TRIES = 10
 
 
 def read_checkpoint(path: Path, read: Callable[[Path], T]) -> T:
-    """Read the checkpoint that a path means; if retention deletes it meanwhile, the one that is the newest then.
+    """Read the checkpoint at a path; if retention deletes it meanwhile, read the one that is newest by then.
 
     Args:
         path: a run folder (its newest good checkpoint is taken) or a checkpoint folder.
@@ -113,7 +113,7 @@ def stored_config(folder: Path) -> Config:
 
 
 def find_checkpoint(path: Path) -> Path:
-    """The checkpoint that a path means.
+    """The checkpoint folder that a path stands for.
 
     Raises:
         CheckpointError: there is none.

@@ -1,8 +1,8 @@
-"""The loss, and what it reports per objective.
+"""The loss, and its sums per objective.
 
     loss = sum over rows of (row weight * sum of the row's token losses)
 
-The row weights decide what counts the same (train/batches.py): rows, as GLM-130B, or tokens.
+The row weights decide whether rows (as in GLM-130B) or tokens count equally (train/batches.py).
 """
 
 from collections.abc import Sequence
@@ -19,10 +19,10 @@ Labels = tuple[Tensor, Tensor, Tensor, Tensor]
 
 @dataclass
 class ObjectiveSums:
-    """Weighted losses and their weights, per objective; a mean is one divided by the other.
+    """Sums of weighted losses and of weights, per objective; a mean loss is one divided by the other.
 
-    With row weights of 1 / targets the mean is over rows, with constant ones over tokens. Objectives are numbered as in
-    `configs.objectives.objectives_of`.
+    With row weights of 1 / targets it is the mean over rows, with constant weights that over tokens. Objectives are
+    numbered as in `configs.objectives.objectives_of`.
     """
 
     losses: list[float]
@@ -30,11 +30,11 @@ class ObjectiveSums:
 
     @classmethod
     def zeros(cls, num_objectives: int) -> "ObjectiveSums":
-        """Nothing yet."""
+        """Sums of zero."""
         return cls([0.0] * num_objectives, [0.0] * num_objectives)
 
     def add(self, objective: int, loss: float, weight: float) -> None:
-        """Add what one row has of an objective."""
+        """Add one row's losses of an objective."""
         self.losses[objective] += loss
         self.weights[objective] += weight
 
@@ -53,7 +53,7 @@ class ObjectiveSums:
 
     @classmethod
     def from_list(cls, values: Sequence[float]) -> "ObjectiveSums":
-        """Undo `to_list`."""
+        """Set the sums from the values that `to_list` returns."""
         num_objectives = len(values) // 2
         return cls(list(values[:num_objectives]), list(values[num_objectives:]))
 
@@ -96,7 +96,7 @@ class GLMLoss:
     def _record(
         self, losses: Tensor, row_of: Tensor, row_weights: Tensor, objectives: Tensor
     ) -> None:
-        """Add up what each row has of each objective, target after target."""
+        """Add up each row's losses per objective, target by target."""
         num_rows, num_objectives = len(row_weights), len(self._sums.losses)
         group = row_of * num_objectives + objectives
         nothing = row_weights.new_zeros(num_rows * num_objectives)

@@ -18,8 +18,8 @@ class GeGLU(nn.Module):
         hidden_size: width outside.
         ffn_size: width inside.
         num_layers: depth of the model, for the initial weights.
-        seed: of the initial weights.
-        name: of this module.
+        seed: seed of the initial weights.
+        name: name of this module, the prefix of its parameters' names.
     """
 
     def __init__(
@@ -33,6 +33,6 @@ class GeGLU(nn.Module):
         self.dense_out = RowLinear(ffn_size, hidden_size, seed, f"{name}.dense_out", std)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """(batch, seq, hidden) to the same."""
+        """Apply the feed-forward to (batch, seq, hidden); the shape stays."""
         gate = functional.gelu(self.dense_gate(hidden))
         return self.dense_out(self.dense_value(hidden) * gate)

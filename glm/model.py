@@ -19,7 +19,7 @@ from glm.tensor_parallel import ensure_initialised
 TIED_KEY = "embed"
 TIED_WEIGHT = "word_embeddings.weight"
 EMBEDDING_NAME = TIED_WEIGHT
-"""What `parameter_name` calls the tied matrix."""
+"""Name that `parameter_name` gives to the tied matrix."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class LayerDef:
     tied_weight: str = ""
     """Path of the shared parameter inside the module."""
     forward: Callable[..., Any] | None = None
-    """Called as forward(module, inputs); None: the module itself."""
+    """Function called as forward(module, inputs); None: the module's own forward."""
 
 
 def layer_list(model: ModelConfig, seed: int) -> list[LayerDef]:
@@ -66,7 +66,7 @@ def parameter_name(pipeline_name: str, num_layers: int) -> str:
 
 
 def layer_index(name: str) -> int | None:
-    """Transformer layer of a parameter, from its stable name; None outside of the layers."""
+    """Index of the Transformer layer of a parameter, from its stable name; None outside of the layers."""
     first, _, rest = name.partition(".")
     return int(rest.partition(".")[0]) if first == "layers" else None
 
@@ -90,7 +90,7 @@ class GLMModel(nn.Module):
         self.final = FinalNorm(config)
 
     def forward(self, tokens: Tensor, fields: Tensor) -> Tensor:
-        """Score the targets.
+        """Compute the logits of all targets.
 
         Args:
             tokens: (batch, seq).

@@ -1,4 +1,4 @@
-"""LayerNorm, with its statistics in fp32 whatever the parameters' type. GLM-130B, table 11.
+"""LayerNorm with its statistics in fp32, whatever the type of the parameters. GLM-130B, table 11.
 
 NVIDIA Apex's fused kernel is taken on CUDA where Apex is installed; torch's own kernel also accumulates in fp32.
 """
@@ -21,7 +21,7 @@ class LayerNorm(nn.Module):
         self._epsilon = epsilon
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """(..., hidden) to the same."""
+        """Normalise (..., hidden); the shape stays."""
         if hidden.is_cuda and _FUSED is not None:
             return _FUSED(hidden, self.weight, self.bias, self.weight.shape, self._epsilon)
         return functional.layer_norm(

@@ -1,8 +1,8 @@
-"""A text with blanks, as people type it, to the row that training would lay out - and back, with the blanks filled.
+"""From a text with blanks, as people type it, to the row that training would build from it, and back to a filled text.
 
-`Return a [MASK] of the list.`: training hides tokens, and the first of a hidden word carries the blank before it
-(" string"). So a blank before a marker belongs to what is filled in: the context does without it, and the filled text
-has one there, whether the model's words bring it or not. GLM (Du et al. 2022) section 2.1; GLM-130B section 2.2.
+`Return a [MASK] of the list.`: training hides tokens, and the first token of a hidden word includes the blank before it
+(" string"). So a blank before a marker belongs to the span: it is left out of the context, and the filled text has one
+there whether or not the model generates it. GLM (Du et al. 2022) section 2.1; GLM-130B section 2.2.
 """
 
 import re
@@ -16,7 +16,7 @@ from data_pipeline.special_tokens import GMASK_TEXT, MASK_TEXT, SMASK_TEXT, Spec
 from data_pipeline.tokenizer import Tokenizer
 
 _MARKERS = (MASK_TEXT, SMASK_TEXT, GMASK_TEXT)
-# What somebody types who means a marker: [mask], [SMASK], <mask>, [M].
+# Likely mistypings of a marker: [mask], [SMASK], <mask>, [M].
 _LIKE_A_MARKER = re.compile(r"\[\s*(?:\w*mask\w*|m|blank)\s*\]|<\s*\w*mask\w*\s*>", re.IGNORECASE)
 _BLANK = " "
 
@@ -26,13 +26,13 @@ class Objectives:
     """What a model was trained on, as far as a row depends on it."""
 
     answers_go_on: bool = False
-    """It was taught to answer instructions whose answers' positions go on behind [MASK]."""
+    """The model was trained on instructions whose answers' positions go on after [MASK]."""
     hides_sentences: bool = False
-    """It was taught to fill [sMASK]."""
+    """The model was trained to fill [sMASK]."""
 
     @classmethod
     def of(cls, config: Config) -> "Objectives":
-        """Those of a run."""
+        """What a run trains its model on."""
         return cls(
             answers_go_on=bool(config.data.instructions)
             and config.objective.mip_positions is MipPositions.consecutive,
@@ -50,14 +50,14 @@ class Blanks:
 
     context: list[int]
     blank_positions: list[int]
-    """Of the mask tokens in the context."""
+    """Places of the mask tokens in the context."""
     goes_on: bool
-    """Positions go on behind the context ([gMASK], most instructions); otherwise a target has that of its blank."""
+    """Positions go on after the context ([gMASK], most instructions); otherwise targets have those of their blanks."""
     spans: list[list[int]]
-    """Generated so far; the last one may be unfinished."""
+    """Spans generated so far; the last one may be unfinished."""
 
     def segment(self, special: SpecialTokens) -> Segment:
-        """Lay out the row, by the code that lays out training's; the last token is the last that is known."""
+        """Build the row with the code that builds training rows; its last token is the last one known."""
         return filled_segment(
             self.context,
             self.blank_positions,
@@ -73,7 +73,7 @@ class TextPart:
 
     text: str
     is_filled: bool
-    """The model's words; otherwise the user's."""
+    """True for text from the model, False for the user's."""
 
 
 @dataclass(frozen=True)
@@ -81,11 +81,11 @@ class Prompt:
     """A text cut at its markers."""
 
     marker: str
-    """[MASK], [sMASK] or [gMASK]: one of them only."""
+    """The marker of all blanks: [MASK], [sMASK] or [gMASK]."""
     pieces: list[str]
-    """The text round the markers, one more than there are; a blank before a marker is taken off."""
+    """The text around the markers, one piece more than markers; a blank before a marker is removed."""
     has_blank: list[bool]
-    """Of each marker: a blank stood before it."""
+    """For each marker, whether a blank was typed before it."""
 
     @classmethod
     def parse(cls, text: str) -> "Prompt":
@@ -125,11 +125,11 @@ class Prompt:
         )
 
     def blanks(self, tokenizer: Tokenizer, objectives: Objectives) -> Blanks:
-        """The row to be filled.
+        """Build the row to be filled.
 
         Args:
             tokenizer: the one that the model was trained with.
-            objectives: of the model.
+            objectives: what the model was trained on.
 
         Raises:
             DataError: the model was not trained to fill such blanks.
@@ -147,13 +147,13 @@ class Prompt:
                 positions.append(len(context))
                 context.append(token[self.marker])
             context += tokenizer.encode(piece, is_continuation=index > 0)
-        # An instruction's answer is asked for by one [MASK] behind everything.
+        # An instruction is a text with one [MASK] at its end.
         is_question = self.marker == MASK_TEXT and len(positions) == 1 and not self.pieces[-1]
         goes_on = self.marker == GMASK_TEXT or (is_question and objectives.answers_go_on)
         return Blanks(context, positions, goes_on, [])
 
     def filled(self, spans: Sequence[str]) -> list[TextPart]:
-        """The text with its blanks filled.
+        """Put spans into the blanks of the text.
 
         Args:
             spans: the model's words for each blank.
@@ -169,9 +169,9 @@ class Prompt:
             after = self.pieces[index + 1]
             begins = index == 0 and not piece
             span = span.lstrip(_BLANK) if has_blank or begins else span
-            # Blanks at its end are wanted before a word alone: not before a blank, a mark or the end.
+            # Trailing blanks are kept only before a word, not before a blank, a mark or the end.
             span = span if after[:1].isalnum() else span.rstrip(_BLANK)
-            # Nothing between two blanks, or between a blank and a full stop, needs no blank of its own.
+            # An empty span between two blanks, or between a blank and a full stop, needs no blank of its own.
             is_wanted = not span[:1].isspace() if span else after[:1].isalnum()
             parts += [
                 TextPart(piece + _BLANK * (has_blank and is_wanted), False),
@@ -181,5 +181,5 @@ class Prompt:
 
 
 def span_text(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
-    """Text of ids that stand inside a text: a blank at its beginning stays."""
+    """Decode ids from the middle of a text: a blank at the beginning is kept."""
     return tokenizer.decode_span(ids, follows=True)

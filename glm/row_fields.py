@@ -1,4 +1,4 @@
-"""The fields of a row: what every pipeline stage must know about a batch beside its hidden states.
+"""The fields of a row: what every pipeline stage must know about a batch besides its hidden states.
 
 One int64 tensor (batch, 6, seq) of fixed shape travels with the hidden states from stage to stage; attention masks,
 rotary tables, dropout masks and the rows that have a loss are rebuilt from it. (DeepSpeed sends one float tensor and
@@ -52,7 +52,7 @@ def pack_fields(
 
 
 def may_attend(fields: Tensor) -> Tensor:
-    """Who sees whom: (batch, seq, seq) bool, True if the query (axis 1) may attend to the key (axis 2).
+    """The attention mask: (batch, seq, seq) bool, True if the query (axis 1) may attend to the key (axis 2).
 
     Within a segment, every token sees the context, and a target token also the targets up to itself. Padding sees only
     padding. GLM (Du et al. 2022) figure 2.

@@ -1,4 +1,4 @@
-"""What the fields of a batch's rows imply for every layer, worked out once per micro-batch.
+"""What the layers derive from the fields of a batch's rows, computed once per micro-batch.
 
 Attention needs to know where the segments lie, which rows can be folded, the mask, and the rotary tables. All layers
 of a stage share one tensor of fields per micro-batch, so the plan is kept beside that tensor, weakly.
@@ -35,15 +35,15 @@ class RowSegment:
 class RowPlan:
     """Everything that attention derives from the fields of its rows (batch, 6, seq)."""
 
-    # The tensor itself would keep its own key alive; a view of its storage does not.
+    # A reference to the tensor itself would keep the weak key alive; a view of its storage does not.
     fields: Tensor
     _tables: dict[Any, tuple[Tensor, Tensor]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, fields: Tensor) -> "RowPlan":
-        """The plan of a batch's fields, made at the first call.
+        """The plan for a batch's fields, made at the first call.
 
-        Object identity is a sound key: DeepSpeed clones what it receives or loads for every micro-batch.
+        Object identity is a safe key: DeepSpeed clones what it receives or loads for every micro-batch.
         """
         plan = _PLANS.get(fields)
         if plan is None:
@@ -90,7 +90,7 @@ class RowPlan:
 
     @cached_property
     def folded_rows(self) -> dict[int, int]:
-        """Rows whose segments lie within equal windows, with the number of windows: {row: fold}."""
+        """Rows whose segments each lie within one of several equal windows, with the number of windows: {row: fold}."""
         seq = self.fields.shape[-1]
         by_row: dict[int, list[RowSegment]] = {}
         for span in self.spans:

@@ -1,4 +1,4 @@
-"""What a trained model makes of given words: their logits, and how improbable it finds them.
+"""Score given answers with a trained model: the logits of their tokens, and their negative log-likelihoods.
 
     from glm.filling import Trained
     from glm.score import score
@@ -23,7 +23,7 @@ from glm.row_fields import TARGET
 
 @dataclass(frozen=True)
 class Scored:
-    """What was expected at each place of the answers."""
+    """What the model predicted at each token of the answers."""
 
     tokens: Tensor
     """(answers' tokens,) ids, in order; each answer to a [MASK] ends with <eop>."""
@@ -37,7 +37,7 @@ class Scored:
 
     @property
     def loss(self) -> float:
-        """Their mean, as training and evaluation report it for a row."""
+        """Mean of the losses, as training and evaluation report it for a row."""
         return float(self.losses.mean())
 
 
@@ -48,7 +48,7 @@ def score(trained: Trained, text: str, answers: Sequence[str]) -> Scored:
     Args:
         trained: model and tokenizer.
         text: with `[MASK]` blanks, or one `[gMASK]` at its end.
-        answers: for each blank; a blank that stands before its marker belongs to it.
+        answers: one for each blank; a space typed before a marker belongs to its answer.
 
     Raises:
         DataError: there is no blank, there are others than the answers, or the row is longer than the model's.
@@ -65,7 +65,7 @@ def score(trained: Trained, text: str, answers: Sequence[str]) -> Scored:
     for answer, has_blank in zip(answers, prompt.has_blank, strict=True):
         words = f" {answer}" if has_blank and not answer.startswith(" ") else answer
         span = tokenizer.encode(words, is_continuation=True)
-        if prompt.marker == GMASK_TEXT:  # a continuation is cut off, it does not end
+        if prompt.marker == GMASK_TEXT:  # a continuation is cut off: it has no <eop>
             if not span:
                 raise DataError("An empty continuation has no tokens to score.")
             targets += span
@@ -79,7 +79,7 @@ def score(trained: Trained, text: str, answers: Sequence[str]) -> Scored:
             f"The text and its answers have {tokens.shape[1]:,} tokens; the model was trained on rows of {seq_length:,}. Give "
             "shorter ones."
         )
-    # Every place behind the context is wanted, not the last one alone.
+    # Logits are wanted at every place after the context, not only at the last one.
     fields[:, TARGET, len(row.context) :] = 1
     logits = trained.model(tokens, fields).float()
     return Scored(torch.tensor(targets), logits)

@@ -1,4 +1,4 @@
-"""The one door to Megatron-core's layers: matrices cut over the tensor-parallel ranks.
+"""The only module that uses Megatron-core's layers: matrices cut over the tensor-parallel ranks.
 
 Column-parallel layers cut their output, row-parallel layers their input, the embedding its vocabulary. Each weight is
 filled here, slice by slice, from (seed, name, global position): no rank ever holds a whole matrix, and every cut of
@@ -25,7 +25,7 @@ from glm.counter_random import key_of, normal_
 with warnings.catch_warnings():
     warnings.simplefilter(
         "ignore"
-    )  # it advises Transformer Engine and Apex, which are optional here
+    )  # it recommends Transformer Engine and Apex, which are optional here
     from megatron.core import ModelParallelConfig, parallel_state
     from megatron.core.tensor_parallel import (
         ColumnParallelLinear,
@@ -39,7 +39,7 @@ with warnings.catch_warnings():
     )
 
 
-# The group of this process alone, while `whole_layers` builds in it; None: the session's.
+# The group of this process alone, while `whole_layers` is active; None: the session's group.
 _alone: ContextVar[Any] = ContextVar("alone", default=None)
 
 
@@ -48,7 +48,7 @@ def ensure_initialised() -> None:
     if not dist.is_initialized():
         hook = sys.excepthook
         dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
-        # PyTorch puts [rank0]: before every line of a traceback; a program of the user has no ranks.
+        # PyTorch puts [rank0]: before every line of a traceback; a user's plain script has no ranks.
         sys.excepthook = hook
     if not parallel_state.is_initialized():
         parallel_state.initialize_model_parallel()
@@ -56,7 +56,7 @@ def ensure_initialised() -> None:
 
 @contextlib.contextmanager
 def whole_layers() -> Iterator[None]:
-    """Build layers that this process holds and runs alone, also in the middle of a session; no other rank takes part."""
+    """Build layers that this process alone holds and runs, even within a session; no other rank takes part."""
     ensure_initialised()
     group = None
     if tp_size() > 1:
@@ -125,7 +125,7 @@ class ColumnLinear(nn.Module):
         _zero(self.bias)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """(..., input_size) to (..., output_size / tp)."""
+        """Map (..., input_size) to (..., output_size / tp)."""
         return _linear(inputs, self.weight, self.bias, self.__dict__["_tp_group"])
 
 
@@ -161,9 +161,9 @@ class RowLinear(nn.Module):
         _zero(self.bias)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """(..., input_size / tp) to (..., output_size)."""
+        """Map (..., input_size / tp) to (..., output_size)."""
         layer = self.__dict__["_layer"]
-        # DeepSpeed may have put other tensors in place of the parameters that Megatron's layer was built with.
+        # DeepSpeed may have replaced the parameters that Megatron's layer was built with.
         layer.weight, layer.bias = self.weight, self.bias
         outputs, _ = layer(inputs)
         return outputs
@@ -184,13 +184,13 @@ class VocabEmbedding(nn.Module):
         normal_(self.weight.data, std, key, hidden_size, row_offset=layer.vocab_start_index)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """(batch, seq) ids to (batch, seq, hidden)."""
+        """Map (batch, seq) ids to (batch, seq, hidden)."""
         layer = self.__dict__["_layer"]
         layer.weight = self.weight
         return layer(tokens)
 
     def logits(self, hidden: Tensor, weight: Tensor) -> Tensor:
-        """(targets, hidden) to (targets, vocab_local), with the table (or a view of it) as the output matrix."""
+        """Map (targets, hidden) to (targets, vocab_local), with the table (or a view of it) as the output matrix."""
         return _linear(hidden, weight, None, self.__dict__["_layer"].tp_group)
 
 

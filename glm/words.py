@@ -1,44 +1,44 @@
-"""Where words begin and end in text that is known token by token.
+"""Where words begin and end in tokenized text.
 
-A word is a run of letters, digits and underscores, the blank before it included in what a vocabulary stores. Chinese
-and Japanese are written without blanks: there each token stands for itself. A character that a token holds only a part
-of is decoded as U+FFFD, and belongs to what stands before it.
+A word is a run of letters, digits and underscores; vocabularies store it together with the blank before it. Chinese and
+Japanese are written without blanks: there each token counts as a word. A token that holds only a part of a character is
+decoded as U+FFFD, and belongs to the text before it.
 """
 
 from collections.abc import Callable, Sequence
 
 INCOMPLETE = "\ufffd"
-"""What is decoded for a part of a character."""
+"""Decoded text of an incomplete character."""
 # Kana, ideographs, their radicals and marks: first and last code point of each range.
 _UNSPACED = ((0x2E80, 0x9FFF), (0xF900, 0xFAFF), (0x20000, 0x3FFFF))
 
 
 def is_part_of_word(text: str) -> bool:
-    """True if text, put behind a word, makes a longer word; of the first character."""
+    """True if text appended to a word would make the word longer, judged by the first character of text."""
     first = text[:1]
     return first == INCOMPLETE or first == "_" or (first.isalnum() and not _is_unspaced(first))
 
 
 def begins_word(text: str) -> bool:
-    """True if text is the beginning of a word, of an unspaced one too, or the blank before it."""
+    """True if text begins a word (also an unspaced one) or is the blank before it."""
     first = text.lstrip(" ")[:1]
     return bool(text) and (not first or first.isalnum() or is_part_of_word(first))
 
 
 def is_whole(text: str) -> bool:
-    """True if whatever follows begins something new: text that ends with a mark, with white space, or unspaced."""
+    """True if whatever follows begins something new: text ends with a mark, white space or an unspaced character."""
     return bool(text.strip(" ")) and not is_part_of_word(text[-1])
 
 
 def whole_words(
     tokens: Sequence[int], decode: Callable[[Sequence[int]], str], shortest: int
 ) -> list[tuple[int, int]]:
-    """Find what may be hidden without cutting a word.
+    """Find the words of a text, each of which can be hidden whole.
 
     Args:
         tokens: ids of a text.
-        decode: text of ids, a blank at its beginning included.
-        shortest: characters that a word has at least; of Chinese and Japanese one will do.
+        decode: returns the text of ids, including a blank at its beginning.
+        shortest: fewest characters of a word; for Chinese and Japanese one is enough.
 
     Returns:
         First token and one past the last of each word, in order.
@@ -59,7 +59,7 @@ def _groups(tokens: Sequence[int], decode: Callable[[Sequence[int]], str]) -> li
     start = 0
     for place in range(1, len(tokens) + 1):
         before = decode(tokens[start:place])
-        # A blank that is a token of its own belongs to the word behind it.
+        # A blank that is a token of its own belongs to the word after it.
         is_open = before.endswith(INCOMPLETE) or not before.strip(" ")
         if place == len(tokens) or (
             not is_open

@@ -1,7 +1,7 @@
 """Boxes: rectangular parts of a tensor, in the coordinates of the whole tensor.
 
-ZeRO owns flat ranges of tensor-parallel shards. Such a range is at most three rectangles of a matrix (a part of a row,
-whole rows, a part of a row), each contiguous in memory; shifted by the shard's offset they are boxes of the whole
+Under ZeRO a rank owns flat ranges of tensor slices. A flat range is at most three rectangles of a matrix (a part of a
+row, whole rows, a part of a row), each contiguous in memory; shifted by the slice's offset they are boxes of the whole
 matrix. Any layout can then be read from any other by intersecting boxes.
 """
 
@@ -58,15 +58,15 @@ class Box:
 
 @dataclass(frozen=True)
 class TensorSlice:
-    """A tensor-parallel shard: its own shape and its place in the whole tensor."""
+    """What a tensor-parallel rank holds of a tensor: the slice's own shape and its place in the whole tensor."""
 
     shape: tuple[int, ...]
     axis: int | None
-    """Axis along which the whole tensor is cut; None: the shard is the whole."""
+    """Axis along which the whole tensor is cut; None: the slice is the whole tensor."""
     index: int
-    """Which part, counted along the axis."""
+    """Number of this slice along the axis, from 0."""
     count: int
-    """Number of parts."""
+    """Number of slices along the axis."""
 
     @property
     def full_shape(self) -> tuple[int, ...]:
@@ -78,7 +78,7 @@ class TensorSlice:
         return tuple(shape)
 
     def boxes(self, start: int, count: int) -> Iterator[tuple[int, Box]]:
-        """Cut the flat range [start, start + count) of this shard into boxes of the whole tensor.
+        """Cut the flat range [start, start + count) of this slice into boxes of the whole tensor.
 
         Yields:
             (position within the range, box); the box's elements are contiguous from that position on.
@@ -127,8 +127,8 @@ def covers(full_shape: Sequence[int], boxes: Sequence[Box]) -> bool:
 def _are_disjoint(boxes: Sequence[Box], axis: int) -> bool:
     """True if no two of the boxes, which agree on all axes before `axis`, have an element in common.
 
-    Shards of all ranks are cut at the same rows, so the boxes fall into groups with the same extent along an axis,
-    which are compared along the next ones. Boxes of an arbitrary cut are compared in pairs.
+    The tensor slices of all ranks are cut at the same rows, so the boxes fall into groups with the same extent along an
+    axis, and each group is compared along the next axis. Boxes of an arbitrary cut are compared in pairs.
     """
     if len(boxes) < 2:
         return True
@@ -140,7 +140,7 @@ def _are_disjoint(boxes: Sequence[Box], axis: int) -> bool:
     extents = sorted(groups)
     if all(start + size <= next_ for (start, size), (next_, _) in itertools.pairwise(extents)):
         return all(_are_disjoint(group, axis + 1) for group in groups.values())
-    # Nothing that we write comes here with many boxes, and what others made must not keep us busy for days.
+    # Our own checkpoints get here with few boxes only; a hostile manifest must not cost days of comparing.
     return len(boxes) <= _MOST_COMPARED and not any(
         one.intersection(other) for one, other in itertools.combinations(boxes, 2)
     )

@@ -4,11 +4,11 @@
     checkpoints/step_00000200/rank00003-9f3c21aa.safetensors    one file a rank
     checkpoints/latest                                          a hint for people
 
-Every attempt to save has its own suffix, and the manifest names the files that belong: files of an attempt that was
-killed are never taken for those of the next one, even of the same step on another number of ranks. That is why the
-folder is not written elsewhere and renamed: a rename cannot replace a folder that has files, so saving a step again
-would have a moment without either version, while replacing the manifest has none. A folder without a manifest is
-invisible, and cleaned away by the next save.
+Every save attempt has its own suffix, and the manifest names the files that belong to the checkpoint: files of a killed
+save attempt are never taken for those of the next one, even of the same step on another number of ranks. The folder is
+not written elsewhere and renamed, because a rename cannot replace a folder that has files: saving a step again would
+leave a moment without either version, whereas replacing the manifest does not. A folder without a manifest is ignored,
+and removed by the next save.
 """
 
 import contextlib
@@ -28,13 +28,13 @@ def candidates(
     places: Iterable[Path],
     admits: Callable[[Path, Manifest], bool] = lambda folder, manifest: True,
 ) -> list[Path]:
-    """Committed checkpoints in all places, the one to try first first.
+    """List the committed checkpoints of all places, in the order in which to try them.
 
-    Of equals the first place's stands first.
+    Where two are equal, the one in the first place comes first.
 
     Args:
         places: folders that hold checkpoints.
-        admits: asked whether a checkpoint belongs to the run and its history.
+        admits: returns whether a checkpoint belongs to the run and its history.
     """
     generations: dict[Path, int | None] = {}
     for place in places:
@@ -44,7 +44,7 @@ def candidates(
                 if admits(folder, manifest):
                     generations[folder] = manifest.generation
             except CheckpointError:
-                generations[folder] = None  # it will be named when it is tried
+                generations[folder] = None  # reported by name when it is tried
     return newest_first(generations)
 
 
@@ -54,12 +54,12 @@ def newest_good(
     check: Callable[[Path], Manifest] = verify,
     tried: list[Path] | None = None,
 ) -> Path | None:
-    """The newest checkpoint that is whole; unfinished and damaged ones are reported by name and passed over.
+    """Find the newest checkpoint that is whole; unfinished and damaged ones are reported by name and passed over.
 
     Args:
         places: folders that hold checkpoints: the run's own, then that of second copies.
-        report: told of each that cannot be used.
-        check: verifies one, and raises DamagedCheckpointError.
+        report: called with a message for each checkpoint that cannot be used.
+        check: verifies a checkpoint; raises DamagedCheckpointError if it is damaged.
         tried: what `candidates` found, if ranks have to agree on it; default: look now.
 
     Raises:
@@ -101,13 +101,13 @@ def remove(folder: Path, mark: str = "") -> None:
     What the run did not write stays, and the folder with it.
 
     Args:
-        folder: of the checkpoint; may be gone.
-        mark: of the run that it belongs to (glm/checkpoint/ownership.py).
+        folder: folder of the checkpoint; may be gone.
+        mark: mark of the run that it belongs to (glm/checkpoint/ownership.py).
 
     Raises:
         OSError: the disk refuses.
     """
-    # Its manifest goes last: until then it tells a removal that is taken up again which files belong to it.
+    # The manifest goes last: a removal that was interrupted and starts again still needs its list of files.
     with contextlib.suppress(FileNotFoundError):
         os.replace(folder / MANIFEST, folder / HIDDEN)
     for path in own_files(folder, mark):
@@ -118,12 +118,12 @@ def remove(folder: Path, mark: str = "") -> None:
 
 
 def strays(folder: Path, named: Iterable[str], mark: str = "") -> list[Path]:
-    """What killed attempts left beside the files of a committed checkpoint.
+    """List what killed save attempts left beside the files of a committed checkpoint.
 
     Args:
-        folder: of the checkpoint.
+        folder: folder of the checkpoint.
         named: the files that its manifest names.
-        mark: of the run that it belongs to.
+        mark: mark of the run that it belongs to.
     """
     belonging = set(named)
     return [path for path in own_files(folder, mark) if path.name not in belonging]

@@ -1,8 +1,8 @@
 """manifest.json: what a checkpoint holds and where. Written last, it is the commit.
 
-Its text carries a checksum of itself, so that no flipped digit can move a run. Whoever can write a file can write a
-fitting checksum too, so everything in it is also checked for sense before it is used: reading a manifest allocates and
-opens nothing that the files beside it do not really hold.
+Its text carries a checksum of itself, so that a flipped digit is always noticed. Whoever can write a file can also
+write a matching checksum, so every value is validated before it is used: reading a manifest allocates and opens nothing
+that the files beside it do not really hold.
 """
 
 import json
@@ -23,7 +23,7 @@ FORMAT_VERSION = 2
 """1: Adam alone, every tensor has the same slots; 2: each tensor declares its own."""
 _FIRST_WITH_SLOTS = 2
 HIDDEN = f"superseded_{MANIFEST}"
-"""Name of the manifest of a checkpoint that was given up: nobody looks for it."""
+"""Name of the manifest of a checkpoint that was given up: such a checkpoint is not found any more."""
 
 PARAMETER, MASTER = "parameter", "master"
 """Slots of weights: in training precision (only where it is not fp32), and fp32. The others are the optimizer's."""
@@ -40,7 +40,7 @@ _MOST_AXES = 8
 
 
 class DamagedCheckpointError(CheckpointError):
-    """A checkpoint that is incomplete, or not as it was written: an older one may still serve."""
+    """A checkpoint that is incomplete, or not as it was written: an older one may still be usable."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Fragment:
         return self.box.volume * DTYPES[self.dtype].itemsize
 
     def to_list(self) -> list[Any]:
-        """As it stands in JSON: short, for there are thousands."""
+        """Values in the order of the JSON list; without keys, because a manifest holds thousands of fragments."""
         return [
             self.tensor,
             self.kind,
@@ -78,10 +78,10 @@ class Fragment:
 
     @classmethod
     def from_list(cls, part: list[Any]) -> "Fragment":
-        """Undo `to_list`.
+        """Read a fragment from the list that `to_list` writes.
 
         Raises:
-            TypeError, ValueError: it is something else.
+            TypeError, ValueError: the list does not describe a fragment.
         """
         tensor, kind, dtype, offset, shape, file, begin, crc32 = part
         box = Box(tuple(_number(start) for start in offset), tuple(_number(size) for size in shape))
@@ -123,14 +123,14 @@ class Manifest:
     slots: dict[str, list[str]] = field(default_factory=dict)
     """What is stored of each parameter, as its optimizer declares it."""
     layout: dict[str, int] = field(default_factory=dict)
-    """tp, pp and dp of the run that wrote it; for people."""
+    """tp, pp and dp of the run that wrote it; informational only."""
     extra: dict[str, Any] = field(default_factory=dict)
     generation: int = 0
-    """Which attempt of the run wrote it: of two checkpoints, the one of the later attempt counts."""
+    """Generation of the attempt that wrote it: of two checkpoints, that of the later attempt counts."""
 
     @property
     def run_id(self) -> str | None:
-        """Identity of the run that wrote it; None: it is older than identities."""
+        """Identity of the run that wrote it; None: written before runs had identities."""
         return None if self.extra.get("run_id") is None else str(self.extra["run_id"])
 
     @property
@@ -139,7 +139,7 @@ class Manifest:
         return sum(math.prod(shape) for shape in self.tensors.values())
 
     def to_json(self) -> str:
-        """Render."""
+        """Text of manifest.json, with its own checksum."""
         body = {
             "format_version": FORMAT_VERSION,
             "step": self.step,
@@ -155,13 +155,13 @@ class Manifest:
             "files": {name: asdict(file) for name, file in self.files.items()},
             "fragments": [part.to_list() for part in self.fragments],
         }
-        # As a reader will see it: tuples are lists, keys are strings.
+        # As it is read back from JSON: tuples are lists, keys are strings.
         body = json.loads(json.dumps(body, allow_nan=False))
         return _render({"crc32": _checksum(body), **body})
 
     @classmethod
     def from_json(cls, text: str, where: str) -> "Manifest":
-        """Parse and check.
+        """Parse and validate a manifest.
 
         Args:
             text: content of manifest.json.
@@ -173,7 +173,7 @@ class Manifest:
         """
         try:
             body = json.loads(text)
-            # Not a letter may differ from what `to_json` writes: a key that stands twice would have two meanings.
+            # Not a character may differ from what `to_json` writes: a duplicate key could be read in two ways.
             is_intact = _render(body) == text and body.pop("crc32") == _checksum(body)
             version = _number(body["format_version"])
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -225,7 +225,7 @@ class Manifest:
         """Verify that names are harmless, that every tensor is whole and that the files hold nothing else.
 
         Raises:
-            DamagedCheckpointError: it is not so.
+            DamagedCheckpointError: one of these does not hold.
         """
         for problem in self._problems():
             raise DamagedCheckpointError(f"{where} {problem}.")
@@ -234,7 +234,7 @@ class Manifest:
         for name, file in self.files.items():
             if not _FILE_NAME.fullmatch(name):
                 yield f"names a file that may lie outside its folder: {name[:200]!r}"
-            # It is read at once, and a file with holes has any size for nothing.
+            # A header is read as a whole, and a sparse file of any size costs nothing to make.
             if file.header_bytes > _LARGEST_HEADER:
                 yield f"says that {name} has an absurdly large header: {file.header_bytes:,} bytes"
         for name, shape in self.tensors.items():
@@ -303,7 +303,7 @@ def _is_sane_shape(shape: list[int]) -> bool:
 
 
 def _number(value: object) -> int:
-    # bool is an int to Python, and a float such as 1e300 would pass for one.
+    # In Python bool is an int, and a float such as 1e300 would be accepted as one.
     if type(value) is not int or not 0 <= value < _LARGEST:
         raise ValueError(f"{str(value)[:50]} is no count")
     return value

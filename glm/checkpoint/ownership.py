@@ -1,11 +1,11 @@
-"""Whose the files of a checkpoint are: a run deletes what it wrote itself, and nothing else.
+"""Which run the files of a checkpoint belong to: a run deletes what it wrote itself, and nothing else.
 
-A run's identity (train/identity.py) stands in the manifests of its checkpoints, and its first digits in the names of
-their files, so that what a killed save left behind says whose it is as well:
+A run's identity (train/identity.py) is stored in the manifests of its checkpoints, and its first digits are part of the
+names of their files, so that files left by a killed save can be assigned to their run as well:
 
-    rank00003-9f3c21aa-1b2c3d4e.safetensors    rank, mark of the run, try
+    rank00003-9f3c21aa-1b2c3d4e.safetensors    rank, mark of the run, save attempt
 
-Checkpoints that are older than identities have none, and names without a mark.
+Checkpoints written before runs had identities have none, and their file names have no mark.
 """
 
 import contextlib
@@ -22,12 +22,12 @@ _TEMPORARY = re.compile(r"[0-9a-f]{8}-.+\.part")
 
 
 def mark_of(run_id: str | None) -> str:
-    """What stands in the names of a run's files; "" for a run without identity, whose files have no mark."""
+    """Mark in the names of a run's files; "" for a run without identity, whose files have no mark."""
     return "" if run_id is None else run_id[:_MARK_DIGITS]
 
 
 def rank_file_name(rank: int, mark: str, attempt: str) -> str:
-    """Name of the file that a rank writes in one try."""
+    """Name of the file that a rank writes in one save attempt."""
     return (
         f"rank{rank:05d}-{mark}-{attempt}.safetensors"
         if mark
@@ -36,7 +36,7 @@ def rank_file_name(rank: int, mark: str, attempt: str) -> str:
 
 
 def written_by(folder: Path, mark: str) -> bool:
-    """True if a committed checkpoint is of the run with this mark, or older than identities."""
+    """True if a committed checkpoint is of the run with this mark, or was written before runs had identities."""
     manifest = _manifest(folder)
     if manifest is not None:
         return not mark or manifest.run_id is None or mark_of(manifest.run_id) == mark
@@ -45,7 +45,7 @@ def written_by(folder: Path, mark: str) -> bool:
 
 
 def left_by(folder: Path, mark: str) -> bool:
-    """True if a folder without a manifest is what a killed save or removal of the run left, or is empty."""
+    """True if a folder without a manifest was left by a killed save or removal of this run, or is empty."""
     names = _names(folder)
     if HIDDEN in names:
         return written_by(folder, mark)
@@ -53,7 +53,7 @@ def left_by(folder: Path, mark: str) -> bool:
 
 
 def own_files(folder: Path, mark: str) -> list[Path]:
-    """What the run wrote into a checkpoint's folder, but for its manifest."""
+    """Files that the run wrote into a checkpoint's folder, except the manifest."""
     manifest = _manifest(folder)
     named = set() if manifest is None else set(manifest.files)
     return [

@@ -1,4 +1,4 @@
-"""Is there a checkpoint at a path? Told without PyTorch, which takes seconds to import: a typing mistake is answered at once."""
+"""Is there a checkpoint at a path? Found out without importing PyTorch, which takes seconds."""
 
 import contextlib
 from pathlib import Path
@@ -27,7 +27,7 @@ def check_presence(path: Path) -> None:
 
 
 def no_checkpoint(path: Path) -> CheckpointError:
-    """What is said of a path without a checkpoint."""
+    """The message for a path without a checkpoint."""
     what = "does not exist" if not path.exists() else "is no checkpoint, and holds none"
     advice = did_you_mean([name for name in runs_near(path) if _found(Path(name))]) or (
         f"Type a run folder, such as runs/default, or one of its {CHECKPOINTS}/{STEP}... folders."
@@ -36,9 +36,9 @@ def no_checkpoint(path: Path) -> CheckpointError:
 
 
 def early_config(path: Path) -> Config | None:
-    """The configuration of the newest checkpoint at a path, to check words against; None where it cannot be read.
+    """The configuration of the newest checkpoint at a path, to check arguments against; None if it cannot be read.
 
-    Whoever loads the checkpoint reads it again, and says what is wrong with it.
+    The code that loads the checkpoint reads it again, and reports what is wrong with it.
     """
     manifests = {folder: _manifest(folder) for folder in _found(path)}
     if len(manifests) == 1:
@@ -48,12 +48,12 @@ def early_config(path: Path) -> Config | None:
 
 
 def _found(path: Path) -> list[Path]:
-    """The checkpoint of a path, or those of a run folder."""
+    """The checkpoint at a path, or the checkpoints of a run folder."""
     return [path] if is_checkpoint(path) else committed(RunPaths(path).checkpoints)
 
 
 def _manifest(folder: Path) -> dict[str, Any]:
-    """What a manifest says; nothing if it cannot be read."""
+    """Content of a manifest; empty if it cannot be read."""
     with contextlib.suppress(OSError, RecordError):
         path = folder / MANIFEST
         return json_object(read_text(path, _LARGEST_MANIFEST), str(path))

@@ -1,6 +1,6 @@
 """Reading: verify the files of a checkpoint, and assemble any box of any tensor from the boxes that it stores.
 
-Only numpy, torch and json touch the bytes; nothing in a checkpoint can execute.
+The bytes are read with numpy, torch and json only; nothing in a checkpoint can be executed.
 """
 
 import stat
@@ -34,7 +34,7 @@ def read_manifest(folder: Path, name: str = MANIFEST) -> Manifest:
 
     Args:
         folder: of the checkpoint.
-        name: of the file in it.
+        name: name of the manifest in that folder.
 
     Raises:
         DamagedCheckpointError: there is none, or it is damaged.
@@ -89,7 +89,7 @@ def verify_files(folder: Path, manifest: Manifest, names: Iterable[str]) -> None
         try:
             with path.open("rb") as file:
                 header = file.read(stored.header_bytes)
-                # The length in front is what other readers of the file believe.
+                # Other readers of safetensors rely on the length at the start of the file.
                 if (
                     zlib.crc32(header) != stored.header_crc32
                     or int.from_bytes(header[:8], "little") != stored.header_bytes - 8
@@ -109,7 +109,7 @@ def load_full_tensors(folder: Path, kind: str = PARAMETER) -> dict[str, Tensor]:
 
     Args:
         folder: of the checkpoint.
-        kind: "parameter" (training precision) or "master" (fp32); one stands in where the other is not stored.
+        kind: "parameter" (training precision) or "master" (fp32); where one is not stored the other is read.
 
     Returns:
         Whole CPU tensors by name.
@@ -130,9 +130,9 @@ class Reader:
     """Reads any box of any tensor from the boxes that a checkpoint stores.
 
     Args:
-        folder: of the checkpoint, its files of the right size.
+        folder: folder of the checkpoint; the sizes of its files have been checked.
         manifest: its table of contents.
-        verifies: check the checksum of whatever is read, for a checkpoint that was not verified before.
+        verifies: check the checksum of every fragment that is read; for a checkpoint that was not verified before.
     """
 
     def __init__(self, folder: Path, manifest: Manifest, verifies: bool = False) -> None:
@@ -148,7 +148,7 @@ class Reader:
 
         Args:
             tensor: name.
-            kind: what of it; parameter and master stand in for each other where only one is stored.
+            kind: slot to read; where only one of parameter and master is stored, it is read for both.
             wanted: box of the whole tensor.
 
         Returns:
@@ -163,7 +163,7 @@ class Reader:
             raise DamagedCheckpointError(f"{self._folder} does not hold {tensor} ({kind}).")
         try:
             result = torch.empty(wanted.shape, dtype=DTYPES[parts[0].dtype])
-        except RuntimeError as error:  # torch has no type of its own for it
+        except RuntimeError as error:  # torch has no error type of its own for this
             raise DamagedCheckpointError(
                 f"{self._folder}: there is no memory for {tensor} ({kind}), which has {wanted.volume:,} elements."
             ) from error
@@ -191,7 +191,7 @@ class Reader:
 
 
 def _regular_size(path: Path) -> int | None:
-    """Size of an ordinary file, which is really here: a link could lead anywhere, a pipe never ends; None if it is none."""
+    """Size of a regular file; None for anything else: a link could lead anywhere, and a pipe never ends."""
     try:
         status = path.lstat()
     except FileNotFoundError:
@@ -216,7 +216,7 @@ def _check_size(path: Path, stored: StoredFile) -> None:
 
 
 def _checksum(file: BinaryIO, num_bytes: int) -> int:
-    """Checksum of the next bytes."""
+    """CRC-32 of the next bytes of a file."""
     crc32 = 0
     while num_bytes > 0:
         block = file.read(min(num_bytes, _BLOCK))

@@ -1,9 +1,9 @@
-"""A rank's record: what it has written, told to the committing rank through the folder itself.
+"""A rank's record: it reports to the committing rank, through the folder itself, what the rank has written.
 
     checkpoints/step_00000200/rank00003-9f3c21aa.json    beside the file that it describes; gone after the commit
 
-The threads that write use no collective: the ranks' communication belongs to training meanwhile. A record appears by a
-rename after its file is on the disk, so whoever sees the record may count on the file.
+The writer threads use no collective, because training is using the ranks' communication meanwhile. A record appears by
+a rename after its file is on the disk, so whoever sees the record can rely on the file.
 """
 
 import json
@@ -20,22 +20,22 @@ class RankRecord:
     """One rank's part of a checkpoint."""
 
     name: str
-    """Of its file."""
+    """Name of the rank's file."""
     file: StoredFile
     fragments: list[Fragment]
     shapes: dict[str, list[int]]
-    """Whole shapes of the parameters of its stage."""
+    """Whole shapes of the parameters of the rank's pipeline stage."""
     slots: dict[str, list[str]]
-    """What is stored of each of them."""
+    """Slots that are stored of each of these parameters."""
 
 
 def record_path(folder: Path, file_name: str) -> Path:
-    """Where the record of a rank's file lies."""
+    """Path of the record of a rank's file."""
     return (folder / file_name).with_suffix(".json")
 
 
 def write_record(folder: Path, record: RankRecord) -> None:
-    """Tell the committing rank that a file is complete.
+    """Report to the committing rank that a file is complete.
 
     Raises:
         OSError: the disk refused; nothing is left behind.
@@ -50,7 +50,7 @@ def write_record(folder: Path, record: RankRecord) -> None:
 
 
 def read_record(folder: Path, file_name: str) -> RankRecord | None:
-    """The record of a rank's file; None as long as there is none.
+    """Read the record of a rank's file; None as long as there is none.
 
     Raises:
         CheckpointError: it cannot be understood.

@@ -1,7 +1,8 @@
 """Writing: each rank's boxes into one safetensors file, then the manifest that commits them.
 
 Nothing is copied on the way: the bytes go from the tensors' memory to the file, and the checksums are taken from the
-same memory. A name that exists is complete: files are written as `.part`, brought to the disk, then renamed.
+same memory. A file that has its final name is complete: files are written as `.part`, flushed to the disk, then
+renamed.
 """
 
 import contextlib
@@ -32,7 +33,7 @@ class Piece:
     kind: str
     box: Box
     values: Tensor
-    """Contiguous, on the CPU, of the box's volume."""
+    """Values of the box: contiguous, on the CPU, as many elements as the box has."""
 
 
 def write_rank_file(
@@ -41,9 +42,9 @@ def write_rank_file(
     """Write the boxes that one rank owns into a safetensors file, durably.
 
     Args:
-        folder: of the checkpoint; exists.
-        name: of the file; never used before.
-        pieces: each box once.
+        folder: folder of the checkpoint; exists.
+        name: name of the file; never used before.
+        pieces: the pieces to store, each box once.
 
     Returns:
         The file's entry and the fragments' entries in the manifest.
@@ -51,7 +52,7 @@ def write_rank_file(
     Raises:
         OSError: the disk is full or not writable; nothing is left behind.
     """
-    # Wide numbers first: every box is then aligned, as readers that map the file need it.
+    # Wide number formats first: every box is then aligned, which readers that map the file rely on.
     ordered = sorted(pieces, key=lambda piece: -piece.values.element_size())
     blocks = [_bytes(piece.values) for piece in ordered]
     header = _header(ordered)
@@ -82,12 +83,12 @@ def commit(
     A checkpoint of the same step that was committed before is replaced in the same instant.
 
     Args:
-        folder: of the checkpoint; every rank's file is in it.
+        folder: folder of the checkpoint; every rank's file is in it.
         manifest: its table of contents.
         superseded: committed checkpoints of a history that the run has left (it was set back to before them). They
             are made invisible first: whatever happens, the newest visible checkpoint belongs to this history.
-        fence: asked when nothing but the renames is left; raises if this process may not commit any more. Whatever it
-            raises is passed on, and nothing was committed.
+        fence: called when nothing but the renames is left; raises if this process may not commit any more. What it
+            raises is passed on, and nothing has been committed.
 
     Raises:
         DamagedCheckpointError: the manifest does not cover every tensor; nothing was committed.
@@ -95,7 +96,7 @@ def commit(
     """
     manifest.check(str(folder / MANIFEST))
     hidden: list[Path] = []
-    # A name of its own: an attempt that was cut off may come back and write at the same time, before the fence ends it.
+    # A unique name: an attempt that was cut off may come back and write at the same time, until the fence stops it.
     own = folder / f"{uuid.uuid4().hex[:8]}-{MANIFEST}"
     try:
         with _part(own) as partial:
@@ -112,14 +113,15 @@ def commit(
         for path in hidden:
             os.replace(path / HIDDEN, path / MANIFEST)
         raise
-    # From here on it is committed, and no error may say otherwise: this only makes it outlast a loss of power.
+    # From here on the checkpoint is committed, and no error may say otherwise: the flush only protects it from a power
+    # loss.
     with contextlib.suppress(OSError):
         sync_to_disk(folder)
 
 
 @contextlib.contextmanager
 def _part(path: Path) -> Iterator[Path]:
-    """Name of the file to write before it becomes `path`; it takes no room if the disk refuses."""
+    """Name of the file to write before it is renamed to `path`; it is removed if the write fails."""
     partial = path.with_name(f"{path.name}.part")
     try:
         yield partial
@@ -129,7 +131,7 @@ def _part(path: Path) -> Iterator[Path]:
 
 
 def write_small_file(path: Path, text: str) -> None:
-    """Write a text durably; a reader sees all of it or none.
+    """Write a text durably; a reader sees either all of it or nothing.
 
     Raises:
         OSError: the disk refused; nothing is left behind.
@@ -140,7 +142,7 @@ def write_small_file(path: Path, text: str) -> None:
 
 
 def _write(path: Path, blocks: Sequence[bytes | memoryview]) -> None:
-    """Bring blocks to the disk, in a new file: one of that name may be a killed attempt's, or a link to elsewhere."""
+    """Write blocks to the disk in a new file: an existing one may be a killed attempt's, or a link elsewhere."""
     path.unlink(missing_ok=True)
     with path.open("xb") as file:
         for block in blocks:
@@ -152,8 +154,8 @@ def _write(path: Path, blocks: Sequence[bytes | memoryview]) -> None:
 def _header(pieces: Sequence[Piece]) -> bytes:
     """safetensors: 8 bytes of length, JSON, padded to 8 bytes; offsets count from its end.
 
-    The library writes whole files only: it gives no header without the data, brings nothing to the disk by itself, and
-    its errors carry no errno, by which a full disk is told from one that may come back.
+    The safetensors library can only write whole files: it offers no header without the data, does not flush to the
+    disk, and its errors carry no errno, which is needed to tell a full disk from a failure that may pass.
     """
     entries, begin = {}, 0
     for piece in pieces:
