@@ -14,6 +14,7 @@ from configs.home import expanded
 from configs.option_names import as_options
 from configs.terminal import prepare_streams, tell
 from configs.version import VERSION, ShowVersion
+from data_pipeline.corpus import tokenizer_of
 from data_pipeline.look.commands import add_commands
 from data_pipeline.look.subject import is_override, is_run
 from data_pipeline.preparation.again import already_prepared
@@ -161,8 +162,9 @@ def _report_prepared(output: Path, done: Prepared) -> None:
         words = f"data.paths=[{output}] model.vocab_size={done.train.vocab_size}"
         words += "" if done.valid is not None else " data.valid_paths=[PREFIX_OR_FILE]"
     else:
-        words = f"data.paths=CORPUS data.tokenizer=SPEC data.instructions=[{output}]"
-    tell(f"Train on it: python -m train {words}")
+        spec = tokenizer_of(str(output))
+        words = f"data.paths=CORPUS data.tokenizer={spec} data.instructions=[{output}]"
+    tell(f"Train on it: python -m train run.name={output.name} {words}")
 
 
 def _train_tokenizer(options: argparse.Namespace) -> None:

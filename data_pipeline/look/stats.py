@@ -125,8 +125,8 @@ def render(statistics: Statistics, width: int | None = None) -> str:
     lengths = [
         ("segments", statistics.segments),
         ("contexts", statistics.contexts),
-        *((f"targets a {name} span", found) for name, found in sorted(statistics.spans.items())),
-        *((f"targets a {name} row", found) for name, found in sorted(statistics.targets.items())),
+        *((f"targets per {name} span", found) for name, found in sorted(statistics.spans.items())),
+        *((f"targets per {name} row", found) for name, found in sorted(statistics.targets.items())),
     ]
     header = ["", "count", "mean", "min", "5 %", "median", "95 %", "max"]
     tables = [

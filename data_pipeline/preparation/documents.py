@@ -211,6 +211,10 @@ def _other_field(fields: Mapping[str, object], key: str, text_keys: Sequence[str
     found = max(texts, key=lambda name: texts[name], default="")
     # Other names would need quotes, which differ between shells and configurations.
     if not _TYPED_AS_IT_IS.fullmatch(found):
+        found = "NAME"
+    if len(text_keys) > 1:  # training takes raw records only with the usual fields
+        return f"To take another field, prepare the records (python -m data_pipeline prepare) and type {option}{found}."
+    if found == "NAME":
         return f"Name the field with {option}NAME."
     return f'If "{found}" is the text, type {option}{found}.'
 

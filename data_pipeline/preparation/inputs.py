@@ -75,7 +75,7 @@ def check_input(path: str) -> None:
         if is_file_name(path):
             if found is None or not stat.S_ISREG(found.st_mode):
                 alike = _files_alike(path) if found is None else ""
-                advice = f"Did you mean {alike}?" if alike else "Check its path (data.paths)."
+                advice = f"Did you mean {alike}?" if alike else "Check its path."
                 raise DataError(f"The corpus {path} {_what_else(found)}. {advice}")
             if not os.access(path, os.R_OK):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
@@ -87,7 +87,7 @@ def check_input(path: str) -> None:
         if (found is None and is_path) or (found is not None and not is_folder):
             raise DataError(
                 f"{path} is neither a file with one of the endings {', '.join(FILE_ENDINGS)}, nor a prefix of token "
-                "shards. Check data.paths."
+                "shards. Check its path."
             )
         if is_folder:
             os.listdir(path)
@@ -194,7 +194,7 @@ def _readable(path: str) -> Generator[None, None, None]:
     try:
         yield
     except ValueError as error:
-        raise DataError(f"{path!r} is no path ({error}). Check data.paths.") from error
+        raise DataError(f"{path!r} is no path ({error}). Check what was typed.") from error
     except OSError as error:
         if error.errno in _USERS:
             raise DataError(

@@ -52,7 +52,7 @@ def test_text_becomes_tokenizer_shards_and_a_readable_sample(jsonl: Path, tmp_pa
         f"{out}/a: {train.num_documents} documents, {len(train):,} tokens",
         f"{out}/a.valid: held out, {valid.num_documents} documents, {len(valid):,} tokens "
         "(those whose hash, from 0 to 1, is below 0.05)",
-        f"Train on it: python -m train 'data.paths=[{out}/a]' model.vocab_size=300",
+        f"Train on it: python -m train run.name=a 'data.paths=[{out}/a]' model.vocab_size=300",
     ]
     tokenizer.unlink()  # the shards have their own copy
     for objective, marker in (("mask", "[MASK]"), ("gmask", "[gMASK]")):

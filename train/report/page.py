@@ -62,7 +62,11 @@ def render(folder: Path, report: Callable[[str], None] = lambda _: None) -> str:
     if not lines:
         advice = "" if RunPaths(folder).config.exists() else did_you_mean(runs_near(folder))
         raise RunFolderError(
-            f"{folder} has no {METRICS} with at least one line. "
+            (
+                f"{folder} has no {METRICS} with a line in it. "
+                if folder.exists()
+                else f"There is no {folder}. "
+            )
             + (advice or "Give a run folder: python -m train.report runs/default")
         )
     name = _escaped(folder.resolve().name)

@@ -83,7 +83,8 @@ def show_what_was_learnt(
     log(f"  curves       python -m train.report {path}")
     for number, text in enumerate(texts):
         name = "" if number else "fill blanks"
-        log(f'  {name:<11}  python -m glm.generate {path} --text "{text}"')
+        # The shell joins the lines: one would be cut at the edge of most terminals.
+        log(f'  {name:<11}  python -m glm.generate {path} \\\n{"":<15}--text "{text}"')
     log("  go on        the same command with a larger optim.total_samples")
     # What was said at the start is far up on the screen by now.
     if config.log.wandb is not Wandb.off and records_offline(folder):
