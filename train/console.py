@@ -26,6 +26,8 @@ from train.metrics import Metrics
 
 # Share of the newest step in the loss and the speed that the bar shows: an average over about ten steps.
 _NEWEST = 0.1
+# Of the terminals that lines are made for; with many objectives the learning rate is left out.
+_COLUMNS = 80
 
 
 class ConsoleTracker:
@@ -147,10 +149,11 @@ def step_text(line: Metrics) -> str:
 def evaluation_text(line: Metrics) -> str:
     """An evaluation as a line for a terminal of 80 columns, beside a bar that shows the rest."""
     valid = _by_objective(line, "valid", 3)
-    return (
+    text = (
         f"{line['samples_seen']:>9,} samples  held-out loss {_short(line['valid/loss'])} ({valid})"
-        f"  lr {line['optim/lr']:.1e}"
     )
+    rate = f"  lr {line['optim/lr']:.1e}"
+    return text + rate if len(text + rate) < _COLUMNS else text
 
 
 def _by_objective(line: Metrics, kind: str, digits: int) -> str:

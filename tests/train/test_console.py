@@ -127,3 +127,11 @@ def test_neither_a_full_output_nor_a_failing_log_stops_training(
 
 def _no_such_device(descriptor: int, content: bytes) -> int:
     raise OSError(5, "Input/output error")
+
+
+def test_an_evaluation_of_many_objectives_fits_80_columns() -> None:
+    losses = {f"valid/loss_{name}": 2.3456 for name in ("mask", "gmask", "mip")}
+    many = line(1250, **{"valid/loss": 3.618, **losses}) | {"samples_seen": 10_000_000}
+    few = line(1250, **{"valid/loss": 3.618, "valid/loss_mask": 2.3456})
+    assert len(evaluation_text(many)) < 80 and "lr" not in evaluation_text(many)
+    assert "MIP 2.346" in evaluation_text(many) and "lr" in evaluation_text(few)
