@@ -153,7 +153,7 @@ def evaluation_text(line: Metrics) -> str:
         f"{line['samples_seen']:>9,} samples  held-out loss {_short(line['valid/loss'])} ({valid})"
     )
     rate = f"  lr {line['optim/lr']:.1e}"
-    return text + rate if len(text + rate) < _COLUMNS else text
+    return text + rate if len(text + rate) <= _COLUMNS else text
 
 
 def _by_objective(line: Metrics, kind: str, digits: int) -> str:
