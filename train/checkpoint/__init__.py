@@ -1,4 +1,4 @@
-"""When and what to save: what every rank writes, the agreement of all, what is kept, and the way back."""
+"""Saving and restoring a run: each rank's file, the agreement of all ranks, retention, and resuming."""
 
 from train.checkpoint.restore import (
     check_same_model,

@@ -1,8 +1,8 @@
-"""Which checkpoint a diverged run can go back to: the newest from which training is known to have gone on well.
+"""Which checkpoint a diverged run can go back to: the newest one after which training is known to have gone well.
 
-Training has gone on well from one checkpoint to the next if no step in between was skipped, every loss was finite, and
-their mean is at most `checkpoint.healthy_margin` above that of the last stretch that went well. What is known stands
-in each checkpoint, so it outlasts the process.
+Training went well from one checkpoint to the next if no step in between was skipped, every loss was finite, and the
+mean loss is at most `checkpoint.healthy_margin` above that of the last stretch that went well. Each checkpoint stores
+what is known at that time, so that a later attempt can use it.
 """
 
 import math
@@ -12,20 +12,20 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Health:
-    """What a checkpoint knows about the ones before it."""
+    """What a checkpoint records about the ones before it."""
 
     healthy_step: int | None = None
-    """The newest checkpoint that training went on well from, by its step."""
+    """Step of the newest checkpoint after which training went well."""
     mean_loss: float | None = None
     """Mean training loss of the last stretch that went well."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values."""
+        """Convert to plain values, for a manifest."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, stored: object) -> "Health":
-        """Undo `to_dict`; whatever is no such thing knows nothing."""
+        """Read what `to_dict` wrote; missing or invalid values become None."""
         known = stored if isinstance(stored, dict) else {}
         step, loss = known.get("healthy_step"), known.get("mean_loss")
         return cls(
@@ -41,10 +41,10 @@ class Stretch:
     num_steps: int = 0
     loss_sum: float = 0.0
     went_wrong: bool = False
-    """A step was skipped, or its loss was not finite."""
+    """True if a step was skipped, or a loss was not finite."""
 
     def after(self, loss: float | None, was_skipped: bool) -> "Stretch":
-        """One step longer; a step without targets has no loss."""
+        """This stretch with one more step. A step without targets has no loss (None)."""
         finite = loss if loss is not None and math.isfinite(loss) else 0.0
         return Stretch(
             self.num_steps + (loss is not None),
@@ -53,7 +53,7 @@ class Stretch:
         )
 
     def joined(self, other: "Stretch") -> "Stretch":
-        """Both together: the checkpoint between them was not written."""
+        """This stretch and the next as one, for a checkpoint between them that was not written."""
         return Stretch(
             self.num_steps + other.num_steps,
             self.loss_sum + other.loss_sum,
@@ -62,12 +62,12 @@ class Stretch:
 
 
 def judge(known: Health, former_step: int | None, stretch: Stretch, margin: float) -> Health:
-    """What is known once another checkpoint follows.
+    """What is known when the next checkpoint is written.
 
     Args:
-        known: at the former checkpoint.
-        former_step: of that checkpoint; None: there is none.
-        stretch: the steps since.
+        known: what was known at the previous checkpoint.
+        former_step: step of the previous checkpoint; None if there is none.
+        stretch: the steps since the previous checkpoint.
         margin: by how much the mean loss may exceed that of the last good stretch, in nats.
     """
     if stretch.went_wrong or stretch.num_steps == 0:
@@ -83,11 +83,11 @@ def judge(known: Health, former_step: int | None, stretch: Stretch, margin: floa
 
 
 class HealthWatch:
-    """Follows a run and says what is known at each of its checkpoints.
+    """Follows the losses of a run, and gives the `Health` to store in each of its checkpoints.
 
     Args:
-        known: at the checkpoint that the run continues from.
-        step: of that checkpoint; None for a new run.
+        known: what was known at the checkpoint that the run continues from.
+        step: step of that checkpoint; None for a new run.
         margin: see `judge`.
     """
 
@@ -99,18 +99,18 @@ class HealthWatch:
         self._pending: tuple[int, Health, Stretch] | None = None
 
     def observe(self, loss: float | None, was_skipped: bool) -> None:
-        """A step was trained."""
+        """Record a trained step."""
         self._since = self._since.after(loss, was_skipped)
 
     def at_save(self, step: int) -> Health:
-        """What the checkpoint of `step`, which is being written, should say."""
+        """The health to store in the checkpoint of `step`, whose writing begins now."""
         health = judge(self._known, self._step, self._since, self._margin)
         self._pending = (step, health, self._since)
         self._since = Stretch()
         return health
 
     def settle(self, was_written: bool) -> None:
-        """The checkpoint that `at_save` spoke of is there, or never will be."""
+        """Record whether the checkpoint that the last `at_save` was for has been written, or has failed."""
         if self._pending is None:
             return
         step, health, stretch = self._pending

@@ -1,8 +1,8 @@
-"""The state in host memory: one copy, into buffers that every save uses again.
+"""A copy of the state in host memory, in buffers that every save reuses.
 
-The optimizer's state lies in a few long flat tensors that are cut into thousands of boxes. Boxes that are neighbours in
-memory are copied together, at the speed of the memory, and each box is then a view of the copy: the file is written
-from there without copying again.
+The optimizer's state lies in a few long flat tensors that are cut into thousands of boxes. Boxes that are adjacent in
+memory are copied together, at memory bandwidth. Each box is then a view of the copy, and the file is written from
+there without copying again.
 """
 
 from collections.abc import Sequence
@@ -14,26 +14,26 @@ from torch import Tensor
 from glm.checkpoint.writer import Piece
 from train.device import HostTransfer
 
-# Copying a small gap along (padding, a box that another rank stores) is cheaper than starting another copy.
+# Copying a small gap as well (padding, a box that another rank stores) is cheaper than starting another copy.
 _LARGEST_GAP_BYTES = 64 * 1024
 
 
 @dataclass
 class _Run:
-    """Neighbours in memory."""
+    """Pieces that are adjacent in memory, and copied together."""
 
     begin: int
     """Address of the first byte."""
     end: int
     pieces: list[int]
-    """Their positions in the list that was given."""
+    """Indices of the pieces in the list given to `take`."""
 
 
 class HostCopy:
     """Copies pieces of the state into host memory.
 
     Args:
-        transfer: how to copy from this rank's device.
+        transfer: copies from this rank's device.
     """
 
     def __init__(self, transfer: HostTransfer) -> None:
@@ -43,13 +43,13 @@ class HostCopy:
         self._pairs: list[tuple[Tensor, Tensor]] = []
 
     def take(self, pieces: Sequence[Piece]) -> list[Piece]:
-        """Start copying; the former copy is overwritten.
+        """Start copying; the previous copy is overwritten.
 
         Args:
-            pieces: of the state; if it is the list of the former call, its tensors must lie where they lay.
+            pieces: pieces of the state. If it is the same list as in the previous call, its tensors must not have moved.
 
         Returns:
-            The same boxes with values in host memory, which are there after `wait`.
+            The same boxes with values in host memory, which are valid after `wait`.
         """
         if pieces is not self._source:
             self._plan(pieces)
@@ -61,7 +61,7 @@ class HostCopy:
         buffers = [buffer for _, buffer in self._pairs]
         sizes = [run.end - run.begin for run in runs]
         if [len(buffer) for buffer in buffers] != sizes:
-            # First let go: the old ones and the new ones need not be there together.
+            # Release the old buffers first, so that old and new ones do not take memory at the same time.
             buffers, self._pairs, self._copied = [], [], []
             buffers = [self._transfer.buffer(size) for size in sizes]
         self._pairs = [
@@ -79,7 +79,7 @@ class HostCopy:
         self._source = pieces
 
     def hold_updates(self) -> None:
-        """Let the device change the state only after it has been copied; the host goes on."""
+        """Make the device finish the copy before it changes the state; the host does not wait."""
         self._transfer.hold_device()
 
     def wait(self) -> None:
@@ -88,12 +88,12 @@ class HostCopy:
 
 
 def _runs(pieces: Sequence[Piece]) -> list[_Run]:
-    """Group pieces that lie in one allocation with small gaps."""
+    """Group pieces of one allocation that are separated by small gaps only."""
     runs: list[_Run] = []
     storage = None
     for index in sorted(range(len(pieces)), key=lambda index: pieces[index].values.data_ptr()):
         values = pieces[index].values
-        assert values.is_contiguous(), "a piece is taken as it lies"
+        assert values.is_contiguous(), "a piece is copied as contiguous bytes"
         begin, own = values.data_ptr(), values.untyped_storage().data_ptr()
         end = begin + values.nbytes
         if own == storage and begin - runs[-1].end <= _LARGEST_GAP_BYTES:

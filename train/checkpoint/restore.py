@@ -1,6 +1,6 @@
-"""The way back: which checkpoint to continue from, and its state into the engine.
+"""Resuming: which checkpoint to continue from, and loading its state into the engine.
 
-All ranks share the work of verifying, so that a checkpoint of terabytes is checked as fast as it was written.
+All ranks share the work of verification, so that a checkpoint of terabytes is checked as fast as it was written.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,9 +23,9 @@ from train.engine import Engine
 from train.progress import Progress
 from train.session import Session
 
-# Keys of model.* that may change without making it another model.
+# Keys under model.* that may change while the model counts as the same one.
 _FREE_MODEL_KEYS = {"model.hidden_dropout", "model.attention_dropout", "model.attention"}
-# Those that besides no parameter depends on, once the weights are there.
+# Further keys that do not matter for a new run that takes trained weights: no parameter depends on them.
 _KEYS_WITHOUT_WEIGHTS = {"model.seq_length", "model.embedding_init_std"}
 
 
@@ -35,16 +35,16 @@ def newest_good_together(
     report: Callable[[str], None],
     admits: Callable[[Path, Manifest], bool] = lambda folder, manifest: True,
 ) -> Path | None:
-    """The newest checkpoint that is whole, verified by all ranks together; the same on every rank.
+    """Find the newest complete checkpoint, verified by all ranks together; every rank gets the same answer.
 
     Args:
-        places: folders that hold checkpoints: the run's own, then that of second copies.
+        places: folders that hold checkpoints: the run's own, then that of the second copy.
         session: process groups.
-        report: told, on rank 0, of each that cannot be used.
-        admits: asked, on rank 0, whether a checkpoint belongs to the run and its history.
+        report: called on rank 0 with a message about each checkpoint that cannot be used.
+        admits: called on rank 0; returns whether a checkpoint belongs to the run and its history.
 
     Raises:
-        CheckpointError: there are checkpoints, but none of them is whole; or the newest is of a newer version.
+        CheckpointError: there are checkpoints, but none is complete; or a newer version of the program wrote the newest.
     """
     is_main = session.topology.rank == 0
     found = [candidates(places, admits) if is_main else []]
@@ -58,11 +58,11 @@ def newest_good_together(
 
 
 def verify_together(folder: Path, session: Session) -> Manifest:
-    """Check every byte of a checkpoint, each rank a share of the files.
+    """Verify every byte of a checkpoint; each rank checks a share of the files.
 
     Raises:
         DamagedCheckpointError: on every rank, naming the damaged file and tensor.
-        CheckpointError: it is of a newer version.
+        CheckpointError: a newer version of the program wrote it.
     """
     topology = session.topology
     manifest, error = None, None
@@ -82,15 +82,18 @@ def verify_together(folder: Path, session: Session) -> Manifest:
 
 
 def restore(engine: Engine, folder: Path, manifest: Manifest) -> Progress:
-    """Put a checkpoint's state into the engine; it may come from any layout.
+    """Load a checkpoint's state into the engine; the checkpoint may come from any layout.
 
     Args:
-        engine: freshly built, or between two steps.
-        folder: verified checkpoint.
-        manifest: its table of contents.
+        engine: a freshly built engine, or one between two steps.
+        folder: a verified checkpoint.
+        manifest: the checkpoint's manifest.
+
+    Returns:
+        The position of the run at the checkpoint.
 
     Raises:
-        CheckpointError: it holds weights only, or was written by another program.
+        CheckpointError: the checkpoint holds weights only, or another program wrote it.
     """
     if not manifest.optimizer:
         raise CheckpointError(
@@ -111,17 +114,17 @@ def initialise_from(
     """Start a new run from a checkpoint's weights.
 
     Args:
-        engine: freshly built.
-        path: checkpoint, or run folder: its newest whole checkpoint is taken, the same on every rank.
-        config: of the new run.
+        engine: a freshly built engine.
+        path: a checkpoint, or a run folder, whose newest complete checkpoint is taken on every rank.
+        config: configuration of the new run.
         session: process groups.
-        report: told, on rank 0, of damaged checkpoints that are passed over.
+        report: called on rank 0 with a message about each damaged checkpoint that is skipped.
 
     Returns:
         The checkpoint whose weights were taken.
 
     Raises:
-        CheckpointError: there is none, it is damaged, or its weights do not fit this model.
+        CheckpointError: there is no checkpoint, it is damaged, or its weights do not fit this model.
     """
     folder: Path | None = path
     checkpoints = RunPaths(path).checkpoints
@@ -153,7 +156,7 @@ def check_same_model(config: Config, stored: Config, where: Path) -> None:
 
 
 def check_weights_fit(config: Config, stored: Config, where: Path) -> None:
-    """Refuse weights that mean something else in this model; what no parameter depends on may differ.
+    """Refuse weights of another model; keys on which no parameter depends may differ.
 
     Raises:
         CheckpointError: naming each key that differs, and what to type.

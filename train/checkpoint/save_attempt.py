@@ -1,8 +1,8 @@
-"""One rank's part in one try to save into one place; its work is done in a thread, without any collective.
+"""One rank's part in one save attempt to one store; it runs in a thread and uses no collectives.
 
-Every rank writes its file and a record of it (glm/checkpoint/record.py). Rank 0 waits for all records, puts them
-together, and commits. A rank that cannot write leaves no record; the ranks tell each other between two steps
-(train/checkpoint/saver.py), and all give the try up.
+Every rank writes its file and a record of it (glm/checkpoint/record.py). Rank 0 waits for all records, merges them,
+and commits. A rank that cannot write leaves no record. The ranks exchange their errors between two steps
+(train/checkpoint/saver.py), and all abandon the attempt.
 """
 
 import contextlib
@@ -19,10 +19,10 @@ from glm.checkpoint.writer import Piece, write_rank_file
 from train.checkpoint.store import CheckpointStore
 from train.failures import may_pass
 
-# How long rank 0 waits for the slowest rank's record, once its own file is there.
+# How long rank 0 waits for the slowest rank's record after writing its own file.
 _PATIENCE_SECONDS = 1800.0
 _SHORTEST_POLL_SECONDS, _LONGEST_POLL_SECONDS = 0.005, 1.0
-# Among several, ranks that leave because of an error give their peers' files this much time, or twice their own.
+# A rank that exits because of an error waits this long for the other ranks' files, or twice its own writing time.
 _SHORTEST_GRACE_SECONDS = 2.0
 
 
@@ -31,9 +31,9 @@ class RankPart:
     """What one rank stores."""
 
     name: str
-    """Of its file."""
+    """Name of the rank's file."""
     pieces: Sequence[Piece]
-    """In host memory; not changed before the attempt is finished."""
+    """The rank's boxes in host memory; they must not change before the attempt is finished."""
     shapes: dict[str, list[int]]
     slots: dict[str, list[str]]
     label: str
@@ -42,25 +42,25 @@ class RankPart:
 
 @dataclass(frozen=True)
 class CommitPlan:
-    """What the committing rank does besides."""
+    """What the committing rank needs in addition."""
 
     draft: Manifest
-    """The manifest without files, fragments, tensors and slots."""
+    """The manifest, still without files, fragments, tensors and slots."""
     names: Sequence[str]
-    """The files of all ranks."""
+    """Names of all ranks' files."""
     healthy_step: int | None
-    """The checkpoint that a diverged run can go back to."""
+    """Step of the checkpoint that a diverged run can go back to."""
 
 
 class SaveAttempt:
-    """One try, on this rank.
+    """One save attempt, on this rank.
 
     Args:
-        place: where to.
-        folder: of the checkpoint, in that place.
+        place: the store that the checkpoint is written to.
+        folder: the checkpoint's folder in that store.
         part: what this rank stores.
-        duty: on rank 0, what is to be committed.
-        refusal: why nothing may be written there; None: it may.
+        duty: on rank 0, what to commit; None on the others.
+        refusal: why nothing may be written there; None if writing is allowed.
     """
 
     def __init__(
@@ -73,15 +73,15 @@ class SaveAttempt:
     ) -> None:
         self.folder = folder
         self.error: str | None = None
-        """Why it failed on this rank."""
+        """Why the attempt failed on this rank."""
         self.may_pass = False
-        """True if a file system failed, so that a later start may do better; a full disk does not pass by itself."""
+        """True if a file system failed, so that a restart may succeed. A full disk does not count."""
         self.fatal: Exception | None = None
-        """Set if this process must end: the run has gone on without it. The checkpoint may be committed all the same."""
+        """Set if this process must exit because a later attempt has begun. The checkpoint may be committed all the same."""
         self.written = threading.Event()
-        """This rank's file and record are on the disk, or it has failed."""
+        """Set once this rank's file and record are on the disk, or the attempt has failed."""
         self.finished = threading.Event()
-        """The thread is through with it; on rank 0 the checkpoint is committed, or it has failed."""
+        """Set once the thread has finished: on rank 0 the checkpoint is committed, or the attempt has failed."""
         self._place = place
         self._part = part
         self._duty = duty
@@ -91,7 +91,7 @@ class SaveAttempt:
         self._seconds = 0.0
 
     def run(self) -> None:
-        """Do this rank's part; never raises, for nobody would hear it in a thread."""
+        """Do this rank's part. Never raises, because an exception in the thread would be lost; see `error` and `fatal`."""
         started = time.monotonic()
         try:
             self._write()
@@ -116,19 +116,19 @@ class SaveAttempt:
                 self._discard()
 
     def fail(self, reason: str) -> None:
-        """Instead of `run`: there is nothing to write."""
+        """Mark the attempt as failed, in place of `run`."""
         self.error = f"[{self._part.label}] {self.folder}: {reason}"
         self.written.set()
         self.finished.set()
 
     def give_up(self) -> None:
-        """A rank has failed: nobody commits, and nothing of it stays."""
+        """Abandon the attempt because a rank has failed: nothing is committed, and this rank's files are deleted."""
         self._given_up.set()
         if self.finished.is_set():
             self._discard()
 
     def leave(self) -> None:
-        """Wait as long as it makes sense without hearing from the other ranks, which may be gone."""
+        """Wait for a limited time for the save to finish, without collectives: the other ranks may have exited."""
         self.written.wait(_PATIENCE_SECONDS)
         self.finished.wait(max(_SHORTEST_GRACE_SECONDS, 2 * self._seconds))
 
@@ -136,7 +136,9 @@ class SaveAttempt:
         if self._refusal is not None:
             raise CheckpointError(self._refusal)
         if self.folder.is_symlink():
-            raise CheckpointError(f"{self.folder} is a link: a checkpoint is written into its run")
+            raise CheckpointError(
+                f"{self.folder} is a symbolic link; a checkpoint must be a folder of its own"
+            )
         self.folder.mkdir(parents=True, exist_ok=True)
         part = self._part
         file, fragments = write_rank_file(self.folder, part.name, part.pieces)
@@ -155,8 +157,8 @@ class SaveAttempt:
         )
         self._place.commit(self.folder, manifest)
         self._is_committed = True
-        # From here on nothing may say that the save has failed: its files would be deleted, and a later attempt may be
-        # reading them already.
+        # From here on the save must not be reported as failed: its files would be deleted, and a later attempt of the
+        # run may already be reading them.
         try:
             self._place.clean(self.folder, manifest, duty.healthy_step)
         except Exception as problem:
@@ -177,9 +179,9 @@ class SaveAttempt:
                 return [found[name] for name in names]
             if time.monotonic() > deadline:
                 raise CheckpointError(
-                    f"{self.folder}: {len(missing)} of {len(names)} ranks have not shown their files within "
-                    f"{_PATIENCE_SECONDS / 60:.0f} minutes ({', '.join(missing[:4])}, ...). All nodes must see one "
-                    "and the same folder there."
+                    f"{self.folder}: the files of {len(missing)} of {len(names)} ranks did not appear within "
+                    f"{_PATIENCE_SECONDS / 60:.0f} minutes ({', '.join(missing[:4])}, ...). This folder must be on a "
+                    "file system that all nodes share."
                 )
             if self._given_up.wait(pause):
                 return None

@@ -1,10 +1,10 @@
 """Saving a run's state while training goes on.
 
 Training waits only for a copy of the state in host memory (train/checkpoint/host_copy.py). A thread in every rank then
-writes that rank's file, and rank 0's thread commits (train/checkpoint/save_attempt.py); the threads use no collective. What
-they did is agreed on by all ranks between two steps: the loop carries `has_failed` in the numbers that it exchanges
-anyway, and passes the answer to `poll`. A save that failed is given up everywhere, training goes on, and the
-checkpoint before it stays. A save waits for the one before it; `finish` waits for the last.
+writes that rank's file, and rank 0's thread commits (train/checkpoint/save_attempt.py). The threads use no collectives.
+All ranks agree on the result between two steps: the loop includes `has_failed` in the numbers that it exchanges anyway,
+and passes the result to `poll`. A save that failed on any rank is abandoned on all; training goes on, and the previous
+checkpoint stays. A save waits for the one before it; `finish` waits for the last.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ from train.engine import Engine
 from train.progress import Progress
 from train.session import Session
 
-# The thread lets training have the processor first.
+# The thread runs at a lower priority than training.
 _NICENESS = 5
 
 
@@ -44,23 +44,23 @@ class Outcome:
     folder: Path
     progress: Progress
     error: str | None
-    """Why it failed; None: it is committed."""
+    """Why the save failed; None if the checkpoint is committed."""
     may_pass: bool
-    """True if it failed for a reason that may be gone at the next start."""
+    """True if the reason for the failure may be gone after a restart."""
     is_copy: bool
     """True for the second copy (`checkpoint.copy_to`)."""
 
 
 @dataclass(frozen=True)
 class Origin:
-    """The checkpoint that a run continues from, as far as the next ones depend on it."""
+    """What later checkpoints need to know about the checkpoint that the run continues from."""
 
     step: int | None = None
     health: Health = Health()
 
     @classmethod
     def of(cls, manifest: Manifest | None) -> "Origin":
-        """None: a new run."""
+        """Read it from the manifest of that checkpoint; None for a new run."""
         if manifest is None:
             return cls()
         return cls(manifest.step, Health.from_dict(manifest.extra.get("health")))
@@ -70,18 +70,19 @@ class Saver:
     """Writes the checkpoints of a run; every rank has one and calls it at the same moments, between steps.
 
     Args:
-        checkpoints: folder that holds them.
-        config: stored in each.
+        checkpoints: folder that holds the run's checkpoints.
+        config: configuration of the run, stored in each checkpoint.
         data_state: description of the data (data_pipeline.dataset.GLMDataset.describe) and the skipped ranges.
         session: process groups.
-        engine: whose state is saved.
-        extra: stored as it is (the wandb run's id).
-        origin: what the run continues from; None: it is new.
-        generation: of this attempt, stored in each.
-        fence: raises once a later attempt has begun; asked before anything visible is changed.
-        sync: called by the thread before a commit, to make safe what a checkpoint relies on.
-        run_id: identity of the run, on rank 0; None: it has none.
-        vouch: asked at each save what it shall keep of the files that it relies on, besides `extra`.
+        engine: the engine whose state is saved.
+        extra: values that each checkpoint stores unchanged, such as the id of the wandb run.
+        origin: the checkpoint that the run continues from; None for a new run.
+        generation: number of this attempt, stored in each checkpoint.
+        fence: raises once a later attempt has begun; called before anything visible is changed.
+        sync: called by the thread before a commit, to write files to disk that the checkpoint relies on.
+        run_id: identity of the run, on rank 0; None if the run has none.
+        keep_checksum: called at each save; returns checksums of files that the checkpoint relies on, stored beside
+            `extra`.
     """
 
     def __init__(
@@ -101,7 +102,7 @@ class Saver:
     ) -> None:
         self._keep_checksum = keep_checksum
         self._settings = config.checkpoint
-        # Once: it takes longer than copying a small state.
+        # Rendered only once, because it takes longer than copying a small state.
         self._stored_config = to_checkpoint_yaml(config)
         self._data_state = data_state
         self._session = session
@@ -124,19 +125,19 @@ class Saver:
 
     @property
     def has_failed(self) -> bool:
-        """True if a thread of this rank has failed and the ranks have not spoken about it yet."""
+        """True if a thread of this rank has failed and the ranks have not agreed on it yet."""
         return any(
             attempt.error is not None for attempt in self._attempts if attempt not in self._failed
         )
 
     def observe(self, loss: float | None, was_skipped: bool) -> None:
-        """Take note of a step: a checkpoint after which training goes wrong is not one to go back to."""
+        """Record a step: a run does not go back to a checkpoint after which training went wrong."""
         self._health.observe(loss, was_skipped)
 
     def save(self, progress: Progress) -> None:
         """Save the state after `progress.step` steps; returns once it is copied into host memory.
 
-        What became of the save before, if nobody has heard of it yet, is among the next outcomes.
+        The outcome of the previous save, if it was not returned yet, is among those of the next `poll` or `finish`.
         """
         started = time.perf_counter()
         self._settle()
@@ -146,15 +147,15 @@ class Saver:
             target=self._write, args=(attempts,), name="checkpoint", daemon=True
         )
         thread.start()
-        # Only now: nobody may wait for attempts that no thread works on.
+        # Set only after the thread has started: waiting for attempts without a thread would never end.
         self._thread, self._attempts = thread, attempts
         self._blocked_seconds += time.perf_counter() - started
 
     def poll(self, failed_somewhere: bool) -> list[Outcome]:
-        """Learn what has ended since the last call: on rank 0 each checkpoint, on every rank each failure.
+        """Return the outcomes since the last call: every checkpoint on rank 0, every failure on all ranks.
 
         Args:
-            failed_somewhere: True if any rank's `has_failed` was True: the same on every rank.
+            failed_somewhere: True if `has_failed` was True on any rank; the same value on every rank.
 
         Raises:
             DistributedError: a later attempt of the run has begun.
@@ -171,7 +172,7 @@ class Saver:
         return self._take_outcomes()
 
     def finish(self) -> list[Outcome]:
-        """Wait until the last save has ended on all ranks; what was not heard of before, on every rank.
+        """Wait until the last save has ended on all ranks; returns the outcomes that were not returned before.
 
         Raises:
             DistributedError: a later attempt of the run has begun.
@@ -180,18 +181,18 @@ class Saver:
         return self._take_outcomes()
 
     def close(self) -> None:
-        """Let go of the engine; after an error let a write end if it can, without asking ranks that may be gone."""
+        """Remove the hook from the engine. After an error, first wait for a write in progress, without collectives."""
         for attempt in self._attempts:
             attempt.leave()
         self._remove_hook()
 
     def take_blocked_seconds(self) -> float:
-        """Time that saves took since the last call: it stands in the line of the step after them."""
+        """Seconds that training waited for saves since the last call; reported with the step after them."""
         blocked, self._blocked_seconds = self._blocked_seconds, 0.0
         return blocked
 
     def _prepare(self, progress: Progress) -> list[SaveAttempt]:
-        """Copy the state, and agree on the names of this try."""
+        """Start copying the state, and agree on the file names of this save attempt."""
         topology = self._session.topology
         health = self._health.at_save(progress.step)
         mark, suffix, refusals = self._agree_on_attempt(progress.step)
@@ -209,10 +210,10 @@ class Saver:
         ]
 
     def _agree_on_attempt(self, step: int) -> tuple[str, str, list[str | None]]:
-        """Rank 0 makes room, and invents the suffix of this try's files: no stale file can be taken for one of them.
+        """Let rank 0 make room and choose a unique suffix for the file names, so that no stale file is mistaken for one.
 
         Returns:
-            The run's mark, the suffix, and for each place why nothing may be written there; None: it may.
+            The run's mark, the suffix, and for each store why nothing may be written there (None: it may).
         """
         agreed: list[Any] = [None]
         if self._session.topology.rank == 0:
@@ -240,12 +241,12 @@ class Saver:
         )
 
     def _write(self, attempts: list[SaveAttempt]) -> None:
-        """The thread."""
-        with contextlib.suppress(OSError):  # a courtesy
+        """Run all save attempts; the body of the thread."""
+        with contextlib.suppress(OSError):  # saving works at normal priority, too
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
         try:
             self._copy.wait()
-        except Exception as problem:  # the device may have failed; nobody would hear it here
+        except Exception as problem:  # the device may have failed; raising here would go unnoticed
             for attempt in attempts:
                 attempt.fail(f"the state was not copied into host memory: {problem!r}")
             return
@@ -253,13 +254,13 @@ class Saver:
             attempt.run()
 
     def _settle(self) -> None:
-        """Wait for the threads of all ranks, and agree on what they did."""
+        """Wait for the threads of all ranks, and agree on the results."""
         for attempt in self._attempts:
             attempt.written.wait()
-            # Before waiting for the commit: rank 0 would wait for the file of a rank that has failed.
+            # This comes before waiting for the commit: rank 0 would wait for the file of a rank that has failed.
             self._agree_on_failure(attempt)
             attempt.finished.wait()
-            # Rank 0 alone knows whether the commit went well.
+            # Only rank 0 knows whether the commit succeeded.
             self._agree_on_failure(attempt)
             self._tell(attempt, None)
         if self._thread is not None:
@@ -269,7 +270,7 @@ class Saver:
         self._failed.clear()
 
     def _agree_on_failure(self, attempt: SaveAttempt) -> None:
-        """Give a try up everywhere if it failed anywhere."""
+        """Abandon a save attempt on all ranks if it failed on any."""
         if attempt in self._failed:
             return
         own = (attempt.error, attempt.may_pass)

@@ -1,9 +1,9 @@
-"""The folder of second copies: which run it belongs to, and what a run needs there beside its checkpoints.
+"""The folder of a run's second copy: which run it belongs to, and the small files that it needs beside checkpoints.
 
     COPY_TO/NAME/second_copy.json    the run whose copy it is
 
-The mark is made exclusively, before anything else of the copy, and looked at before every save. So two runs of one name
-never write into the same folder, and none deletes the other's copies: the later one is refused.
+This mark is created exclusively, before anything else in the folder, and checked before every save. So two runs of the
+same name never write into the same folder or delete each other's copies: the later run is refused.
 """
 
 import contextlib
@@ -47,23 +47,23 @@ class CopyMark:
 
     run_id: RunId
     run: ShortText
-    """Path of the run folder on the machine that trains it: two copies of one run folder have the same identity."""
+    """Path of the run folder on the machine that trains it. A copied run folder has the same identity, but another path."""
     format_version: Count = 1
 
 
 def claim(copy: Path, run: Path, run_id: str) -> str | None:
-    """Mark a folder as the second copy of a run, or see that it is marked so.
+    """Mark a folder as the second copy of a run, or check that it is already marked so.
 
     Args:
-        copy: the folder; need not exist.
+        copy: folder of the second copy; need not exist.
         run: run folder.
-        run_id: its identity.
+        run_id: identity of the run.
 
     Returns:
-        Why it cannot be, and what to type; None: it is.
+        Why the folder cannot be used, and what to type; None if it can.
 
     Raises:
-        OSError: the disk refuses.
+        OSError: the file system failed.
     """
     here = os.path.realpath(run)
     if os.path.realpath(copy) == here:
@@ -90,7 +90,7 @@ def claim(copy: Path, run: Path, run_id: str) -> str | None:
 
 
 def read_mark(copy: Path) -> CopyMark | None:
-    """Whose second copy a folder is; None: it has no mark.
+    """Read which run a folder is the second copy of; None if it has no mark.
 
     Raises:
         RecordError: the mark is damaged.
@@ -103,7 +103,7 @@ def read_mark(copy: Path) -> CopyMark | None:
 
 
 def become_a_run(folder: Path) -> None:
-    """A run begins in this folder: if it was a second copy, it is none any more, and no other run writes into it."""
+    """Turn a second copy into a run folder by deleting its mark, so that no other run writes into it any more."""
     with contextlib.suppress(
         RecordError
     ):  # not ours to delete; no run takes the folder for its copy with that, either
@@ -112,21 +112,21 @@ def become_a_run(folder: Path) -> None:
 
 
 def carry(run: Path, copy: Path, folder: Path) -> None:
-    """Copy what a run needs beside a checkpoint to be continued, reported and used for generation.
+    """Copy the files that a run needs, beside a checkpoint, for resuming, reports and generation.
 
     Args:
         run: run folder.
-        copy: its second copy.
-        folder: of the checkpoint that is about to be committed there. Files are written into it first, so that what is
-            left of a copy that was killed is cleaned away like any other leftover.
+        copy: folder of the second copy.
+        folder: folder of the checkpoint that is about to be committed there. Files are written into it first, so that
+            what a killed process leaves is deleted with other leftovers.
 
     Raises:
-        OSError: the disk refuses.
+        OSError: the file system failed.
     """
     for name in _CARRIED:
         if (run / name).is_file():
             _carry(run / name, copy / name, folder)
-    # A tokenizer does not change. spec.txt goes last: with it the tokenizer is whole.
+    # A tokenizer does not change. spec.txt is copied last: once it is there, the tokenizer is complete.
     files = [path for path in RunPaths(run).tokenizer.rglob("*") if path.is_file()]
     for path in sorted(files, key=lambda path: (path.name == TOKENIZER_SPEC, path)):
         target = copy / path.relative_to(run)
@@ -136,7 +136,7 @@ def carry(run: Path, copy: Path, folder: Path) -> None:
 
 
 def _carry(path: Path, target: Path, folder: Path) -> None:
-    attempt = uuid.uuid4().hex[:8]  # another attempt's must not be mistaken for it
+    attempt = uuid.uuid4().hex[:8]  # keeps the file apart from that of another attempt
     partial = folder / f"{attempt}-{target.name}.part"
     shutil.copyfile(path, partial)
     sync_to_disk(partial)
@@ -146,7 +146,7 @@ def _carry(path: Path, target: Path, folder: Path) -> None:
 def _refusal(copy: Path, run: Path, found: CopyMark | None) -> str:
     other = "another run" if found is None else f"the run {found.run}"
     if found is not None and found.run == os.path.realpath(run):
-        other = "a former run of this folder"
+        other = "an earlier run in this folder"
     return (
         f"{copy} holds the second copy of {other}: two runs would delete each other's checkpoints. To keep both, "
         f"{_OTHERWISE} If it is this run, whose folder was lost: cp -r {copy}/. {run}, and type the same command again."
@@ -154,7 +154,7 @@ def _refusal(copy: Path, run: Path, found: CopyMark | None) -> str:
 
 
 def _refusal_of_unmarked(copy: Path, run: Path, run_id: str) -> str | None:
-    """What is in the way in a folder that carries no mark: it may be an older program's copy, or the user's own."""
+    """Why a folder without a mark cannot be used: it may be a copy by an older version, or a folder of the user's."""
     try:
         names = set(os.listdir(copy))
     except FileNotFoundError:
@@ -162,7 +162,7 @@ def _refusal_of_unmarked(copy: Path, run: Path, run_id: str) -> str | None:
     except NotADirectoryError:
         return f"{copy} is a file: {_OTHERWISE}"
     if GENERATIONS in names:
-        return f"{copy} is a run by itself, not a second copy: {_OTHERWISE}"
+        return f"{copy} is a run folder itself, not a second copy: {_OTHERWISE}"
     ids: set[str | None] = set()
     for folder in committed(RunPaths(copy).checkpoints):
         with contextlib.suppress(CheckpointError):
@@ -176,7 +176,7 @@ def _refusal_of_unmarked(copy: Path, run: Path, run_id: str) -> str | None:
 
 
 def _begins_alike(one: Path, other: Path) -> bool:
-    """True if two files have the same first line: times with all their digits stand in it."""
+    """True if two files have the same first line. It contains times in full precision, so it identifies a run."""
     first, second = (whole_lines(path)[:1] for path in (one, other))
     return bool(first) and first == second
 

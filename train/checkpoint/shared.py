@@ -1,6 +1,7 @@
-"""Do all ranks see the folder of the second copy? Asked at the start: a save that nobody can commit ends only by waiting.
+"""The check, at the start, that all ranks see the same folder for second copies.
 
-Rank 0 puts a copy together from what every rank has written, so a disk of their own will do only for ranks of one node.
+Rank 0 commits a copy from the files that all ranks have written, so a node's local disk works only for a run on one
+node. Without this check the first save would fail only after a long timeout.
 """
 
 import contextlib
@@ -13,21 +14,22 @@ import torch.distributed as dist
 from configs.errors import CheckpointError
 from train.session import Session
 
-# The client of a network file system may believe what it knew of a folder for so long.
+# The client of a network file system may cache a folder's old contents for this long.
 _PATIENCE_SECONDS, _POLL_SECONDS = 60.0, 0.5
 
 
 def check_copy_is_shared(copy_to: str | None, session: Session) -> None:
-    """Refuse a folder for second copies that is another one on another node; every rank calls it.
+    """Refuse a folder for second copies that is not the same on all nodes; every rank calls this function.
 
-    A folder that cannot be used at all is not refused: the run's own checkpoints do without it, and the save says so.
+    A folder that cannot be written at all is not refused: the run's own checkpoints do not need it, and each save
+    reports the error.
 
     Args:
         copy_to: `checkpoint.copy_to`.
         session: process groups.
 
     Raises:
-        CheckpointError: on every rank, the same.
+        CheckpointError: some ranks do not see the folder of rank 0; the same error on every rank.
     """
     if copy_to is None:
         return
@@ -53,7 +55,7 @@ def check_copy_is_shared(copy_to: str | None, session: Session) -> None:
 
 
 def _put_file(folder: Path) -> str | None:
-    """Make an empty file; its name, None if the folder cannot be written."""
+    """Create an empty file; returns its name, or None if the folder cannot be written."""
     name = f".seen-{uuid.uuid4().hex[:8]}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -64,7 +66,7 @@ def _put_file(folder: Path) -> str | None:
 
 
 def _sees(path: Path) -> bool:
-    """False only if the file is surely not there: a disk that fails may come back."""
+    """False only if the file is certainly missing; an error of the file system may be temporary."""
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while True:
         try:

@@ -1,7 +1,7 @@
-"""A place for checkpoints - the run folder, or the second copy - as the committing rank looks after it.
+"""A store of checkpoints, in the run folder or the second copy, as the committing rank manages it.
 
-Only what the run has written is replaced or deleted there: a checkpoint of another run, a folder or a file of the
-user's stays, whatever its name (glm/checkpoint/ownership.py).
+Only what the run itself has written is replaced or deleted there. Another run's checkpoint and the user's own files and
+folders stay, whatever their names (glm/checkpoint/ownership.py).
 """
 
 import contextlib
@@ -23,19 +23,19 @@ from train.checkpoint.second_copy import carry, claim
 from train.identity import record_checkpoint
 
 Fence = Callable[[], None]
-"""Raises DistributedError if a later attempt of the run has begun: this one may not change a checkpoint any more."""
+"""Raises DistributedError if a later attempt of the run has begun, so that this one must not change checkpoints."""
 
 
 def no_fence() -> None:
-    """For a run that nobody else can take over."""
+    """A fence that never raises, for a run of which there is only one attempt."""
 
 
 Sync = Callable[[], None]
-"""Brings to the disk what a checkpoint relies on beside its own files; raises OSError if that refuses."""
+"""Writes files to disk that a checkpoint relies on beside its own; raises OSError if that fails."""
 
 
 def nothing_to_sync() -> None:
-    """For a run without metrics."""
+    """A sync that does nothing, for a run without metrics."""
 
 
 @dataclass
@@ -47,29 +47,29 @@ class CheckpointStore:
     keep_every_samples: int | None
     fence: Fence = no_fence
     run_folder: Path | None = None
-    """For a second copy: the run whose small files are copied along, so that the copy is a run folder as well."""
+    """For a second copy: the run folder whose small files are copied too, so that the copy is a run folder as well."""
     sync: Sync = nothing_to_sync
     run_id: str | None = None
-    """Identity of the run; None: it has none, and whatever has the names of its files is its own."""
+    """Identity of the run; None if it has none: then every file with a matching name counts as its own."""
     _known: dict[tuple[Path, int, int], tuple[bool, int]] = field(default_factory=dict)
-    """Is it the run's own, and its position, by folder and version of its manifest: a large one is read once."""
+    """Cache of `_look_at`, by folder and version of the manifest: a large manifest is read only once."""
 
     @property
     def mark(self) -> str:
-        """What stands in the names of the run's files."""
+        """The mark of the run in the names of its files."""
         return mark_of(self.run_id)
 
     def make_room(self, folder: Path) -> str | None:
-        """Delete what killed saves left behind, and ask whether a checkpoint may be written.
+        """Delete what killed saves left behind, and check whether a checkpoint may be written.
 
         Args:
-            folder: of the checkpoint.
+            folder: folder of the checkpoint.
 
         Returns:
-            Why it may not: something that is not this run's is in the way; None: it may.
+            Why it may not be written, because something there is not this run's; None if it may.
 
         Raises:
-            DistributedError: from the fence.
+            DistributedError: raised by the fence.
         """
         if self.run_folder is not None and self.run_id is not None:
             copy = self.checkpoints.parent
@@ -80,22 +80,22 @@ class CheckpointStore:
                 refusal = f"{error.filename or copy}: {error.strerror}"
             if refusal is not None:
                 return refusal
-        with contextlib.suppress(OSError):  # if the place is gone, the save will say so
+        with contextlib.suppress(OSError):  # if the folder is gone, the save reports it
             if (folder / MANIFEST).exists() and not written_by(folder, self.mark):
-                return f"{folder} holds a checkpoint of another run. Move it elsewhere: nothing of it was changed"
+                return f"{folder} holds a checkpoint of another run. Move it elsewhere: it was not changed"
             self._remove(self._leftovers())
         return None
 
     def commit(self, folder: Path, manifest: Manifest) -> None:
-        """Make a checkpoint visible, after the lines of metrics.jsonl without which a start would refuse it.
+        """Make a checkpoint visible, after syncing the lines of metrics.jsonl that a resume from it requires.
 
-        Checkpoints of later steps belong to a history that this run has left: it was set back to before them, or
-        found them damaged.
+        Checkpoints of later steps are removed from view. They belong to a history that the run has left, because it
+        went back to an earlier step or found them damaged.
 
         Raises:
-            CheckpointError: it is not whole.
-            OSError: the disk refused.
-            DistributedError: from the fence.
+            CheckpointError: the checkpoint is not complete.
+            OSError: the file system failed.
+            DistributedError: raised by the fence.
         """
         self.sync()
         if self.run_folder is not None:
@@ -107,21 +107,21 @@ class CheckpointStore:
             if step_of(other) > manifest.step and self._look_at(other)[0]
         ]
         commit(folder, manifest, superseded=later, fence=self.fence)
-        # From here on it is committed, and no error may say otherwise.
+        # From here on the checkpoint is committed, and no error may be reported as a failed save.
         if self.run_id is not None:
             with contextlib.suppress(OSError, UserError):
                 record_checkpoint(self.run_folder or self.checkpoints.parent, self.run_id)
 
     def clean(self, newest: Path, manifest: Manifest, healthy_step: int | None) -> None:
-        """Point the hint at the newest, and delete what retention does not keep.
+        """Point the hint at the newest checkpoint, and delete those that retention does not keep.
 
-        The newest is committed by now, and nothing here can undo that.
+        The newest checkpoint is committed already, and nothing here can undo that.
 
         Raises:
-            DistributedError: from the fence.
+            DistributedError: raised by the fence.
         """
-        # A disk that refuses to forget an old checkpoint, or to tell whether a later attempt has begun, changes nothing
-        # about the new one.
+        # An error of the file system while deleting, or while the fence looks for a later attempt, does not affect the
+        # new checkpoint.
         with contextlib.suppress(OSError):
             self.fence()
             write_hint(newest)
@@ -136,10 +136,11 @@ class CheckpointStore:
                 path.unlink(missing_ok=True)
 
     def _remove(self, listed: Iterable[Path]) -> None:
-        """Delete folders that were listed before.
+        """Delete folders that were listed earlier.
 
-        Deleting takes long and may be held up, by a network that is cut and healed. The question comes after the list
-        and before each folder: what a later attempt has begun by now is not in the list, or the answer is no.
+        Deleting takes long, and a network failure can delay it further. So the fence is asked after the folders are
+        listed and before each one is deleted: a folder that a later attempt has begun is either not in the list, or the
+        fence raises first.
         """
         for folder in listed:
             self.fence()
@@ -150,7 +151,7 @@ class CheckpointStore:
         return [folder for folder in unfinished(self.checkpoints) if left_by(folder, self.mark)]
 
     def _look_at(self, folder: Path) -> tuple[bool, int]:
-        """Is a committed checkpoint this run's own, and its position; 0 if that cannot be read."""
+        """Whether a committed checkpoint is this run's own, and its samples seen (0 if that cannot be read)."""
         status = (folder / MANIFEST).stat()
         version = (folder, status.st_ino, status.st_mtime_ns)
         if version not in self._known:
@@ -169,7 +170,7 @@ def places_of(
     sync: Sync = nothing_to_sync,
     run_id: str | None = None,
 ) -> list[CheckpointStore]:
-    """Where a run's checkpoints go: its own folder, then the second copy if one is asked for."""
+    """The stores of a run's checkpoints: its own folder, then the second copy if one is configured."""
     settings = config.checkpoint
     keep_last, keep_every_samples = settings.keep_last, settings.keep_every_samples
     own = CheckpointStore(checkpoints, keep_last, keep_every_samples, fence, None, sync, run_id)
@@ -182,7 +183,7 @@ def places_of(
 
 
 def copy_folder(config: Config) -> Path | None:
-    """The second copy of the run; None: it has none."""
+    """Folder of the run's second copy; None if it has none."""
     copy_to = config.checkpoint.copy_to
     return None if copy_to is None else Path(copy_to) / derive.run_name(config)
 
@@ -193,22 +194,22 @@ def kept(
     keep_every_samples: int | None,
     healthy_step: int | None = None,
 ) -> set[Path]:
-    """Choose among committed checkpoints.
+    """Choose which committed checkpoints to keep.
 
     Args:
         samples_of: samples seen, by folder.
-        keep_last: how many of the newest stay; at least one does.
-        keep_every_samples: the first checkpoint at or after each multiple of it stays for ever; None: no such rule.
-        healthy_step: the checkpoint that a diverged run can go back to stays; None: none is known.
+        keep_last: how many of the newest to keep; at least one is kept.
+        keep_every_samples: keep the first checkpoint at or after each multiple of this number for ever; None: off.
+        healthy_step: step of the checkpoint that a diverged run can go back to, which is kept; None if unknown.
 
     Returns:
-        The folders that stay.
+        The folders to keep.
     """
     oldest_first = sorted(samples_of, key=step_of)
     keep = set(oldest_first[-max(keep_last, 1) :])
     keep.update(folder for folder in oldest_first if step_of(folder) == healthy_step)
     if keep_every_samples is not None:
-        # The first of an interval is never deleted, so the first that is still there is it.
+        # The first checkpoint of an interval is never deleted, so the first one still there is the first of all.
         reached = 0
         for folder in oldest_first:
             interval = samples_of[folder] // keep_every_samples

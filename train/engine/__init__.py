@@ -30,10 +30,10 @@ __all__ = [
 
 
 def build_engine(config: Config, session: Session) -> Engine:
-    """Build this rank's part of the model, and what trains it.
+    """Build this rank's stage of the model and the engine that trains it.
 
     Args:
-        config: the run; `precision` is resolved.
+        config: of the run; `precision` is already resolved.
         session: the open process groups.
 
     Raises:

@@ -1,8 +1,8 @@
-"""Gradient norms, and whether all is finite, read from the optimizer's buffers between reduction and update.
+"""Gradient norms and the check for finite gradients, read from the optimizer's buffers between reduction and update.
 
-GLM-130B's instabilities showed in the embedding first (gradient norm above 170 in April 2022), hence a norm of its
-own. Each wrapper keeps gradients elsewhere: BF16_Optimizer a whole fp32 copy per rank, ZeRO-1 a shard per replica, and
-torch's own optimizers in `grad`.
+GLM-130B's instabilities showed first in the embedding (gradient norm above 170 in April 2022), so it has a norm of its
+own. Each wrapper keeps its gradients in a different place: BF16_Optimizer in a whole fp32 copy per rank, ZeRO-1 in one
+partition per replica, and torch's own optimizers in `grad`.
 """
 
 import math
@@ -28,14 +28,14 @@ def measure_norms(
     session: Session,
     loss_scale: float,
 ) -> GradientNorms:
-    """Norms of the whole model's gradient; collective.
+    """Measure the norms of the whole model's gradient; collective.
 
     Args:
         optimizer: DeepSpeed's wrapper, or torch's optimizer, just before its `step`.
-        named_parameters: of this rank's stage, by the names of the model.
-        num_layers: of the whole model.
-        session: of all ranks that train the model.
-        loss_scale: factor that the stored gradients carry.
+        named_parameters: parameters of this rank's stage, under their names in the whole model.
+        num_layers: number of layers of the whole model.
+        session: process groups of all ranks that train the model.
+        loss_scale: factor by which the stored gradients are multiplied.
     """
     squares = [0.0] * (num_layers + 2)
     for name, parameter in named_parameters:
@@ -57,13 +57,14 @@ def _norm(squares: float, loss_scale: float) -> float:
 def counted_squares(optimizer: Any, parameter: nn.Parameter, topology: Topology) -> float:
     """This rank's share of the squared gradient norm of a parameter; the shares of all ranks add up to it.
 
-    Of what several ranks hold, the first one counts: the tied head's copy, what tensor parallelism does not cut, and,
-    where gradients are not sharded, the other replicas' copies.
+    A gradient that several ranks hold is counted by the first of them only. This concerns the tied head's copy of the
+    embedding, parameters that tensor parallelism does not cut, and, where gradients are not sharded, the other
+    replicas' copies.
 
     Args:
         optimizer: DeepSpeed's wrapper, or torch's optimizer, just before its `step`.
-        parameter: of this rank's stage.
-        topology: this rank's place.
+        parameter: a parameter of this rank's stage.
+        topology: this rank's position in the layout.
     """
     is_replica = topology.tp_rank > 0 and partition_dim(parameter) is None
     if is_replica or is_tied_copy(parameter):
@@ -83,7 +84,7 @@ def _sharded(optimizer: Any, parameter: nn.Parameter) -> float:
     by flat offset rather than by parameter.
     """
     mapping: Any = vars(parameter)["_hp_mapping"]
-    if mapping is None:  # this replica's shard holds nothing of it
+    if mapping is None:  # this replica's partition holds no element of the parameter
         return 0.0
     address = mapping.hp_fragment_address
     first, last = address.start, address.start + address.numel
@@ -102,14 +103,14 @@ def holds_only_finite(optimizer: Any, parameters: Iterable[nn.Parameter]) -> boo
 
     Args:
         optimizer: DeepSpeed's wrapper, or torch's optimizer, just before its `step`.
-        parameters: of this rank's stage.
+        parameters: the parameters of this rank's stage.
     """
     if hasattr(optimizer, "averaged_gradients"):
         of_groups = optimizer.averaged_gradients.values()
         held = [gradient for group in of_groups for gradient in group or []]
     else:
         held = [_whole(parameter) for parameter in parameters]
-    # Least and largest pass a NaN on, and take no copy of the gradient; one transfer from the device tells of all.
+    # Minimum and maximum propagate NaN and need no copy of the gradient. One transfer from the device is enough for all.
     extremes = [
         extreme
         for gradient in held
@@ -120,7 +121,7 @@ def holds_only_finite(optimizer: Any, parameters: Iterable[nn.Parameter]) -> boo
 
 
 def _whole(parameter: nn.Parameter) -> torch.Tensor | None:
-    """The gradient where each replica holds all of it."""
+    """The gradient of a parameter for an optimizer that does not shard gradients over the replicas."""
     gradient = getattr(parameter, "_hp_grad", None)
     return parameter.grad if gradient is None else gradient
 

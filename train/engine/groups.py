@@ -1,7 +1,7 @@
-"""DeepSpeed's process groups: brought up beside PyTorch's, described as a grid, and taken down again.
+"""DeepSpeed's process groups: opened beside PyTorch's, described as a grid, and closed again.
 
-DeepSpeed keeps them in a module global. It cannot be removed, only cleared, so that one process can open several
-sessions one after the other (the tests do).
+DeepSpeed keeps them in a module global. The global cannot be removed, so it is cleared: one process can then open
+several sessions one after the other, as the tests do.
 """
 
 from typing import NamedTuple
@@ -24,7 +24,7 @@ class GridPlace(NamedTuple):
 
 
 def start_groups(device: torch.device) -> None:
-    """Let DeepSpeed take over PyTorch's default process group, which is open."""
+    """Let DeepSpeed use PyTorch's default process group, which must be open already."""
     if device.type == "cpu":
         # DeepSpeed 0.19 compiles a shared-memory kernel here and crashes without a compiler; gloo needs none.
         deepspeed.ops.__dict__["__compatible_ops__"] = {}
@@ -33,12 +33,12 @@ def start_groups(device: torch.device) -> None:
 
 
 def stop_groups() -> None:
-    """Let go of the group."""
+    """Clear DeepSpeed's reference to the process group."""
     deepspeed.comm.comm.cdb = None
 
 
 def deepspeed_grid(topology: Topology) -> PipeModelDataParallelTopology:
-    """Build DeepSpeed's description of the same grid."""
+    """Build DeepSpeed's description of this layout."""
     return PipeModelDataParallelTopology(num_pp=topology.pp, num_mp=topology.tp, num_dp=topology.dp)
 
 

@@ -1,4 +1,4 @@
-"""What the rest of the trainer knows of an engine: two interfaces, and what hooks see of an update."""
+"""The engine as the rest of the trainer sees it: two interfaces, and the record of an update that hooks receive."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -17,18 +17,18 @@ class GradientNorms:
     """Norms of the gradient of one step, before clipping: the same numbers on every rank."""
 
     total: float
-    """Of all parameters."""
+    """Norm over all parameters."""
     embedding: float
-    """Of the word embedding, the tied head's share included."""
+    """Norm of the word embedding's gradient, including the tied head's contribution."""
     layers: tuple[float, ...]
-    """Of each transformer layer, in order."""
+    """Norm of each transformer layer, in order."""
 
 
 class PendingUpdate:
-    """An update that is about to be made: gradients are reduced, and neither clipped nor used.
+    """An update that is about to be made: gradients are reduced, but not clipped or applied yet.
 
     Args:
-        measure: computes the norms; every rank calls it, or none.
+        measure: computes the norms. Collective: every rank calls it, or none does.
     """
 
     def __init__(self, measure: Callable[[], GradientNorms]) -> None:
@@ -37,24 +37,24 @@ class PendingUpdate:
 
     @cached_property
     def norms(self) -> GradientNorms:
-        """The gradient's norms. Collective when it is first asked for: all ranks must ask, or none."""
+        """The gradient's norms. The first access is collective: all ranks must read it, or none."""
         return self._measure()
 
     def veto(self, reason: str) -> None:
-        """Leave the update out: no weight, moment, step count or gradient carries anything of this step over.
+        """Skip the update: weights, moments and step counts stay as they were, and the gradients are discarded.
 
-        All ranks must veto, or none: decide from what all know, such as `norms`.
+        All ranks must veto, or none. So decide from values that are equal on all ranks, such as `norms`.
         """
         self.vetoes.append(reason)
 
 
 UpdateHook = Callable[[PendingUpdate], None]
-"""Called on every rank in each step, after the gradients' reduction and before clipping."""
+"""Called on every rank in each step, after gradients are reduced and before they are clipped."""
 
 
 @dataclass(frozen=True)
 class StepOutcome:
-    """What one optimizer step did, as this rank knows it."""
+    """The result of one optimizer step, as this rank knows it."""
 
     sums: ObjectiveSums
     """Weighted loss sums per objective of this rank's rows (empty except on the last stage)."""
@@ -63,29 +63,29 @@ class StepOutcome:
     embedding_sum_of_squares: float
     """This rank's share of the squared norm of the embedding's gradient."""
     was_skipped: bool
-    """True if an overflow, a NaN or a veto kept the weights as they were."""
+    """True if the update was skipped because of an overflow, a NaN or a veto."""
     loss_scale: float | None
     """Loss scale that this step used; None without loss scaling."""
     vetoes: tuple[str, ...] = ()
-    """Why hooks have left the update out."""
+    """The reasons that hooks gave for skipping the update."""
 
 
 class TrainingState(Protocol):
-    """Everything that training changes: of each named tensor its slots (weights, moments), each as boxes of the whole.
+    """Everything that training changes: the slots (weights, moments) of each named tensor, as boxes of the whole tensor.
 
-    Which slots a tensor has is declared by its optimizer.
+    The optimizer declares which slots a tensor has.
     """
 
     def shapes(self) -> dict[str, list[int]]:
-        """Whole shapes of this rank's parameters."""
+        """Full shapes of this rank's parameters, by name."""
         ...
 
     def slots(self) -> dict[str, list[str]]:
-        """What is stored of each of them."""
+        """Slots that are stored for each of this rank's parameters, by name."""
         ...
 
     def pieces(self) -> list[Piece]:
-        """The boxes that this rank stores: views of live memory, to be copied before the next update."""
+        """The boxes that this rank stores: views of memory in use, to be copied before the next update."""
         ...
 
     def numbers(self) -> dict[str, Any]:
@@ -93,20 +93,20 @@ class TrainingState(Protocol):
         ...
 
     def load(self, reader: Reader) -> None:
-        """Take all of it from a checkpoint of any layout, freshly built or between two steps."""
+        """Load the whole state from a checkpoint of any layout, into a fresh engine or between two steps."""
         ...
 
     def load_weights(self, reader: Reader) -> None:
-        """Take the weights alone."""
+        """Load the weights only."""
         ...
 
 
 class Engine(Protocol):
-    """A model in training, on this rank."""
+    """This rank's part of a model in training."""
 
     @property
     def state(self) -> TrainingState:
-        """What checkpoints store and restore, between steps."""
+        """The state that checkpoints store and restore, between steps."""
         ...
 
     def train_step(self, step: StepPlan, batches: Iterable[MicroBatch]) -> StepOutcome:
@@ -121,10 +121,10 @@ class Engine(Protocol):
         """Call `hook` in every step from now on, after the hooks that were added before it.
 
         Returns:
-            What removes it again.
+            A function that removes the hook.
         """
         ...
 
     def close(self) -> None:
-        """Let go of the engine's hooks and buffers."""
+        """Release the engine's hooks and buffers."""
         ...

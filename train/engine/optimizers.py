@@ -1,7 +1,7 @@
-"""The optimizer: AdamW with GLM-130B's parameter groups, or one of an installed package.
+"""The optimizer: AdamW with GLM-130B's parameter groups, or one that an installed package provides.
 
-Weight decay on matrices, the embedding included, none on LayerNorm parameters and biases (GLM-130B, table 11). torch's
-AdamW is the default (its fused kernel on CUDA); NVIDIA Apex's FusedAdam is taken where Apex is installed.
+Weight decay applies to matrices, including the embedding, and not to LayerNorm parameters and biases (GLM-130B, table
+11). The default is torch's AdamW, with its fused kernel on CUDA. NVIDIA Apex's FusedAdam is used where it is installed.
 """
 
 import importlib.util
@@ -19,10 +19,10 @@ NO_DECAY = "no_decay"
 
 
 def optimizer_kind(name: str, device_type: str) -> OptimizerKind:
-    """What `optim.name` stands for on a device.
+    """Look up the optimizer that `optim.name` stands for on a device.
 
     Raises:
-        ConfigError: no installed package has it.
+        ConfigError: no installed package provides it.
     """
     if name != ADAMW:
         return optimizers.find(name)
@@ -30,7 +30,7 @@ def optimizer_kind(name: str, device_type: str) -> OptimizerKind:
 
 
 def optimizer_name(name: str, device_type: str) -> str:
-    """Name the implementation, for the start-up report."""
+    """Name the implementation, for the summary at the start of a run."""
     if name != ADAMW:
         return name
     if _takes_apex(device_type):
@@ -44,9 +44,9 @@ def build_optimizer(
     """Make the optimizer over `module`'s parameters; the learning rate is set at each step.
 
     Args:
-        kind: which one.
+        kind: the optimizer to build.
         module: this rank's stage.
-        config: moments, epsilon, weight decay.
+        config: betas, epsilon and weight decay.
         device_type: "cpu" or "cuda".
     """
     return kind.build(parameter_groups(module, config.weight_decay), config, device_type)

@@ -1,11 +1,11 @@
 """The engine that trains: DeepSpeed's pipeline engine over the model's layer list.
 
-DeepSpeed runs a 1F1B schedule over Megatron-core layers under ZeRO-1. One process on a laptop takes the same path as
+DeepSpeed runs a 1F1B schedule over Megatron-core layers under ZeRO-1. One process on a laptop runs the same code as
 768 GPUs.
 
-Three of DeepSpeed's defaults are turned off on purpose: its learning-rate scheduler (schedules are functions of the
-samples seen, train/plan.py), partitioned activations between stages (exact shapes, one float tensor first), and
-reentrant checkpointing (integer inputs cannot pass through it on the first stage).
+Three features of DeepSpeed are turned off on purpose: its learning-rate scheduler, because schedules are functions of
+the samples seen (train/plan.py); partitioned activations between stages, because they need fixed shapes and a float
+tensor first; and reentrant checkpointing, because the first stage's integer inputs cannot pass through it.
 """
 
 import math
@@ -32,10 +32,10 @@ from train.session import Session
 
 
 class PipelineEngine:
-    """A model in training, on this rank: an `Engine`.
+    """This rank's part of a model in training; implements `Engine`.
 
     Args:
-        config: the run; `precision` is resolved.
+        config: of the run; `precision` is already resolved.
         session: the open process groups.
     """
 
@@ -60,11 +60,12 @@ class PipelineEngine:
             update = clipped_update(self._optimizer, self.module, session, config.optim.clip)
         elif config.precision is Precision.bf16:
             allow_empty_norm(self._optimizer)
-        # fp16's wrapper asks all ranks itself, and changes its loss scale by the answer.
+        # fp16's wrapper checks the gradients of all ranks itself, and adjusts its loss scale by the result.
         is_finite = None if config.precision is Precision.fp16 else self._is_finite
         self._gate = UpdateGate(self._optimizer, update, self._measure_norms, is_finite)
         if config.precision is Precision.fp16:
-            # At the least scale it would raise; the loop counts the steps in a row instead, and says what to do.
+            # At the smallest scale DeepSpeed would raise. The loop counts skipped steps in a row instead, and its
+            # message says what to do.
             self._optimizer.loss_scaler.raise_error_at_min_scale = False
         self.state = PartitionedState(
             self.deepspeed, self.module, kind, config.model.num_layers, session.topology
@@ -80,7 +81,7 @@ class PipelineEngine:
         """Train one global batch: forward, backward, reduce, clip, update.
 
         Args:
-            step: batch size, learning rate and embedding shrink of this step.
+            step: batch size, learning rate and embedding gradient shrink of this step.
             batches: this rank's micro-batches in order (ignored on stages that read no data).
         """
         self._apply(step)
@@ -117,11 +118,11 @@ class PipelineEngine:
         return float(self._optimizer.loss_scaler.cur_scale)
 
     def add_hook(self, hook: UpdateHook) -> Callable[[], None]:
-        """Call `hook` in every step from now on, after those that were added before it; returns what removes it."""
+        """Call `hook` in every step from now on, after earlier hooks; returns a function that removes it."""
         return self._gate.add(hook)
 
     def close(self) -> None:
-        """Let go of the engine's hooks and buffers."""
+        """Release the engine's hooks and buffers."""
         self.deepspeed.destroy()
 
     def _apply(self, step: StepPlan) -> None:
@@ -133,7 +134,7 @@ class PipelineEngine:
             embedding.gradient_shrink = step.embedding_shrink
 
     def _take_embedding_squares(self, _: PendingUpdate) -> None:
-        """A metric of every step: unlike `norms` it needs no exchange of its own."""
+        """Record this rank's share of a metric of every step; unlike `norms` it needs no communication of its own."""
         squares = counted_squares(
             self._optimizer, self._embeddings[0].weight, self._session.topology
         )

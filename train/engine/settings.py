@@ -1,4 +1,4 @@
-"""Our configuration in DeepSpeed's words."""
+"""The translation of our configuration into DeepSpeed's."""
 
 import math
 
@@ -7,15 +7,15 @@ from configs.schema import Config, Precision
 
 
 def deepspeed_config(config: Config, dp: int) -> dict[str, object]:
-    """Render the part of our configuration that DeepSpeed acts on.
+    """Translate the part of our configuration that DeepSpeed acts on.
 
-    The first batch size may be any one that fits: every step sets its own.
+    The initial batch size may be any valid one, because every step sets its own.
     """
     micro_batch_size = config.optim.micro_batch_size
     rendered: dict[str, object] = {
         "train_batch_size": micro_batch_size * dp,
         "train_micro_batch_size_per_gpu": micro_batch_size,
-        # Without ZeRO train/engine/update.py clips.
+        # Without ZeRO, train/engine/update.py clips.
         "gradient_clipping": 0.0 if config.parallel.zero_stage == 0 else config.optim.clip,
         "steps_per_print": None,
         "zero_optimization": {
@@ -33,7 +33,7 @@ def deepspeed_config(config: Config, dp: int) -> dict[str, object]:
     if config.precision is Precision.bf16:
         rendered["bf16"] = {"enabled": True}
     if computation.sums_in_fp32(config.precision):
-        # Without these DeepSpeed adds up micro-batches' gradients in bf16, and replicas' as well.
+        # Without these, DeepSpeed sums gradients in bf16, over both micro-batches and replicas.
         rendered["data_types"] = {"grad_accum_dtype": "fp32"}
         rendered["communication_data_type"] = "fp32"
     if config.precision is Precision.fp16:

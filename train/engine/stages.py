@@ -18,7 +18,7 @@ from train.session import Session
 
 
 class StagedModule(PipelineModule):
-    """DeepSpeed's pipeline module, cut where configs/derive.py says.
+    """DeepSpeed's pipeline module, cut at the borders that configs/derive.py computes.
 
     DeepSpeed's own balancing may leave the tied head alone on the last stage; see `derive.stage_entries`.
     """
@@ -51,12 +51,12 @@ class StagedModule(PipelineModule):
         return {key: list(tie["ranks"]) for key, tie in self.tied_comms.items()}
 
     def rank_of_stage(self, stage: int) -> int:
-        """The rank that this one exchanges activations with, were it this stage's neighbour."""
+        """The rank of the given stage in this rank's pipeline, with which a neighbouring stage exchanges activations."""
         grid: Any = self._grid
         return grid.stage_to_global(stage_id=stage)
 
     def to(self, *args: Any, **kwargs: Any) -> "StagedModule":
-        """Move to a device; the shapes of a dry run have nothing that could be moved."""
+        """Move to a device; does nothing for the meta tensors of a dry run, which have no storage."""
         if any(parameter.is_meta for parameter in self.parameters()):
             return self
         return super().to(*args, **kwargs)
@@ -83,10 +83,10 @@ def build_pipeline(config: Config, session: Session, loss: GLMLoss | None) -> St
 
 
 def stage_instructions(num_micro_batches: int, pp: int, stage: int) -> list[tuple[str, int]]:
-    """DeepSpeed's training schedule of a stage.
+    """List the instructions of DeepSpeed's training schedule for one stage.
 
     Returns:
-        The name of each instruction in order, with its pipe buffer (-1: none).
+        The name of each instruction in order, with the index of its pipe buffer (-1: none).
     """
     schedule = TrainSchedule(micro_batches=num_micro_batches, stages=pp, stage_id=stage)
     return [
@@ -98,7 +98,7 @@ def stage_instructions(num_micro_batches: int, pp: int, stage: int) -> list[tupl
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keep the libraries' own prints off the user's terminal."""
+    """Suppress what the libraries print to standard output."""
     with contextlib.redirect_stdout(io.StringIO()):
         yield
 

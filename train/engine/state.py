@@ -1,9 +1,9 @@
-"""What a rank owns under ZeRO-1, and how to put it back.
+"""The state that a rank owns under ZeRO-1: reading it for a checkpoint, and loading it back.
 
 Both wrappers (DeepSpeedZeroOptimizer for fp32 and fp16, BF16_Optimizer) flatten each parameter group and keep one
 partition of fp32 masters and moments per replica. `parameter._hp_mapping` says which flat range of the parameter lies
 where in the partition. DeepSpeed's own accessors for optimizer states fail with two parameter groups (0.19.8 links
-only the first), so the flat tensors are cut by hand.
+only the first), so this file cuts the flat tensors itself.
 """
 
 from collections.abc import Iterator
@@ -39,22 +39,22 @@ class _Owned:
     start: int
     """First flat element within the shard."""
     states: dict[str, Tensor]
-    """Flat fp32 views of the optimizer's memory, by slot: master weights, and what the optimizer keeps."""
+    """Flat fp32 views of the optimizer's memory, by slot: the master weights, and the optimizer's own slots."""
     weights: Tensor | None
-    """Flat view of the same part in training precision; None where that is fp32, the master's."""
+    """Flat view of the same part in training precision; None for fp32, where the master holds the same values."""
     is_writer: bool
     """True on the one rank that stores this part."""
 
 
 class PartitionedState:
-    """The state of this rank, as boxes of whole tensors: a `TrainingState`.
+    """The state of this rank, as boxes of whole tensors; implements `TrainingState`.
 
     Args:
         engine: DeepSpeed's pipeline engine, between steps.
-        module: its stage of the model.
-        kind: of the optimizer, which declares its slots.
-        num_layers: of the whole model, to name parameters.
-        topology: this rank's place.
+        module: the engine's stage of the model.
+        kind: the optimizer's description, which declares its slots.
+        num_layers: number of layers of the whole model; needed to name parameters.
+        topology: this rank's position in the layout.
     """
 
     def __init__(
@@ -78,13 +78,13 @@ class PartitionedState:
         self._cut_at: list[int] = []
 
     def shapes(self) -> dict[str, list[int]]:
-        """Whole shapes of this stage's parameters."""
+        """Full shapes of this stage's parameters, by name."""
         return {
             name: list(self._shard(parameter).full_shape) for name, parameter in self._parameters()
         }
 
     def slots(self) -> dict[str, list[str]]:
-        """What is stored of each of them: fp32 weights, the optimizer's slots, and weights in training precision."""
+        """Stored slots by parameter: fp32 weights, the optimizer's slots, and weights in training precision."""
         optimizer_slots = [MASTER, *self._kind.slots]
         return {
             name: [*([PARAMETER] if parameter.dtype != torch.float32 else []), *optimizer_slots]
@@ -92,9 +92,9 @@ class PartitionedState:
         }
 
     def pieces(self) -> list[Piece]:
-        """The boxes that this rank stores: views of live memory on its device, to be copied before the next update.
+        """The boxes that this rank stores: views of memory in use on its device, to be copied before the next update.
 
-        As long as the state lies where it lay, it is the same list: a save need not cut it again.
+        The same list is returned as long as the tensors have not moved, so that a save need not cut them again.
         """
         self._ensure_slots()
         addresses = self._addresses()
@@ -137,12 +137,13 @@ class PartitionedState:
         return state
 
     def load(self, reader: Reader) -> None:
-        """Fill masters and slots from any checkpoint of the same model, then the training weights from them.
+        """Fill masters and slots from any checkpoint of the same model, then the training weights from the masters.
 
-        Freshly built or between two steps: nothing of the state before it stays, gradients included.
+        It may be called on a fresh engine or between two steps. The previous state is replaced, and gradients are
+        discarded.
 
         Raises:
-            CheckpointError: it holds other tensors, those of another optimizer, or nonsense where numbers belong.
+            CheckpointError: the checkpoint holds other tensors or another optimizer's slots, or its numbers are damaged.
         """
         self._check_shapes(reader)
         self._check_slots(reader)
@@ -160,10 +161,10 @@ class PartitionedState:
         self._update_weights()
 
     def load_weights(self, reader: Reader) -> None:
-        """Fill the masters alone: a new run that starts from trained weights.
+        """Fill the masters only, for a new run that starts from trained weights.
 
         Raises:
-            CheckpointError: it holds other tensors.
+            CheckpointError: the checkpoint holds other tensors.
         """
         self._check_shapes(reader)
         with torch.no_grad():
@@ -195,7 +196,7 @@ class PartitionedState:
         step = float(stored["step"])
         counters = {name: int(stored["counters"][name]) for name in _COUNTERS}
         if not all(0 <= number < _LARGEST_COUNT for number in (step, *counters.values())):
-            raise ValueError(f"step {step} and counters {counters} cannot be")
+            raise ValueError(f"step {step} and counters {counters} are out of range")
         self._set_step(step)
         for name, number in counters.items():
             setattr(self._engine, name, number)
@@ -207,7 +208,7 @@ class PartitionedState:
                 setattr(scaler, name, type(getattr(scaler, name))(stored["loss_scaler"][name]))
 
     def _loss_scaler(self) -> Any:
-        """The dynamic loss scaler of fp16; None in other precisions, where DeepSpeed has one that does nothing."""
+        """The dynamic loss scaler of fp16; None in other precisions, where DeepSpeed's scaler does nothing."""
         scaler = getattr(self._wrapper, "loss_scaler", None)
         return scaler if getattr(scaler, "dynamic", False) else None
 
@@ -233,7 +234,7 @@ class PartitionedState:
     def _owned(self, with_slots: bool = True) -> Iterator[_Owned]:
         for name, parameter in self._parameters():
             shard = self._shard(parameter)
-            # The tied head's copy, and all but the first copy of uncut parameters, are stored by others.
+            # Other ranks store the tied head's copy, and all but the first copy of parameters that are not cut.
             is_writer = not is_tied_copy(parameter) and (
                 shard.axis is not None or self._topology.tp_rank == 0
             )
@@ -264,7 +265,7 @@ class PartitionedState:
         return {kind: values.narrow(0, start, count) for kind, values in flat.items()}
 
     def _ensure_slots(self) -> None:
-        """Make the optimizer's slots, which it makes at its first step only."""
+        """Create the optimizer's slots, which the optimizer itself creates only at its first step."""
         for group in self._optimizer.param_groups:
             for parameter in group["params"]:
                 state = self._optimizer.state[parameter]
@@ -278,7 +279,7 @@ class PartitionedState:
                     state["step"] = torch.zeros((), dtype=torch.float32, device=device)
 
     def _step(self) -> float:
-        """Updates that the optimizer has made: skipped steps do not count."""
+        """Number of updates that the optimizer has made; skipped steps do not count."""
         group = self._optimizer.param_groups[0]
         if self._kind.step_count is StepCount.tensor:
             return float(self._optimizer.state[group["params"][0]]["step"])

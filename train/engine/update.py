@@ -1,6 +1,6 @@
-"""What happens between the gradients' reduction and the optimizer's update: hooks first, then skip or clip, then update.
+"""What happens between gradient reduction and the optimizer's update: hooks first, then skip or clip, then update.
 
-DeepSpeed calls `optimizer.step`; this is the one place that puts something before it.
+DeepSpeed calls `optimizer.step`. This is the only file that wraps that method.
 """
 
 import functools
@@ -24,10 +24,10 @@ class UpdateGate:
 
     Args:
         optimizer: DeepSpeed's wrapper, or torch's optimizer; its `step` is replaced.
-        update: what `step` does once no hook has vetoed.
+        update: performs the update if no hook has vetoed it.
         measure: computes the gradient's norms; collective.
-        is_finite: whether the gradients of all ranks are, the same answer on each; collective. None: `update` asks all
-            ranks itself.
+        is_finite: whether the gradients of all ranks are finite, with the same result on each; collective. None:
+            `update` checks this itself.
     """
 
     def __init__(
@@ -43,11 +43,11 @@ class UpdateGate:
         self._is_finite = is_finite
         self._hooks: list[UpdateHook] = []
         self.vetoes: tuple[str, ...] = ()
-        """Why the last update was left out; empty: it was not."""
+        """Why the last update was vetoed; empty if it was not."""
         optimizer.step = self._step
 
     def add(self, hook: UpdateHook) -> Callable[[], None]:
-        """Call `hook` before each update, after those that were added before it; returns what removes it."""
+        """Call `hook` before each update, after earlier hooks; returns a function that removes it."""
         self._hooks.append(hook)
         return functools.partial(self._hooks.remove, hook)
 
@@ -65,14 +65,14 @@ class UpdateGate:
         return self._update(*args, **kwargs)
 
     def _skip(self, norm: float) -> None:
-        """Leave the update out, and say so where DeepSpeed's engine looks: it counts the step, and reports the norm."""
+        """Skip the update, and set the flags that DeepSpeed's engine reads to count the skipped step and return its norm."""
         self._optimizer.overflow = True
         self._optimizer._global_grad_norm = norm
         discard_gradients(self._optimizer)
 
 
 def discard_gradients(optimizer: Any) -> None:
-    """Forget reduced and accumulated gradients, so that the next step begins as if there had been none.
+    """Discard reduced and accumulated gradients, so that the next step starts without any.
 
     Args:
         optimizer: DeepSpeed's wrapper, or torch's optimizer.
@@ -83,30 +83,30 @@ def discard_gradients(optimizer: Any) -> None:
         for group in optimizer.averaged_gradients:
             optimizer.averaged_gradients[group] = None
             optimizer.all_grad_tensors[group] = None
-    # BF16_Optimizer's clears its fp32 gradients as well.
+    # BF16_Optimizer's zero_grad clears its fp32 gradients as well.
     optimizer.zero_grad(set_to_none=True)
 
 
 def agreed_finite(optimizer: Any, module: nn.Module, session: Session) -> bool:
-    """Whether the gradients of all ranks are finite, the same answer on each; collective.
+    """Whether the gradients of all ranks are finite, with the same result on each; collective.
 
-    The norm cannot tell: it counts what several ranks hold on one of them, and DeepSpeed's wrappers for fp32 and bf16
-    ask only the ranks that hold one replica.
+    The norm is not enough: it counts a gradient that several ranks hold on one of them only, and DeepSpeed's wrappers
+    for fp32 and bf16 check only the ranks of one replica.
 
     Args:
         optimizer: DeepSpeed's wrapper, or torch's optimizer, just before its `step`.
         module: this rank's stage.
-        session: of all ranks that train the model.
+        session: process groups of all ranks that train the model.
     """
     is_finite = holds_only_finite(optimizer, module.parameters())
     return session.max([float(not is_finite)]) == [0.0]
 
 
 def allow_empty_norm(optimizer: Any) -> None:
-    """Let bf16's wrapper take the norm on a rank that counts no gradient, where it would fail: a share of 0.
+    """Make bf16's wrapper count a norm of 0 on a rank that counts no gradient, where it would otherwise fail.
 
-    Such a rank is of a last stage without a layer, and not the first one of its tensor parallelism: its final norm and
-    its tied head are counted elsewhere.
+    This happens on a last stage without layers, on all but its first tensor-parallel rank: the gradients of its final
+    norm and its tied head are counted on other ranks.
 
     Args:
         optimizer: DeepSpeed's BF16_Optimizer.
@@ -124,17 +124,18 @@ def allow_empty_norm(optimizer: Any) -> None:
 
 
 def clipped_update(optimizer: Any, module: nn.Module, session: Session, clip: float) -> Update:
-    """The update of an optimizer that nothing is sharded over (`parallel.zero_stage=0`): norm, clip, then step.
+    """The update of an optimizer without ZeRO (`parallel.zero_stage=0`): norm, clip, then step.
 
-    ZeRO-1's wrappers do these themselves. Without one DeepSpeed reports no norm, and clips by a norm that leaves out
-    the vectors of later stages and counts the tied matrix twice. As the wrappers do, it leaves `_global_grad_norm` and
-    `overflow` behind, where DeepSpeed's engine looks. It is called with finite gradients only (`agreed_finite`).
+    ZeRO-1's wrappers do this themselves. Without a wrapper DeepSpeed reports no norm, and clips by a norm that leaves
+    out the vectors of later stages and counts the tied matrix twice. Like the wrappers, this update sets
+    `_global_grad_norm` and `overflow`, which DeepSpeed's engine reads. It is called with finite gradients only
+    (`agreed_finite`).
 
     Args:
-        optimizer: over this rank's parameters, whose `grad` is the mean over the replicas by then.
+        optimizer: torch's optimizer of this rank's parameters; each `grad` is the mean over the replicas by then.
         module: this rank's stage.
-        session: of all ranks that train the model.
-        clip: largest global gradient norm; 0: any.
+        session: process groups of all ranks that train the model.
+        clip: largest global gradient norm; 0: no clipping.
     """
     update = optimizer.step
 

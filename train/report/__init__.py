@@ -1,1 +1,1 @@
-"""A run's curves as one page: python -m train.report runs/default."""
+"""The report of a run, as one page with its curves: python -m train.report runs/default."""

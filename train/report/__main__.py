@@ -1,4 +1,4 @@
-"""python -m train.report runs/default"""
+"""The command line: python -m train.report runs/default."""
 
 import argparse
 import sys

@@ -11,7 +11,7 @@ from configs.run_files import MetricsLine, finite
 _WIDTH, _HEIGHT = 560, 240
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 12, 12, 28
 _COLOURS = ("#2a6fbb", "#c8553d", "#3d9a6c", "#8a5fb0", "#b58900", "#3aa6b9", "#c2578e", "#7d8b2f")
-# Lines are drawn from at most this many points; each is the mean of its stretch.
+# A curve has at most this many points; each is the mean of consecutive values.
 _POINTS = 400
 
 
@@ -21,9 +21,9 @@ class Chart:
 
     title: str
     keys: tuple[str, ...]
-    """Of metrics; a chart of a loss has that of each objective besides."""
+    """Keys of the metrics to draw; a chart of a loss also shows the loss of each objective."""
     is_marked: bool = False
-    """Few points: draw each."""
+    """True to draw a dot at each point, for metrics with few points."""
 
 
 CHARTS = (
@@ -37,7 +37,7 @@ CHARTS = (
 
 
 def with_objectives(keys: Sequence[str], lines: Sequence[MetricsLine]) -> list[str]:
-    """Keys, and after each loss those of single objectives: whichever the run counts, as its last line has them."""
+    """Insert after each loss the keys of the losses of single objectives that the last line of metrics has."""
     found: list[str] = []
     for key in keys:
         found.append(key)
@@ -51,7 +51,7 @@ def with_objectives(keys: Sequence[str], lines: Sequence[MetricsLine]) -> list[s
 
 
 def draw(chart: Chart, lines: Sequence[MetricsLine]) -> str:
-    """A card with the chart and its legend; empty if the lines have no such value."""
+    """Render a chart and its legend as HTML; "" if the lines have none of its values."""
     curves = {key: points(lines, key) for key in with_objectives(chart.keys, lines)}
     curves = {key: curve for key, curve in curves.items() if curve}
     if not curves:
@@ -114,7 +114,7 @@ def _grid(
 
 
 def ticks(low: float, high: float) -> list[float]:
-    """Three to eight round numbers (1, 2 or 5 times a power of ten apart) within [low, high]."""
+    """Three to eight round numbers within [low, high], 1, 2 or 5 times a power of ten apart."""
     power = 10.0 ** math.floor(math.log10((high - low) / 3))
     step = next(
         factor * power for factor in (5, 2, 1) if 3 * factor * power <= (high - low) * (1 + 1e-9)
@@ -124,7 +124,7 @@ def ticks(low: float, high: float) -> list[float]:
 
 
 def points(lines: Sequence[MetricsLine], key: str) -> list[tuple[float, float]]:
-    """(samples_seen, value) of the finite values of a key, averaged over stretches if there are many."""
+    """Pairs (samples_seen, value) of the finite values of a key; consecutive values are averaged if there are many."""
     found = [
         (float(line.get("samples_seen") or 0), value)
         for line in lines
@@ -142,7 +142,7 @@ def _mean(part: Sequence[tuple[float, float]]) -> float:
 
 
 def shown_number(value: float) -> str:
-    """Four digits, or a power of ten where these would not do."""
+    """Format a number with four digits, or with an exponent if it is very small or large."""
     if value != 0 and (abs(value) < 1e-2 or abs(value) >= 1e5):
         return f"{value:.2e}"
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"

@@ -1,6 +1,6 @@
 """One self-contained HTML page with a run's curves.
 
-Inline SVG, no script from elsewhere: the page can be mailed, and opens without a network.
+The charts are inline SVG and no external script is loaded, so the page can be mailed and opens without a network.
 """
 
 import html
@@ -20,7 +20,7 @@ from train.small_files import replace_file
 
 T = TypeVar("T")
 
-# Of all pages that this command writes: it replaces no other file.
+# This mark is in every page that the command writes; a file without it is not replaced.
 _MARK = '<meta name="generator" content="glm-pretraining">'
 _LARGEST_PAGE = 2**30
 _STYLE = """
@@ -44,12 +44,15 @@ def render(folder: Path, report: Callable[[str], None] = lambda _: None) -> str:
     """Render the page of one run.
 
     Args:
-        folder: of the run.
-        report: told what cannot be read; the page says it too.
+        folder: run folder.
+        report: called with a message about each file that cannot be read; the page contains the messages, too.
+
+    Returns:
+        The page as HTML.
 
     Raises:
-        RecordError: its metrics cannot be read.
-        RunFolderError: the folder holds none.
+        RecordError: the metrics cannot be read.
+        RunFolderError: the folder has no metrics.
         OSError: the file system failed.
     """
     remarks = list[str]()
@@ -91,7 +94,7 @@ def render(folder: Path, report: Callable[[str], None] = lambda _: None) -> str:
 
 
 def _or_none(read: Callable[[], T], remark: Callable[[str], None]) -> T | None:
-    """What can be read; None if nothing is there, or after a remark."""
+    """What `read` returns; None if the file is missing, or cannot be read, which is then remarked on."""
     try:
         return read()
     except FileNotFoundError:
@@ -125,15 +128,15 @@ def _events(events: Sequence[tuple[Event, dict[str, Any]]]) -> str:
 
 
 def write(output: Path, page: str) -> None:
-    """Put the page in its place; a file there that is no such page is not ours to replace.
+    """Write the page; an existing file that this command has not written is not replaced.
 
     Raises:
-        RunFolderError: it cannot be written.
+        RunFolderError: the page cannot be written, or another file is in its place.
     """
     try:
         if not is_own_page(output):
             raise RunFolderError(
-                f"{output} is no page that this command has written: it is not replaced. Move it away, or choose another "
+                f"{output} was not written by this command, so it is not replaced. Move it away, or choose another "
                 "place with --output FILE."
             )
         replace_file(output, page)
@@ -144,7 +147,7 @@ def write(output: Path, page: str) -> None:
 
 
 def is_own_page(output: Path) -> bool:
-    """True if nothing stands there, or a page of this program.
+    """True if there is no file at this path, or a page that this command has written.
 
     Raises:
         OSError: the file system failed.

@@ -1,1 +1,1 @@
-"""The end of a run, for people: what it has learnt, measured and shown on held-out text."""
+"""The summary at the end of a run: scores and examples on held-out text."""

@@ -1,6 +1,6 @@
-"""The end of a run: how far it got beyond word frequencies, a score on blanks, and examples to read.
+"""The summary at the end of a run: losses beside a unigram model's, a score on blanks, and examples to read.
 
-The run is finished before it begins: whatever fails here costs an example, and is said in a line.
+The run is finished before this starts. So a failure here only leaves out examples, and is reported in one line.
 """
 
 import json
@@ -30,7 +30,7 @@ from train.showcase.sentences import NUM_SENTENCES, TOKENS_READ, held_out_senten
 from train.showcase.typed import ANY_TEXT, texts_to_type
 from train.tracker_wandb import records_offline
 
-# A larger model is not loaded into one process's memory unasked, while the other ranks wait.
+# A model with more parameters is not loaded into one process's memory while the other ranks wait.
 _LARGEST_SHOWN = 500_000_000
 
 _Log = Callable[[str], None]
@@ -43,13 +43,13 @@ def show_what_was_learnt(
     corpora: Corpora,
     log: _Log,
 ) -> None:
-    """Print the ending, and keep its figures in summary.json.
+    """Print the summary, and write its figures to summary.json.
 
     Args:
-        config: of the run.
-        folder: finished run.
+        config: configuration of the run.
+        folder: folder of the finished run.
         validation: the rows of the held-out loss.
-        corpora: where training and held-out text lie.
+        corpora: shards of the training and held-out text.
         log: prints a line.
     """
     summary: dict[str, object] = {}
@@ -71,7 +71,7 @@ def show_what_was_learnt(
                 imported(objective.examples)(objective, context)
     except KeyboardInterrupt:
         log("\nInterrupted: the rest of the examples is left out. The run is finished.")
-    except Exception as error:  # none of them may take the run with it
+    except Exception as error:  # a failure here must not make the finished run fail
         reason = f"{type(error).__name__}: {error}"
         log(f"\nWhat was learnt cannot be shown in full ({reason}). The run is finished.")
     try:
@@ -86,7 +86,7 @@ def show_what_was_learnt(
         # The shell joins the lines: one would be cut at the edge of most terminals.
         log(f'  {name:<11}  python -m glm.generate {path} \\\n{"":<15}--text "{text}"')
     log("  go on        the same command with a larger optim.total_samples")
-    # What was said at the start is far up on the screen by now.
+    # The message at the start has scrolled far up by now.
     if config.log.wandb is not Wandb.off and records_offline(folder):
         log(f"  send wandb   bash {shlex.quote(str(folder.wandb_sync))}")
 
@@ -105,7 +105,7 @@ def _show_losses(
     log: _Log,
     summary: dict[str, object],
 ) -> list[Objective]:
-    """Print the held-out loss of each objective that the run has; returns these."""
+    """Print the held-out loss of each objective that has one; returns these objectives."""
     vocab_size = derive.padded_vocab_size(config.model)
     held_out = target_weights((validation[i] for i in range(config.eval.num_samples)), vocab_size)
     measured: list[Objective] = []
@@ -124,14 +124,14 @@ def _show_losses(
         is_better = is_better or float(loss) < baseline
     if measured and not is_better:
         log(
-            f"After {last['samples_seen']:,} samples the model is not better than word frequencies yet: what follows "
-            "means little."
+            f"After {last['samples_seen']:,} samples the model is not better than word frequencies yet: the examples "
+            "below mean little."
         )
     return measured
 
 
 def _held_out(config: Config, corpora: Corpora, tokenizer: Tokenizer) -> list[list[list[int]]]:
-    """Sentences of each held-out source, in equal numbers: a mixture of languages shows all of them."""
+    """Choose the same number of sentences from each held-out source, so that every language of a mixture is shown."""
     shards = corpora.valid[:NUM_SENTENCES]
     parts = max(len(shards), 1)
     number, tokens = NUM_SENTENCES // parts, TOKENS_READ // parts

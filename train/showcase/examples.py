@@ -1,6 +1,7 @@
-"""What the end of a run shows of each objective; the record of an objective names its function here, or its package's.
+"""The examples that the end of a run shows for each objective.
 
-Each takes the objective and the context that examples are made in, and prints; figures go into the run's summary.
+The record of an objective names its function, in this file or in an installed package. Each function takes the
+objective and an `ExampleContext`, prints examples, and adds figures to the run's summary.
 """
 
 import textwrap
@@ -29,36 +30,36 @@ from train.showcase.sentences import (
     score_blanks,
 )
 
-# Training tokens that the most frequent are counted in at most.
+# The most frequent tokens are counted in at most this many training tokens.
 _COUNTED_TOKENS = 1_000_000
 _NUM_WORDS, _NUM_ENDS, _NUM_ANSWERS = 5, 2, 2
 _WIDTH = 79
-# A blank that no line is broken at.
+# A space at which no line is broken.
 _UNBROKEN = "\xa0"
-# Of a long prompt the part before the blank is shown.
+# Of a longer prompt only the last characters are shown, which come before the blank.
 _LONGEST_PROMPT = 300
 
 
 @dataclass(frozen=True)
 class ExampleContext:
-    """What examples are made on."""
+    """What the functions that make examples need."""
 
     config: Config
     trained: Trained
     sources: list[list[list[int]]]
-    """Held-out sentences of each source, token ids."""
+    """Held-out sentences of each source, as token ids."""
     training: Sequence[TokenStream]
-    """Text of each training source."""
+    """Training text of each source."""
     validation: GLMDataset
     """The rows of the held-out loss."""
     log: Callable[[str], None]
     """Prints a line."""
     summary: dict[str, object]
-    """Figures that summary.json keeps."""
+    """Figures for summary.json."""
 
 
 def show_short_blanks(objective: Objective, context: ExampleContext) -> None:
-    """Score single hidden tokens, and show whole hidden words with the most probable ones."""
+    """Score single hidden tokens, and show whole hidden words beside the model's most probable words."""
     sentences = [tokens for source in context.sources for tokens in source]
     if not sentences:
         return

@@ -1,8 +1,8 @@
-"""What a trained model can do, shown on held-out text: a score for single-token blanks, and examples to read.
+"""A trained model on held-out text: a score for single-token blanks, and examples to read.
 
-Everything here runs on the checkpoint that was just written, through the same code as `python -m glm.generate`, so it
-also shows that the checkpoint is whole. Blanks are made of token ids, never of a text with markers: a text may speak of
-"[MASK]" itself.
+Everything here uses the checkpoint that was just written, through the same code as `python -m glm.generate`, so it also
+shows that the checkpoint can be read. Blanks are made from token ids, not from text with markers, because the text
+itself may contain "[MASK]".
 """
 
 import re
@@ -25,14 +25,14 @@ from glm.words import whole_words
 NUM_SENTENCES = 200
 TOP = 5
 TOKENS_READ = 200_000
-"""Of held-out text that sentences are chosen from."""
+"""Number of held-out tokens from which sentences are chosen."""
 _SENTENCE_LENGTHS = range(8, 65)
 _ROWS_PER_FORWARD = 50
-# Examples should be read at a glance: a line of a terminal, where there are enough such sentences.
+# Sentences of at most this many characters come first: they fit on one line of a terminal.
 _GLANCE = 76
 _SHORTEST_WORD = 3
 _LONGEST_ANSWER = 48
-# A sentence ends at a mark and white space, or at a full-width mark.
+# A sentence ends at a punctuation mark and white space, or at a full-width mark.
 _SENTENCE_END = re.compile("(?<=[.!?])\\s+|(?<=[\u3002\uff01\uff1f])")
 
 
@@ -50,18 +50,18 @@ class BlankScore:
 
     model: float
     most_frequent: float
-    """The same for always guessing the five most frequent training tokens."""
+    """The same share for always guessing the five most frequent training tokens."""
     num_blanks: int
 
 
 @dataclass(frozen=True)
 class Example:
-    """One blank beside the truth."""
+    """A text with one blank, and the text that was hidden."""
 
     row: Blanks
-    """Nothing is filled in yet."""
+    """The row with its blank still empty."""
     prompt: str
-    """The text with a marker, as it would be typed."""
+    """The text with a marker, as a user would type it."""
     truth: str
 
 
@@ -72,7 +72,7 @@ def held_out_sentences(
     seed: int,
     tokens_read: int = TOKENS_READ,
 ) -> list[list[int]]:
-    """Choose sentences from the beginning of a held-out stream: token ids, 8 to 64 of them each."""
+    """Choose sentences of 8 to 64 tokens from the beginning of a held-out stream; returns token ids."""
     sentences: list[list[int]] = []
     for document in _documents(stream, tokenizer.special.eos, tokens_read):
         text = re.sub(r"\s+", " ", tokenizer.decode(document))
@@ -103,7 +103,7 @@ def score_blanks(
     for start in range(0, len(blanks.rows), _ROWS_PER_FORWARD):
         rows = blanks.rows[start : start + _ROWS_PER_FORWARD]
         logits = next_token_logits(trained.model, rows, trained.tokenizer.special)
-        # A hidden token is a token of text; a span's end, which the model gives a share too, is no guess at it.
+        # A hidden token is always text, so special tokens such as the end of a span do not count as guesses.
         logits[:, special] = float("-inf")
         logits[:, trained.tokenizer.vocab_size :] = float("-inf")
         guesses = logits.topk(TOP).indices
@@ -117,13 +117,13 @@ def score_blanks(
 def hide_words(
     sentences: Iterable[list[int]], tokenizer: Tokenizer, number: int, seed: int
 ) -> list[Example]:
-    """Hide one whole word in each of some sentences.
+    """Hide one whole word in each of the first sentences that have one to hide.
 
     Args:
-        sentences: token ids of each, the first ones first: see `in_turn`.
-        tokenizer: theirs.
-        number: of examples; fewer where fewer sentences have such a word.
-        seed: of the choice.
+        sentences: token ids of each sentence, in order of preference: see `in_turn`.
+        tokenizer: the tokenizer of the sentences.
+        number: how many examples to make; fewer are made if fewer sentences have a word to hide.
+        seed: seed for the choice of words.
     """
 
     def decode(ids: Sequence[int]) -> str:
@@ -131,7 +131,7 @@ def hide_words(
 
     made: list[Example] = []
     for index, tokens in enumerate(sentences):
-        # The first token has no text before it that would show where a word begins.
+        # Without text before it, the first token does not show whether a word begins there.
         words = [word for word in whole_words(tokens, decode, _SHORTEST_WORD) if word[0] > 0]
         if len(made) == number:
             break
@@ -147,7 +147,7 @@ def hide_words(
 
 
 def hide_ends(sentences: Iterable[list[int]], tokenizer: Tokenizer, number: int) -> list[Example]:
-    """Hide the end of each of some sentences behind `[gMASK]`, from the word in the middle on."""
+    """Replace the second half of each sentence, from the word in the middle on, by `[gMASK]`."""
 
     def decode(ids: Sequence[int]) -> str:
         return span_text(tokenizer, ids)
@@ -171,27 +171,27 @@ def hide_ends(sentences: Iterable[list[int]], tokenizer: Tokenizer, number: int)
 def held_out_questions(
     samples: Iterable[Sample], which: int, tokenizer: Tokenizer, number: int
 ) -> list[Example]:
-    """The first blank of an objective in each of some held-out rows, asked as in training.
+    """Take the first blank of an objective from held-out rows, posed as in training.
 
     Args:
         samples: held-out rows of any objective.
-        which: number of the objective.
-        tokenizer: of the run.
-        number: of examples.
+        which: number of the objective in the rows.
+        tokenizer: tokenizer of the run.
+        number: how many examples to make, one per row.
     """
     made: list[Example] = []
     for sample in samples:
-        of_it = (sample.objectives == which) & sample.loss_mask
-        if not of_it.any():
+        is_target = (sample.objectives == which) & sample.loss_mask
+        if not is_target.any():
             continue
-        inside = sample.segment_ids == sample.segment_ids[of_it.argmax()]
+        inside = sample.segment_ids == sample.segment_ids[is_target.argmax()]
         context = sample.tokens[inside & sample.is_context].tolist()
         targets = np.flatnonzero(inside & sample.loss_mask)
         stops = np.flatnonzero(sample.block_position_ids[targets] == 1)[1:2]
         answer = targets[: stops[0]] if len(stops) else targets
         if not context or not len(answer):
             continue
-        # Behind the context a target goes on; otherwise it has the position of its blank.
+        # A position after the context means that the target continues it; otherwise it is the position of its blank.
         position = int(sample.position_ids[answer[0]])
         goes_on = position >= len(context)
         blank = len(context) - 1 if goes_on else position
@@ -207,24 +207,24 @@ def held_out_questions(
 
 
 def _marker(token: int, tokenizer: Tokenizer) -> str:
-    """How a blank is typed."""
+    """The marker that a user types for a blank token."""
     return {tokenizer.special.gmask: GMASK_TEXT, tokenizer.smask: SMASK_TEXT}.get(token, MASK_TEXT)
 
 
 def best_words(trained: Trained, example: Example) -> list[Guess]:
-    """The five most probable words in an example's blank."""
+    """The five most probable words for an example's blank."""
     return trained.guess(example.row, TOP, has_blank=True, words_only=True)
 
 
 def continuation(trained: Trained, example: Example) -> str:
-    """What the model puts into an example's blank, about as much as is hidden there; without white space at its end."""
+    """Fill an example's blank with about as many tokens as are hidden there; white space at the end is removed."""
     most = min(len(trained.tokenizer.encode(example.truth)) + 4, _LONGEST_ANSWER)
     span = trained.complete(example.row, most, Sampling())
     return span_text(trained.tokenizer, span).removeprefix(" ").rstrip()
 
 
 def in_turn(sources: Iterable[Iterable[list[int]]], tokenizer: Tokenizer) -> list[list[int]]:
-    """The sentences of several sources, one of each in turn; of each those that are read at a glance first."""
+    """Interleave the sentences of several sources, one from each in turn; short sentences of a source come first."""
 
     def is_long(tokens: list[int]) -> bool:
         return len(tokenizer.decode(tokens)) > _GLANCE

@@ -90,7 +90,7 @@ def test_a_copy_that_is_trained_in_is_a_run_and_no_copy_any_more(tmp_path: Path)
     shutil.copy(tmp_path / "A" / "identity.json", copy)
     become_a_run(copy)
     (copy / "generations").mkdir()
-    assert "a run by itself" in str(claim(copy, *one))
+    assert "is a run folder itself" in str(claim(copy, *one))
     assert "is the run folder itself" in str(claim(copy, *run_in(copy)))
 
 

@@ -175,7 +175,7 @@ def test_a_checkpoint_is_not_written_through_a_link(tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
     step_folder(tmp_path, 1).symlink_to(outside)
-    assert "is a link" in save_alone(tmp_path, 1, passing(9, OVERTAKEN)).error
+    assert "is a symbolic link" in save_alone(tmp_path, 1, passing(9, OVERTAKEN)).error
     assert list(outside.iterdir()) == []
 
 
