@@ -1,1 +1,1 @@
-"""What a run is: typed configuration, its checks and what follows from it by arithmetic."""
+"""The configuration of a run: its typed schema, its checks, and the numbers derived from it."""

@@ -1,7 +1,7 @@
-"""Is a run being trained? Its generation file and its lock tell, of the standard library alone, for quick commands.
+"""Whether a run is being trained, from its generation files and their locks. Imports the standard library only.
 
 Every start of a run creates the next file in runs/NAME/generations/ (train/generations.py); a process that trains holds
-a lock on its file, and touches it every few seconds. Looking changes nothing, and asks nobody.
+a lock on its file, and touches it every few seconds. These functions only read.
 """
 
 import contextlib
@@ -24,10 +24,10 @@ _FRESH_SECONDS = 60.0
 
 
 def shown(state: str, run: Path) -> str:
-    """The state of a run for people.
+    """The state of a run as people should see it.
 
     Args:
-        state: that of status.json, which says "running" for ever after a kill.
+        state: the state in status.json, which still says "running" after a kill.
         run: run folder.
 
     Returns:
@@ -42,7 +42,7 @@ def shown(state: str, run: Path) -> str:
 def is_at_work(run: Path) -> bool:
     """True if a process trains the run, as far as can be known without waiting.
 
-    Of a process on another machine the age of its file is judged, by the clocks of both.
+    For a process on another machine the age of its file decides, by the clocks of both machines.
 
     Raises:
         OSError: the file system failed.
@@ -64,7 +64,7 @@ def is_at_work(run: Path) -> bool:
 
 
 def this_machine() -> dict[str, str]:
-    """The machine that this process runs on: its name, and what changes with every start of its kernel."""
+    """The machine that this process runs on: its host name, and an identifier that changes with every boot."""
     boot = ""
     with contextlib.suppress(OSError):  # not Linux
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
@@ -114,9 +114,9 @@ def is_locked(run: Path, number: int) -> bool | None:
 
 
 def generation_lines(path: Path) -> list[dict[str, Any]]:
-    """What a process has written about itself, a line at a time; lines that cannot be read are passed over.
+    """What a process has written about itself, one record per line; lines that cannot be read are passed over.
 
-    The last one is cut where a process was killed.
+    If the process was killed, its last line may be incomplete.
 
     Raises:
         OSError: the file system failed.

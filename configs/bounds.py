@@ -1,8 +1,8 @@
-"""What a single number of the configuration may be, written beside its field in configs/schema.
+"""Bounds of single numbers of the configuration, written beside their fields in configs/schema.
 
 A field is annotated with its bound: `tp: Annotated[int, AT_LEAST_1] = 1`, or by a short name, `tp: Count = 1`.
-configs/checks/numbers.py tests all of them; --help and docs/configuration.md show them. How one key relates to another
-stands in configs/checks.
+configs/checks/numbers.py tests all of them; --help and docs/configuration.md show them. Relations between keys are in
+configs/checks.
 """
 
 import math
@@ -19,16 +19,16 @@ class Bound:
     words: str
     """The range, as `--help` shows it: "at least 1"."""
     holds: Callable[[float], bool]
-    """True for what lies within."""
+    """True for a number within the range."""
     usual: float
-    """What to type instead of a number that does not."""
+    """The number that a message proposes instead."""
     must: str = ""
     """The words of a message after "must"; by default "be" and the range."""
     value_format: str = ""
     """How a message shows a number that lies outside, in the language of `format`."""
 
     def problem(self, key: str, value: float) -> str | None:
-        """What to say of a value; None if it lies within.
+        """The message for a value outside of the range; None if it lies within.
 
         Args:
             key: full name of the key, such as "optim.lr".
@@ -49,7 +49,7 @@ Count = Annotated[int, AT_LEAST_1]
 Share = Annotated[float, SHARE]
 """A share of a whole, or a probability that may be 1."""
 ShareBelow1 = Annotated[float, BELOW_1]
-"""A share that leaves something."""
+"""A share below 1."""
 
 
 def above_zero(usual: float) -> Bound:
@@ -63,7 +63,7 @@ def not_negative(usual: float = 0) -> Bound:
 
 
 def at_most(most: int, usual: int) -> Bound:
-    """An upper end alone."""
+    """A number with an upper bound only."""
     return Bound(f"at most {most:,}", lambda value: value <= most, usual)
 
 
@@ -79,8 +79,8 @@ def power_of_two(usual: int) -> Bound:
 def plausible(usual: float) -> Bound:
     """A quantity of hardware, within a factor of a million of the usual one.
 
-    Estimates multiply and divide these by each other: what lies further away is a slip of a unit, and would be answered
-    with times of hundreds of digits.
+    Estimates multiply and divide these quantities: a number further away has the wrong unit, and would give times of
+    hundreds of digits.
     """
     least, most = usual / 1e6, usual * 1e6
     words = f"between {least:g} and {most:,.0f}"

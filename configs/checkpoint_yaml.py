@@ -1,7 +1,7 @@
-"""The configuration in a checkpoint: what was trained. On which cluster, and for whose account, stays in the run folder.
+"""The configuration in a checkpoint, which leaves out the cluster; the run folder keeps that.
 
-A checkpoint goes from one cluster to another, and to other people. So `cluster.*` is not written, and what checkpoints of
-earlier versions say of it counts for nothing: who reads one has the defaults.
+Checkpoints are copied to other clusters and given to other people. So `cluster.*` is not written, and in checkpoints of
+earlier versions it is ignored: reading one gives its defaults.
 """
 
 from configs.load import from_yaml, to_stored_yaml
@@ -12,7 +12,7 @@ _CLUSTER = "cluster"
 
 
 def to_checkpoint_yaml(config: Config) -> str:
-    """Render what a checkpoint keeps."""
+    """Render the configuration without `cluster.*`."""
     values = parse_yaml(to_stored_yaml(config))
     del values[_CLUSTER]
     return render_yaml(values)

@@ -1,6 +1,6 @@
-"""How the trainer computes, where estimates and dry runs must know it too: attention, number formats, buffers.
+"""Facts about the computation that training and estimates share: attention paths, number formats, buffer sizes.
 
-`glm` and `train` act on these facts and `launch` counts with them; it imports no PyTorch, so they stand here.
+`glm` and `train` compute by them, and `launch`, which must not import PyTorch, calculates with them.
 """
 
 from configs import derive
@@ -21,8 +21,8 @@ def attention_path(model: ModelConfig, on_gpu: bool) -> tuple[AttentionPath, str
     """Resolve `model.attention`.
 
     Args:
-        model: of the run.
-        on_gpu: True: it computes on CUDA; False: on CPU.
+        model: the `model` section of the configuration.
+        on_gpu: True: the run computes on CUDA; False: on CPU.
 
     Returns:
         The path, and the reason in a few words.
@@ -37,12 +37,12 @@ def attention_path(model: ModelConfig, on_gpu: bool) -> tuple[AttentionPath, str
 
 
 def folds(seq_length: int) -> tuple[int, ...]:
-    """Numbers of equal windows into which the sdpa path tries to fold a row of so many tokens, in order."""
+    """Numbers of equal windows into which the sdpa path tries to fold a row of `seq_length` tokens, in order."""
     return (*FOLDS, 1) if seq_length <= SHORT_ROW else FOLDS
 
 
 def fold_of_windows(windows_per_row: int) -> int:
-    """Into how many windows a row of so many equal segments folds; 1: it stays whole."""
+    """Number of windows into which a row of `windows_per_row` equal segments is folded; 1: it stays whole."""
     return next((fold for fold in FOLDS if windows_per_row % fold == 0), 1)
 
 

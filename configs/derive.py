@@ -1,4 +1,4 @@
-"""What follows from a configuration by arithmetic: computed here, never configured, printed at the start of a run.
+"""Numbers derived from a configuration: computed here, never configured, and printed at the start of a run.
 
 The sentence to remember:  global_batch_size == micro_batch_size * grad_accum * dp.
 """
@@ -19,7 +19,7 @@ FIT_SLICE_OF_512 = 456
 
 @dataclass(frozen=True)
 class BatchRamp:
-    """A batch ramp with nothing left to derive; all in samples."""
+    """A batch ramp with all values set, in samples."""
 
     start: int
     increment: int
@@ -63,7 +63,7 @@ def eval_every_samples(config: Config) -> int:
 
 
 def time_limit_seconds(time: str) -> int:
-    """Seconds of a time limit, in one of the forms that sbatch takes; checked."""
+    """Seconds of a checked time limit, in one of the forms that sbatch accepts."""
     return limit_seconds(time) or 0
 
 
@@ -76,7 +76,7 @@ def data_parallel_size(config: Config, world_size: int) -> int:
 
 
 def planned_world_size(config: Config) -> int:
-    """Ranks that the configuration speaks of: the cluster's, or at least one whole model."""
+    """Number of ranks that the configuration plans: those of the cluster, and at least those of one whole model."""
     model_parallel = config.parallel.tp * config.parallel.pp
     cluster = config.cluster.nodes * config.cluster.gpus_per_node
     return max(cluster, model_parallel)
@@ -85,8 +85,8 @@ def planned_world_size(config: Config) -> int:
 def ranks_per_node(config: Config) -> int:
     """Ranks that each node runs, and the GPUs that it needs for them.
 
-    This is `cluster.gpus_per_node`, but where the cluster is left at its one rank and the model needs tp x pp of them:
-    then all of them on the one node.
+    This is `cluster.gpus_per_node`. Only where the cluster is left at its default of one rank, and the model needs tp x
+    pp ranks, do all of these run on one node.
     """
     return planned_world_size(config) // config.cluster.nodes
 
@@ -97,7 +97,7 @@ def grad_accum(optim: OptimConfig, dp: int, batch_size: int) -> int:
 
 
 def divides(optim: OptimConfig, dp: int, batch_size: int) -> bool:
-    """True if the replicas can share a batch out in whole micro-batches."""
+    """True if a batch divides among the replicas in whole micro-batches."""
     return batch_size % (optim.micro_batch_size * dp) == 0
 
 
@@ -124,7 +124,7 @@ def stage_entries(num_layers: int, pp: int, num_chunks: int = 1) -> list[list[ra
 
 
 def layers_of_stage(num_layers: int, pp: int, stage: int) -> int:
-    """Transformer layers on one stage: the rest of its entries are embedding, final norm and head."""
+    """Number of transformer layers on one stage, without embedding, final norm and head."""
     return layers_among(num_layers, stage_entries(num_layers, pp)[stage])
 
 
@@ -134,7 +134,7 @@ def layers_among(num_layers: int, chunks: list[range]) -> int:
 
 
 def pipeline_slots(pp: int, num_micro_batches: int) -> int:
-    """Times that a stage needs for a micro-batch in a 1F1B step, those included in which it waits: m + p - 1."""
+    """Length of a 1F1B step in micro-batch times of one stage, including those in which it waits: m + p - 1."""
     return num_micro_batches + pp - 1
 
 
@@ -261,7 +261,7 @@ def min_lr(optim: OptimConfig) -> float:
 
 
 def schedule_samples(optim: OptimConfig) -> int:
-    """Length of the run that unset schedules are a part of: the whole run unless set."""
+    """Length of the run from which unset schedules are derived: the whole run unless set."""
     return optim.total_samples if optim.schedule_samples is None else optim.schedule_samples
 
 
@@ -291,7 +291,7 @@ def batch_ramp(optim: OptimConfig) -> BatchRamp | None:
     if start is None:
         eighth = max(full // optim.micro_batch_size // 8, 1) * optim.micro_batch_size
         start = eighth if ramp.increment is None else ramp.increment
-    # What divides the first and the full batch divides every batch between them, and so does micro_batch_size x dp.
+    # A divisor of the first and of the full batch divides every batch between them; so does micro_batch_size x dp.
     increment = math.gcd(start, full) if ramp.increment is None else ramp.increment
     samples = max(schedule_samples(optim) // 40, 1) if ramp.samples is None else ramp.samples
     return BatchRamp(start, increment, samples)
@@ -310,7 +310,7 @@ def batch_size_at(optim: OptimConfig, samples_seen: int) -> int:
 
 
 def ramp_levels(optim: OptimConfig, samples_seen: int = 0) -> list[RampLevel]:
-    """What is left of a run as stretches of equal batch size, in order; the last step is a whole one."""
+    """The rest of a run after `samples_seen`, as stretches of equal batch size; the last step is a whole one."""
     ramp, full = batch_ramp(optim), optim.global_batch_size
     levels: list[RampLevel] = []
     seen = samples_seen

@@ -1,6 +1,6 @@
 """docs/configuration.md from the schema:  python -m configs.document > docs/configuration.md
 
-The docstring under each field of configs/schema is its documentation; nothing is written twice.
+The docstring under each field of configs/schema is its documentation, so that each text is written once.
 """
 
 import ast
@@ -20,20 +20,20 @@ class Key(NamedTuple):
 
     name: str
     type: str
-    """What it takes, with the bound of a number: "int or null, at least 1"."""
+    """The type, with the bound of a number: "int or null, at least 1"."""
     default: str
     text: str
 
 
 @lru_cache(maxsize=1)
 def documented_keys() -> list[Key]:
-    """All keys in the schema's order."""
+    """List all keys in the schema's order."""
     texts = _field_texts()
     return list(_keys(Config, "", texts))
 
 
 def render() -> str:
-    """The whole page."""
+    """Render the whole page."""
     lines = [
         "# Configuration",
         "",

@@ -1,7 +1,7 @@
-"""The errors that a user can cause, one type per cure; every package raises these.
+"""The errors that a user can cause, one type for each kind of remedy; every package raises these.
 
-A message has the form "key (value) relation key (value). What to type." and ends at rank 0's terminal with the exit
-code below, never with a traceback. Anything else that escapes is a bug and exits with 1.
+A message has the form "key (value) relation key (value). What to type." Rank 0 prints it without a traceback, and the
+process ends with the exit code below. Any other exception that is not caught is a bug, and the exit code is 1.
 """
 
 EXIT_DONE = 0
@@ -33,7 +33,7 @@ class DataError(UserError):
 
 
 class StorageError(DataError):
-    """A file system that fails while data are read: the files may be whole, and training is started again (3)."""
+    """A file system that fails while data are read: the files may be whole, so training exits with 3 and is restarted."""
 
 
 class DataChangedError(DataError):
@@ -41,7 +41,7 @@ class DataChangedError(DataError):
 
 
 class RecordError(UserError):
-    """A small file of ours that cannot be taken as one: another kind of file, damaged, or of wrong types or values."""
+    """A small file of this program that cannot be used: not a regular file, damaged, or with wrong types or values."""
 
 
 class CheckpointError(UserError):
@@ -53,11 +53,11 @@ class RunFolderError(UserError):
 
 
 class RankError(UserError):
-    """Something that one rank alone has met, so that it tells instead of rank 0; names the rank and its host."""
+    """A problem that one rank alone has found, so that it prints the message instead of rank 0; names rank and host."""
 
 
 class DivergenceError(UserError):
-    """Training that does not recover: started again as it is, it would come to the same end."""
+    """Training that does not recover: restarted without a change it would fail again."""
 
 
 class DistributedError(Exception):

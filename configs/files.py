@@ -1,4 +1,4 @@
-"""Regular files read whole, and nothing else: no pipe is waited for. Of the standard library alone, for quick commands."""
+"""Read regular files whole, and refuse anything else, such as a pipe. Imports the standard library only."""
 
 import errno
 import os
@@ -10,7 +10,7 @@ from configs.errors import RecordError
 LARGEST_RECORD = 2**24
 """Bytes of a record that is read as a whole, unless the reader says otherwise."""
 
-# What a name stands for is wrong; everything else is the file system's failure, which may be gone at the next start.
+# Errors that a wrong name or path causes; all others are failures of the file system, which may be gone at a restart.
 _WRONG_NAMES = (
     errno.EACCES,
     errno.EPERM,
@@ -26,11 +26,11 @@ def read_file(path: Path, largest: int = LARGEST_RECORD) -> bytes:
     """Read a regular file whole; never waits for the other end of a pipe.
 
     Args:
-        path: the file; a link to one will do.
-        largest: bytes that it may have.
+        path: the file, or a link to it.
+        largest: largest size of the file, in bytes.
 
     Raises:
-        FileNotFoundError: there is none.
+        FileNotFoundError: there is no such file.
         RecordError: it is a folder, a pipe or a device, may not be read, or is too large.
         OSError: the file system failed.
     """
@@ -57,8 +57,8 @@ def read_text(path: Path, largest: int = LARGEST_RECORD) -> str:
     """Read a regular file as UTF-8.
 
     Raises:
-        FileNotFoundError: there is none.
-        RecordError: it is no regular file, too large, or not UTF-8.
+        FileNotFoundError: there is no such file.
+        RecordError: it is not a regular file, is too large, or is not UTF-8.
         OSError: the file system failed.
     """
     try:

@@ -1,4 +1,4 @@
-"""Long lines broken between words at a terminal's width: a terminal itself would break them inside of words."""
+"""Break long lines between words at a terminal's width; the terminal would break them inside words."""
 
 import re
 import unicodedata
@@ -10,9 +10,9 @@ def fold(text: str, width: int | None, indent: str = "", cuts_words: bool = Fals
     """Break one line between words. White space inside of a line stays as it is.
 
     Args:
-        text: one line, which may be set in.
+        text: one line, which may be indented.
         width: columns of the terminal; None: the line stays as it is.
-        indent: what every further line begins with.
+        indent: the beginning of every further line.
         cuts_words: cut words that are longer than a line, as those of a language without spaces; paths and commands
             stay whole without it.
     """
@@ -28,7 +28,9 @@ def fold(text: str, width: int | None, indent: str = "", cuts_words: bool = Fals
             line = indent + word.lstrip()
         while cuts_words and shown_width(line) > width:
             begun = len(indent) if lines else 0
-            fitting = max(_fitting(line, width), begun + 1)  # in any width a line takes something
+            fitting = max(
+                _fitting(line, width), begun + 1
+            )  # each line takes at least one character
             lines.append(line[:fitting])
             line = indent + line[fitting:]
     return "\n".join([*lines, line])

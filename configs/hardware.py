@@ -1,4 +1,4 @@
-"""What a cluster is made of: GPU presets, and the numbers of `cluster.*` that replace theirs.
+"""The hardware of a cluster: GPU presets, and the keys of `cluster.*` that replace their numbers.
 
 Memory is what PyTorch reports as the device's total, speeds are the vendors' data sheets: dense bf16 peak, memory
 bandwidth, NVLink per direction, and the network of the vendor's usual 8-GPU node divided by 8. Watts are the board's
@@ -25,9 +25,9 @@ class Gpu:
     memory_gb_per_second: float
     """Device memory bandwidth."""
     node_gb_per_second: float
-    """To its neighbours in the node, per direction."""
+    """Bandwidth to the other GPUs of the node, per direction."""
     network_gb_per_second: float
-    """To other nodes, per direction."""
+    """Bandwidth to other nodes, per direction."""
     watts: float
     """Board power at full load."""
     price_per_hour: float
@@ -36,8 +36,8 @@ class Gpu:
     """Mean time between failures that stop a run, per GPU."""
 
 
-# Dense bf16 or fp16 matrix products in TFLOP/s, by a part of the name that the driver gives the device; the first part
-# that fits counts.
+# Dense bf16 or fp16 matrix products in TFLOP/s, by a part of the driver's device name; the first part that matches
+# counts.
 PEAK_TFLOPS: dict[str, float] = {
     "H200": 989,
     "H100 PCIe": 756,
@@ -78,7 +78,7 @@ def peak_tflops_of(device_name: str) -> float | None:
 
 
 def gpu_of(cluster: ClusterConfig) -> Gpu | None:
-    """The cluster's GPU: the preset with the given numbers in place of its own; None if `cluster.gpu` is not set."""
+    """The cluster's GPU: the preset, with the numbers that `cluster.*` sets; None if `cluster.gpu` is not set."""
     if cluster.gpu is None:
         return None
     given = {name: getattr(cluster, key) for name, key in KEYS.items()}
@@ -89,7 +89,7 @@ def gpu_of(cluster: ClusterConfig) -> Gpu | None:
 
 
 def gpu_problems(cluster: ClusterConfig) -> list[str]:
-    """Check that the GPU is known, or wholly described."""
+    """Check that the GPU is a preset or fully described."""
     if cluster.gpu is None:
         return []
     if cluster.gpu == CUSTOM:

@@ -1,4 +1,4 @@
-"""What `--help` says of keys: their defaults are those that the run would have, not those that the schema begins with."""
+"""The `--help` text of keys. It shows the defaults that the run would have, with its groups, not the schema's."""
 
 from enum import Enum
 from typing import Any
@@ -20,13 +20,13 @@ _OPTIONS = {
 
 
 def help_text(words: list[str] | None = None) -> str:
-    """What `python -m train --help` prints: the groups with their choices and every key.
+    """What `python -m train --help` prints: the groups with their choices, and every key.
 
     Args:
-        words: groups and keys that were chosen: the defaults are those of a run with them.
+        words: groups and keys of the command line; the defaults shown are those of a run with them.
 
     Raises:
-        ConfigError: every problem of the words.
+        ConfigError: the words have problems; the message lists all of them.
     """
     width = help_columns()
     lines = [
@@ -51,7 +51,7 @@ def describe_key(name: str, words: list[str] | None = None) -> str:
     """Document one key, one group, or all keys that begin with `name`.
 
     Args:
-        name: of the key.
+        name: name of a key, a section or a group.
         words: as for `help_text`.
 
     Raises:
@@ -87,7 +87,7 @@ def answer(words: list[str]) -> str:
 
 
 def _unknown(name: str) -> str:
-    """Say that there is no such key, and which ones may be meant: one or a section by name, or keys by their text."""
+    """The message for an unknown key; proposes keys and sections by their names, or keys by their documentation."""
     sections = {key.name.rpartition(".")[0] for key in documented_keys()} - {""}
     known = list(dict.fromkeys([*known_keys(), *GROUPS, *sorted(sections)]))
     close = nearest(name, known)
@@ -106,7 +106,7 @@ def _keys(words: list[str]) -> list[Key]:
 
 
 def _default(values: dict[str, Any], key: Key) -> str:
-    if key.name not in values:  # of a section that is off
+    if key.name not in values:  # the key's section is off
         return key.default
     value = values[key.name]
     return shown(value.value if isinstance(value, Enum) else value)

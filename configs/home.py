@@ -1,4 +1,4 @@
-"""`~` at the beginning of a path: the shell leaves it where it stands behind = or in quotes."""
+"""Expand `~` at the beginning of a path: the shell does not do so behind = or in quotes."""
 
 import os
 from typing import Any, cast
@@ -6,7 +6,7 @@ from typing import Any, cast
 from configs.errors import ConfigError
 from configs.schema import Config
 
-# Keys that hold paths, or words that begin with one; a test asks every key that looks like one.
+# Keys that hold paths, or words that begin with one; a test checks that no such key is missing.
 PATH_KEYS = (
     "run.dir",
     "checkpoint.copy_to",
@@ -23,7 +23,7 @@ PATH_KEYS = (
 
 
 def expanded(path: str) -> str:
-    """Put the home folder in place of ~ or ~NAME, also behind the kind of a tokenizer: hf:~/tokenizer.json.
+    """Replace ~ or ~NAME by the home folder, also behind the kind of a tokenizer: hf:~/tokenizer.json.
 
     Raises:
         ConfigError: there is no such home folder.
@@ -44,7 +44,7 @@ def expanded(path: str) -> str:
 
 
 def with_home(config: Config) -> list[str]:
-    """Expand ~ in every key that is a path, in place; returns what is wrong."""
+    """Expand ~ in every key that is a path, in place; returns the problems."""
     found: list[str] = []
     for key in PATH_KEYS:
         section, _, name = key.partition(".")

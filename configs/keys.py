@@ -1,4 +1,4 @@
-"""The names and types of all keys, and what is said of a wrong one: for words of a command line and files alike."""
+"""The names and types of all keys, and the messages for wrong ones, on a command line or in a file."""
 
 import difflib
 from dataclasses import fields, is_dataclass
@@ -26,13 +26,13 @@ def known_keys() -> tuple[str, ...]:
 
 
 def unknown(name: str) -> str:
-    """Say that there is no such key, and which ones may be meant."""
+    """The message for an unknown key, with the keys that may be meant."""
     known = list(dict.fromkeys([*known_keys(), *GROUPS]))
     return f'There is no key "{name}".{nearest(name, known) or " See python -m train --help"}'
 
 
 def nearest(name: str, known: list[str]) -> str:
-    """Name the known words most like this one, and those that end as it does; "" if none is like it."""
+    """Name the known names most similar to this one, and those with the same ending; "" if there are none."""
     likeness = {key: difflib.SequenceMatcher(None, name, key).ratio() for key in known}
     least = max(0.5, max(likeness.values()) - 0.1)
     close = [
@@ -72,10 +72,10 @@ def expected(hint: Any) -> str:
 
 
 def coerce(value: Any, hint: Any) -> Any:
-    """Bring a value to the shape of its type: one path is a list of paths, 1e6 is a whole number, 1 is a number.
+    """Convert a value to its type: one path becomes a list of paths, 1e6 a whole number, 1 a float.
 
     Raises:
-        ValueError: lists are nested otherwise than the type's.
+        ValueError: lists are not nested as in the type.
     """
     if value is None or is_dataclass(hint):
         return value

@@ -1,10 +1,10 @@
-"""From a command line to a typed, checked Config: the one file that knows Hydra.
+"""From a command line to a typed, checked Config. This is the only file that uses Hydra.
 
 Hydra composes the groups (`model=glm_110m`, `experiment=glm_130b`); single keys are then set one by one, so that every
 mistake on the line is found and reported at once, with the nearest known name or the choices. `@hydra.main` is not
 used: it reports one error at a time, advises `+key`, and makes folders.
 
-Hydra and OmegaConf are imported when something is composed: a command's help does not wait for them.
+Hydra and OmegaConf are imported only when something is composed, so that `--help` does not wait for them.
 """
 
 import re
@@ -35,15 +35,15 @@ from configs.yaml_text import parse_yaml
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-# Words that the grammar wants in quotes although nothing about them is unclear, such as [NCCL_DEBUG=INFO,--exclusive].
-# Brackets inside belong to a word, as in [nid[0001-0008,12],--constraint=[rack1|rack2]].
+# Lists whose words Hydra's grammar wants in quotes although they are unambiguous, such as
+# [NCCL_DEBUG=INFO,--exclusive]. Inner brackets belong to a word, as in [nid[0001-0008,12],--constraint=[rack1|rack2]].
 _PLAIN_LIST = re.compile(r"\[(?:[^\[\]{}'\"\\\n]|\[[^\[\]{}'\"\\\n]*\])*\]")
 _OUTER_COMMA = re.compile(r",(?![^\[\]]*\])")
 
-# Under this name Hydra finds what a file of the user says.
+# Name under which Hydra finds the values of a user's file.
 _OWN = "own_file"
 
-# Words of one start that say nothing of the next one's.
+# Overrides that apply to one start only and are not taken over by the next.
 _OF_ONE_START = ("run.", "checkpoint.resume", "checkpoint.init_from", "data.accept_changed")
 
 
@@ -61,15 +61,15 @@ def load_config(
     """Compose and check the configuration of a run.
 
     Args:
-        overrides: words of the command line, `key=value`, `group=choice` and `--config-dir DIR`; of two for the same,
-            the last one holds.
+        overrides: words of the command line, `key=value`, `group=choice` and `--config-dir DIR`; if a key is given
+            twice, the last value counts.
         world_size: number of processes; None: unknown, checks that need it use `cluster.*`.
-        also: a further check, of sizes that can be calculated with; its problems are reported with the others.
-        position: asked how many samples the run has seen; batches that it has behind it are not checked.
+        also: a further check, called only if the sizes are valid; its problems are reported with the others.
+        position: returns how many samples the run has seen; earlier batches are not checked.
         log: gets a line if values come from the run's record because a file of the user is gone.
 
     Raises:
-        ConfigError: every problem of the line and of the resulting configuration.
+        ConfigError: the command line or the configuration has problems; the message lists all of them.
     """
     config, found = _read_words(overrides, log)
     found += problems(config, world_size, position(config))
@@ -81,22 +81,22 @@ def load_config(
 
 
 def _as_the_groups_have_it(found: list[str], overrides: list[str]) -> list[str]:
-    """Propose the learning rate of the chosen groups: a number that suits every model does not exist."""
+    """Propose the learning rate of the chosen groups, since no single one suits every model."""
     if not any(problem.startswith("optim.lr (") for problem in found):
         return found
     words = [word for word in joined(overrides) if word.partition("=")[0] in (*GROUPS, CONFIG_DIR)]
     try:
         usual = f"Try optim.lr={composed(words).optim.lr:g}."
-    except ConfigError:  # of the groups, which is among what was found
+    except ConfigError:  # a problem of the groups, which is already in `found`
         return found
     return [re.sub(r"Try optim\.lr=\S+\.$", usual, problem) for problem in found]
 
 
 def composed(overrides: list[str]) -> Config:
-    """The configuration that a command line means, unchecked but for the words themselves.
+    """Compose the configuration of a command line; only the words themselves are checked.
 
     Raises:
-        ConfigError: every problem of the words.
+        ConfigError: the words have problems; the message lists all of them.
     """
     config, found = _read_words(overrides, _warn)
     if found:
@@ -105,7 +105,7 @@ def composed(overrides: list[str]) -> Config:
 
 
 def _read_words(overrides: list[str], log: Callable[[str], None]) -> tuple[Config, list[str]]:
-    """Compose a configuration; returns it with what is wrong with the words."""
+    """Compose a configuration; returns it with the problems of the words."""
     line = Line.of(overrides)
     chosen = _choose(line, log)
     with _own_files(chosen):
@@ -120,7 +120,7 @@ def apply_overrides(config: Config, overrides: list[str]) -> Config:
     """Change single keys of a stored configuration.
 
     Raises:
-        ConfigError: every problem of the overrides and of the resulting configuration.
+        ConfigError: the overrides or the configuration have problems; the message lists all of them.
     """
     from omegaconf import OmegaConf
 
@@ -135,7 +135,7 @@ def apply_overrides(config: Config, overrides: list[str]) -> Config:
         tree = _with_value(tree, key, raw, line.found)
     changed = _to_config(tree)
     found = line.found + with_home(changed)
-    # What was stored has been trained with, and is not refused for words that a new run may not have.
+    # A stored configuration has been trained with: texts that a new run may not have are accepted in it.
     stored = text.problems(config)
     found += [problem for problem in problems(changed) if problem not in stored]
     if found:
@@ -144,14 +144,14 @@ def apply_overrides(config: Config, overrides: list[str]) -> Config:
 
 
 def to_yaml(config: Config) -> str:
-    """Render a configuration; `from_yaml` reads it back equal."""
+    """Render a configuration as YAML, from which `from_yaml` reads an equal one."""
     from omegaconf import OmegaConf
 
     return OmegaConf.to_yaml(OmegaConf.structured(config))
 
 
 def to_stored_yaml(config: Config) -> str:
-    """Render what a run folder keeps: without where the folder lies, so that it can be copied elsewhere."""
+    """Render the configuration for a run folder: without the folder's path, so that the folder can be copied."""
     return to_yaml(replace(config, run=replace(config.run, dir=None)))
 
 
@@ -159,13 +159,13 @@ def from_yaml(text: str, without: str | None = None) -> Config:
     """Read a stored configuration; keys that it lacks get their defaults.
 
     Args:
-        text: as `to_yaml` writes it.
-        without: a section that is passed over, whatever it holds.
+        text: YAML as `to_yaml` writes it.
+        without: a section that is ignored.
 
     Raises:
-        ConfigError: it is no YAML mapping, or has keys that this version does not know, or values of a wrong type; or it
-            is not as `to_yaml` writes: a file that somebody else made could otherwise read the environment through an
-            interpolation, or grow without end through aliases.
+        ConfigError: the text is not a YAML mapping, or has unknown keys, values of a wrong type, interpolations or
+            aliases. `to_yaml` writes neither of the last two: in a file from someone else an interpolation could read
+            the environment, and aliases could expand without limit.
     """
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
@@ -192,7 +192,7 @@ def flatten(config: Config) -> dict[str, Any]:
 
 
 def diff(old: Config, new: Config) -> list[str]:
-    """Say what changed: "optim.lr: 0.001 -> 0.0005"."""
+    """List the keys that changed: "optim.lr: 0.001 -> 0.0005"."""
     before, after = flatten(old), flatten(new)
     return [
         f"{key}: {before.get(key)} -> {after.get(key)}"
@@ -202,7 +202,7 @@ def diff(old: Config, new: Config) -> list[str]:
 
 
 def _choose(line: Line, log: Callable[[str], None]) -> Choice:
-    """Find what each group takes; what a file that is gone has said is taken from the run that was started with it."""
+    """Find the choice of each group; the values of a file that is gone come from the record of the run."""
     chosen = choose(line)
     if not chosen.missing:
         return chosen
@@ -223,7 +223,7 @@ def _choose(line: Line, log: Callable[[str], None]) -> Choice:
 
 
 def _recorded(line: Line) -> tuple[str, dict[str, Any]] | None:
-    """The configuration that a run keeps, if it was started with the same choices; with the name of its file."""
+    """The stored configuration of a run that was started with the same choices, with its file name; else None."""
     config = Config(experiment=Path(line.choices.get("experiment", Config().experiment)).stem)
     for name in ("name", "dir"):
         if f"run.{name}" in line.values:
@@ -245,7 +245,7 @@ def _recorded(line: Line) -> tuple[str, dict[str, Any]] | None:
 
 
 def _with_value(tree: "DictConfig", key: str, raw: str, found: list[str]) -> "DictConfig":
-    """Set one key as typed; a value that does not fit is noted and leaves everything as it was."""
+    """Set one key to a typed value; a value that does not fit is added to `found` and changes nothing."""
     try:
         value = _parse(key, raw, type_of(key))
     except ValueError:
@@ -255,7 +255,7 @@ def _with_value(tree: "DictConfig", key: str, raw: str, found: list[str]) -> "Di
 
 
 def _merged(tree: "DictConfig", key: str, value: Any, found: list[str], raw: str) -> "DictConfig":
-    """Set one key; a value that does not fit is noted and leaves everything as it was."""
+    """Set one key; a value that does not fit is added to `found` and changes nothing."""
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
@@ -271,10 +271,10 @@ def _does_not_fit(key: str, raw: str) -> str:
 
 
 def _parse(key: str, raw: str, hint: Any) -> Any:
-    """Read a value in Hydra's grammar; where text is wanted, what is no quoted text is taken as typed.
+    """Read a value in Hydra's grammar; for a key that holds text, unquoted text is taken as typed.
 
     Raises:
-        ValueError: a list or mapping that is not closed.
+        ValueError: a list or mapping is not closed.
     """
     if key.startswith("data.special_tokens."):  # tokens look like lists: [STOP]
         return None if raw == "null" else raw
@@ -297,13 +297,13 @@ def _parse(key: str, raw: str, hint: Any) -> Any:
 
 @contextmanager
 def _own_files(chosen: Choice) -> Generator[None, None, None]:
-    """Let Hydra find what the user's files say; values of a wrong type are noted and left out."""
+    """Register the values of the user's files with Hydra; values of a wrong type are reported and left out."""
     from hydra.core.config_store import ConfigStore
 
     store = ConfigStore.instance()
     for group, own in chosen.own.items():
         tree = _tree_of(_fitting(own, chosen.found))
-        # A group's values lie in the group, an experiment's in the whole.
+        # A group's values belong under the group, an experiment's under the root.
         is_whole = group == "experiment"
         node, package = (tree, "_global_") if is_whole else (tree.get(group, {}), None)
         store.store(name=_OWN, node=node, group=group, package=package)
@@ -315,7 +315,7 @@ def _own_files(chosen: Choice) -> Generator[None, None, None]:
 
 
 def _fitting(own: OwnGroup, found: list[str]) -> dict[str, Any]:
-    """The values of a file that fit their keys; each other one is noted."""
+    """The values of a file that fit their keys; the others are added to `found`."""
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
@@ -337,7 +337,7 @@ def _tree_of(values: dict[str, Any]) -> dict[str, Any]:
     """{"a": {"b": value}} of {"a.b": value}, each value in the shape of its type.
 
     Raises:
-        ValueError: a list is nested otherwise than its type's.
+        ValueError: a list is not nested as in its type.
     """
     tree: dict[str, Any] = {}
     for key, value in values.items():
@@ -356,12 +356,10 @@ def _as_typed(value: Any) -> str:
 
 
 def _compose(choices: dict[str, str]) -> "DictConfig":
-    """The schema's tree with what each group takes."""
+    """The schema's tree with the choice of each group."""
     if _OWN in choices.values():
         return _composed_by_hydra(tuple(choices.items()))
-    return deepcopy(
-        _preset_tree(tuple(choices.items()))
-    )  # a sweep asks for the same one many times
+    return deepcopy(_preset_tree(tuple(choices.items())))  # a sweep needs the same tree many times
 
 
 @lru_cache(maxsize=16)

@@ -1,4 +1,4 @@
-"""Names like one that was mistyped: runs and token shards that are there. Of the standard library alone."""
+"""Existing runs and token shards whose names are similar to a mistyped one. Imports the standard library only."""
 
 import contextlib
 import difflib
@@ -12,7 +12,7 @@ from configs.run_paths import RunPaths
 # A folder may hold millions of files, and its file system may be slow.
 _LOOKED_AT = 300
 _NUM_NAMED = 3
-# Of two names, from 0 to 1.
+# Least similarity of two names, from 0 to 1.
 _ALIKE = 0.6
 _INDEX = ".idx"
 
@@ -20,7 +20,7 @@ _Found = Callable[[Path], Iterable[str]]
 
 
 def runs_near(path: str | os.PathLike[str]) -> list[str]:
-    """Run folders near a path that is none: inside of it, beside it, or, for a bare name, in folders beside it.
+    """Run folders near a path that is not one: inside it, beside it or, for a bare name, in folders beside it.
 
     Returns:
         At most three, the most similar name first.
@@ -45,7 +45,7 @@ def _near(path: str, found_in: _Found) -> list[str]:
     folder, name = os.path.split(path.rstrip("/"))
     names = [*found_in(Path(path))] or [*found_in(Path(folder or "."))]
     if not folder and not names:
-        # Runs and shards mostly lie in folders of their own; what is there by chance is no answer.
+        # Runs and shards mostly have folders of their own: the rest of this folder is not proposed.
         inside = (each for beside in _entries(Path()) for each in found_in(beside))
         names = [each for each in inside if _likeness(name, each) >= _ALIKE]
     unique = sorted(dict.fromkeys(names))

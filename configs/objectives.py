@@ -1,4 +1,4 @@
-"""The objectives of training, each one record: rows, loss sums, metrics, `show`, reports and examples read them here.
+"""The objectives of training, one record each, for rows, loss sums, metrics, `show`, reports and examples.
 
 An objective is built in, or an installed package provides it (configs/plugins.py) under its key:
 
@@ -26,19 +26,19 @@ class Objective:
     """What a row, or a window of it, teaches. GLM-130B, section 2.2."""
 
     key: str
-    """In metrics (`train/loss_KEY`), on command lines and in `objective.shares`."""
+    """Name in metrics (`train/loss_KEY`), on command lines and in `objective.shares`."""
     label: str
-    """As people read it beside a sample: [MASK]."""
+    """Name shown beside a sample: [MASK]."""
     title: str
-    """As a row of a table: [MASK] short blanks."""
+    """Name shown in a row of a table: [MASK] short blanks."""
     maker: str | None = None
-    """MODULE:NAME of the `data_pipeline.objective.RowMaker` that makes its rows of text; None: others make its rows."""
+    """MODULE:NAME of the `data_pipeline.objective.RowMaker` that makes its rows of text; None: it has none of its own."""
     part_of: str | None = None
-    """Key of the objective whose rows it is a part of; a run that does not count it by itself counts it as that one."""
+    """Key of the objective in whose rows it appears, and whose loss includes its loss in runs that do not log it."""
     examples: str = "train.showcase.examples:show_answers"
-    """MODULE:NAME of what the end of a run shows of it."""
+    """MODULE:NAME of the function that makes its examples at the end of a run."""
     blank: Literal["inside", "end"] | None = None
-    """Where in a typed text a blank is that it teaches to fill; None: at neither place."""
+    """Position in a typed text of the blanks that it teaches to fill; None: it teaches none."""
 
     MASK: ClassVar["Objective"]
     """Several short blanks inside a text."""
@@ -51,7 +51,7 @@ class Objective:
 
     @property
     def loss(self) -> str:
-        """Name of its loss in a line of metrics, behind `train/` or `valid/`."""
+        """Name of its loss in the metrics, after `train/` or `valid/`."""
         return f"loss_{self.key}"
 
 
@@ -79,29 +79,29 @@ BUILT_IN = (Objective.MASK, Objective.GMASK, Objective.MIP, Objective.SMASK)
 
 
 def objectives_of(config: ObjectiveConfig) -> tuple[Objective, ...]:
-    """All objectives that rows may have, those of packages last: loss sums and samples number them in this order.
+    """All objectives of the run, those of packages last; loss sums and samples number them in this order.
 
-    A part of another one, [sMASK], is among them only where it has a share.
+    [sMASK], which is a part of [MASK] rows, is among them only if it has a share.
 
     Raises:
-        ConfigError: no installed package provides one, or it cannot be used.
+        ConfigError: an objective is provided by no installed package, or cannot be used.
     """
     built_in = [each for each in BUILT_IN if each.part_of is None or config.smask_share > 0]
     return (*built_in, *(find(key) for key, _ in asked_shares(config)))
 
 
 def text_shares(config: ObjectiveConfig) -> tuple[tuple[Objective, float], ...]:
-    """The objectives that divide the rows of text among them, with their shares; the first has what the others leave.
+    """The objectives of the rows of text, with their shares; the first one gets the rest.
 
     Raises:
-        ConfigError: no installed package provides one, or it cannot be used.
+        ConfigError: an objective is provided by no installed package, or cannot be used.
     """
     asked = [
         (Objective.GMASK, config.gmask_share),
         *((find(key), share) for key, share in asked_shares(config)),
     ]
     rest = 1.0 - sum(share for _, share in asked)
-    # Shares such as 0.7 and 0.2 and 0.1 leave a rounding error, which is no share.
+    # Shares such as 0.7, 0.2 and 0.1 leave a rounding error, which does not count as a share.
     return (Objective.MASK, rest if rest > 1e-9 else 0.0), *asked
 
 
@@ -109,7 +109,7 @@ def asked_shares(config: ObjectiveConfig) -> list[tuple[str, float]]:
     """The entries of `objective.shares`: key and share.
 
     Raises:
-        ConfigError: an entry is none.
+        ConfigError: an entry does not have this form.
     """
     shares: list[tuple[str, float]] = []
     for entry in config.shares:
@@ -126,12 +126,12 @@ def asked_shares(config: ObjectiveConfig) -> list[tuple[str, float]]:
 
 
 def installed_keys() -> list[str]:
-    """Keys that installed packages provide, in alphabetical order; nothing is imported for it."""
+    """Keys that installed packages provide, in alphabetical order; imports none of the packages."""
     return sorted({entry.name for entry in plugins.registered(plugins.OBJECTIVES)})
 
 
 def missing_problem(key: str) -> str | None:
-    """What is wrong with the packages that provide an objective, and what to type; None: exactly one does."""
+    """The message for an objective that not exactly one package provides; None if exactly one does."""
     entries = [entry for entry in plugins.registered(plugins.OBJECTIVES) if entry.name == key]
     name = visible(key, keep="")
     if any(key == objective.key for objective in BUILT_IN):
@@ -154,10 +154,10 @@ def missing_problem(key: str) -> str | None:
 
 
 def find(key: str) -> Objective:
-    """The record of a key: built in, or of the installed package that has registered it.
+    """The objective of a key, built in or registered by an installed package.
 
     Raises:
-        ConfigError: no package provides it, several do, or what it provides is no objective of that key.
+        ConfigError: no package provides it, several do, or the registered object is not an objective with this key.
     """
     for objective in BUILT_IN:
         if objective.key == key:
@@ -178,7 +178,7 @@ def find(key: str) -> Objective:
 
 
 def installed() -> list[str]:
-    """What installed packages provide, each with its package and version; nothing is imported for it."""
+    """The objectives of installed packages, each with package and version; imports none of the packages."""
     entries = plugins.registered(plugins.OBJECTIVES)
     return [f"{entry.name} of {plugins.package(entry)}" for entry in entries]
 
@@ -190,10 +190,10 @@ def imported(reference: str) -> Any:
 
 
 def is_key(text: str) -> bool:
-    """True for what may be the key of an objective: it becomes the name of a metric."""
+    """True if a text can be the key of an objective, which becomes the name of a metric."""
     return _KEY.fullmatch(text) is not None
 
 
 def keys(objectives: Sequence[Objective]) -> tuple[str, ...]:
-    """Their keys, in order."""
+    """The keys of some objectives, in order."""
     return tuple(objective.key for objective in objectives)

@@ -1,4 +1,4 @@
-"""Which optimizers there are, and what each keeps of a parameter; known without PyTorch, so that estimates can count it."""
+"""The optimizers, and the state that each keeps for a parameter; without PyTorch, so that estimates can use it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,25 +22,25 @@ class StepCount(str, Enum):
     group = "group"
     """In `param_groups[i]["step"]`, an int that is absent before the first one (Apex)."""
     none = "none"
-    """Nowhere: its update does not depend on it."""
+    """Nowhere: its update does not depend on the count."""
 
 
 @dataclass(frozen=True)
 class OptimizerKind:
-    """An optimizer as this program sees it; packages register one under the entry points "glm.optimizers".
+    """The description of an optimizer; packages register one in the entry point group "glm.optimizers".
 
-    It must work element by element: ZeRO-1 gives it flat pieces of matrices, whose borders lie anywhere.
+    The optimizer must work element by element: under ZeRO-1 it gets flat pieces of matrices, cut at any element.
     """
 
     slots: tuple[str, ...]
     """Keys of `optimizer.state[parameter]`: each an fp32 tensor of the parameter's shape, zero before the first update."""
     build: Callable[[list[dict[str, Any]], Any, str], Any]
-    """(parameter groups, OptimConfig, "cpu" or "cuda") -> torch.optim.Optimizer."""
+    """Called with (parameter groups, OptimConfig, "cpu" or "cuda"); returns a torch.optim.Optimizer."""
     step_count: StepCount = StepCount.none
 
 
 def missing_problem(name: str) -> str | None:
-    """What is wrong with a name, and what to type; None: it is built in, or an installed package has registered it."""
+    """The message for an unknown optimizer; None if it is built in or an installed package has registered it."""
     is_known = name == ADAMW or plugins.named(plugins.OPTIMIZERS, name) is not None
     return None if is_known else _missing(name)
 
@@ -49,7 +49,7 @@ def find(name: str) -> OptimizerKind:
     """Import the optimizer of an installed package.
 
     Raises:
-        ConfigError: there is none of this name, or it is no OptimizerKind.
+        ConfigError: no optimizer has this name, or the registered object is not an `OptimizerKind`.
     """
     entry = plugins.named(plugins.OPTIMIZERS, name)
     if entry is None:
@@ -66,10 +66,10 @@ def find(name: str) -> OptimizerKind:
 
 
 def slots(name: str) -> tuple[str, ...]:
-    """What the optimizer keeps of each parameter.
+    """The names of the optimizer's state tensors for each parameter.
 
     Raises:
-        ConfigError: there is none of this name.
+        ConfigError: no optimizer has this name.
     """
     return ADAMW_SLOTS if name == ADAMW else find(name).slots
 

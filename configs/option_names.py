@@ -1,6 +1,6 @@
-"""Messages in the words of the command at hand: code that several commands share names the keys of train.
+"""Messages with the options of the command that was typed: code that several commands share names the keys of train.
 
-`prepare` takes --tokenizer where train takes data.tokenizer: whoever typed the one is not told of the other.
+`prepare` takes --tokenizer where train takes data.tokenizer, so its messages must name --tokenizer.
 """
 
 import re
@@ -8,12 +8,13 @@ from collections.abc import Mapping
 
 
 def as_options(text: str, options: Mapping[str, str]) -> str:
-    """Write a command's options where a message names keys.
+    """Replace the keys in a message by a command's options.
 
     Args:
         text: a message that names keys of train.
-        options: by key; of a key that ends with a full stop, the rest stays: `{"data.special_tokens.":
-            "--special-token "}` makes `data.special_tokens.eos=X` to `--special-token eos=X`.
+        options: the option for each key. Of a key that ends with a full stop only that part is replaced:
+            `{"data.special_tokens.": "--special-token "}` turns `data.special_tokens.eos=X` into
+            `--special-token eos=X`.
 
     Returns:
         The message with `--option value` for `key=value`, and `--option` for the key alone.

@@ -1,4 +1,4 @@
-"""Groups of one's own: a preset by name, a file in --config-dir DIR, or the path of a file.
+"""A group's choice: a preset by name, or a file of the user in --config-dir DIR or by its path.
 
     python -m train model=my.yaml                                 a path: it has a / or ends in .yaml
     python -m train --config-dir DIR model=my experiment=mine     DIR/model/my.yaml and DIR/experiment/mine.yaml
@@ -8,8 +8,8 @@ A file has the keys of its group; an experiment has any keys, and may choose oth
     defaults:
       - override /model: my
 
-A run keeps the values in its config.yaml. Where a file is gone when the same command starts the run again, they are
-taken from there.
+A run keeps the values in its config.yaml. If a file is gone when the same command starts the run again, they are taken
+from there.
 """
 
 import os
@@ -29,11 +29,11 @@ _CHOOSABLE = ("model", "optim", "parallel")
 
 
 class OwnGroup(NamedTuple):
-    """What a group takes from a file, or from the run's record of one.
+    """The values of a group from a user's file, or from the run's record of it.
 
     Attributes:
         source: the file, for messages.
-        values: by key, unchecked in their types.
+        values: the values by key; their types are not checked yet.
     """
 
     source: str
@@ -42,13 +42,13 @@ class OwnGroup(NamedTuple):
 
 @dataclass
 class Choice:
-    """What all groups take.
+    """The choices of all groups.
 
     Attributes:
-        presets: names of files of this program, by group; a group that is in neither takes its default.
-        own: by group.
-        found: what is wrong, in files too.
-        missing: files that are gone, by group, with what to say of each.
+        presets: names of presets, by group; a group that is in neither `presets` nor `own` takes its default.
+        own: values of the user's files, by group.
+        found: problems of the choices and of the files.
+        missing: the message for each file that is gone, by group.
     """
 
     presets: dict[str, str]
@@ -58,7 +58,7 @@ class Choice:
 
 
 def choose(line: Line) -> Choice:
-    """Find and read what each group of a command line takes."""
+    """Find and read the choice of each group on a command line."""
     chosen = Choice({}, {}, [], {})
     folder = None if not line.config_dir else Path(expanded(line.config_dir))
     if folder is not None and folder.is_dir():
@@ -75,12 +75,12 @@ def choose(line: Line) -> Choice:
 
 
 def own_names(folder: Path, group: str) -> list[str]:
-    """The files of a group in --config-dir, without their ending."""
+    """The names of a group's files in --config-dir, without their suffix."""
     return sorted(path.stem for path in (folder / group).glob("*.yaml"))
 
 
 def _add(chosen: Choice, group: str, name: str, folder: Path | None, here: Path) -> dict[str, str]:
-    """Note what one group takes; returns what an experiment of one's own chooses besides."""
+    """Add the choice of one group; returns the groups that an experiment of the user chooses."""
     if _is_path(name):
         path = here / expanded(name)
         if path.stem in presets(group):
@@ -118,9 +118,9 @@ def _read(group: str, path: Path) -> _Read:
     """Read a file of a group.
 
     Raises:
-        FileNotFoundError: it is not there.
-        RecordError: it is no regular file, or no text.
-        ConfigError: every problem of what it says.
+        FileNotFoundError: there is no such file.
+        RecordError: it is not a regular text file.
+        ConfigError: its contents have problems; the message lists all of them.
     """
     try:
         tree = parse_yaml(read_text(path))
@@ -146,7 +146,7 @@ def _read(group: str, path: Path) -> _Read:
 
 
 def _values(tree: dict[Any, Any], prefix: str, found: list[str]) -> Iterator[tuple[str, Any]]:
-    """The keys that stand in a mapping, each checked to exist."""
+    """Yield the keys and values of a mapping; unknown keys are added to `found`."""
     known = get_type_hints(type_of(prefix))
     for name, value in tree.items():
         key = f"{prefix}.{name}" if prefix else str(name)
@@ -195,7 +195,7 @@ def _others(defaults: Any, found: list[str]) -> dict[str, str]:
 
 
 def _folder_problems(folder: Path) -> list[str]:
-    """What is wrong with --config-dir as a whole."""
+    """The problems of the folder --config-dir itself."""
     if not any((folder / group).is_dir() for group in GROUPS):
         return [
             f"{CONFIG_DIR} ({folder}) holds none of the folders {', '.join(GROUPS)}. Put a model of your own into "
@@ -214,7 +214,7 @@ def _taken(group: str, name: str) -> str:
 
 
 def _missing(group: str, name: str, path: Path, folder: Path | None) -> str:
-    """Say that a chosen file is not there."""
+    """The message for a chosen file that does not exist."""
     if _is_path(name):
         return f"{group} ({name}): there is no file {path}.{nearest(path.stem, presets(group))}"
     assert folder is not None, "a name that is no preset is looked for in --config-dir"

@@ -1,15 +1,15 @@
-"""Shares as people read them."""
+"""Shares as percentages for people."""
 
 
 def percent(share: float, digits: int = 0) -> str:
-    """A share, from 0 to 1, as a percentage; one that is too small for a digit is not shown as nothing.
+    """Format a share as a percentage; a share that would round to zero is shown as "under 1%".
 
     Args:
-        share: part of one.
-        digits: behind the point.
+        share: from 0 to 1.
+        digits: digits after the decimal point.
 
     Returns:
-        "28%", "under 1%", and "0%" for nothing at all.
+        Text such as "28%" or "under 1%"; "0%" only for a share of 0.
     """
     least = 10.0**-digits
     if 0 < 100 * share < least:

@@ -1,4 +1,4 @@
-"""What installed packages add to this program, through Python's entry points: the one reader of them.
+"""Extensions that installed packages register through Python's entry points; only this file reads them.
 
     [project.entry-points."glm.optimizers"]          in the package toy-optimizers
     lion = "toy_optimizers:LION"
@@ -20,8 +20,8 @@ OBJECTIVES = "glm.objectives"
 
 
 def registered(group: str) -> "list[EntryPoint]":
-    """What packages have registered in a group, in alphabetical order; imports none of them."""
-    # Late on purpose: it takes longer to import than most commands need to say what is wrong.
+    """The entry points that packages have registered in a group, in alphabetical order; imports none of them."""
+    # Imported late: this import takes longer than most commands need to report a mistake.
     from importlib.metadata import entry_points
 
     found = [entry for entry in entry_points(group=group) if entry.dist is not None]
@@ -29,33 +29,33 @@ def registered(group: str) -> "list[EntryPoint]":
 
 
 def package(entry: "EntryPoint") -> str:
-    """Name and version of the package that has registered it: toy-optimizers 1.0."""
+    """Name and version of the package that has registered an entry point: toy-optimizers 1.0."""
     assert entry.dist is not None, "registered() leaves out what is of no package"
     return f"{entry.dist.name} {entry.dist.version}"
 
 
 def full_name(entry: "EntryPoint") -> str:
-    """PACKAGE:NAME."""
+    """The name of an entry point as it is typed: PACKAGE:NAME."""
     assert entry.dist is not None, "registered() leaves out what is of no package"
     return f"{_normal(entry.dist.name)}:{entry.name}"
 
 
 def named(group: str, name: str) -> "EntryPoint | None":
-    """The one that PACKAGE:NAME names; None: no installed package has registered it."""
+    """The entry point with the name PACKAGE:NAME; None if no installed package has registered it."""
     of_package, separator, rest = name.partition(":")
     wanted = f"{_normal(of_package)}{separator}{rest}"
     return next((entry for entry in registered(group) if full_name(entry) == wanted), None)
 
 
 def load(entry: "EntryPoint", key: str) -> object:
-    """Import what a package has registered.
+    """Import the object that a package has registered.
 
     Args:
-        entry: of `registered`.
-        key: of the configuration that asks for it, for the message.
+        entry: an entry point from `registered`.
+        key: the configuration key that names it, for the message.
 
     Raises:
-        ConfigError: it cannot be imported.
+        ConfigError: the object cannot be imported.
     """
     try:
         return entry.load()
@@ -69,5 +69,5 @@ def load(entry: "EntryPoint", key: str) -> object:
 
 
 def _normal(of_package: str) -> str:
-    """Package names are equal whatever their case and their dashes (PEP 503)."""
+    """Normalise a package name: case does not matter, nor which of -, _ and . it has (PEP 503)."""
     return re.sub(r"[-_.]+", "-", of_package).lower()

@@ -1,4 +1,4 @@
-"""Words to type as a shell takes them: zsh, and bash with some files about, do not hand on `data.paths=[a,b]` unquoted."""
+"""Quotes for lists in commands to type: unquoted, zsh and sometimes bash expand the brackets of `data.paths=[a,b]`."""
 
 import re
 
@@ -7,7 +7,7 @@ _LIST = re.compile(r"(?<![\w.'\"/-])[A-Za-z_]+(?:\.[A-Za-z_]+)*=(?=\[)")
 
 
 def quoted_lists(text: str) -> str:
-    """Put quotes around each `key=[...]` of a text that has none.
+    """Put quotes around each unquoted `key=[...]` of a text.
 
     Args:
         text: a message or a page of documentation.
@@ -25,7 +25,7 @@ def quoted_lists(text: str) -> str:
 
 
 def _end_of_list(text: str, start: int) -> int | None:
-    """One past the bracket that closes the one at `start`; None if none does on its line."""
+    """The index after the bracket that closes the one at `start`; None if it is not closed on its line."""
     depth = 0
     for place in range(start, len(text)):
         depth += (text[place] == "[") - (text[place] == "]")

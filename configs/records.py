@@ -1,8 +1,8 @@
 """Small files read from a disk, checked before anything else sees them: kind of file, size, types, ranges and depth.
 
-A record is a frozen dataclass whose annotations say what is allowed; the names below narrow the plain types. JSON is
-decoded straight into it by msgspec, which this file alone knows. Whoever reads a record decides whether a wrong one is
-an error or is passed over with a word: both begin with a `RecordError`.
+A record is a frozen dataclass whose annotations say what is allowed; the names below narrow the plain types. msgspec,
+which only this file uses, decodes JSON directly into it. A wrong record raises a `RecordError`; the caller decides
+whether to report it as an error or to pass over the record with a notice.
 """
 
 from pathlib import Path
@@ -51,11 +51,11 @@ def read_record(path: Path, kind: type[T], largest: int = LARGEST_RECORD) -> T:
     Args:
         path: the file.
         kind: dataclass, or another type that annotations can express; keys that it does not name are ignored.
-        largest: bytes that it may have.
+        largest: largest size of the file, in bytes.
 
     Raises:
-        FileNotFoundError: there is none.
-        RecordError: it is no such record; names the file and the value.
+        FileNotFoundError: there is no such file.
+        RecordError: it does not hold such a record; the message names the file and the value.
         OSError: the file system failed.
     """
     return decode(read_file(path, largest), kind, str(path))
@@ -65,12 +65,12 @@ def decode(text: bytes | str, kind: type[T], where: str) -> T:
     """Decode JSON as a record.
 
     Args:
-        text: the JSON; NaN and Infinity are none.
+        text: the JSON, in which NaN and Infinity are not allowed.
         kind: as for `read_record`.
         where: file, or file and line, for messages.
 
     Raises:
-        RecordError: it is no such record.
+        RecordError: the text does not hold such a record.
     """
     try:
         return msgspec.json.decode(text, type=kind)
@@ -81,10 +81,10 @@ def decode(text: bytes | str, kind: type[T], where: str) -> T:
 
 
 def convert(value: Any, kind: type[T], where: str) -> T:
-    """Check a value that is already decoded (from YAML, from a manifest) as a record.
+    """Convert a value that is already decoded (from YAML, from a manifest) to a record.
 
     Raises:
-        RecordError: it is no such record.
+        RecordError: the value is not such a record.
     """
     try:
         return msgspec.convert(value, type=kind)

@@ -1,7 +1,7 @@
-"""Which checkpoints a run has, and which of them is the newest. Of the standard library alone.
+"""Which checkpoints a run has, and which of them is the newest. Imports the standard library only.
 
-A checkpoint is a folder of `checkpoints/` that has a manifest: it is written last and renamed into place. What stands
-in it, and whether it is whole, is for glm/checkpoint/ to say.
+A checkpoint is a folder in `checkpoints/` with a manifest, which is written last and renamed into place. glm/checkpoint/
+reads its contents and checks whether it is complete.
 """
 
 from collections.abc import Mapping
@@ -32,7 +32,7 @@ def committed(checkpoints: Path) -> list[Path]:
 
 
 def unfinished(checkpoints: Path) -> list[Path]:
-    """Folders without a manifest: of a save that was killed or is under way, or damaged.
+    """Folders without a manifest: damaged ones, and those of saves that were killed or are not finished yet.
 
     Raises:
         OSError: the file system failed.
@@ -41,13 +41,13 @@ def unfinished(checkpoints: Path) -> list[Path]:
 
 
 def newest_first(generations: Mapping[Path, int | None]) -> list[Path]:
-    """Sort committed checkpoints; of equals the first one stands first.
+    """Sort committed checkpoints, newest first; the sort is stable.
 
-    A later start of the run counts for more than a later step: what a process that was cut off wrote after the next one
-    had begun belongs to no history.
+    A later attempt counts for more than a later step: checkpoints that a process wrote after a later attempt had begun
+    are not part of the run's history.
 
     Args:
-        generations: by folder, the start of the run that wrote it; None: its manifest cannot be read.
+        generations: for each folder, the generation of the attempt that wrote it; None: its manifest cannot be read.
     """
     highest = max((known for known in generations.values() if known is not None), default=0)
 
@@ -59,12 +59,12 @@ def newest_first(generations: Mapping[Path, int | None]) -> list[Path]:
 
 
 def is_checkpoint(path: Path) -> bool:
-    """True of a committed checkpoint's folder, whatever its name."""
+    """True if the path is the folder of a committed checkpoint, whatever its name."""
     return (path / MANIFEST).is_file()
 
 
 def run_folder_of(path: Path) -> Path:
-    """The run folder that a run folder or a checkpoint's path lies in."""
+    """The run folder of a path, which is a run folder itself or a checkpoint in one."""
     return path.parent.parent if is_checkpoint(path) else path
 
 
@@ -72,6 +72,6 @@ def _step_folders(checkpoints: Path) -> list[Path]:
     if not checkpoints.is_dir():
         return []
     found = [path for path in checkpoints.iterdir() if STEP_FOLDER.fullmatch(path.name)]
-    # A link could lead out of the run, and what lies there would be cleaned away.
+    # A link could lead out of the run folder, and retention would delete what it leads to.
     folders = [path for path in found if path.is_dir() and not path.is_symlink()]
     return sorted(folders, key=step_of, reverse=True)

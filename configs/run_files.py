@@ -1,8 +1,8 @@
-"""What stands in the lines of events.jsonl and metrics.jsonl, as everybody who reads them sees it.
+"""Read events.jsonl and metrics.jsonl.
 
-Reading only: train/run_folder.py and train/metrics_file.py write them. Each file is read in one place, so that a wrong
-one - damaged, of another program, a folder or a pipe in its place - is the same message everywhere. status.json is
-configs/run_status.py.
+train/run_folder.py and train/metrics_file.py write them. Each file is read in one place, so that every command gives
+the same message for a wrong one, whether it is damaged, of another program, or a folder or pipe. configs/run_status.py
+reads status.json.
 """
 
 import math
@@ -40,10 +40,10 @@ class Event:
 
     @classmethod
     def from_json(cls, line: bytes, where: str) -> tuple["Event", dict[str, Any]]:
-        """Decode a line: what every event has, and the details of this one.
+        """Decode a line into the fields that every event has, and the details of this one.
 
         Raises:
-            RecordError: it is none.
+            RecordError: the line is not an event.
         """
         values = decode(line, dict[str, Any], where)
         if _depth(values) > _DEEPEST_DETAIL:

@@ -1,7 +1,7 @@
-"""The files of a run folder that grow by whole lines of JSON. Of the standard library alone, for quick commands.
+"""Read the files of a run folder that grow by lines of JSON. Imports the standard library only, for quick commands.
 
-One rule for a line that was torn, by a kill or by a full disk: the last line counts once its end is there. What stands
-in a whole line is for its reader to judge.
+A kill or a full disk can cut off the last line: a line counts only once its line end is written. The callers check what
+a whole line holds.
 """
 
 import json
@@ -16,10 +16,10 @@ LARGEST_LINES = 2**34
 
 
 def whole_lines(path: Path) -> list[bytes]:
-    """The lines of a file, each with its end; a last one that was torn is left out. Nothing if there is no file.
+    """The lines of a file, with their line ends, without an incomplete last one; empty if there is no file.
 
     Raises:
-        RecordError: it is no file that can be read.
+        RecordError: the file cannot be read.
         OSError: the file system failed.
     """
     try:
@@ -30,14 +30,14 @@ def whole_lines(path: Path) -> list[bytes]:
 
 
 def json_object(text: bytes | str, where: str) -> dict[str, Any]:
-    """Decode an object of JSON, whose values are still to be judged.
+    """Decode a JSON object; its values are not checked.
 
     Args:
-        text: the JSON; NaN and Infinity are none.
+        text: the JSON, in which NaN and Infinity are not allowed.
         where: file, or file and line, for messages.
 
     Raises:
-        RecordError: it is none.
+        RecordError: the text is not a JSON object.
     """
     try:
         found: Any = json.loads(text, parse_constant=_refused)

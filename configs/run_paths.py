@@ -1,7 +1,7 @@
-"""Where the files of a run lie: the one place that spells their names. Of the standard library alone.
+"""The paths of a run's files; only this file spells their names. Imports the standard library only.
 
-Everything else - training, report, sweeps, generation, job scripts - takes a path from `RunPaths`, and a name that it
-shows to people from the constants. tests/test_run_folder_names.py sees to it.
+Everything else - training, report, sweeps, generation, job scripts - takes paths from `RunPaths`, and names for messages
+from the constants. tests/test_run_folder_names.py checks this.
 """
 
 import errno
@@ -36,19 +36,19 @@ WANDB_SYNC = "sync.sh"
 SLURM = "slurm"
 SLURM_SCRIPT = "submit.sbatch"
 MANIFEST = "manifest.json"
-"""Of a checkpoint: its folder counts once it has one."""
+"""Manifest of a checkpoint; a folder without one does not count as a checkpoint."""
 LATEST = "latest"
-"""A hint for people, beside the checkpoints."""
+"""A file beside the checkpoints that names the newest one, for people only."""
 
 STEP = "step_"
 STEP_FOLDER = re.compile(rf"{STEP}(\d{{8,18}})")
 """Name of a checkpoint's folder."""
 EXAMPLE_CHECKPOINT = f"{CHECKPOINTS}/{STEP}00000200"
-"""In a run folder, for messages that say what to type."""
+"""Tokenizer file in a run folder, for messages that say what to type."""
 
 
 class RunPaths:
-    """Where the files of a run lie.
+    """The paths of a run's files.
 
     Args:
         path: the run folder.
@@ -81,7 +81,7 @@ class RunPaths:
 
     @property
     def files(self) -> list[Path]:
-        """What a start writes or replaces."""
+        """The files that a start writes or replaces."""
         return [
             self.identity,
             self.config,
@@ -97,16 +97,16 @@ class RunPaths:
 
     @property
     def folders(self) -> list[Path]:
-        """What a start makes, and writes into."""
+        """The folders that a start makes and writes into."""
         return [self.checkpoints, self.generations, self.tokenizer, self.stacks]
 
     def check_kinds(self) -> None:
-        """Refuse a folder in which another kind of thing stands in the place of a file of ours.
+        """Check that the names of this program's files and folders are not taken by anything else.
 
-        A link in the place of a file is refused as well: what it leads to is not ours to replace. Folders may be links.
+        A link in place of a file is refused as well: its target may belong to something else. Folders may be links.
 
         Raises:
-            RunFolderError: names each of them.
+            RunFolderError: some names are taken; the message lists them.
             OSError: the file system failed.
         """
         wrong = [path for path in self.files if _kind_of(path, follow=False) not in (None, "file")]
@@ -122,7 +122,7 @@ class RunPaths:
 
 
 def _kind_of(path: Path, *, follow: bool) -> str | None:
-    """What a name stands for; None: nothing."""
+    """The kind of file at a path; None: there is none."""
     try:
         mode = os.stat(path, follow_symlinks=follow).st_mode
     except (FileNotFoundError, NotADirectoryError):

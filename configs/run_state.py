@@ -1,6 +1,6 @@
 """What the processes of a run have written about themselves, and the state of a run for people.
 
-Whether one is at work is asked in configs/at_work.py. Looking changes nothing.
+configs/at_work.py finds out whether a process is still at work. These functions only read.
 """
 
 import contextlib
@@ -19,23 +19,23 @@ class Machine:
     """Where a process runs."""
 
     host: ShortText
-    """Its name."""
+    """Host name."""
     boot: ShortText
-    """Changes with every start of its kernel; "" if unknown. Containers may share a name, but not a kernel as well."""
+    """Identifier that changes with every boot; "" if unknown. Machines may share a host name, but not this as well."""
 
 
 @dataclass(frozen=True)
 class GenerationFacts:
-    """What a process has written into its generation file, all lines together."""
+    """The contents of a generation file, all lines together."""
 
     machine: Machine | None = None
     pid: Count = 0
     launch: dict[str, Count | ShortText] = field(default_factory=dict)
-    """Who started it (train.world.Launch)."""
+    """The launcher that started the process (train.world.Launch)."""
     continues_after: Count | None = None
-    """Step of the checkpoint that it continued from; None: it did not come so far."""
+    """Step of the checkpoint that the process continued from; None: it ended before that."""
     ending: ShortText | None = None
-    """done, stopped or failed; None: it is at work, or could not say."""
+    """done, stopped or failed; None: the process is at work, or was killed."""
 
 
 def this_machine() -> Machine:
@@ -44,9 +44,9 @@ def this_machine() -> Machine:
 
 
 def read_generation(run: Path, number: int) -> GenerationFacts | None:
-    """Read what a process wrote about itself; None if that is nothing, yet or any more.
+    """Read a generation file; None if it is empty or gone.
 
-    Lines that cannot be read are passed over: the last one is cut where a process was killed.
+    Lines that cannot be read are passed over: if the process was killed, its last line may be incomplete.
 
     Raises:
         OSError: the file system failed.
@@ -61,7 +61,7 @@ def read_generation(run: Path, number: int) -> GenerationFacts | None:
 
 
 def shown_state(run: Path) -> str:
-    """The state of a run for people: that of status.json, or "interrupted" where it is out of date.
+    """The state of a run for people: that in status.json, or "interrupted" if that is out of date.
 
     Returns:
         running, done, stopped, failed, interrupted, or "unknown" without a status.json.

@@ -1,4 +1,4 @@
-"""How a run was left: its status.json, and why it stopped. Of the standard library alone: job scripts ask often."""
+"""The status.json of a run, and why it stopped. Imports the standard library only: job scripts ask often."""
 
 import contextlib
 from dataclasses import dataclass
@@ -15,13 +15,13 @@ STATES = ("running", "done", "stopped", "failed", "unknown")
 
 _COUNT, _SECONDS, _LONGEST_TEXT = 2**62, 2.0**40, 2**16
 _SHOWN = 80
-# Events at which a process begins to train: what stands before is of another one.
+# Events at which a process begins to train: earlier events belong to other processes.
 _BEGINNINGS = ("start", "resume")
 
 
 @dataclass(frozen=True)
 class Status:
-    """status.json: how a run's last process left it, or that one is at work."""
+    """status.json: the state of a run, as its last process has written it."""
 
     format_version: int = FORMAT_VERSION
     generation: int = 0
@@ -30,7 +30,7 @@ class Status:
     samples_seen: int = 0
     message: str = ""
     time: float = 0.0
-    """Of the write, by the clock of its machine."""
+    """Time of the write, by the clock of the machine that wrote it."""
 
 
 def read_status(run: Path) -> Status | None:
@@ -73,12 +73,12 @@ def status_fields(run: Path) -> dict[str, Any] | None:
 
 
 def stop_reason(run: Path) -> str | None:
-    """Why the last process of a run stopped on request, by events.jsonl; None: it did not, or does not say.
+    """Why the last process of a run stopped on request, from events.jsonl; None: it did not, or logged no reason.
 
     Lines that cannot be read are passed over.
 
     Raises:
-        RecordError: events.jsonl is no file that can be read.
+        RecordError: events.jsonl cannot be read.
         OSError: the file system failed.
     """
     path = RunPaths(run).events

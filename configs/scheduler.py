@@ -1,4 +1,4 @@
-"""SLURM's own ways to write a time limit and a list of nodes, as its users type them everywhere else."""
+"""Parse time limits and node lists in SLURM's notation."""
 
 import re
 from itertools import product
@@ -13,7 +13,7 @@ _MOST_NODES = 100_000
 
 
 def limit_seconds(text: str) -> int | None:
-    """Seconds of a time limit in one of sbatch's forms; None if it is none of them.
+    """Seconds of a time limit in one of sbatch's forms; None if the text has none of these forms.
 
     Args:
         text: `90` is minutes, `90:30` minutes and seconds, `960:00:00` hours; after days come hours: `3-1`, `0-01:00`.
@@ -35,7 +35,7 @@ def limit_seconds(text: str) -> int | None:
 
 
 def expand_nodes(text: str) -> list[str] | None:
-    """The names of a list of nodes, such as nid[0010-0012,7] or a,b[1-2]; None if it is no such list."""
+    """Expand a node list, such as nid[0010-0012,7] or a,b[1-2]; None if the text is not such a list."""
     found = list[str]()
     for entry in _split(text):
         if not _NODES.fullmatch(entry):
@@ -56,7 +56,7 @@ def _split(text: str) -> list[str]:
 
 
 def _numbers(part: str) -> list[str]:
-    """What stands for a part of a name: itself, or the numbers of a range, as wide as its first one."""
+    """Expand one part of a node name: the numbers of a range, as wide as its first one, or the part itself."""
     if not part.startswith("["):
         return [part]
     names = list[str]()

@@ -1,7 +1,7 @@
-r"""Words for people, on whatever standard output is: text from outside shown harmlessly, and never an error from it.
+r"""Print for people: text from outside is made safe to show, and printing never fails.
 
-A terminal obeys control characters, and reorders text at bidirectional ones, wherever they come from: a corpus, a file
-name, a run's name. `visible` shows them as \x1b and \u202e.
+A terminal obeys control characters, and bidirectional ones reorder text, whether they come from a corpus, a file name or
+a run's name. `visible` shows them as \x1b and \u202e.
 """
 
 import contextlib
@@ -17,21 +17,21 @@ from configs.quoting import quoted_lists
 
 # Cc: control. Cf: format, which holds the bidirectional ones. Zl, Zp: line ends that few programs know. Cs: no text.
 _HIDDEN = ("Cc", "Cf", "Zl", "Zp", "Cs")
-# Zero-width joiners shape words of several scripts and emoji, and move nothing.
+# Zero-width joiners belong to words of several scripts and to emoji, and reorder nothing.
 _HARMLESS = "\u200c\u200d"
 # How configs/errors.py numbers several problems.
 _NUMBERED = re.compile(r"  \d+\. ")
 
 
 LOADING = "Loading PyTorch ..."
-"""What every command says that takes seconds before it can begin."""
+"""What every command prints before it loads PyTorch, which takes seconds."""
 
 
 def visible(text: str, keep: str = "\n\t") -> str:
     r"""Show control and format characters as escapes.
 
     Args:
-        text: from data, names or overrides.
+        text: text from data, names or overrides.
         keep: characters that stay; "" where the text must stay on one line.
     """
     if text.isascii() and text.isprintable():
@@ -40,7 +40,7 @@ def visible(text: str, keep: str = "\n\t") -> str:
 
 
 def shows_colours(stream: TextIO) -> bool:
-    """True for a terminal whose owner has not asked for plain text (NO_COLOR, no-color.org; TERM=dumb)."""
+    """True for a terminal, unless its user has asked for plain text (NO_COLOR, no-color.org; TERM=dumb)."""
     if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         return False
     with contextlib.suppress(OSError, ValueError, AttributeError):
@@ -49,18 +49,18 @@ def shows_colours(stream: TextIO) -> bool:
 
 
 def prepare_streams() -> None:
-    """Let no character that a terminal's encoding lacks be an error; every command's first act."""
+    """Make standard output and error replace characters that their encoding lacks; every command calls this first."""
     for stream in _standard_streams():
         with contextlib.suppress(AttributeError, OSError, ValueError):
             stream.reconfigure(errors="backslashreplace")
 
 
 def never_fail_to_print() -> None:
-    """Let words that cannot be printed be lost from now on: a run of weeks does not end for a full disk behind its log.
+    """From now on, drop output that cannot be printed: a full disk behind its log must not end a run of weeks.
 
-    Whatever prints - this program, a library's warnings, a progress bar - writes to standard output and error as before.
+    This program, warnings of libraries and progress bars still write to standard output and error.
     """
-    # A file opened next would otherwise get the number of a closed stream, and libraries would write words into it.
+    # The next file opened would otherwise get the number of a closed stream, and libraries would print into that file.
     for descriptor in (0, 1, 2):
         try:
             os.fstat(descriptor)
@@ -85,18 +85,18 @@ class Forgiving:
         self._stream: Any = open(os.devnull, "w") if stream is None else stream  # noqa: SIM115
 
     def write(self, text: str) -> int:
-        """Write if it can be written."""
+        """Write the text; errors are ignored."""
         with contextlib.suppress(OSError, ValueError):
             self._stream.write(text)
         return len(text)
 
     def flush(self) -> None:
-        """Flush if it can be done."""
+        """Flush the stream; errors are ignored."""
         with contextlib.suppress(OSError, ValueError):
             self._stream.flush()
 
     def isatty(self) -> bool:
-        """True if it is a terminal that is still there."""
+        """True if the stream is a terminal and still open."""
         with contextlib.suppress(OSError, ValueError):
             return self._stream.isatty()
         return False
@@ -106,14 +106,14 @@ class Forgiving:
 
 
 def tell(text: str, stream: TextIO | None = None) -> None:
-    """Print a line if it can be printed: a full disk behind standard output, or a closed one, stops nothing.
+    """Print a line; errors, such as a full disk behind standard output or a closed stream, are ignored.
 
     Args:
-        text: the line, without its end; made visible here, and lists that are to be typed are quoted.
-        stream: default standard output.
+        text: the line, without its end; control characters are shown as escapes, and lists to type are quoted.
+        stream: where to print; default standard output.
     """
     target = sys.stdout if stream is None else stream
-    # None: the process was started without one. ValueError: it is closed.
+    # None: the process was started without the stream. ValueError: it is closed.
     with contextlib.suppress(OSError, ValueError, AttributeError):
         shown = quoted_lists(visible(text))
         target.write((wrapped(shown) if target.isatty() else shown) + "\n")
@@ -121,19 +121,19 @@ def tell(text: str, stream: TextIO | None = None) -> None:
 
 
 def columns() -> int | None:
-    """Width of the terminal that standard output is; None if it is none: what a file or a pipe gets is not cut."""
+    """Width of the terminal; None if standard output is a file or a pipe, whose lines are not folded."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         return help_columns() if sys.stdout.isatty() else None
     return None
 
 
 def help_columns() -> int:
-    """Width for what `--help` prints, wherever it goes: that of the terminal, 80 without one, as argparse has it."""
+    """Width of `--help` texts: that of the terminal, or 80 without one, as in argparse."""
     return shutil.get_terminal_size().columns
 
 
 def hanging(name: str, text: str, width: int | None) -> str:
-    """A name with its text beside it; lines that would be longer than `width` go on below the text."""
+    """Render a name with its text beside it; the text is folded at `width`, with a hanging indent."""
     room = None if width is None else max(width, len(name) + 20)
     return fold(f"{name}{text}".rstrip(), room, " " * len(name))
 
@@ -141,7 +141,7 @@ def hanging(name: str, text: str, width: int | None) -> str:
 def wrapped(text: str) -> str:
     """Break long lines between words at the terminal's width.
 
-    Lines that are set in stay, for they may be commands; those of a numbered list are sentences.
+    Indented lines stay as they are, since they may be commands; lines of a numbered list are folded.
     """
     width = help_columns()
     lines = list[str]()

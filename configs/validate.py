@@ -26,8 +26,8 @@ def problems(config: Config, world_size: int | None = None, samples_seen: int = 
 
     Args:
         config: any configuration.
-        world_size: number of processes; None before it is known: the data-parallel size is then `cluster.*`'s.
-        samples_seen: how far the run is: batches that it has behind it are not asked about.
+        world_size: number of processes; None before it is known: the data-parallel size then comes from `cluster.*`.
+        samples_seen: samples that the run has seen; earlier batches are not checked.
     """
     found = numbers.finite_problems(config)
     if not found:
@@ -44,7 +44,7 @@ def problems(config: Config, world_size: int | None = None, samples_seen: int = 
         )
         found = [problem for check in checks for problem in check(config)]
     found = text.problems(config) + found
-    # These calculate with the positive numbers that the bounds ask for.
+    # The other checks calculate with numbers that are within their bounds.
     return (
         found
         or layout_problems(config, world_size)
@@ -53,7 +53,7 @@ def problems(config: Config, world_size: int | None = None, samples_seen: int = 
 
 
 def are_sizes_sound(config: Config) -> bool:
-    """True if the model can be cut over the cluster, whatever else is wrong: what memory and time are made of."""
+    """True if the model can be cut over the cluster, so that memory and time can be estimated."""
     sizes = (numbers.bound_problems, *model.CHECKS, *gpu.CHECKS)
     found = numbers.finite_problems(config) or [
         problem for check in sizes for problem in check(config)

@@ -1,4 +1,4 @@
-"""What this program is and runs on: for `--version` of every command, and for a run's source.txt."""
+"""Versions of this program and its libraries, for `--version` of every command and for a run's source.txt."""
 
 import argparse
 import platform
@@ -15,7 +15,7 @@ VERSION = "--version"
 
 
 def version_text() -> str:
-    """Versions of this program, Python and PyTorch, a line each; nothing is imported for them."""
+    """Versions of this program, Python and PyTorch, one per line; imports none of the libraries."""
     revision = commit()
     suffix = f" (commit {revision}{', changed since' if differences() else ''})" if revision else ""
     return "\n".join(
@@ -36,7 +36,7 @@ class ShowVersion(argparse.Action):
         )
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
-        """Answer, and end."""
+        """Print the versions and exit."""
         sys.stdout.write(version_text() + "\n")
         parser.exit()
 
@@ -48,7 +48,7 @@ def asks_version(words: Sequence[str]) -> bool:
 
 def version(distribution: str) -> str:
     """The installed version of a distribution."""
-    # Late on purpose: it takes longer to import than most commands need to say what is wrong.
+    # Imported late: this import takes longer than most commands need to report a mistake.
     from importlib.metadata import PackageNotFoundError
     from importlib.metadata import version as installed_version
 
@@ -59,7 +59,7 @@ def version(distribution: str) -> str:
 
 
 def commit() -> str:
-    """The commit of the checkout that this program runs from; "" if it runs from none."""
+    """The commit of the checkout that this program runs from; "" if there is no checkout."""
     return _git("rev-parse", "HEAD") if _is_checkout() else ""
 
 
@@ -69,7 +69,7 @@ def differences() -> str:
 
 
 def _is_checkout() -> bool:
-    """True if git keeps this very file: site-packages may lie within somebody else's repository."""
+    """True if git tracks this file: site-packages may be inside another repository."""
     return bool(_git("ls-files", "configs/version.py"))
 
 

@@ -1,6 +1,6 @@
-"""The words of a command line, each where it belongs, and what is wrong with them.
+"""Sort the words of a command line, and find their problems.
 
-`key=value` and `group=choice` as Hydra has them, and `--config-dir DIR`, where groups of one's own lie.
+Words are `key=value` and `group=choice`, as in Hydra, and `--config-dir DIR` with the user's own groups.
 """
 
 from collections.abc import Sequence
@@ -31,13 +31,13 @@ _HYDRA_KEYS = {
 
 @dataclass
 class Line:
-    """A command line, taken apart.
+    """A parsed command line.
 
     Attributes:
-        choices: what each group was said to be, as typed.
-        values: what each key was said to be, as typed; what was typed later takes effect later.
-        config_dir: the folder with groups of one's own, as typed.
-        found: what is wrong.
+        choices: the choice of each group, as typed.
+        values: the value of each key, as typed, in the order in which they take effect.
+        config_dir: the folder with the user's own groups, as typed.
+        found: the problems.
     """
 
     choices: dict[str, str] = field(default_factory=dict[str, str])
@@ -47,7 +47,7 @@ class Line:
 
     @classmethod
     def of(cls, words: Sequence[str]) -> "Line":
-        """Take the words apart; of two for the same, the last one holds."""
+        """Parse the words; if a key or group is given twice, the last one counts."""
         line = cls()
         for word in joined(words):
             line._add(word)

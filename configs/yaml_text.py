@@ -1,6 +1,6 @@
-"""YAML from outside, read as plain mappings and lists: nothing is executed, and nothing grows.
+"""Read YAML from outside as plain mappings and lists; tags are not executed, and aliases are not expanded.
 
-The dialect is OmegaConf's, as for the presets: 8e-5 is a number, a date is text, a key may stand once.
+The dialect is OmegaConf's, as for the presets: 8e-5 is a number, a date is text, and keys must not be repeated.
 """
 
 from typing import Any, cast
@@ -13,9 +13,10 @@ def parse_yaml(text: str) -> dict[str, Any]:
     """Read one mapping.
 
     Raises:
-        ValueError: it is no YAML, no mapping, too large or too deep, or holds an alias; says where.
+        ValueError: the text is not YAML, not a mapping, too large, nested too deeply, or holds an alias; the message
+            names the line.
     """
-    # Late on purpose: a command that reads no YAML starts without them.
+    # Imported late: a command that reads no YAML starts without these modules.
     from omegaconf import OmegaConf
     from omegaconf.errors import GrammarParseError, OmegaConfBaseException
     from yaml import MarkedYAMLError, YAMLError
@@ -45,7 +46,7 @@ def parse_yaml(text: str) -> dict[str, Any]:
 
 
 def render_yaml(values: dict[str, Any]) -> str:
-    """Write one mapping; `parse_yaml` reads it back equal."""
+    """Render one mapping, which `parse_yaml` reads back unchanged."""
     from omegaconf import OmegaConf
 
     return OmegaConf.to_yaml(OmegaConf.create(values))

@@ -1,1 +1,1 @@
-"""Job scripts and estimates: renders, computes and checks, never trains."""
+"""Job scripts and estimates: this package renders, computes and checks; it never trains."""

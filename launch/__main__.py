@@ -16,23 +16,23 @@
     python -m launch status [RUN [--field state]]
         the runs in the folder runs, or how one is; --field for scripts
     python -m launch layout [overrides] [--nodes N] [--run FOLDER]
-        how many ranks to start on the N nodes that are left, name=value a line
+        how many ranks to start on the N nodes that are left, as name=value lines
     python -m launch pdsh [overrides] cluster.hostfile=FILE
         the line that starts it on the hosts of a file
     python -m launch kubernetes [overrides] cluster.image=IMAGE
                                 cluster.volume=CLAIM:PATH
         its manifest, a PyTorchJob
     python -m launch collect FOLDER [overrides] [--with-torch]
-        all that a cluster without the internet lacks; there:
+        all that a cluster without the internet needs; install it there with
         bash FOLDER/install.sh
     python -m launch dryrun [overrides] [--allow-uneven]
         builds every rank's part on this machine and checks that they fit
         together
     srun python -m launch preflight [overrides] [--exclude-file FILE]
-        what each node must show before it may join; also under torchrun
+        checks each node before it joins the run; also under torchrun
 
-python -m launch COMMAND --help tells more of each; --version the versions.
-Only dryrun and preflight import PyTorch: the others answer on a login node.
+python -m launch COMMAND --help explains one; --version shows the versions.
+Only dryrun and preflight import PyTorch: the others run on a login node.
 """
 
 import difflib
@@ -47,7 +47,7 @@ from launch.usage import usage
 
 
 def _command(module: str, name: str) -> Callable[[list[str]], str | int]:
-    """A command whose module is imported when it is run: most read configurations, which takes a second."""
+    """A command whose module is imported only when it runs: most load configurations, which takes a second."""
     return lambda words: getattr(import_module(module), name)(words)
 
 

@@ -1,4 +1,4 @@
-"""Commands that need PyTorch: this process becomes `python -m MODULE`, so that signals and exit codes are its own."""
+"""Commands that need PyTorch: this process is replaced by `python -m MODULE`, which gets its signals directly."""
 
 import os
 import sys
@@ -6,7 +6,7 @@ from typing import NoReturn
 
 
 def preflight(words: list[str]) -> NoReturn:
-    """Check the nodes; under srun or torchrun every rank gets here."""
+    """Check the nodes; srun or torchrun starts this on every rank."""
     become("train.preflight", words)
 
 
@@ -16,6 +16,6 @@ def dryrun(words: list[str]) -> NoReturn:
 
 
 def become(module: str, words: list[str]) -> NoReturn:
-    """Let `python -m module words` take the place of this process."""
+    """Replace this process by `python -m module words`."""
     sys.stdout.flush()
     os.execv(sys.executable, [sys.executable, "-m", module, *words])

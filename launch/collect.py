@@ -1,12 +1,12 @@
-"""Clusters without the internet: one command collects what they lack into a folder, one installs from it.
+"""Clusters without the internet: one command collects what they need in a folder, another installs from it.
 
     python -m launch collect FOLDER [overrides] [--with-torch]       on a machine with the internet
     bash FOLDER/install.sh                                           on the cluster, after FOLDER was copied there
 
-The folder gets wheels of this program and of all that it needs, in the versions installed here, and the local files
+The folder gets wheels of this program and of all its requirements, in the versions installed here, and the local files
 that the configuration names (tokenizer and corpora). PyTorch is left out unless asked for: clusters have their own
-build of it, and its CUDA libraries are gigabytes. Wheels fit the Python version and platform of the machine that
-collects.
+build of it, and its CUDA libraries take gigabytes. The wheels fit the Python version and platform of the machine on
+which they are collected.
 """
 
 import importlib.metadata
@@ -27,7 +27,7 @@ DISTRIBUTION = "glm-pretraining"
 _NAME = re.compile(r"[\w.-]+")
 _INSTALL = """\
 #!/usr/bin/env bash
-# Installs what lies beside this script, without the internet. Further words go to pip; PYTHON chooses the interpreter.
+# Installs the wheels beside this script, without the internet. Further options go to pip; PYTHON chooses the interpreter.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 "${PYTHON:-python3}" -m pip install --no-index --find-links "$here/wheels" -r "$here/requirements.txt" "$@"
@@ -70,11 +70,11 @@ def collect(words: list[str]) -> str:
 
 
 def installed_requirements(distribution: str, leave_out: set[str]) -> list[str]:
-    """`name==version` of all that a distribution needs, directly or not, as installed here.
+    """List `name==version` of every requirement of a distribution, direct or not, as installed here.
 
     Args:
-        distribution: itself not in the list.
-        leave_out: normalised names of packages that are neither listed nor followed.
+        distribution: name of the distribution, which is not in the list.
+        leave_out: normalised names of packages that are left out, with their own requirements.
     """
     versions: dict[str, str] = {}
     waiting = [distribution]
@@ -87,7 +87,7 @@ def installed_requirements(distribution: str, leave_out: set[str]) -> list[str]:
 
 
 def gather_wheels(folder: Path, requirements: list[str]) -> int:
-    """Put wheels of this program and of `requirements` into `folder`, with the script that installs them.
+    """Put wheels of this program and of its requirements into a folder, with the script that installs them.
 
     Returns:
         The number of wheels.
@@ -112,7 +112,7 @@ def gather_wheels(folder: Path, requirements: list[str]) -> int:
 
 
 def local_files(config: Config) -> list[Path]:
-    """The files on this machine that a configuration names: its tokenizer's, and those of its corpora.
+    """The files on this machine that a configuration names: those of its tokenizer and of its corpora.
 
     Raises:
         ConfigError: the tokenizer's file is not here, or two files have the same name.
@@ -147,7 +147,7 @@ def local_files(config: Config) -> list[Path]:
 
 
 def _needs(distribution: str) -> Iterator[str]:
-    """Normalised names of what is installed here because a distribution needs it."""
+    """Normalised names of a distribution's direct requirements that are installed here."""
     for requirement in importlib.metadata.requires(distribution) or []:
         match = _NAME.match(requirement)
         if match is None or "extra ==" in requirement:
@@ -156,5 +156,5 @@ def _needs(distribution: str) -> Iterator[str]:
         try:
             importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
-            continue  # its marker does not hold for this Python or platform
+            continue  # its environment marker excludes this Python or platform
         yield name

@@ -1,9 +1,9 @@
-"""Clusters without a scheduler: one line that starts a run on the hosts of a file, through pdsh.
+"""Clusters without a scheduler: one pdsh line that starts a run on the hosts listed in a file.
 
     python -m launch pdsh experiment=glm_130b cluster.hostfile=hosts
 
-The file has a line `HOST` or `HOST slots=N` for each node, as the DeepSpeed launcher's has; `#` begins a comment. HOST
-may name several as SLURM does: nid[0001-0008,12].
+The file has a line `HOST` or `HOST slots=N` for each node, like the DeepSpeed launcher's; `#` begins a comment. HOST
+may name several hosts as SLURM does: nid[0001-0008,12].
 """
 
 import re
@@ -25,7 +25,7 @@ _LINE = re.compile(r"(\S+)(?:\s+slots=(\d{1,9}))?", re.ASCII)
 
 
 def pdsh(words: list[str]) -> str:
-    """Render the line; it is typed in the folder that the run belongs to, which all hosts see at the same path.
+    """Render the line. It is typed in the working directory of the run, which all hosts must see at the same path.
 
     Args:
         words: overrides; `cluster.hostfile` among them.
@@ -49,16 +49,16 @@ def pdsh(words: list[str]) -> str:
         *environment(config.cluster),
         several_nodes(config, overrides, names[0]),
     ]
-    # pdsh starts 32 hosts at a time unless told otherwise, and the ranks would wait for the others for ever.
+    # By default pdsh connects to 32 hosts at a time: those ranks would wait for ever for the others.
     line = f"pdsh -R ssh -S -f {len(names)} -w {','.join(names)}"
     return f"{line} {shlex.quote(' && '.join(remote))}"
 
 
 def read_hosts(path: Path) -> dict[str, int | None]:
-    """Hosts with their numbers of slots (None: not said), in the file's order.
+    """Read the hosts and their numbers of slots (None: not given), in the file's order.
 
     Raises:
-        UserError: it cannot be read, or has lines of another form.
+        UserError: the file cannot be read, or has lines of another form.
     """
     try:
         text = read_text(path)

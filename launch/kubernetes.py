@@ -4,7 +4,7 @@
 
 The operator gives each pod torchrun's settings in the environment (PET_NNODES, PET_RDZV_ENDPOINT, ...); a pod that
 fails is started again, and the run continues from its last checkpoint on the volume. Before a pod is ended, at the
-deadline or because its node is wanted, the run is asked to save and has `cluster.signal_seconds` for it.
+deadline or because its node is needed elsewhere, the run is asked to save and has `cluster.signal_seconds` to do so.
 """
 
 import json
@@ -30,7 +30,7 @@ def kubernetes(words: list[str]) -> str:
         words: overrides; `cluster.image` and `cluster.volume` among them.
 
     Raises:
-        ConfigError: the configuration cannot run, or cannot be said in a manifest.
+        ConfigError: the configuration cannot run, or cannot be expressed in a manifest.
     """
     overrides = parse(words, (), ()).overrides
     config = load_config(overrides)
@@ -40,11 +40,11 @@ def kubernetes(words: list[str]) -> str:
 
 
 def manifest(config: Config, overrides: list[str]) -> dict[str, Any]:
-    """The PyTorchJob: one pod a node, torchrun in each.
+    """The PyTorchJob: one pod per node, with torchrun in each.
 
     Args:
-        config: checked.
-        overrides: the words that made it; the ranks get the same.
+        config: a checked configuration.
+        overrides: the overrides that it was composed from; the ranks get the same ones.
     """
     cluster = config.cluster
     ranks = derive.ranks_per_node(config)
@@ -111,7 +111,7 @@ def _pod(config: Config, overrides: list[str], ranks: int) -> dict[str, Any]:
         ],
         "volumes": [
             {"name": "runs", "persistentVolumeClaim": {"claimName": volume[1]}},
-            # NCCL's and PyTorch's segments outgrow the 64 MiB that a container gets by itself.
+            # NCCL's and PyTorch's shared-memory segments outgrow a container's default of 64 MiB.
             {"name": "shared-memory", "emptyDir": {"medium": "Memory"}},
         ],
     }
@@ -126,9 +126,10 @@ def _pod(config: Config, overrides: list[str], ranks: int) -> dict[str, Any]:
 
 
 def _time_limit(config: Config) -> list[str]:
-    """Word that lets the run stop by itself before the deadline, which no scheduler announces.
+    """The override that makes the run stop by itself before the deadline, which Kubernetes does not announce.
 
-    The deadline counts from the job's start, the run from its own, after images were pulled.
+    The deadline counts from the start of the job; `run.time_limit` counts from the start of the run, after images were
+    pulled.
     """
     if config.run.time_limit is not None:
         return []
@@ -158,7 +159,7 @@ def _problems(config: Config) -> list[str]:
         )
     if cluster.setup or cluster.container:
         found.append(
-            "cluster.setup and cluster.container are for nodes without images: the image has what they prepare. "
+            "cluster.setup and cluster.container do not apply to Kubernetes: prepare the image instead. "
             "Try cluster.setup=[] cluster.container=null."
         )
     return found

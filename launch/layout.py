@@ -1,4 +1,4 @@
-"""How many ranks to start on the nodes that are left: for scripts of one's own, one `name=value` a line."""
+"""How many ranks to start on the nodes that are left, as `name=value` lines for job scripts of your own."""
 
 from pathlib import Path
 
@@ -14,11 +14,11 @@ def layout(words: list[str]) -> str:
     """Choose the largest number of nodes on which every batch still to come divides among the replicas.
 
     Args:
-        words: overrides, `--nodes N` (those that are there; default: `cluster.nodes`), and `--run FOLDER` (whose
-            status.json tells how far the run is; default: the configuration's).
+        words: overrides, `--nodes N` (nodes that are available; default: `cluster.nodes`), and `--run FOLDER` (the run
+            whose status.json says how far it has come; default: the configuration's).
 
     Raises:
-        ConfigError: the configuration cannot run, or so few nodes are too few.
+        ConfigError: the configuration cannot run, or there are too few nodes.
     """
     request = parse(words, (), ("--nodes", "--run"))
     config = load_config(request.overrides)
@@ -46,10 +46,10 @@ def layout(words: list[str]) -> str:
 
 
 def node_counts(config: Config) -> list[tuple[int, list[int]]]:
-    """For each stretch of the run, the numbers of whole nodes that work, largest first.
+    """For each stretch of the run, the numbers of whole nodes that it can train on, largest first.
 
     Args:
-        config: checked; `cluster.nodes` is the largest number of nodes.
+        config: a checked configuration; `cluster.nodes` is the largest number of nodes.
 
     Returns:
         (first sample of the stretch, numbers of nodes) in order; a stretch begins only where the numbers change.

@@ -1,7 +1,7 @@
 """A sweep on this machine:  python -m launch sweep --sweep optim.lr=1e-4,2e-4 --local [--jobs N]
 
-Each run is a `python -m train` of its own. What is finished is passed over, what was stopped goes on, and one that
-fails does not keep the others from running. Ctrl-C reaches the runs through this process alone, once each time it is
+Each run is a `python -m train` process of its own. Finished runs are passed over, stopped runs continue, and a run that
+fails does not keep the others from running. Ctrl-C reaches the runs only through this process, once each time it is
 pressed: the first one lets them save and stop, the second stops them at once.
 """
 
@@ -25,7 +25,7 @@ from launch.options import Request, parse
 from launch.sweep import Variant, is_finished, table, variants
 
 LOCAL, TABLE, JOBS, SWEEP = "--local", "--table", "--jobs", "--sweep"
-# How often running processes are asked whether they have ended, in seconds.
+# How often the running processes are polled, in seconds.
 _POLL = 0.1
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -38,10 +38,10 @@ def sweep(words: list[str]) -> str | int:
 
     Returns:
         With --local the exit code: 0, 75 if the runs were stopped, or that of the first run that failed; otherwise
-        the table, or the commands of the runs, one a line.
+        the table, or the commands of the runs, one per line.
 
     Raises:
-        ConfigError: a combination cannot run, or options do not fit together.
+        ConfigError: a combination cannot run, or the options contradict each other.
     """
     request = parse(words, (LOCAL, TABLE), (SWEEP, JOBS))
     if found := _problems(request):
@@ -56,15 +56,15 @@ def sweep(words: list[str]) -> str | int:
 
 
 def run_here(made: Sequence[Variant], jobs: int, logs: Path) -> int:
-    """Run what is not finished, and print the table of all.
+    """Run those that are not finished, and print the table of all runs.
 
     Args:
-        made: the runs.
-        jobs: how many at a time; one writes to the terminal, several each to a file.
+        made: the runs of the sweep.
+        jobs: how many run at a time; a single one writes to the terminal, several write to a file each.
         logs: folder for these files.
 
     Returns:
-        The exit code, see `sweep`.
+        The exit code; see `sweep`.
 
     Raises:
         ConfigError: a run needs more than one process.
@@ -90,9 +90,10 @@ class _Session:
     """The processes of a sweep.
 
     Attributes:
-        logs: folder for what each writes; None: the terminal.
-        running: processes by the number of their run.
-        codes: exit codes of those that have ended.
+        logs: folder for the output of each process; None: the terminal.
+        running: the processes that are running, by the number of their run.
+        codes: exit codes of the processes that have ended, by the number of their run.
+        is_stopping: whether a signal has asked the sweep to stop.
     """
 
     logs: Path | None
@@ -133,14 +134,14 @@ class _Session:
             _log(f"Run {number}: {ending}")
 
     def verdict(self) -> int:
-        """The exit code of the sweep, and a word on standard error about runs that failed."""
+        """Return the exit code of the sweep, and name the runs that failed on standard error."""
         failed = {
             number: code
             for number, code in sorted(self.codes.items())
             if code not in (EXIT_DONE, EXIT_STOPPED)
         }
         if self.is_stopping or EXIT_STOPPED in self.codes.values():
-            tell("Stopped. The same command goes on.", sys.stderr)
+            tell("Stopped. The same command continues.", sys.stderr)
         elif failed:
             numbers = ", ".join(map(str, failed))
             tell(
@@ -154,24 +155,24 @@ class _Session:
 
     @contextlib.contextmanager
     def signals(self) -> Generator[None, None, None]:
-        """Hand requests to stop on to the runs."""
-        former = {number: signal.signal(number, self._hand_on) for number in _SIGNALS}
+        """Forward stop signals to the runs."""
+        previous = {number: signal.signal(number, self._hand_on) for number in _SIGNALS}
         try:
             yield
         finally:
-            for number, handler in former.items():
+            for number, handler in previous.items():
                 signal.signal(number, handler)
 
     def _hand_on(self, number: int, frame: FrameType | None) -> None:
         self.is_stopping = True
-        # A closed terminal is a request to save and stop, too.
+        # A closed terminal asks the runs to save and stop, too.
         sent = signal.SIGTERM if number == signal.SIGHUP else number
         for process in self.running.values():
             process.send_signal(sent)
 
 
 def _appended(path: Path) -> BinaryIO:
-    """A file to write on, after what is there."""
+    """Open a file for appending."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         return path.open("ab")
@@ -184,9 +185,9 @@ def _problems(request: Request) -> list[str]:
     if SWEEP not in request.values:
         found.append("--sweep names the values of a key. Try --sweep optim.lr=1e-4,2e-4.")
     if {LOCAL, TABLE} <= request.switches:
-        found.append("--table only shows what has come out. Leave out --local or --table.")
+        found.append("--table only shows results. Leave out --local or --table.")
     if JOBS in request.values and LOCAL not in request.switches:
-        found.append("--jobs says how many runs of this machine go at a time. Add --local.")
+        found.append("--jobs sets how many runs this machine runs at a time. Add --local.")
     return found
 
 

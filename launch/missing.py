@@ -1,4 +1,4 @@
-"""What a configuration names and this machine lacks: said when a job is rendered, not after a night in the queue."""
+"""Files that a configuration names and this machine lacks: reported when a job is rendered, not when it starts."""
 
 import sys
 from pathlib import Path
@@ -6,23 +6,23 @@ from pathlib import Path
 from configs.schema import Config
 from configs.terminal import tell, visible
 
-# Words that stand where a file may stand; python-docs comes with every Python.
+# Values of these keys that name no file; python-docs comes with every Python.
 _NO_FILES = ("", "auto", "never", "python-docs")
 
 
 def tell_what_is_missing(config: Config) -> None:
-    """Say in one line on standard error which files are not here, if any; the job may run where they are."""
+    """Warn in one line on standard error about files that are not here; the nodes of the job may have them."""
     if found := missing(config):
         named = "; ".join(visible(each, keep="") for each in found)
         tell(
-            f"Not on this machine: {named}. The job needs these files on its nodes. A name of a data set on the Hugging "
-            "Face hub is no file: then ignore this.",
+            f"Not on this machine: {named}. The job needs these files on its nodes. Ignore this for the name of a data "
+            "set on the Hugging Face hub.",
             sys.stderr,
         )
 
 
 def missing(config: Config) -> list[str]:
-    """Each file, folder or prefix of shards that is not here, with its key; a data set's name is among them, too."""
+    """Each file, folder or prefix of shards that is not here, with its key; names of hub data sets are included."""
     data = config.data
     kind, _, file = (data.tokenizer or "").partition(":")
     named = {
@@ -42,7 +42,7 @@ def missing(config: Config) -> list[str]:
 
 
 def _is_here(path: Path) -> bool:
-    """True of a file, a folder, and a prefix of shards."""
+    """True if the path is an existing file, folder or prefix of shards."""
     try:
         if path.exists():
             return True

@@ -8,11 +8,11 @@ from configs.words import CONFIG_DIR, joined
 
 @dataclass
 class Request:
-    """A command line, taken apart.
+    """A parsed command line.
 
     Attributes:
         overrides: `key=value`, `group=choice` and `--config-dir=DIR`.
-        switches: options without a value that were given.
+        switches: the options without a value that were given.
         values: each option with its values, in the order given.
     """
 
@@ -21,10 +21,10 @@ class Request:
     values: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
 
     def number(self, option: str, default: int) -> int:
-        """The value of an option that wants a whole number of at least 1.
+        """The value of an option that takes a whole number of at least 1.
 
         Raises:
-            ConfigError: it is none.
+            ConfigError: the value is not such a number.
         """
         text = self.values.get(option, [str(default)])[-1]
         if not text.isdecimal() or int(text) < 1:
@@ -38,12 +38,12 @@ def parse(words: list[str], switches: tuple[str, ...], valued: tuple[str, ...]) 
     """Sort words into options and overrides.
 
     Args:
-        words: of the command line.
+        words: the words of the command line.
         switches: known options without a value, such as `--submit`.
-        valued: known options with one, as `--chain 3` or `--chain=3`.
+        valued: known options with a value, such as `--chain 3` or `--chain=3`.
 
     Raises:
-        ConfigError: every unknown option, and every one that lacks its value.
+        ConfigError: an option is unknown or lacks its value; the message lists all of them.
     """
     request, found = Request(), list[str]()
     rest = joined(words)

@@ -1,4 +1,4 @@
-"""Words of the configuration as a shell script may hold them: each arrives as it was typed, whatever is in it."""
+"""Words of the configuration quoted for a shell script: each reaches the program as it was typed."""
 
 import re
 import shlex
@@ -7,37 +7,37 @@ from collections.abc import Sequence
 from configs.errors import ConfigError
 from configs.terminal import visible
 
-# A variable of the job's own shell, which a container's command may name.
+# A variable of the job's shell, which the command of a container may use.
 _VARIABLE = re.compile(r"(\$\{[A-Za-z_][A-Za-z0-9_]*\}|\$[A-Za-z_][A-Za-z0-9_]*)")
 
 
 def array(words: Sequence[str]) -> str:
-    """The inside of a bash array of these words."""
+    """Quote words for the inside of a bash array."""
     return " ".join(map(shlex.quote, words))
 
 
 def comment(text: str) -> str:
-    """Text that stays on its line of comment, whatever it holds."""
+    """Make text safe for a one-line comment: control characters are shown as escapes."""
     return visible(text, keep="")
 
 
 def directive(option: str) -> str:
-    """An #SBATCH line.
+    """Render an #SBATCH line.
 
     Raises:
-        ConfigError: the option would not end with its line.
+        ConfigError: the option contains control characters, such as a line break.
     """
     if visible(option, keep="") != option:
         raise ConfigError(
             [
-                f'"{visible(option, keep="")}" cannot stand in an #SBATCH line, which control characters end. Leave them out.'
+                f'"{visible(option, keep="")}" has control characters, which an #SBATCH line cannot hold. Leave them out.'
             ]
         )
     return f"#SBATCH {option}"
 
 
 def command_words(key: str, command: str) -> str:
-    """The inside of a bash array of the words of a command; $NAME stands for the variable, everything else for itself.
+    """Quote the words of a command for the inside of a bash array; only $NAME and ${NAME} are expanded.
 
     Raises:
         ConfigError: a quote is not closed.
@@ -46,7 +46,7 @@ def command_words(key: str, command: str) -> str:
         words = shlex.split(command)
     except ValueError as error:
         raise ConfigError(
-            [f"{key} ({visible(command, keep='')}) is no command: {error}. Close the quote."]
+            [f"{key} ({visible(command, keep='')}) is not a command: {error}. Close the quote."]
         ) from error
     return " ".join(map(_with_variables, words))
 

@@ -1,9 +1,8 @@
 """The sbatch script of a run: rendered from its configuration, kept in its run folder, sent with --submit.
 
-The script is short where it differs from run to run (this file) and the same for all where it acts
-(templates/slurm.sh): it starts the ranks with srun, warns the run before the time limit, and when they have ended it
-reads the run's status.json and srun's own messages to choose between the end, a restart on the nodes that are left,
-and the queue.
+This file renders the settings of one run. What the script does is the same for every run (templates/slurm.sh): it
+starts the ranks with srun and warns the run before the time limit. When the ranks have ended it reads the run's
+status.json and srun's messages, and then ends, restarts the ranks on the nodes that are left, or requeues the job.
 """
 
 import re
@@ -25,12 +24,12 @@ from launch.script_words import array, command_words, comment, directive
 from launch.submit import store, submit
 from launch.sweep import Variant, table, variants
 
-# The ways to ask SLURM for GPUs, or to ask for none: by their number, or as a generic resource.
+# sbatch options that ask for GPUs, or for none: by number, or as a generic resource.
 _GPU_OPTION = re.compile(r"--gpus|-G|--gres[= ](none$|.*gpu)")
 
 
 def slurm(words: list[str]) -> str:
-    """Keep the script of a run or a sweep in its folder; with --submit, send it.
+    """Write the script of a run or a sweep into its folder; with --submit, send it.
 
     Args:
         words: overrides, and `--submit`, `--print`, `--chain N`, `--sweep key=value,value`, `--table`.
@@ -59,8 +58,8 @@ def slurm(words: list[str]) -> str:
         config = load_config(request.overrides)
         runs = [Variant(request.overrides, {}, config)]
         name, folder = derive.run_name(config), Path(derive.run_dir(config))
-    said = [word for word in words if word != "--print"]  # the script is the same
-    script = render(runs, said, name, str(folder), ends_when_stopped=links > 1)
+    recorded = [word for word in words if word != "--print"]  # the script is the same
+    script = render(runs, recorded, name, str(folder), ends_when_stopped=links > 1)
     for run in runs:
         tell_what_is_missing(run.config)
     folders = [folder, *(Path(run.folder) for run in runs)]
@@ -87,20 +86,21 @@ def render(
     """Render the script of one run, or of a job array with one task per run.
 
     Args:
-        runs: alike in all but what their ranks are told.
-        words: of the command line, for the record.
-        name: of the job.
-        folder: where the script is kept, and what it says goes.
-        ends_when_stopped: a chain's next job continues; otherwise a stopped job goes back to the queue.
+        runs: the runs, with the same `cluster.*` keys.
+        words: words of the command line, recorded in a comment.
+        name: name of the job.
+        folder: folder of the script and of its log.
+        ends_when_stopped: True: a stopped job ends, and the next job of its chain continues; False: it goes back to the
+            queue.
 
     Raises:
-        ConfigError: a folder's name cannot stand in a script, or the runs want different clusters.
+        ConfigError: a folder's name cannot be used in a script, or the runs' `cluster.*` keys differ.
     """
     folders = dict.fromkeys([folder, *(run.folder for run in runs)])
     found = [problem for path in folders if (problem := folder_problem(path))]
     if any(run.config.cluster != runs[0].config.cluster for run in runs):
         found.append(
-            "A job array gives each run the same nodes and time: --sweep cannot vary cluster.*. Send one sweep for each."
+            "A job array gives each run the same nodes and time: --sweep cannot vary cluster.*. Send one sweep per value."
         )
     if found:
         raise ConfigError(found)
@@ -124,9 +124,9 @@ def directives(config: Config, name: str, output: str) -> list[str]:
     """The #SBATCH lines.
 
     Args:
-        config: checked.
-        name: of the job.
-        output: file of what the script says, in sbatch's pattern.
+        config: a checked configuration.
+        name: name of the job.
+        output: the script's log, as a file name pattern of sbatch.
     """
     cluster = config.cluster
     ranks = derive.ranks_per_node(config)
@@ -155,7 +155,7 @@ def directives(config: Config, name: str, output: str) -> list[str]:
 
 
 def environment(cluster: ClusterConfig) -> list[str]:
-    """The lines that prepare the shell of the script, which srun hands on to the ranks."""
+    """The lines that prepare the script's environment, which srun passes on to the ranks."""
     names = {entry.partition("=")[0] for entry in cluster.environment}
     lines = list(cluster.setup)
     if cluster.cpus_per_rank is not None and "OMP_NUM_THREADS" not in names:
@@ -167,7 +167,7 @@ def environment(cluster: ClusterConfig) -> list[str]:
 
 
 def _choice(runs: Sequence[Variant]) -> list[str]:
-    """The variables that set one run apart from the others of its array."""
+    """The variables in which the runs of an array differ."""
     rendered = [
         [
             f"run={shlex.quote(run.folder)}",
@@ -218,12 +218,12 @@ def settings(config: Config, script: str, ends_when_stopped: bool) -> list[str]:
 
 
 def _beside_the_script(cluster: ClusterConfig) -> str:
-    """Words before a command that the script runs on its own node, in the container that the ranks run in."""
+    """The prefix of a command that the script runs on its own node, in the same container as the ranks."""
     words = command_words("cluster.container", cluster.container or "")
     options = [option for option in cluster.srun_options if option.startswith("--container")]
     if not options:
         return words
-    # Those containers are made by srun.
+    # srun creates containers of this kind.
     step = f'srun --overlap --nodes=1 --ntasks=1 --nodelist="$SLURMD_NODENAME" {array(options)}'
     return f"{step} {words}".rstrip()
 
@@ -234,7 +234,7 @@ def body() -> str:
 
 
 def folder_problem(folder: str) -> str | None:
-    """What is wrong with a run folder's name, which SLURM reads as a pattern; None if nothing is."""
+    """The problem with a run folder's name, which SLURM reads as a pattern; None if there is none."""
     controls = {character for character in folder if visible(character, keep="") != character}
     unusable = sorted(set(folder) & set("%\\'\"") | controls)
     if not unusable:
@@ -251,7 +251,7 @@ def _table_problems(request: Request) -> list[str]:
         found.append("--table shows a sweep. Add the --sweep options that it was sent with.")
     if "--submit" in request.switches or "--chain" in request.values:
         found.append(
-            "--table only shows what has come out: nothing is sent with it. Leave out --submit and --chain, or --table."
+            "--table only shows results and sends nothing. Leave out --submit and --chain, or --table."
         )
     return found
 
@@ -263,13 +263,13 @@ def _checks_nodes(config: Config) -> bool:
 
 
 def _asks_for_gpus(config: Config) -> bool:
-    """True unless there are none to ask for, or `cluster.sbatch_options` says how."""
+    """True unless the run uses no GPUs, or `cluster.sbatch_options` asks for them."""
     says_how = any(_GPU_OPTION.match(option) for option in config.cluster.sbatch_options)
     return config.device is not DeviceKind.cpu and not says_how
 
 
 def _keeps_nodes(cluster: ClusterConfig) -> bool:
-    """True if the job may outlive one of its nodes."""
+    """True if the job may continue when one of its nodes fails."""
     return cluster.min_nodes is not None and cluster.min_nodes < cluster.nodes
 
 

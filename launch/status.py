@@ -1,8 +1,8 @@
-"""How runs are:  python -m launch status [RUN [--field state]]
+"""The state of runs:  python -m launch status [RUN [--field state]]
 
-For people: the runs of a folder as a table, or one run in words; for scripts one field of its status.json. The state
-is "interrupted" where that still says running after a kill. Of the standard library alone, and quick: scripts ask
-often. What cannot be read ends with exit code 2.
+For people: the runs of a folder as a table, or one run in words. For scripts: one field of its status.json. The state
+is "interrupted" where status.json still says running after a kill. Only the standard library is imported, so that
+scripts can ask often. A file that cannot be read ends the command with exit code 2.
 """
 
 import time
@@ -22,17 +22,17 @@ T = TypeVar("T")
 
 RUNS = Path("runs")
 STOP_REASON = "stop_reason"
-"""Of a stopped run, from events.jsonl."""
+"""Name of the field with the reason why a run stopped, which is read from events.jsonl."""
 
 
 def status(words: list[str]) -> str:
     """A table of runs, one run in words, or with --field the value of one field.
 
     Args:
-        words: the run folder, or a folder of them (none: runs), and `--field NAME`.
+        words: a run folder, or a folder of runs (default: runs), and `--field NAME`.
 
     Raises:
-        UserError: there is no such run or field, or its status.json is damaged.
+        UserError: there is no such run or field, or the run's status.json is damaged.
     """
     request = parse(words, (), ("--field",))
     if len(request.overrides) > 1:
@@ -63,17 +63,17 @@ def status(words: list[str]) -> str:
 
 
 def samples_seen(run: Path) -> int:
-    """How far a run is: after its last checkpoint; 0 for one that has not begun.
+    """The samples seen at a run's last checkpoint; 0 for a run that has not begun.
 
     Raises:
-        UserError: its status.json is damaged.
+        UserError: the run's status.json is damaged.
     """
     found = _answered(lambda: read_status(run), run)
     return 0 if found is None else found.samples_seen
 
 
 def _listed(folder: Path) -> str | None:
-    """The table of the runs that lie in a folder, what was touched last first; None if it is a run, or holds none."""
+    """The table of a folder's runs, most recently written first; None if the folder is a run or holds none."""
     if RunPaths(folder).status.exists():
         return None
     try:
@@ -97,11 +97,11 @@ def _listed(folder: Path) -> str | None:
 
 
 def _fields(run: Path, has_reason: bool) -> dict[str, Any] | None:
-    """The fields of a run's status.json, the state as it is now; None if there is none.
+    """The fields of a run's status.json, with the state as it is now; None if there is no status.json.
 
     Args:
         run: run folder.
-        has_reason: read why a stopped run stopped, too.
+        has_reason: True: add the reason why a stopped run stopped.
     """
     found = _answered(lambda: status_fields(run), run)
     if found is not None and "state" in found:
@@ -114,7 +114,7 @@ def _fields(run: Path, has_reason: bool) -> dict[str, Any] | None:
 
 
 def _answered(ask: Callable[[], T], run: Path) -> T:
-    """What a run's files say; one that cannot be read is the user's to look at."""
+    """Call a function that reads a run's files; a file that cannot be read becomes a `UserError`."""
     try:
         return ask()
     except RecordError as error:

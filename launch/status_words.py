@@ -1,4 +1,4 @@
-"""How runs are, in words for people: a table of several, lines of one. Of the standard library alone."""
+"""The state of runs as text: a table of several runs, or some lines about one. Imports the standard library only."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,13 +9,13 @@ from configs.terminal import hanging, visible
 _HEADER = ("name", "state", "samples", "when")
 _UNITS = (("day", 86400), ("hour", 3600), ("minute", 60))
 _STATES = {
-    "interrupted": "interrupted: its process was killed; the same command goes on",
-    "stopped": "stopped: the same command goes on",
+    "interrupted": "interrupted: its process was killed; the same command continues",
+    "stopped": "stopped: the same command continues",
 }
 
 
 def age(seconds: float) -> str:
-    """How long ago something was; negative seconds, where two machines' clocks differ, are said as they are."""
+    """How long ago something was; negative seconds, where two machines' clocks differ, read "ahead of this clock"."""
     for unit, length in _UNITS:
         count = int(abs(seconds) // length)
         if count:
@@ -25,13 +25,13 @@ def age(seconds: float) -> str:
 
 
 def described(name: str, found: Mapping[str, Any], now: float, width: int | None) -> str:
-    """One run.
+    """Describe one run in some lines.
 
     Args:
-        name: of its folder, as it is shown.
-        found: fields of its status.json, and why it stopped.
+        name: the run folder's name, as it is shown.
+        found: the fields of its status.json, and why it stopped.
         now: the time, in seconds since the epoch.
-        width: columns of the terminal; None: lines are as long as their text.
+        width: columns of the terminal; None: lines are not folded.
     """
     state = found.get("state", "unknown")
     # Between saves status.json stays as it is.
@@ -52,11 +52,11 @@ def described(name: str, found: Mapping[str, Any], now: float, width: int | None
 
 
 def table(rows: Sequence[tuple[str, str, str, str]], width: int | None) -> str:
-    """Several runs, a line each: name, state, samples seen, and when that was written.
+    """Render several runs, one line each: name, state, samples seen, and when that was written.
 
     Args:
-        rows: of cells.
-        width: if the table is wider, the names stand on lines of their own.
+        rows: the cells of each run.
+        width: columns of the terminal; in a narrower one each name has a line of its own. None: no limit.
     """
     cells = [_HEADER, *rows]
     widths = [max(shown_width(row[column]) for row in cells) for column in range(len(_HEADER))]

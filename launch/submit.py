@@ -1,7 +1,7 @@
-"""Keeping a job script in its run folder, and handing it to sbatch.
+"""Write a job script into its run folder, and send it with sbatch.
 
-A kept script ends with a line that tells whether it still is as it was written: nothing else is ever replaced. What was
-made for a job that SLURM refuses is removed.
+The script's last line holds its checksum: only a script that is unchanged since it was written is ever replaced. Files
+that were made for a job that SLURM refuses are removed.
 """
 
 import contextlib
@@ -19,22 +19,22 @@ _MARK = "# Written by python -m launch, which replaces this file while it is unc
 
 
 def store(folder: Path, name: str, script: str) -> Path:
-    """Keep a script in a run folder, and make the folder for the job's logs, without which SLURM drops them.
+    """Write a script into a run folder, and make the folder of the job's logs, without which SLURM drops them.
 
     Raises:
-        RunFolderError: it cannot be written, or something else has its name.
+        RunFolderError: the script cannot be written, or another file has its name.
     """
     return _Kept().store(folder, name, script)
 
 
 def submit(folders: Sequence[Path], name: str, script: str, links: int) -> tuple[Path, list[str]]:
-    """Keep a script in each folder, and send the first one `links` times, each job waiting for the one before.
+    """Write a script into each folder, and send the first one `links` times; each job waits for the one before.
 
     Returns:
-        What was sent, and the job numbers.
+        The path of the script that was sent, and the job numbers.
 
     Raises:
-        UserError: SLURM is not here, or refuses the job; then nothing was made.
+        UserError: SLURM is not here, or refuses the job; the files made for it are removed.
     """
     kept, jobs = _Kept(), list[str]()
     try:
@@ -78,12 +78,12 @@ class _Kept:
         return path
 
     def remove(self) -> None:
-        """Remove what was made and is still as it was made; what cannot be removed stays."""
+        """Remove the files that were made, and the folders that are empty; what cannot be removed stays."""
         for path in self._files:
             with contextlib.suppress(OSError):
                 path.unlink()
         for path in reversed(self._folders):
-            with contextlib.suppress(OSError):  # somebody has put something into it
+            with contextlib.suppress(OSError):  # the folder has other files
                 path.rmdir()
 
     def _make(self, folder: Path) -> None:
@@ -92,11 +92,11 @@ class _Kept:
                 path.mkdir()
                 self._folders.append(path)
         if not folder.is_dir():
-            folder.mkdir()  # says what is in the way
+            folder.mkdir()  # raises an error that names what is in the way
 
 
 def _write(path: Path, text: str) -> None:
-    """Put a file in place as a whole. It may hold what is nobody else's business: only its owner reads it."""
+    """Write a file atomically. Only its owner can read it: a script may hold private settings."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o700)
@@ -124,8 +124,8 @@ def _sbatch(words: list[str]) -> str:
         done = subprocess.run(["sbatch", *words], capture_output=True, text=True)
     except FileNotFoundError:
         raise UserError(
-            "sbatch is not on this machine. Run this on a login node of the cluster; without --submit the script is "
-            "written only, to be copied there."
+            "sbatch is not on this machine. Run this on a login node of the cluster; without --submit the script is only "
+            "written, so that you can copy it there."
         ) from None
     if done.returncode == 0:
         return done.stdout
@@ -136,7 +136,7 @@ def _sbatch(words: list[str]) -> str:
 
 
 def _advice(reason: str) -> str:
-    """What to type for the reasons that sbatch gives most often."""
+    """What to type for the most frequent error messages of sbatch."""
     lowered = reason.lower()
     for word, text in (
         (

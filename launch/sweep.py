@@ -1,4 +1,4 @@
-"""Sweeps: the same run with every combination of some values, one job array, one run folder per combination.
+"""Sweeps: the same run with every combination of some values, in one job array, with one run folder per combination.
 
 python -m launch slurm experiment=default --sweep optim.lr=1e-4,2e-4 --sweep seed=1,2 --submit
 python -m launch sweep experiment=default --sweep optim.lr=1e-4,2e-4 --sweep seed=1,2 --local
@@ -25,12 +25,12 @@ _KEY = re.compile(r"[\w.]+")
 
 @dataclass(frozen=True)
 class Variant:
-    """One combination.
+    """One run of a sweep.
 
     Attributes:
-        overrides: the words of its run, `run.name` included.
-        values: what sets it apart, by key.
-        config: checked.
+        overrides: the overrides of the run, `run.name` included.
+        values: the swept keys and their values in this run.
+        config: the checked configuration of the run.
     """
 
     overrides: list[str]
@@ -39,7 +39,7 @@ class Variant:
 
     @property
     def folder(self) -> str:
-        """Its run folder."""
+        """The run folder."""
         return derive.run_dir(self.config)
 
 
@@ -47,11 +47,11 @@ def variants(overrides: Sequence[str], axes: Sequence[str]) -> list[Variant]:
     """Every combination of the axes' values, the last axis varying fastest.
 
     Args:
-        overrides: of all runs.
+        overrides: the overrides that all runs share.
         axes: `key=value,value,...`; a list in brackets is one value.
 
     Raises:
-        ConfigError: every problem of every combination.
+        ConfigError: a combination cannot run; the message lists every problem of every combination.
     """
     found = [
         f"--sweep {axis} is not of the form key=value,value, with no value empty and each bracket closed. "
@@ -86,7 +86,7 @@ def table(made: Sequence[Variant]) -> str:
     """The result of each run of a sweep, read from its folder.
 
     Returns:
-        A line a run: its values, state, samples seen, last training loss and last held-out loss; then the best one.
+        A line for each run: its values, state, samples seen, last training loss and last held-out loss; then the best.
     """
     rows = [["run", *made[0].values, "state", "samples", "train/loss", "valid/loss"]]
     held_out: dict[str, float] = {}
@@ -119,14 +119,14 @@ def is_finished(run: Variant) -> bool:
     try:
         status = read_status(Path(run.folder))
     except RecordError:
-        return False  # training says what is wrong with it
+        return False  # training reports what is wrong with it
     if status is None or status.state != "done":
         return False
     return status.samples_seen >= run.config.optim.total_samples
 
 
 def _taken_apart(axis: str) -> tuple[str, list[str]]:
-    """Key and values of an axis: it is cut at commas outside of brackets."""
+    """Split an axis into its key and values, at commas outside of brackets."""
     key, _, text = axis.partition("=")
     values, depth = [""], 0
     for character in text:
@@ -155,18 +155,18 @@ def _same_twice(made: Sequence[Variant]) -> list[str]:
 
 @dataclass(frozen=True)
 class _Outcome:
-    """What is known of a run."""
+    """The results of a run so far."""
 
     state: str = "not started"
     samples_seen: int = 0
     train_loss: float | None = None
-    """Of its last step."""
+    """Training loss of the last step."""
     valid_loss: float | None = None
-    """The last one."""
+    """The last held-out loss."""
 
     @classmethod
     def of(cls, folder: Path, report: Callable[[str], None]) -> "_Outcome":
-        """Read a run folder; what cannot be read is told to `report`, and the rest is shown."""
+        """Read a run folder; what cannot be read is passed to `report`, and the rest is shown."""
         try:
             status = read_status(folder)
             state = "not started" if status is None else shown_state(folder)

@@ -21,10 +21,10 @@ def torchrun(words: list[str]) -> str:
     """Render the command for `cluster.nodes` x `cluster.gpus_per_node` processes (at least one whole model).
 
     Args:
-        words: overrides; with `--submit` this process becomes the command, if it is one node's.
+        words: overrides; with `--submit` this process is replaced by the command, if the run needs one node only.
 
     Raises:
-        UserError: the configuration cannot run, or needs more nodes than this one.
+        UserError: the configuration cannot run, or `--submit` is given and the run needs several nodes.
     """
     request = parse(words, ("--submit",), ())
     overrides = request.overrides
@@ -47,12 +47,12 @@ def several_nodes(config: Config, overrides: Sequence[str], head: str) -> str:
     """The command that each of several nodes runs.
 
     Args:
-        config: checked.
-        overrides: the words that made it.
-        head: name of the node where they meet, or a shell variable that holds it.
+        config: a checked configuration.
+        overrides: the overrides that it was composed from.
+        head: name of the node of the rendezvous, or a shell variable that holds it.
     """
     words = [
-        # Each start of the ranks gets a store of its own, whatever each node's torchrun has counted.
+        # Each start of the ranks gets a store of its own, even if the nodes' torchruns have counted different restarts.
         "TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1",
         "torchrun",
         f"--nnodes {config.cluster.nodes}",

@@ -1,4 +1,4 @@
-"""What `--help` says of each launch command: at most 80 columns, as a terminal has when it opens."""
+"""The `--help` text of each launch command, at most 80 columns wide, the default width of a terminal."""
 
 from configs.run_paths import STATUS
 
@@ -53,9 +53,9 @@ Without --local and --table it lists the runs.""",
     "status": f"""\
 python -m launch status [RUN | FOLDER] [--field NAME]
 
-How a run is: its state, samples seen, and when that was written. Without RUN a
+The state of a run, its samples seen, and when that was written. Without RUN a
 table of the runs in the folder runs, or in FOLDER. The state is running, done,
-stopped, failed, or interrupted (its process was killed and could not say so).
+stopped, failed, or interrupted (its process was killed).
 
   --field NAME   for scripts: the value of one field alone, such as state or
                  samples_seen, as {STATUS} has it; stop_reason says why a
@@ -63,29 +63,29 @@ stopped, failed, or interrupted (its process was killed and could not say so).
     "layout": f"""\
 python -m launch layout [overrides] [--nodes N] [--run FOLDER]
 
-How many ranks to start on the nodes that are left, name=value a line, for job
+How many ranks to start on the nodes that are left, as name=value lines for job
 scripts.
 
-  --nodes N      nodes that are there; default: cluster.nodes
-  --run FOLDER   whose {STATUS} tells how far the run is; default: the
-                 configuration's""",
+  --nodes N      nodes that are available; default: cluster.nodes
+  --run FOLDER   the run whose {STATUS} says how far it has come; default:
+                 the configuration's""",
     "pdsh": """\
 python -m launch pdsh [overrides] cluster.hostfile=FILE
 
-The line that starts a run on the hosts of a file, each named on a line of its
-own: HOST or HOST slots=N.""",
+The line that starts a run on the hosts listed in a file, one per line: HOST or
+HOST slots=N.""",
     "kubernetes": """\
 python -m launch kubernetes [overrides] cluster.image=IMAGE
                             cluster.volume=CLAIM:PATH
 
 The manifest of a run, a PyTorchJob of the Kubeflow training operator, for
-kubectl apply -f -. What the words name, --config-dir too, must lie on the
-volume.""",
+kubectl apply -f -. Files and folders that the overrides name, --config-dir
+too, must be on the volume.""",
     "collect": """\
 python -m launch collect FOLDER [overrides] [--with-torch]
 
-All that a cluster without the internet lacks: wheels, and the files that the
-configuration names. There: bash FOLDER/install.sh
+All that a cluster without the internet needs: wheels, and the files that the
+configuration names. On the cluster: bash FOLDER/install.sh
 
   --with-torch   PyTorch too""",
 }
@@ -94,7 +94,7 @@ _WITHOUT_OVERRIDES = ("status",)
 
 
 def usage(command: str) -> str | None:
-    """The help of a command; None if the command answers by itself."""
+    """The help text of a command; None for a command that prints its own."""
     text = HELP.get(command)
     if text is None or command in _WITHOUT_OVERRIDES:
         return None if text is None else f"{text}\n"

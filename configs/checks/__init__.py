@@ -1,1 +1,1 @@
-"""The checks of a configuration, by what they look at; configs/validate.py runs them all."""
+"""The checks of a configuration, by subject; configs/validate.py runs them all."""

@@ -30,12 +30,12 @@ def layout_problems(config: Config, world_size: int | None) -> list[str]:
 
 
 def batch_problems(config: Config, world_size: int | None, samples_seen: int = 0) -> list[str]:
-    """Check every global batch size that the run still visits; the layout is sound.
+    """Check every global batch size that is still to come; the layout is already checked.
 
     Args:
-        config: of the run.
-        world_size: number of processes; None: `cluster.*`'s.
-        samples_seen: how far the run is: it may go on with a number of replicas that its first batches would not allow.
+        config: the configuration of the run.
+        world_size: number of processes; None: that of `cluster.*`.
+        samples_seen: samples that the run has seen; the number of replicas need not fit earlier batches.
     """
     return _ramp_problems(config) or _batch_size_problems(config, world_size, samples_seen)
 
@@ -89,7 +89,7 @@ def _batch_size_problems(config: Config, world_size: int | None, samples_seen: i
 
 
 def _what_works(visited: list[int], micro: int, dp: int, has_begun: bool) -> str:
-    """Name the data-parallel sizes nearest to `dp` that fit every batch size, or else what would."""
+    """Name the data-parallel sizes nearest to `dp` that fit every batch size, or another change that would."""
     sizes = [
         size
         for size in range(1, visited[0] // micro + 1)
@@ -111,12 +111,12 @@ def _what_works(visited: list[int], micro: int, dp: int, has_begun: bool) -> str
 
 
 def uneven_stages(config: Config) -> str:
-    """Say that stages wait for the largest one, how long, and which numbers of layers divide; empty if this one does."""
+    """The message for uneven stages: the idle share, and numbers of layers that divide; empty if they are even."""
     num_layers, pp = config.model.num_layers, config.parallel.pp
     counted = num_layers + 2
     if counted % pp == 0:
         return ""
-    # The final norm rides with the head: it does not count.
+    # The final norm belongs to the head's stage and does not count.
     norm = num_layers + 1
     sizes = [
         sum(len(chunk) - (norm in chunk) for chunk in chunks)

@@ -1,4 +1,4 @@
-"""Checks of what is said of the cluster: they keep a job from being refused, or from failing after a night in the queue."""
+"""Checks of the `cluster.*` keys: SLURM would refuse such a job, or it would fail after hours in the queue."""
 
 import re
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Checks of what the device can do; asked again once it is known what `device=auto` is."""
+"""Checks of what the device can do; they run again once `device=auto` is resolved."""
 
 from collections.abc import Callable
 
@@ -6,10 +6,10 @@ from configs.schema import AttentionPath, Config, DeviceKind, Precision
 
 
 def device_problems(config: Config, device_type: str) -> list[str]:
-    """List what is asked of the device that it cannot do.
+    """List the settings that the device does not support.
 
     Args:
-        config: of the run.
+        config: the configuration of the run.
         device_type: "cpu" or "cuda".
     """
     if device_type != "cpu":

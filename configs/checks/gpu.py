@@ -1,4 +1,4 @@
-"""Check of the cluster's hardware: a GPU that is known or wholly described."""
+"""Check of the cluster's hardware: the GPU is a preset or fully described."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Checks of single numbers: each is one, and lies within the bound that its field in configs/schema states."""
+"""Checks of single numbers: each is finite and within the bound of its field in configs/schema."""
 
 import math
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from configs.schema import Config
 
 
 def finite_problems(config: Config) -> list[str]:
-    """Check that every number is one; the other checks compare them."""
+    """Check that every number is finite; the other checks compare them."""
     return [
         f"{key} ({value}) must be a finite number. Try {key}=0.1."
         for key, value in _numbers(asdict(config), "")
@@ -19,7 +19,7 @@ def finite_problems(config: Config) -> list[str]:
 
 
 def bound_problems(config: Config) -> list[str]:
-    """Check that every number lies within its bounds; all of them are finite."""
+    """Check that every number is within its bounds; all are known to be finite."""
     return [
         problem
         for key, value, bound in bounded_values(config)

@@ -1,4 +1,4 @@
-"""Checks of the shares of further objectives, and that packages which provide them are installed."""
+"""Checks of the shares of further objectives, and that the packages that provide them are installed."""
 
 from collections.abc import Callable
 
@@ -23,7 +23,7 @@ def _shares(config: Config) -> list[str]:
         f"objective.shares names {key} more than once. Give it one share."
         for key in sorted({key for key in names if names.count(key) > 1})
     ]
-    # Rounding errors are no share.
+    # A rounding error does not count as a share.
     total = objective.gmask_share + sum(share for _, share in asked)
     if not found and asked and total > 1 + 1e-9:
         left = max(1 - objective.gmask_share, 0)

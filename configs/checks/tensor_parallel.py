@@ -1,15 +1,15 @@
-"""The check that matrices and vocabulary can be cut over the tensor-parallel ranks, and the degree that would fit."""
+"""Check that matrices and vocabulary can be cut over the tensor-parallel ranks, and propose a size that fits."""
 
 from configs import derive
 from configs.schema import Config
 
 
 def tensor_parallel_problems(config: Config, world_size: int | None) -> list[str]:
-    """Check that parallel.tp divides what it cuts; one problem names all that it does not divide.
+    """Check that parallel.tp divides everything that it cuts; one message names all that it does not divide.
 
     Args:
         config: any configuration.
-        world_size: number of processes, which what is proposed divides; None before it is known: `cluster.*`'s.
+        world_size: number of processes, which the proposed size divides; None before it is known: that of `cluster.*`.
     """
     model, tp = config.model, config.parallel.tp
     if tp < 1 or min(model.num_heads, model.ffn_size, model.vocab_size, model.vocab_multiple) < 1:
@@ -23,7 +23,7 @@ def tensor_parallel_problems(config: Config, world_size: int | None) -> list[str
     wrong = {name: found for name, found in cut.items() if found[0] % tp}
     if not wrong:
         return []
-    # A degree that does not divide the heads is the mistake; where it does, the other numbers are.
+    # If parallel.tp does not divide the heads, change parallel.tp; otherwise change the other numbers.
     better = (
         f"parallel.tp={_nearest_tp(config, world_size)}"
         if model.num_heads % tp
@@ -38,7 +38,7 @@ def _nearest_tp(config: Config, world_size: int | None) -> int:
     """The nearest power of two that divides the heads and cuts the ranks into whole replicas."""
     heads, tp, pp = config.model.num_heads, config.parallel.tp, max(config.parallel.pp, 1)
     planned = config.cluster.nodes * config.cluster.gpus_per_node
-    # A cluster of one rank is one that nobody has described.
+    # A cluster of one rank is the default: the user has not described one.
     ranks = world_size or (planned if planned > 1 else 0)
     powers = [2**power for power in range(heads.bit_length()) if heads % 2**power == 0]
     fitting = [power for power in powers if ranks % (power * pp) == 0]

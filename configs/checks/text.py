@@ -1,7 +1,7 @@
-"""Checks of every key that holds text: it is plain, stands on one line, and gives no secret away.
+"""Checks of every key that holds text: it must be plain text on one line, without secrets.
 
-Text goes into config.yaml, manifests, job scripts and trackers. There a line break would begin a line of its own, and a
-password could be read by all.
+Text goes into config.yaml, manifests, job scripts and trackers. A line break would begin a new line there, and anyone
+could read a password.
 """
 
 import re
@@ -22,9 +22,9 @@ _SECRET_NAME = re.compile(
 )
 # A file that holds the secret may be named.
 _FILE_NAME = re.compile(r"_(?:FILE|PATH|DIR|NAME)$")
-# NAME=VALUE anywhere in a text; a VALUE that the shell works out is none yet.
+# NAME=VALUE anywhere in a text; a VALUE that the shell expands later is not a secret.
 _ASSIGNMENT = re.compile(r"(?<![\w.])([A-Za-z_]\w*)=[\"']?([^\s\"'$`,]+)")
-# Keys whose form gives them away, and a password within an address.
+# Secrets that are recognised by their form, and a password within a URL.
 _SECRET_VALUE = re.compile(
     r"\b(?:hf_[A-Za-z0-9]{30,}|ghp_[A-Za-z0-9]{30,}|github_pat_\w{30,}|sk-[\w-]{30,}|AKIA[0-9A-Z]{16})\b"
     r"|://[^/\s:@]+:[^/\s:@]+@"

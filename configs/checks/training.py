@@ -35,7 +35,7 @@ def _loss_scale(config: Config) -> list[str]:
 def _schedules(config: Config) -> list[str]:
     optim = config.optim
     found: list[str] = []
-    # A rate that is none is a problem of its own.
+    # An invalid learning rate is reported by its own check.
     if optim.min_lr is not None and optim.lr > 0 and not 0 <= optim.min_lr <= optim.lr:
         found.append(
             f"optim.min_lr ({optim.min_lr}) must lie between 0 and optim.lr ({optim.lr}). "
@@ -105,7 +105,7 @@ def _data(config: Config) -> list[str]:
 
 
 def _joined(ranges: list[list[int]]) -> str:
-    """The same samples as ordered ranges without overlap, as one types them."""
+    """The same samples as ordered ranges without overlap, in the form to type."""
     joined: list[list[int]] = []
     for start, stop in sorted(ranges):
         if joined and start <= joined[-1][1]:

@@ -2,7 +2,7 @@
 
 A default of None means "derived": configs/derive.py computes it from other keys, so each key can be overridden alone.
 Interval and schedule keys count samples (rows of `model.seq_length` tokens), never steps: GLM-130B's log shows what a
-schedule in steps costs when the batch size changes (its embedding-shrink ramp was 26,850 steps instead of 6,000).
+schedule in steps costs when the batch size changes (its embedding-shrink ramp took 26,850 steps instead of 6,000).
 """
 
 from dataclasses import dataclass, field
@@ -88,9 +88,9 @@ class Config:
     device: DeviceKind = DeviceKind.auto
     """auto: CUDA where a GPU is visible."""
     precision: Precision = Precision.auto
-    """auto: what the device does fast, resolved once at the first start and stored in the run folder."""
+    """auto: the format that is fast on the device, resolved at the first start and stored in the run folder."""
     deterministic: bool = False
-    """CUDA: use deterministic kernels, so that two equal runs are byte-equal (costs speed); CPU runs always are."""
+    """On CUDA use deterministic kernels, so that two runs with equal keys are byte-equal (slower); CPU runs always are."""
     run: RunConfig = field(default_factory=RunConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     parallel: ParallelConfig = field(default_factory=ParallelConfig)

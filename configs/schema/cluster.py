@@ -8,15 +8,15 @@ from configs.bounds import AT_LEAST_1, Count, at_most, not_negative, plausible
 
 @dataclass
 class ClusterConfig:
-    """Where the run is meant to run: used by `python -m launch`, and by the MFU metric."""
+    """The cluster of the run: used by `python -m launch`, and by the MFU metric."""
 
     nodes: Annotated[int, AT_LEAST_1, at_most(10**6, usual=8)] = 1
     """Number of nodes."""
     gpus_per_node: Annotated[int, AT_LEAST_1, at_most(10**4, usual=8)] = 1
     """Ranks per node (GPUs, or processes on a CPU node)."""
     min_nodes: Count | None = None
-    """Start, and go on, with as few nodes as this when others are missing: the batches stay the same, the replicas are
-    fewer. null: all of them or none."""
+    """Fewest nodes on which the run may start or continue when others are missing: the batches stay the same, with fewer
+    replicas. null: all nodes are needed."""
     tp_across_nodes: bool = False
     """Allow tensor parallelism over the network between nodes, which is slow: each layer waits for it four times."""
     partition: str | None = None
@@ -28,25 +28,25 @@ class ClusterConfig:
     time: str = "24:00:00"
     """SLURM time limit: minutes, MM:SS, HH:MM:SS, D-HH, D-HH:MM or D-HH:MM:SS."""
     signal_seconds: Count = 300
-    """How long before the time limit the run is asked to save and stop, in seconds: a step, a save and up to a minute
-    by which SLURM may be late."""
+    """How long before the time limit the run is asked to save and stop, in seconds: enough for a step, a save and a
+    minute, by which SLURM's warning may be late."""
     requeue: bool = True
-    """Let the job go back to the queue by itself after a stop for the scheduler or a failure of a node."""
+    """Requeue the job automatically after a stop for the scheduler or the failure of a node."""
     max_restarts: Annotated[int, not_negative(3)] = 3
-    """Restarts in a row without a new checkpoint, after which a job gives up."""
+    """Number of restarts in a row without a new checkpoint after which a job gives up."""
     exclude: list[str] = field(default_factory=list[str])
     """Nodes that SLURM must not use, each entry a name or a list such as nid[0001-0008,12]."""
     preflight: bool | None = None
-    """Begin each attempt of a job with `python -m launch preflight`, and leave out the nodes that it names. null: unless
-    device is cpu."""
+    """Begin each attempt of a job with `python -m launch preflight`, and leave out the nodes that fail it. null: yes,
+    unless device is cpu."""
     cpus_per_rank: Count | None = None
     """CPU cores of each rank; also OMP_NUM_THREADS, unless `environment` sets it. null: the partition's default."""
     setup: list[str] = field(default_factory=list[str])
-    """Shell lines before the ranks start, such as [module load cuda/12.1,source .venv/bin/activate]."""
+    """Shell lines to run before the ranks start, such as [module load cuda/12.1,source .venv/bin/activate]."""
     environment: list[str] = field(default_factory=list[str])
-    """Variables of all ranks, such as [NCCL_SOCKET_IFNAME=ib0,XDG_CACHE_HOME=/shared/cache]."""
+    """Environment variables of all ranks, such as [NCCL_SOCKET_IFNAME=ib0,XDG_CACHE_HOME=/shared/cache]."""
     container: str | None = None
-    """Command that runs the words after it in a container, such as `apptainer exec --nv glm.sif`."""
+    """Prefix that runs a command in a container, such as `apptainer exec --nv glm.sif`."""
     srun_options: list[str] = field(default_factory=list[str])
     """Further options of srun, such as [--container-image=glm.sqsh]."""
     sbatch_options: list[str] = field(default_factory=list[str])
@@ -74,14 +74,14 @@ class ClusterConfig:
     gpu_watts: Annotated[float, plausible(400)] | None = None
     """Power of one GPU at full load; null: the preset's."""
     gpu_price_per_hour: Annotated[float, plausible(2)] | None = None
-    """Price of a GPU hour in dollars; null: a round figure of the preset."""
+    """Price of a GPU hour in dollars; null: the preset's round figure."""
     gpu_mtbf_hours: Annotated[float, plausible(50000)] | None = None
     """Mean time between failures per GPU, in hours; null: the preset's, from published logs."""
     storage_gb_per_second: Annotated[float, plausible(10)] | None = None
     """Write speed of the shared storage, all nodes together; null: 1 per node, at most 50."""
     restart_minutes: Annotated[float, plausible(15)] = 15.0
-    """From a failure to the next step: notice, requeue, load."""
+    """Time from a failure to the next step, in minutes: detection, requeue and loading."""
     host_memory_gib: Annotated[float, plausible(1000)] | None = None
     """Memory of a node, to check that a checkpoint's copy fits; null: not checked."""
     measured_seconds_per_step: Annotated[float, plausible(10)] | None = None
-    """Seconds per step of the full batch, where they are known: the estimate derives MFU, days and cost from them."""
+    """Measured seconds per step of the full batch; the estimate then derives MFU, days and cost from them."""

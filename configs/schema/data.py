@@ -1,4 +1,4 @@
-"""The corpora, and what is hidden in their rows."""
+"""The corpora, and the objective that hides parts of their rows."""
 
 from dataclasses import dataclass, field
 from enum import Enum
@@ -24,7 +24,7 @@ class Documents(str, Enum):
 
 
 class MipPositions(str, Enum):
-    """Positions of an instruction's answer: they go on behind [MASK], or are all that of [MASK]."""
+    """Positions of an instruction's answer: they continue after [MASK], or all equal that of [MASK]."""
 
     consecutive = "consecutive"
     blank = "blank"
@@ -38,14 +38,14 @@ class MipTruncate(str, Enum):
 
 
 class MipPacking(str, Enum):
-    """Instruction records of a window: one, or as many as fit on average."""
+    """Number of instruction records in a window: one, or as many as fit on average."""
 
     slots = "slots"
     filled = "filled"
 
 
 class LossWeighting(str, Enum):
-    """What weighs the same in the loss: every row (as GLM-130B) or every target token of the global batch."""
+    """What has equal weight in the loss: every row (as in GLM-130B) or every target token of the global batch."""
 
     row = "row"
     token = "token"
@@ -53,13 +53,13 @@ class LossWeighting(str, Enum):
 
 @dataclass
 class SpecialTokenTexts:
-    """Tokens of the vocabulary that have a role in blank infilling, where their names do not tell."""
+    """Tokens of the vocabulary with a role in blank infilling, for tokenizers that name them differently."""
 
     mask: str | None = None
-    """The tokenizer's token, as its vocabulary writes it, that is [MASK]; default: the one of that name, or one that is
-    added after the vocabulary."""
+    """The token that serves as [MASK], as the tokenizer's vocabulary writes it; default: the token of that name, or one
+    that is added after the vocabulary."""
     gmask: str | None = None
-    """The token that is [gMASK]; default as for mask."""
+    """The token that serves as [gMASK]; default as for mask."""
     sop: str | None = None
     """The token that starts a target; default: <sop>, or one that is added."""
     eop: str | None = None
@@ -69,7 +69,7 @@ class SpecialTokenTexts:
     pad: str | None = None
     """The token that fills up rows; default: <pad>, [PAD] or <|pad|>, or one that is added."""
     smask: str | None = None
-    """The token that is [sMASK]; default: the one of that name, or one that is added."""
+    """The token that serves as [sMASK]; default: the token of that name, or one that is added."""
 
 
 @dataclass
@@ -85,8 +85,8 @@ class DataConfig:
     """Sampling weights that change: rows [from_sample, weight of the first path, of the second, ...] in drawn samples, the
     first from 0; weights that a row leaves out are 0. Null: data.weights all the time."""
     stage_ramp_samples: Annotated[int, not_negative()] = 0
-    """Samples over which the weights move linearly from the start of each row of stages and each point of
-    instruction_share on; 0: they jump."""
+    """Samples over which the weights change linearly, from each row of stages and each point of instruction_share on; 0:
+    they change at once."""
     valid_paths: list[str] | None = None
     """Validation corpora; default: documents held out of `paths` by a fixed key when they are prepared; of a corpus
     made by Megatron, its last documents."""
@@ -107,7 +107,7 @@ class DataConfig:
     """Share of the rows that are instructions, as points [from_sample, share] in drawn samples, the first from 0; default
     [[0, 0.05]]."""
     instruction_cap: Count = 100_000
-    """Records of an instruction data set that count at most, where data sets are drawn from by size."""
+    """Largest number of records that counts as the size of an instruction data set, where they are drawn from by size."""
     prompt_key: str = "prompt"
     """Field of an instruction record that holds the prompt."""
     target_key: str = "target"
@@ -115,14 +115,14 @@ class DataConfig:
     skip_samples: list[list[int]] = field(default_factory=list)
     """Ranges [a, b) of drawn sample indices that are never trained on."""
     locality_rows: Annotated[int, not_negative()] = 0
-    """Rows of one source's text that are read, in shuffled order, before others, so that reads stay near each other on
-    disks that seek slowly; 0: any row may follow any other."""
+    """Rows of one source that form a block: a block is read in shuffled order before the next one, which helps disks
+    that seek slowly; 0: all rows are shuffled together."""
     local_copy: str | None = None
-    """Folder on a disk of each node, to which its first rank copies the shards, once, and from where they are read."""
+    """Folder on a local disk of each node: the node's first rank copies the shards there once, and all read them there."""
     accept_changed: bool = False
-    """Resume although the shards differ from those that the checkpoint was trained on."""
+    """Continue although the shards differ from those that the checkpoint was trained on."""
     cache_dir: str | None = None
-    """Where corpora are prepared; default the user's cache folder (XDG_CACHE_HOME or ~/.cache)."""
+    """Folder for prepared corpora; default the user's cache folder (XDG_CACHE_HOME or ~/.cache)."""
 
 
 @dataclass
@@ -130,15 +130,16 @@ class ObjectiveConfig:
     """Autoregressive blank infilling. GLM (Du et al. 2022), section 2.1; GLM-130B, section 2.2."""
 
     gmask_share: Share = 0.7
-    """Share of rows with the [gMASK] objective; what it and `shares` leave are [MASK] rows."""
+    """Share of rows with the [gMASK] objective; rows that neither it nor `shares` takes are [MASK] rows."""
     shares: list[str] = field(default_factory=list)
     """Shares of the rows of further objectives, which installed packages provide: a list of NAME:SHARE, such as [reversed:0.1]
     (docs/extending.md)."""
     slice_rule: SliceRule = SliceRule.fit
-    """fit: every stored token used exactly once an epoch, nothing truncated; glm_130b: 2000-token rows as the original."""
+    """fit: every stored token is used exactly once per epoch, nothing is truncated; glm_130b: 2000-token rows, as in the
+    original."""
     documents: Documents = Documents.crossed
-    """crossed: a slice is one text although it may hold several documents, as the original; isolated: the same slices and
-    spans, attention and positions cut where a document ends."""
+    """crossed: a slice is one text although it may hold several documents, as in the original; isolated: the same slices
+    and spans, but attention and positions end with each document."""
     windows_per_row: Count = 4
     """Independent segments packed into a [MASK] row."""
     mask_fraction: Annotated[float, MASK_FRACTION] = 0.15
@@ -153,16 +154,16 @@ class ObjectiveConfig:
     """Probability that a [MASK] segment hides one span only."""
     smask_share: Share = 0.0
     """Share of the [MASK] windows that hide whole sentences behind [sMASK] instead of short spans: at least mask_fraction
-    of the slice. A slice of one sentence hides spans all the same. GLM-130B had none."""
+    of the slice. A slice of a single sentence still hides spans. GLM-130B had no [sMASK]."""
     gmask_min_fraction: Share = 0.2
     """The [gMASK] target's length is uniform between this share of the row and the whole row."""
     mip_positions: MipPositions = MipPositions.consecutive
-    """consecutive: an answer's positions go on behind [MASK], as the original was trained; blank: they are all that of
-    [MASK], as for short blanks, and as the original was evaluated."""
+    """consecutive: an answer's positions continue after [MASK], as the original was trained; blank: they all equal that
+    of [MASK], as for short blanks, and as the original was evaluated."""
     mip_truncate: MipTruncate = MipTruncate.end
-    """Which end of a prompt is cut where a record is too long: end (its head is kept, as the original) or start."""
+    """Which end of a prompt is cut if a record is too long: end (the beginning is kept, as in the original) or start."""
     mip_packing: MipPacking = MipPacking.slots
-    """slots: each of the windows_per_row windows holds one instruction record, as the original; filled: as many as fit
+    """slots: each of the windows_per_row windows holds one instruction record, as in the original; filled: as many as fit
     on average."""
     loss_weighting: LossWeighting = LossWeighting.row
-    """row: each row counts the mean over its own targets; token: each target token of the global batch counts the same."""
+    """row: the loss averages over rows the mean over each row's targets; token: it averages over all target tokens."""

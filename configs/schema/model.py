@@ -60,8 +60,8 @@ class ModelConfig:
     ffn_size: Count = 704
     """Width inside the GeGLU feed-forward: 8/3 of hidden_size rounded up to 64 in the presets."""
     vocab_size: Count = 4096
-    """Rows of the embedding that a token may use; the tokenizer's ids must lie below it. It is the size of the
-    tokenizer that is trained when `data.tokenizer` names none."""
+    """Number of token ids, which must be above all ids of the tokenizer; also the size of the tokenizer that is trained
+    when `data.tokenizer` names none."""
     vocab_multiple: Count = 128
     """The embedding has vocab_size rounded up to this multiple (independent of parallel.tp, which must divide it)."""
     seq_length: Count = 512
@@ -69,7 +69,7 @@ class ModelConfig:
     hidden_dropout: ShareBelow1 = 0.0
     """Dropout probability after the embedding, the attention output and the feed-forward output."""
     attention_dropout: ShareBelow1 = 0.0
-    """Dropout probability of the attention weights; above 0 only the reference attention path can serve."""
+    """Dropout probability of the attention weights; above 0 needs the reference attention path."""
     layernorm_epsilon: Annotated[float, above_zero(1e-5)] = 1e-5
     """Epsilon of every LayerNorm."""
     embedding_init_std: Annotated[float, above_zero(0.0052)] | None = None
@@ -79,20 +79,20 @@ class ModelConfig:
     rope_2d: bool = False
     """Rotate half of each head by the position and half by the block position (ChatGLM-6B); GLM-130B uses 1-D."""
     rope_tables: RopeTables = RopeTables.fp32
-    """Precision of the rotary tables; fp16 only to continue GLM-130B's released weights."""
+    """Precision of the rotary tables; fp16 is only for continuing GLM-130B's released weights."""
     attention: AttentionPath = AttentionPath.auto
     """auto: flex on CUDA, sdpa on CPU, reference with attention dropout."""
 
 
 @dataclass
 class ParallelConfig:
-    """How the model is spread over processes; the data-parallel size is what remains of them."""
+    """How the model is spread over processes; the data-parallel size is the number of processes / (tp x pp)."""
 
     tp: Count = 1
     """Tensor-parallel size: each layer's matrices are cut over this many ranks."""
     pp: Count = 1
     """Pipeline-parallel size: the layers are cut into this many stages."""
     zero_stage: Annotated[int, ZERO_STAGE] = 1
-    """0: every rank keeps the whole optimizer state (fp32 only); 1: sharded over the data-parallel ranks."""
+    """0: every rank keeps the whole optimizer state (fp32 only); 1: it is sharded over the data-parallel ranks."""
     recompute: bool = False
     """Recompute each layer's activations in the backward pass instead of keeping them."""

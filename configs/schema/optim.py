@@ -22,7 +22,7 @@ class BatchRampConfig:
     start: Count | None = None
     """Global batch size of the first step, in samples; default `increment`, or about an eighth of the full batch."""
     increment: Count | None = None
-    """Growth of the global batch per interval, in samples; default what divides `start` and the full batch."""
+    """Growth of the global batch per interval, in samples; default a divisor of `start` and of the full batch."""
     samples: Count | None = None
     """Length of the whole ramp, in samples; default 2.5 % of optim.schedule_samples."""
 
@@ -40,8 +40,8 @@ class OptimConfig:
     total_samples: Count = 4096
     """Length of the run, in samples; the last step is a whole one."""
     schedule_samples: Count | None = None
-    """Length of the run that warm-up, decay and batch ramp are derived from; default total_samples. A run that is made
-    longer and keeps its former total_samples here goes on without a jump, at the learning rate that its decay ended with."""
+    """Length of the run from which warm-up, decay and batch ramp are derived; default total_samples. Set it to the previous
+    total_samples when you make a run longer: training then continues at the learning rate that its decay ended with."""
     schedule: Schedule = Schedule.cosine
     """Shape of the learning rate after warm-up."""
     lr: Annotated[float, above_zero(1e-4)] = 1e-3
@@ -51,7 +51,7 @@ class OptimConfig:
     warmup_samples: Annotated[int, not_negative()] | None = None
     """Linear warm-up from 0, in samples; default a tenth of schedule_samples."""
     decay_samples: int | None = None
-    """Samples seen when the learning rate reaches min_lr, constant after; default schedule_samples."""
+    """Samples seen when the learning rate reaches min_lr and becomes constant; default schedule_samples."""
     wsd_decay_samples: int | None = None
     """Length of the final decay of the wsd schedule, in samples; default 10 % of decay_samples."""
     weight_decay: Annotated[float, not_negative()] = 0.1
@@ -70,7 +70,7 @@ class OptimConfig:
 
 @dataclass
 class StabilityConfig:
-    """What keeps a large run from diverging. GLM-130B, section 3."""
+    """Measures against divergence of large runs. GLM-130B, section 3."""
 
     embedding_shrink: list[list[float]] = field(default_factory=lambda: [[0.0, 0.1]])
     """Embedding gradient shrink alpha as points [samples_seen, alpha], linear between them, constant after the last."""
@@ -85,9 +85,9 @@ class StabilityConfig:
     max_skipped_steps: Count = 50
     """Consecutive steps skipped for overflow or NaN before the run stops with an error."""
     watchdog_seconds: Annotated[float, above_zero(600)] | None = None
-    """A step that takes longer counts as hanging: every rank writes its stacks to runs/NAME/stacks and exits with 3, for the
-    launcher to start the run again. Ten times as long for the first step, evaluations and saves. null: 20 times the
-    slowest recent step, at least 300."""
+    """Seconds after which a step counts as hanging: every rank then writes its stacks to runs/NAME/stacks and exits with 3,
+    so that the launcher restarts the run. The first step, evaluations and saves may take ten times as long. null: 20
+    times the slowest recent step, at least 300."""
     meeting_seconds: Annotated[float, above_zero(120)] = 120.0
-    """How long the ranks wait, when they start, for one that does not come; then they exit with 3 and name it. One that
-    came may prepare for as long as it takes."""
+    """Seconds that the ranks wait at the start for a rank that does not come; then they exit with 3 and name it. A rank
+    that has come may take any time to prepare."""

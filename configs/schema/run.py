@@ -1,4 +1,4 @@
-"""The run, its checkpoints, its evaluation, and what it says."""
+"""The run, its checkpoints, its evaluation and its logs."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -51,19 +51,19 @@ class CheckpointConfig:
     keep_every_samples: Count | None = None
     """Also keep, for ever, the first checkpoint at or after each multiple of this many samples."""
     keep_healthy: bool = True
-    """Also keep the newest checkpoint that training is known to have gone on well from: until the next one was saved no
-    step was skipped, and the mean loss was finite and not higher than before. A diverged run can go back to it."""
+    """Also keep the newest checkpoint after which training is known to have gone well: no step was skipped before the next
+    save, and the mean loss was finite and not higher than before. A diverged run can go back to it."""
     healthy_margin: float = 0.5
-    """By how much that mean loss may be higher than in the stretch before it, in nats."""
+    """How much higher that mean loss may be than in the stretch before it, in nats."""
     copy_to: str | None = None
-    """Folder for a second copy of each checkpoint: NAME below it becomes a run folder that can be continued and used by
-    itself; it belongs to this run, and another one of the same name is refused. All ranks must see it: on one node a local disk will do, on several a start refuses one. The run continues from
-    it if it holds a newer whole checkpoint than its own folder."""
+    """Folder for a second copy of each checkpoint: its subfolder NAME is a run folder that can be continued and used by
+    itself. It belongs to this run; another run of the same name is refused. All ranks must see it: a local disk works on
+    one node and is refused on several. The run continues from the copy if it has a newer complete checkpoint."""
     copy_keep_last: int = 1
     """How many of the newest second copies to keep."""
     resume: str = "auto"
-    """auto: continue if the run folder has a checkpoint; never: refuse if it has one, and begin a run at 0 that has lost
-    its checkpoints; or the path of a checkpoint, or of a run folder, whose newest is taken."""
+    """auto: continue if the run folder has a checkpoint; never: refuse to start if it has one, and begin at 0 if the run
+    has lost its checkpoints; or the path of a checkpoint, or of a run folder, whose newest checkpoint is used."""
     init_from: str | None = None
     """Checkpoint, or run folder, whose weights alone start a new run (optimizer, schedule and data position start anew);
     model.seq_length may differ."""
@@ -81,12 +81,12 @@ class EvalConfig:
 
 @dataclass
 class LogConfig:
-    """What the run says while it trains."""
+    """The run's output while it trains."""
 
     every_steps: Count = 10
-    """Console line every this many steps; metrics.jsonl and wandb always get every step."""
+    """Steps between console lines; metrics.jsonl and wandb always get every step."""
     progress_bar: ProgressBar = ProgressBar.auto
-    """A bar with loss, tokens/s and time left."""
+    """A progress bar with loss, tokens/s and time left."""
     wandb: Wandb = Wandb.off
     """Weights & Biases tracking."""
     wandb_project: str = "glm-pretraining"

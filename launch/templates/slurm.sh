@@ -2,13 +2,13 @@
 # --- what follows is the same for every run: launch/templates/slurm.sh
 
 set -uo pipefail
-excluded=$logs/excluded_nodes # one a line: nodes that failed; delete a line when its node is repaired
+excluded=$logs/excluded_nodes # nodes that failed, one per line; delete a line when its node is repaired
 mkdir -p "$logs" || exit 2
 (umask 077 && touch "$excluded") || exit 2
 # One task of an array has the array's own number in SLURM_JOB_ID, by which squeue and scontrol mean all of its tasks.
 job=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}
 job=${job:-$SLURM_JOB_ID}
-complaints=$logs/job_${SLURM_JOB_ID}_srun.txt # what srun itself says: which rank ended how, which node failed
+complaints=$logs/job_${SLURM_JOB_ID}_srun.txt # srun's own messages: how each rank ended, which node failed
 attempt=${SLURM_RESTART_COUNT:-0}
 newest_attempt=$logs/job_${SLURM_JOB_ID}_life
 echo "$attempt" > "$newest_attempt" || exit 2
@@ -18,12 +18,12 @@ signals=0
 
 say() { printf '%s job %s attempt %s: %s\n' "$(date '+%F %T')" "$job" "$attempt" "$*"; }
 
-# Whether the job has not begun its next attempt. A script whose node SLURM has given up runs on and sees the job run,
-# but must neither stop nor requeue what the next script is doing.
+# True if this is still the job's latest attempt. A script whose node SLURM has given up keeps running and sees the job
+# as running, but must neither stop nor requeue the attempt that has replaced it.
 is_newest_attempt() {
   local newest
   newest=$(cat "$newest_attempt" 2> /dev/null)
-  [ "${newest:-$attempt}" = "$attempt" ] # a file system that does not answer says nothing of another attempt
+  [ "${newest:-$attempt}" = "$attempt" ] # an unreadable file does not mean that there is a later attempt
 }
 end_if_outlived() {
   if ! is_newest_attempt; then
@@ -38,7 +38,7 @@ ask_slurm() {
   for tries in {1..120}; do
     if [ "$tries" -gt 1 ]; then
       sleep 5
-      is_newest_attempt || return 1 # what was asked for this attempt would now meet the next one
+      is_newest_attempt || return 1 # the request was meant for this attempt, but would now reach the next one
     fi
     "$@" && return
   done
@@ -46,8 +46,8 @@ ask_slurm() {
   return 1
 }
 
-# One value of the run's status; none, and a code that is not 0, before it has any or if it cannot be read. `ask_run`
-# starts the program where the ranks have it, which may be in a container alone.
+# One field of the run's status. Empty, with a non-zero code, while there is no status or if it cannot be read. The
+# program may be installed only in the container of the ranks: `ask_run` starts it there.
 status() {
   local value
   value=$(timeout 120 "${ask_run[@]}" python -m launch status "$run" --field "$1") && echo "$value"
@@ -56,24 +56,24 @@ status() {
 by_script="asked by the job script"
 ask_to_stop() { ! is_newest_attempt || echo "$by_script" > "$stop_file"; }
 
-# What this script asked of a former attempt is over; what a person asks holds.
+# A stop request that this script made for a previous attempt no longer counts; a person's request does.
 forget_own_request() {
   if grep -qsxF "$by_script" "$stop_file"; then rm -f "$stop_file"; fi
 }
 
-# The scheduler warns this script, never the ranks: the run saves after the step and stops.
+# SLURM sends its warning to this script, not to the ranks. The run then saves after the step and stops.
 on_warning() {
   signals=$((signals + 1))
   [ -z "$asked_to_stop" ] || return
   asked_to_stop=yes
   say "asked to stop; the run saves after this step"
   ask_to_stop
-  # A run that is only starting removes the file as left over: repeat it.
-  while sleep 5; do ask_to_stop; done > /dev/null 2>&1 & # keeps nobody's output open
+  # A run that is still starting removes the file as a leftover: write it again and again.
+  while sleep 5; do ask_to_stop; done > /dev/null 2>&1 & # does not keep the script's output open
   trap "kill $!" EXIT
 }
 
-# SLURM is ending the job; if it does so to start it again, the new attempt must not get a node that failed.
+# SLURM is ending the job. If it requeues the job, the next attempt must not get a node that failed.
 on_ending() {
   signals=$((signals + 1))
   ending=yes
@@ -84,7 +84,7 @@ on_ending() {
 trap on_warning USR1
 trap on_ending TERM
 
-# One a line. The allocation is asked for: it may have lost nodes.
+# The healthy nodes, one per line. SLURM is asked for the allocation, since it may have lost nodes.
 healthy_nodes() {
   local names
   names=$(ask_slurm squeue -h -j "$job" -o %N) || return
@@ -128,7 +128,7 @@ exclude_failed_nodes() {
 
 unwanted_nodes() { printf '%s%s' "$(paste -sd, "$excluded")" "${exclude:+,$exclude}"; }
 
-# Only a job that waits in the queue can be told; this one unless others are named.
+# Set the excluded nodes of the given jobs, or of this one. SLURM accepts this only for a job that waits in the queue.
 tell_slurm_of_excluded_nodes() {
   local waiting
   exclude_failed_nodes
@@ -138,11 +138,11 @@ tell_slurm_of_excluded_nodes() {
   done
 }
 
-leave_it_to_others() {
+end_without_requeue() {
   local links again=(sbatch)
   mapfile -t links < <(later_links)
   if [ ${#links[@]} -gt 0 ]; then
-    say "$*: the next job of the chain goes on (${links[0]})"
+    say "$*: the next job of the chain continues (${links[0]})"
     tell_slurm_of_excluded_nodes "${links[@]}"
     exit 75
   fi
@@ -154,24 +154,24 @@ leave_it_to_others() {
 
 start_again() {
   end_if_outlived
-  [ "$requeue" = yes ] || leave_it_to_others "$@"
+  [ "$requeue" = yes ] || end_without_requeue "$@"
   say "$*: back to the queue"
   # A job that SLURM or its owner is ending must not come back.
   [ "$(ask_slurm squeue -h -j "$job" -o %T)" = RUNNING ] || exit 75
   end_if_outlived
-  ask_slurm scontrol requeue "$job" # SLURM now ends this script, and perhaps the next line: then on_ending repeats it
+  ask_slurm scontrol requeue "$job" # SLURM now ends this script, perhaps before the next line: on_ending repeats that
   tell_slurm_of_excluded_nodes
   exit 75
 }
 
-# The rest of a chain: pending jobs that depend on this one, and those that depend on them; of arrays the same task.
+# The rest of a chain: pending jobs that depend on this one, directly or not. In arrays only the same task counts.
 later_links() {
   squeue -h -r -u "$(id -u)" -t PENDING -o '%i %E' | sort -n |
     awk -v first="${job%_*}" -v task="${SLURM_ARRAY_TASK_ID:-}" '
       BEGIN { chain[first] }
       {
         split($1, id, "_")
-        split($2, after, /[^0-9]+/) # such as afterany:77(unfulfilled), of arrays afterany:77_*(unfulfilled)
+        split($2, after, /[^0-9]+/) # such as afterany:77(unfulfilled), in arrays afterany:77_*(unfulfilled)
         is_link = 0
         for (i in after) if (after[i] in chain) is_link = 1
         if (!is_link) next
@@ -190,10 +190,11 @@ give_up() {
   exit "$code"
 }
 
-# Attempts of this job since the last checkpoint, this one included, are counted in a file: SLURM may end them at any moment.
-count_lives() {
+# Count the attempts of this job since the last checkpoint, this one included. The count is kept in a file, since SLURM
+# may end this script at any moment.
+count_attempts() {
   local of attempts last_seen
-  seen=$(status samples_seen 2> /dev/null) # before its first checkpoint it has none
+  seen=$(status samples_seen 2> /dev/null) # empty before the first checkpoint
   read -r of attempts last_seen 2> /dev/null < "$logs/lives" || of=
   [ "${of:-}" = "$SLURM_JOB_ID" ] && [ "${last_seen:-0}" = "${seen:-0}" ] && [[ $attempts =~ ^[0-9]{1,9}$ ]] || attempts=0
   attempts=$((attempts + 1))
@@ -211,19 +212,19 @@ choose_nodes() {
 
 # Wait for the end of a step: `code` is then srun's, and `complaints` are shown.
 await() {
-  local heard
+  local handled
   while :; do
-    heard=$signals
+    handled=$signals
     wait "$1"
     code=$?
-    [ "$heard" -ne "$signals" ] || break # a trap ended the wait, not the step
+    [ "$handled" -ne "$signals" ] || break # otherwise a trap ended the wait, not the step
   done
   cat "$complaints"
 }
 
-# Each rank measures its node; those that must not join are added to the excluded ones, and the rest is asked again.
-# Only rank 0 knows the verdict, so nothing may kill it for a rank that dies early. It waits two minutes for one that
-# says nothing; what still hangs after the verdict must not keep the nodes.
+# Each rank measures its node. Nodes that fail are added to the excluded ones, and the remaining nodes are checked again.
+# Only rank 0 knows the verdict, so it must not be killed when another rank dies early. It waits two minutes for a rank
+# that does not report; --wait ends the ranks that still hang after the verdict.
 check_nodes() {
   local known
   while [ "$preflight" = yes ] && [ -z "$asked_to_stop$ending" ]; do
@@ -246,22 +247,22 @@ check_nodes() {
   done
 }
 
-# Start the ranks on the nodes named, and wait for their end: `code` is then srun's.
+# Start the ranks on the given nodes, and wait for their end: `code` is then srun's.
 train() {
   local ranks=$(($# * ranks_per_node))
   export MASTER_ADDR=$1
-  # Below the ports that Linux gives out by itself; another one for each attempt.
+  # Below Linux's ephemeral ports; another one for each attempt.
   export MASTER_PORT=$((10000 + (SLURM_JOB_ID * 16 + attempt + attempts_here) % 20000))
   : > "$complaints"
-  # A step that lost a node may never end in SLURM's books, and keep its cores: the next one must not wait for them.
-  # Rank 0 shows what was learnt when the others have ended: --wait leaves it the time.
+  # SLURM may count a step that lost a node as running for ever: with --overlap the next step does not wait for its cores.
+  # When the others have ended, rank 0 still shows what was learnt: --wait leaves it time.
   srun --overlap --nodes=$# --nodelist="$(IFS=, && echo "$*")" --ntasks=$ranks --ntasks-per-node="$ranks_per_node" \
     --export=ALL --kill-on-bad-exit=1 --wait=600 --open-mode=append --output="$logs/job_${SLURM_JOB_ID}_%N.txt" \
     "${srun_options[@]}" "${container[@]}" "${command[@]}" 2>> "$complaints" &
   await $!
 }
 
-# After a failure: until the nodes answer, or SLURM has taken those that do not.
+# After a failure: wait until all nodes answer, or SLURM has removed those that do not from the job.
 wait_for_nodes() {
   local tries=0 nodes
   mapfile -t nodes < <(healthy_nodes)
@@ -278,7 +279,7 @@ wait_for_nodes() {
 attempts_here=0
 while :; do
   end_if_outlived
-  count_lives
+  count_attempts
   choose_nodes
   check_nodes
   say "$count of ${#nodes[@]} healthy nodes: ${nodes[*]:0:count}"
@@ -286,22 +287,22 @@ while :; do
   forget_own_request
   train "${nodes[@]:0:count}"
   attempts_here=$((attempts_here + 1))
-  state=$(status state) # none: whatever has ended, it did not end well
-  [ "$(status time 2> /dev/null)" != "$before" ] || state= # not this attempt's
+  state=$(status state) # empty: the ranks failed before they wrote a status
+  [ "$(status time 2> /dev/null)" != "$before" ] || state= # a previous attempt wrote it
   say "ended with $code, status ${state:-not written}"
   case $state in
     "done") exit 0 ;;
     stopped)
       case $(status stop_reason) in
         run.stop_after_samples) give_up 75 "stopped by run.stop_after_samples" ;;
-        # If neither warning nor end of the job made this script write it, a person asked, who starts it again when it suits.
+        # If neither a warning nor the end of the job made this script write the file, a person did. The job then ends.
         "the file "*) [ -n "$asked_to_stop$ending" ] || give_up 75 "stopped by its owner" ;;
       esac
       if [ -n "$ending" ] || [ "$when_stopped" = end ]; then exit 75; fi
       start_again "stopped for the scheduler"
       ;;
   esac
-  [ "$code" -ne 0 ] || exit 0 # there was nothing left to do
+  [ "$code" -ne 0 ] || exit 0 # the run was already finished
   [ -z "$ending" ] || exit "$code"
   if grep -q 'Node failure on' "$complaints"; then
     exclude_failed_nodes

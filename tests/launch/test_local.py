@@ -108,7 +108,7 @@ def test_a_request_to_stop_reaches_each_run_once_and_starts_no_other(
     assert [(run_of(seed) / "signals").read_text() for seed in (1, 2)] == [f"{name}\n"] * 2
     assert calls(3) == 0
     out, err = capfd.readouterr()
-    assert "Stopped. The same command goes on.\n" in err
+    assert "Stopped. The same command continues.\n" in err
     assert "2    3     not started" in out
     # Each run has a process group of its own: the terminal's Ctrl-C goes to this process alone.
     assert signal.getsignal(signal.SIGINT) is before
@@ -136,7 +136,7 @@ def test_without_local_the_commands_are_shown_and_nothing_runs(
     [
         (["sweep", "--local"], "--sweep names the values of a key."),
         ([*SWEEP, "--local", "--table"], "--table only shows"),
-        ([*SWEEP, "--jobs=2"], "--jobs says how many"),
+        ([*SWEEP, "--jobs=2"], "--jobs sets how many"),
         ([*SWEEP, "--local", "--jobs=0"], "--jobs (0) must be a whole number"),
         ([*SWEEP, "--local", "cluster.gpus_per_node=2"], "A run of 2 ranks does not run with --local"),
     ],

@@ -294,7 +294,7 @@ def test_words_reach_the_ranks_as_they_were_typed(words: list[str], option: str)
 def test_a_directive_that_would_not_end_with_its_line_is_refused() -> None:
     config = load_config(["device=cpu"])
     config.cluster.sbatch_options = ["--comment=a\nfalse"]
-    with pytest.raises(ConfigError, match="cannot stand in an #SBATCH line"):
+    with pytest.raises(ConfigError, match="which an #SBATCH line cannot hold"):
         module.render([Variant([], {}, config)], [], "default", "runs/default")
 
 

@@ -115,7 +115,7 @@ def test_without_requeue_the_rest_of_a_chain_does_without_the_failed_node(tmp_pa
         "scontrol update JobId=78 ExcNodeList=node2",
         "scontrol update JobId=102 ExcNodeList=node2",
     ]
-    assert "a node failed: the next job of the chain goes on (78)" in attempt.said
+    assert "a node failed: the next job of the chain continues (78)" in attempt.said
 
 
 def test_in_a_chain_the_next_job_continues(tmp_path: Path) -> None:

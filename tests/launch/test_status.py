@@ -158,7 +158,7 @@ def test_people_read_how_a_run_is(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert cli(["status", str(run)]) == 0
     assert capsys.readouterr().out == (
         f"run      {run}\n"
-        "state    stopped: the same command goes on\n"
+        "state    stopped: the same command continues\n"
         "samples  40,960 seen\n"
         "written  3 hours ago\n"
         "message  two\\x0alines\\x1b[2J\n"
