@@ -1,6 +1,6 @@
-"""Which checkpoint a start continues from, agreed on by all ranks; and when it must not begin at 0 instead.
+"""Which checkpoint a start continues from, agreed on by all ranks, and when a run must not begin at sample 0 instead.
 
-A run that had a checkpoint never begins again by itself, and never takes another run's without being asked to.
+A run that has had a checkpoint never begins again by itself, and never takes another run's unless asked to.
 """
 
 import os
@@ -61,11 +61,11 @@ def decided_by_rank_0(session: Session, decide: Callable[[], T]) -> T:
 
 
 def agree_on_numbers(config: Config, device: torch.device, session: Session) -> None:
-    """See that all ranks compute alike: `precision=auto` and `device=auto` are resolved by each for itself.
+    """Check that all ranks use the same device type and precision, because each rank resolves `auto` by itself.
 
     Args:
-        config: of the run; `precision` is resolved.
-        device: of this rank.
+        config: configuration of the run; `precision` is already resolved.
+        device: device of this rank.
         session: process groups.
 
     Raises:
@@ -149,18 +149,19 @@ def choose_checkpoint(
 ) -> tuple[Path, Manifest] | None:
     """Find the checkpoint to continue from, verified by all ranks together; None for a new run.
 
-    A path that was asked for is gone back to once: the same command again continues what it has saved since.
+    A run goes back to the path in `checkpoint.resume` only once: the same command, given again, continues from what was
+    saved since.
 
     Args:
-        folder: of the run.
-        config: of the run; a run folder in `checkpoint.resume` becomes the path of its newest checkpoint.
-        stored: configuration of the former start.
+        folder: the run folder.
+        config: configuration of the run; a run folder in `checkpoint.resume` is replaced by its newest checkpoint.
+        stored: configuration of the previous start.
         session: process groups.
-        trackers: told what is passed over.
-        identity: of the run, on rank 0.
+        trackers: log which checkpoints are skipped.
+        identity: identity of the run, on rank 0.
 
     Raises:
-        CheckpointError: the one asked for cannot be used, all are damaged, or it is of another model.
+        CheckpointError: the requested checkpoint cannot be used, all are damaged, or it is of another model.
         RunFolderError: the run has trained, and its checkpoints are gone.
     """
     search = _Search(folder, config, session, trackers, identity)
@@ -226,7 +227,7 @@ def _named(search: "_Search", stored: Config | None) -> Path:
 
 
 def _went_back_before(stored: Config | None, config: Config, session: Session) -> bool:
-    """True if the former attempt was started by the same command; as rank 0 read it, for another node may read late."""
+    """True if the previous attempt was started by the same command; rank 0 decides, as other nodes may read old files."""
     return decided_by_rank_0(
         session,
         lambda: (

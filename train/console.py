@@ -33,7 +33,7 @@ _COLUMNS = 80
 class ConsoleTracker:
     """A bar or lines on the terminal, and log.txt with every printed line.
 
-    Neither stops training: words that cannot be printed are lost, those that cannot be kept are missed in log.txt.
+    Neither stops training: a line that cannot be printed is lost, and one that cannot be written is missing in log.txt.
 
     Args:
         log: file that gets the lines.
@@ -68,7 +68,7 @@ class ConsoleTracker:
         self._print(text)
 
     def sync(self) -> None:
-        """Nothing: no checkpoint relies on what people read."""
+        """Do nothing, because no checkpoint relies on log.txt."""
 
     def close(self) -> None:
         """Take the bar down."""
@@ -166,7 +166,7 @@ def _by_objective(line: Metrics, kind: str, digits: int) -> str:
 
 @lru_cache
 def _label(key: str) -> str:
-    """How an objective is called in every table and line."""
+    """The name of an objective in tables and lines."""
     return find(key).label
 
 

@@ -1,4 +1,4 @@
-"""A full disk stops saves, not training: what the small files of a run miss meanwhile is kept, or said, never raised."""
+"""Writing the small files of a run on a full disk: lines wait in memory, a message is printed, and training goes on."""
 
 import contextlib
 import os

@@ -1,17 +1,18 @@
 """Attempts at a run: which one is the latest, and what the earlier ones may still do.
 
 Every attempt creates the next file in runs/NAME/generations/ exclusively; its number is the attempt's generation. The
-highest one owns the run. A former attempt may still be there - its node was cut off, or its process was paused - and
-nobody can end it from here, so it is fenced: it asks before every visible change whether it is still the latest
-(`Generation.fence`), and what it slipped in all the same is recognised by its generation (`History`).
+highest one owns the run. An earlier attempt may still be running, because its node was cut off or its process was
+paused, and it cannot be ended from here. So it is fenced: before every visible change it checks whether it is still the
+latest (`Generation.fence`), and a checkpoint that it wrote in spite of that is recognised by its generation (`History`).
 
-A second start while the run is in use is refused. Whether the latest attempt is still running is answered by, in this order:
+A second start while the run is in use is refused. To find out whether the latest attempt is still running, a start
+checks, in this order:
 
-1. its own last word: it wrote how it ended;
+1. its record: an attempt that ends writes how it ended;
 2. the scheduler: a requeued job is over, and so is an earlier step of the same job that ran on another host;
-3. on the same host the kernel: a live process holds a lock on its generation file;
-4. elsewhere its heartbeat: a live process touches that file every few seconds. Whoever wants to know watches it for
-   that long; what its time says is not asked, for clocks of nodes and of file systems may differ by hours.
+3. on the same host, the kernel: a running process holds a lock on its generation file;
+4. on another host, its heartbeat: a running process touches that file every few seconds. The start watches the file for
+   changes, and does not interpret its time, because the clocks of nodes and file systems may differ by hours.
 """
 
 import contextlib
@@ -55,9 +56,9 @@ class AttemptRecord:
     pid: int
     launch: Launch
     continues_after: int | None
-    """Step of the checkpoint that it continues from; None: it did not come so far."""
+    """Step of the checkpoint that it continues from; None if it ended before choosing one."""
     ending: str | None
-    """done, stopped or failed; None: it is running, or could not say."""
+    """done, stopped or failed; None if it is still running, or was killed."""
 
     @property
     def holder(self) -> str:
@@ -69,7 +70,8 @@ class AttemptRecord:
 class History:
     """Which checkpoints belong to the history of a run.
 
-    An attempt that continues after step s leaves behind whatever former attempts saved beyond s, also what they save later.
+    When an attempt continues after step s, checkpoints of earlier attempts after step s no longer belong to the history,
+    even if they are written later.
     """
 
     continues_after: dict[int, int]
@@ -95,13 +97,13 @@ class History:
 
 
 class Generation:
-    """Of this attempt of a run; only its rank 0 has one.
+    """The generation of this attempt; only rank 0 has one.
 
     Args:
         run: run folder.
-        number: of the generation.
-        descriptor: of its file, locked.
-        former: the attempt before it.
+        number: number of the generation.
+        descriptor: open descriptor of the generation's file, which is locked.
+        former: the previous attempt.
         launch: who started this process.
     """
 
@@ -167,7 +169,7 @@ class Generation:
         self._append({"continues_after": step})
 
     def end(self, state: str) -> None:
-        """Say how it ended, and let go of the run."""
+        """Record how the attempt ended, and release the run."""
         self._has_ended.set()
         with contextlib.suppress(OSError):
             self._append({"ending": state})
@@ -178,7 +180,7 @@ class Generation:
 
     def _send_heartbeats(self) -> None:
         while not self._has_ended.wait(HEARTBEAT_SECONDS):
-            with contextlib.suppress(OSError):  # the disk's troubles are others' to report
+            with contextlib.suppress(OSError):  # other writers report errors of the file system
                 os.utime(generation_path(self._run, self.number))
                 self._is_superseded = max(generation_numbers(self._run)) > self.number
 
@@ -331,7 +333,7 @@ def _latest(run: Path, log: Callable[[str], None]) -> AttemptRecord | None:
         record = _read(run, numbers[-1])
         if record is not None:
             return record
-        if time.monotonic() >= deadline:  # it died while it was born, or its file was damaged since
+        if time.monotonic() >= deadline:  # killed while it started, or its file is damaged
             path = generation_path(run, numbers[-1])
             if is_locked(run, numbers[-1]):
                 raise RunFolderError(

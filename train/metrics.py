@@ -59,7 +59,7 @@ def metrics_line(values: Metrics, counted: Sequence[str]) -> Metrics:
 
 
 def to_json_value(value: Any) -> Any:
-    """Replace what JSON cannot say."""
+    """Replace infinities and NaN, which JSON cannot represent, by strings."""
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     return value

@@ -1,4 +1,4 @@
-"""metrics.jsonl: one JSON object a step, the history that a run relies on and that its checkpoints vouch for.
+"""metrics.jsonl: one JSON object per step, the history of a run, which its checkpoints verify by a checksum.
 
 Each checkpoint keeps a checksum of the lines before it. A start continues from a checkpoint only with these lines: a
 file that was damaged, or mixed with another run's, is never taken for the run's history.
@@ -153,7 +153,7 @@ class JsonlTracker:
         return {"metrics_crc32": self._checksum}
 
     def log(self, text: str) -> None:
-        """Nothing: this file holds numbers."""
+        """Do nothing, because this file holds numbers only."""
 
     def sync(self) -> None:
         """Bring the lines to the disk: a checkpoint without those before it would be of no use.

@@ -1,4 +1,4 @@
-"""How far a run has come: a value that the loop replaces and the checkpoint stores."""
+"""The position of a run: a value that the loop replaces after each step and that checkpoints store."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -33,10 +33,10 @@ class Progress:
         )
 
     def to_dict(self) -> dict[str, int]:
-        """Plain numbers."""
+        """Convert to plain numbers, for a manifest."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, stored: dict[str, Any]) -> "Progress":
-        """Undo `to_dict`."""
+        """Create a position from the numbers that `to_dict` returned."""
         return cls(**{name: int(value) for name, value in stored.items()})

@@ -1,8 +1,8 @@
 """Where the ranks of a run find each other, before they have process groups: the launcher's key-value store.
 
-A rank that is there says so every two seconds, from a thread, while it prepares data or waits for others. So one that
-dies before the groups exist is named within half a minute, however long the others' preparations take, and one that
-never comes after `stability.meeting_seconds`. Rank 0 looks at all ranks, the others at rank 0.
+While a rank prepares data or waits for others, a thread of it sends a heartbeat every two seconds. So a rank that dies
+before the groups exist is reported within half a minute, however long the others prepare, and a rank that never
+connects is reported after `stability.meeting_seconds`. Rank 0 watches all ranks; the others watch rank 0.
 
 On one node nothing listens on an address that another machine can reach: whoever reaches a store or a gloo port can
 end a run, or change what it learns.
@@ -24,7 +24,7 @@ from train.world import LOOPBACK, StoreAddress, World, is_on_one_node, node_name
 
 HEARTBEAT_SECONDS = 2.0
 SILENT_SECONDS = 30.0
-"""A rank whose thread has said nothing for so long has died, or its machine has."""
+"""A rank without a heartbeat for this long has died or hangs, or its machine has failed."""
 _POLL_SECONDS = 0.2
 # How much later than rank 0 another rank may have loaded its libraries.
 _LINGER_SECONDS = 30.0
@@ -169,7 +169,7 @@ class Rendezvous:
             thread.join()
 
     def close(self) -> None:
-        """Say no more."""
+        """Stop sending heartbeats."""
         self._closing.set()
         if self._thread.is_alive():
             self._thread.join()

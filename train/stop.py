@@ -15,7 +15,7 @@ from configs.errors import EXIT_INTERRUPTED
 
 
 class StopSignal:
-    """Remembers that somebody asked.
+    """Records a request to stop.
 
     Args:
         stop_file: its existence is a request.
@@ -33,7 +33,7 @@ class StopSignal:
         return self
 
     def restore(self) -> None:
-        """Give the signals back to whoever had them."""
+        """Restore the previous signal handlers."""
         while self._former:
             signal.signal(*self._former.popitem())
 
@@ -45,7 +45,7 @@ class StopSignal:
         return self._reason
 
     def ask(self, reason: str) -> None:
-        """Ask from within."""
+        """Request a stop from within the program."""
         self._reason = self._reason or reason
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:

@@ -52,7 +52,7 @@ class TimeLimit:
             self._save_began.popitem()
 
     def end_save(self, step: int) -> None:
-        """It was heard to have ended in one of its places: with a second copy, the last one counts."""
+        """The save after `step` has ended in one of its stores; with a second copy, the later end counts."""
         if step in self._save_began:
             seconds = self._clock() - self._save_began[step]
             self._slowest_save = max(self._slowest_save or 0.0, seconds)

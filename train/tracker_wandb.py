@@ -132,10 +132,10 @@ class WandbTracker:
             self._give_up(error)
 
     def log(self, text: str) -> None:
-        """Nothing: sentences are for the console."""
+        """Do nothing, because messages go to the console."""
 
     def sync(self) -> None:
-        """Nothing: no checkpoint relies on wandb."""
+        """Do nothing, because no checkpoint relies on wandb."""
 
     def close(self) -> None:
         """Finish this start's record."""

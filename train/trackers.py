@@ -28,7 +28,7 @@ class Tracker(Protocol):
         ...
 
     def close(self) -> None:
-        """Flush and let go."""
+        """Flush and close."""
         ...
 
 

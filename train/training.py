@@ -117,7 +117,7 @@ class Training:
             self._trainer.close()
 
     def release(self) -> None:
-        """Let go of the engine, which is not used any more."""
+        """Close the engine, which is not used any more."""
         if self._resumed is not None:
             self._resumed.engine.close()
 

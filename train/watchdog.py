@@ -51,7 +51,7 @@ class StepLimits:
         self._recent: deque[float] = deque(maxlen=self.RECENT_STEPS)
 
     def observe(self, step_seconds: float) -> None:
-        """Take note of a step that ended."""
+        """Record the duration of a step."""
         self._recent.append(step_seconds)
 
     @property
@@ -108,7 +108,7 @@ class Watchdog:
             signal.setitimer(signal.ITIMER_REAL, alarm)
 
     def close(self) -> None:
-        """Watch no more.
+        """Stop watching.
 
         A rank that was itself the one that hung, and goes on now, finds its peers gone before its thread acts.
         """

@@ -59,7 +59,7 @@ class Launch:
         )
 
     def follows(self, former: "Launch", is_same_host: bool) -> bool:
-        """True if the scheduler has ended `former`, wherever its processes may still live.
+        """True if the scheduler has ended `former`, even if its processes may still be running somewhere.
 
         It requeues a job only when it is over. A batch script starts the next step when the last one has ended; on the
         same host the lock knows better, for two steps can be started at once.
@@ -92,7 +92,7 @@ class World:
 
     @property
     def is_main(self) -> bool:
-        """True on the rank that speaks and writes the run folder."""
+        """True on the rank that logs and writes the run folder."""
         return self.rank == 0
 
     @classmethod
