@@ -34,7 +34,7 @@ class StepBatches:
 
     micro_batches: list[Batch]
     checksum: int
-    """Of every array, in order: equal on all stages and tensor-parallel ranks of one replica."""
+    """Checksum over all arrays, in order: equal on all stages and tensor-parallel ranks of one replica."""
     num_targets: int
     """Target tokens in these micro-batches."""
     wait_seconds: float

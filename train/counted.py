@@ -30,7 +30,7 @@ def settle(datasets: Sequence[GLMDataset], manifest: Manifest | None) -> tuple[s
         Keys of the objectives that it counts by themselves.
 
     Raises:
-        CheckpointError: the checkpoint's list is none.
+        CheckpointError: the checkpoint's list of objectives is invalid.
         ConfigError: an objective has been added that the run's metrics have no place for.
     """
     counted = counted_keys(datasets[0].objectives, manifest)

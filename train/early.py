@@ -1,4 +1,4 @@
-"""What can be said of a start before the libraries are loaded, which takes seconds: names of what is not there."""
+"""Checks of a start before the libraries are loaded, which takes seconds: whether the named files and folders exist."""
 
 import os
 from collections.abc import Sequence
@@ -77,7 +77,7 @@ def check_init_from(config: Config) -> None:
 
 
 def _may_be_finished(run: RunPaths) -> bool:
-    """True of a run that says so, and of one whose status.json is not to be read: what follows says what is wrong."""
+    """True if status.json says so, or cannot be read: later checks then report what is wrong."""
     try:
         status = read_status(run.path)
     except (RecordError, OSError):

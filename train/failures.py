@@ -17,7 +17,7 @@ from configs.errors import (
 )
 from train.world import World, node_name
 
-# What gloo and NCCL say when the other side is gone, and what PyTorch says of a device that failed.
+# Words in the errors of gloo and NCCL when a peer is gone, and in PyTorch's errors when a device has failed.
 _PEER_SIGNS = (
     "Connection closed by peer",
     "Connection reset by peer",
@@ -26,7 +26,7 @@ _PEER_SIGNS = (
     "gloo",
 )
 _DEVICE_SIGNS = ("CUDA error", "uncorrectable ECC")
-# An index beyond its tensor: the same data and weights bring it again, on every device.
+# An index outside its tensor: the same data and weights cause it again, on every device.
 _ASSERT_SIGNS = ("device-side assert",)
 # CUDA's and HIP's allocators, the CPU's, and the libraries that allocate for themselves.
 _MEMORY_SIGNS = ("out of memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")

@@ -34,7 +34,7 @@ from train.watchdog import StepLimits, Watchdog
 
 @dataclass(frozen=True)
 class Agreed:
-    """What all ranks know about a step after talking to each other."""
+    """What all ranks know about a step after exchanging their results."""
 
     sums: ObjectiveSums
     grad_norm: float
@@ -65,12 +65,12 @@ class Trainer:
     counted: Sequence[str]
     """Keys of the objectives whose losses the run's metrics have."""
     files: FileWatch
-    """Of both data sets."""
+    """Watches the files of both data sets."""
     trackers: Trackers
     saver: Saver
     stop: StopSignal
     generation: Generation | None
-    """Of this attempt; on rank 0 only."""
+    """The generation of this attempt; on rank 0 only."""
     watchdog: Watchdog
     limits: StepLimits
     time_limit: TimeLimit
@@ -249,7 +249,7 @@ class Trainer:
             )
 
     def _tell(self, outcomes: Sequence[Outcome]) -> None:
-        """Say what became of the saves."""
+        """Log the outcomes of saves and record them as events."""
         if self.session.topology.rank != 0:
             return
         for outcome in outcomes:

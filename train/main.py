@@ -70,9 +70,9 @@ def _answer(words: list[str], world: World) -> int:
 
 
 def _leave(world: World, code: int, message: str) -> int:
-    """Say why, and end: among several ranks at once, for a normal exit would wait for peers that may be gone.
+    """Print the reason and exit; with several ranks without clean-up, which would wait for peers that may be gone.
 
-    What is wrong with the input, or with this program, is so the next time too: it is not started again.
+    An error in the input or in this program would come again, so torchrun is told not to restart the ranks.
     """
     if message:
         tell(message, sys.stderr)
@@ -124,14 +124,14 @@ def _log(words: str) -> None:
 
 
 def _log_nothing(_: str) -> None:
-    """Rank 0 has said it."""
+    """Print nothing, on ranks other than 0."""
 
 
 def _furthest(config: Config) -> int:
     """Samples that a run can have seen by now, before its checkpoints are looked at.
 
-    A run that continues may have its batch ramp behind it: train/start.py checks the batches still to come, when it is
-    known where. A new one is told at once.
+    A run that continues may have finished its batch ramp. train/start.py checks its remaining batches once the position
+    is known. For a new run all batches are checked at once.
     """
     is_new = not RunPaths(Path(derive.run_dir(config))).config.exists()
     starts_at_0 = (

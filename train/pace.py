@@ -1,6 +1,6 @@
-"""A word when training becomes much slower than it was: usually the machine, the network or the disk is shared.
+"""A message when training becomes much slower than before, usually because machine, network or disk are shared.
 
-Nothing is changed by it. The watchdog (train/watchdog.py) ends what hangs; this is for what only crawls.
+It changes nothing else. The watchdog (train/watchdog.py) ends a process that hangs; this file is about slow steps.
 """
 
 import os

@@ -17,7 +17,7 @@ class StepPlan:
     """One optimizer step."""
 
     samples_seen: int
-    """Before the step: the position of its first sample."""
+    """Samples seen before the step, which is the position of its first sample."""
     num_samples: int
     """Global batch size."""
     learning_rate: float

@@ -1,7 +1,7 @@
-"""Starting again: what the same command means for a run folder as it is found.
+"""What a start does with the run folder that it finds.
 
-An unfinished run continues; a finished one says so; a folder of another model is refused; `checkpoint.resume=never`
-refuses a folder with checkpoints; nothing is ever deleted here.
+An unfinished run continues. For a finished one a message says so. A folder of another model is refused, as is a folder
+with checkpoints under `checkpoint.resume=never`. Nothing is ever deleted here.
 """
 
 import copy
@@ -41,7 +41,7 @@ class FolderState:
     """A run folder before anything is started."""
 
     stored: Config | None
-    """The configuration of the former attempt."""
+    """The configuration of the previous attempt."""
     finished_message: str | None
     """Set if there is nothing left to do."""
 
@@ -83,7 +83,7 @@ def inspect_folder(folder: RunFolder, config: Config) -> FolderState:
 
 
 def _finished(folder: RunFolder, stored: Config, config: Config, seen: int) -> str:
-    """What a finished run says: how to go on, and what then becomes of its schedules."""
+    """The message for a finished run: how to train further, and how that would change its schedules."""
     longer = copy.deepcopy(config)
     longer.optim.total_samples = 2 * max(seen, config.optim.total_samples)
     path = shlex.quote(str(folder.path))
