@@ -102,7 +102,7 @@ def _is_done(
     valid_fraction: float,
     settings: Settings,
 ) -> bool:
-    """Say so if the same command has made the same shards before."""
+    """Report it if the same command has made the same shards before."""
     done = already_prepared(inputs, output, tokenizer, valid_fraction, settings)
     if done:
         held_out = f", and {done[1].num_documents:,} held out" if len(done) > 1 else ""
@@ -116,7 +116,7 @@ def _is_done(
 def _report_former(output: Path) -> None:
     with contextlib.suppress(
         UserError
-    ):  # what is not ours is refused, and in whose words is said there
+    ):  # files that are not ours are refused later, with a message of their own
         former = read_info(str(output))
         if former is not None:
             tell(
@@ -131,7 +131,7 @@ def _report_repeated(inputs: list[str]) -> None:
 
 
 def _text_keys(options: argparse.Namespace) -> tuple[str, ...]:
-    """One field, or the two of instruction records."""
+    """The text field, or the two fields of instruction records."""
     given = [options.prompt_key, options.target_key]
     if None in given and given != [None, None]:
         raise DataError(
@@ -260,7 +260,7 @@ def _expand_home(options: argparse.Namespace) -> None:
 
 
 def _names(options: argparse.Namespace) -> dict[str, str]:
-    """How the command at hand names what are keys of train."""
+    """How this command spells the options that are keys of train."""
     if options.command in ("prepare", "merge", "train-tokenizer"):
         return _MAKING
     # A run, or key=value words, are read as train reads them.

@@ -59,7 +59,7 @@ def mask_segments(
     Args:
         tokens: (n,) stored token ids.
         borders: where each piece begins, and n; ascending, the first 0.
-        starts: (num_spans,) first hidden position of each span, in text order, at least one span in all.
+        starts: (num_spans,) first hidden position of each span, in text order; at least one span in total.
         ends: (num_spans,) one past its last hidden position, in the same piece.
         order: (num_spans,) the order in which the spans are predicted: piece after piece, any order within one.
         special: ids of the special tokens.
@@ -73,8 +73,8 @@ def mask_segments(
     stops = counts.cumsum()
     firsts = stops - counts
     place = np.arange(stops[-1])
-    # Place in the text of what is predicted. Before a span that begins the text and after one that ends it there is
-    # nothing to take: any token does, for `<sop>` and `<eop>` replace it.
+    # Places in the text of the tokens to predict. Before a span that begins the text, and after one that ends it, there
+    # is no token: any place will do, because `<sop>` and `<eop>` replace the token there.
     predicted = place + (starts[order] - firsts).repeat(counts)
     inputs, targets = (
         tokens.take(predicted - 1, mode="clip"),
@@ -143,13 +143,13 @@ def gmask_segment(tokens: np.ndarray, context_length: int, special: SpecialToken
 def mip_segment(
     prompt: np.ndarray, target: np.ndarray, special: SpecialTokens, *, is_consecutive: bool
 ) -> Segment:
-    """Ask for a target behind a prompt and a `[MASK]`.
+    """Put a target after a prompt and a `[MASK]`.
 
     Args:
         prompt: (p,) token ids, all visible.
         target: (t,) token ids, predicted, and `<eop>` behind them.
         special: ids of the special tokens.
-        is_consecutive: positions go on behind `[MASK]`, as in the original run's training; otherwise the target has
+        is_consecutive: positions go on after `[MASK]`, as in the original run's training; otherwise the target has
             the position of `[MASK]`, as a short blank and as in its evaluation.
 
     Returns:
@@ -173,7 +173,7 @@ def filled_segment(
 ) -> Segment:
     """Lay out a text with blanks some of which are filled, as generation and scoring need it.
 
-    It is the segment that training makes of the same text with the same spans hidden, so far as they are known.
+    It is the segment that training would make of the same text with the same spans hidden, as far as they are known.
 
     Args:
         context: (c,) token ids, blanks as mask tokens.
@@ -220,13 +220,13 @@ def filled_segment(
 
 
 def context_segment(tokens: np.ndarray, special: SpecialTokens) -> Segment:
-    """A text of which nothing is hidden: it is read, and teaches nothing."""
+    """Make a segment of a text of which nothing is hidden: all context, no loss."""
     nothing = tokens[:0]
     return _join(tokens, nothing, nothing, np.arange(len(tokens)), nothing, special)
 
 
 def target_segment(tokens: np.ndarray, special: SpecialTokens) -> Segment:
-    """A text of which everything is hidden, predicted left to right from `<sop>` without a context.
+    """Make a segment of a text that is hidden entirely: predicted left to right from `<sop>`, without a context.
 
     Args:
         tokens: (n,) stored token ids, at least one.

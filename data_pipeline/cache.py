@@ -2,8 +2,8 @@
 
 Several processes may ask for the same thing at the same time (all ranks of a run do): the first makes it in a
 temporary folder under a lock and renames it into place, the others wait. A process that is killed half-way leaves a
-temporary folder that nobody looks at, and its lock is released by the kernel. What is found damaged is moved aside and
-made again; nothing else in the cache is touched.
+temporary folder that is never read, and its lock is released by the kernel. A damaged folder is moved aside and made
+again; nothing else in the cache is touched.
 """
 
 import contextlib
@@ -24,12 +24,12 @@ Report = Callable[[str], None]
 
 
 class NoLocksError(DataError):
-    """A file system on which two processes could write the same."""
+    """The file system has no locks, so two processes could write the same files."""
 
 
-# Stands in each folder that is being made, so that a folder of somebody else's is never taken for a left-over.
+# Put into each folder that is being made, so that somebody else's folder is never taken for a leftover.
 _MARK = "made-by-glm-pretraining"
-# What file systems without locks answer.
+# Errors of file systems without locks.
 _NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL)
 
 
@@ -38,7 +38,7 @@ def cache_folder(configured: str | None, report: Report) -> Path:
 
     Args:
         configured: `data.cache_dir`.
-        report: told if there is no home.
+        report: called with a message if there is no home folder.
 
     Raises:
         DataError: there is no home, and the temporary folder is somebody else's.

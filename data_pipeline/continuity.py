@@ -1,6 +1,7 @@
 """Whether a data set goes on where another one stopped: what was drawn must stay, what is ahead may change.
 
-Both are told by their descriptions (`GLMDataset.describe`), of which a checkpoint keeps the one that it was trained on.
+Two descriptions (`GLMDataset.describe`) are compared: the one in the checkpoint, of the data that it was trained on,
+and that of the data now.
 A stage, source or weight that begins to matter only at or after the position of the data stream changes no sample that
 was drawn: a source's own order depends on its name, its tokens and the settings, never on the other sources.
 """
@@ -15,7 +16,7 @@ from configs.errors import RecordError
 from configs.records import Count, ShortText, convert
 from data_pipeline.instructions import NAME as INSTRUCTIONS
 
-# Told apart source by source and stage by stage; every other entry of a description must be as it was.
+# Compared source by source and stage by stage; every other entry of a description must be unchanged.
 _COMPARED_HERE = {"sources", "mixture", "fingerprint"}
 
 # First sample, and the share of each source that has one.
@@ -48,7 +49,7 @@ class DescribedMixture:
 
 @dataclass(frozen=True)
 class Description:
-    """What of a description (`GLMDataset.describe`) is used by name; all other entries are only compared."""
+    """The entries of a description (`GLMDataset.describe`) that are used by name; all others are only compared."""
 
     sources: list[DescribedSource]
     mixture: DescribedMixture
@@ -58,7 +59,7 @@ def read_description(value: object) -> Description:
     """Check a description that was read from a checkpoint.
 
     Raises:
-        RecordError: it is none.
+        RecordError: it is not a description.
     """
     found = convert(value, Description, _WHERE)
     names = [source.name for source in found.sources]
@@ -82,19 +83,19 @@ class Continuity:
     breaks: list[str]
     """Differences that change samples already drawn."""
     advice: str
-    """What to type instead where the weights are at fault; empty if nothing helps but accepting."""
+    """What to type instead if the weights are the cause; empty if the change can only be accepted."""
     ahead: list[str]
     """Differences that concern only samples to come."""
     has_new_tokens: bool
-    """A source that was drawn from has other tokens now."""
+    """True if a source that was drawn from has other tokens now."""
 
 
 def compare(before: dict[str, Any], now: dict[str, Any], drawn: int) -> Continuity:
     """Compare two descriptions.
 
     Args:
-        before: of the data that the samples so far were drawn from.
-        now: of those to go on with.
+        before: description of the data that the samples so far were drawn from.
+        now: description of the data to go on with.
         drawn: position of the data stream.
 
     Raises:
@@ -145,7 +146,7 @@ def compare(before: dict[str, Any], now: dict[str, Any], drawn: int) -> Continui
 
 
 def _source_breaks(used: list[dict[str, Any]], now: list[dict[str, Any]], drawn: int) -> list[str]:
-    """What became of the sources that samples were drawn from."""
+    """List the changes of sources that samples were drawn from."""
     found = {source["name"]: source for source in now}
     breaks: list[str] = []
     for source in used:
@@ -211,7 +212,7 @@ def _same_past(before: dict[str, Any], now: dict[str, Any], order: list[str], dr
 def _advice(
     begun: list[_Stage], new: list[_Stage], before: dict[str, Any], now: dict[str, Any], drawn: int
 ) -> str:
-    """The words that keep the weights so far and take those of now from here on."""
+    """The overrides that keep the weights so far, and use the present ones from here on."""
     names = [source["name"] for source in now["sources"] if source["name"] != INSTRUCTIONS]
     target = [shares for first, shares in new if first <= drawn][-1]
     rows = [*begun, *([(drawn, target)] if target != begun[-1][1] else [])]

@@ -28,13 +28,13 @@ _FORMAT_VERSION = 6
 
 @dataclass(frozen=True)
 class CorpusShard:
-    """Where one corpus lies."""
+    """Where the shards of one corpus are."""
 
     name: str
     prefix: str
     weight: float | None
     documents: tuple[int, int] | None = None
-    """First document that is read and one past the last; None: all."""
+    """First document to read and one past the last; None: all documents."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Corpora:
     train: list[CorpusShard]
     valid: list[CorpusShard]
     tokenizer: str
-    """Spec of the tokenizer of all of them."""
+    """Spec of the tokenizer that all the shards were made with."""
     instructions: list[CorpusShard] = field(default_factory=list[CorpusShard])
     valid_instructions: list[CorpusShard] = field(default_factory=list[CorpusShard])
 
@@ -68,11 +68,11 @@ def ensure_prepared(
 
     Args:
         config: paths, tokenizer, held-out share.
-        vocab_size: `model.vocab_size`: of a tokenizer that has to be trained, and the limit for a given one.
-        report: told, in one line, what is being made and where.
-        obtain: returns a folder of the cache; who only looks gives one that makes nothing.
-        typed: the words of the command line, where `config` comes from a checkpoint or a run: nothing is fetched from the
-            hub because a file says so. None: all of `config` is the user's own.
+        vocab_size: `model.vocab_size`: the size of a tokenizer that has to be trained, and the limit for a given one.
+        report: called with a line that says what is being made and where.
+        obtain: returns a folder of the cache; commands that only read pass a function that makes nothing.
+        typed: the overrides on the command line, if `config` comes from a checkpoint or a run: nothing is fetched from
+            the hub because a file says so. None: all of `config` is the user's own.
         own: spec of the tokenizer that the run's weights were trained with, used if `config` names none.
         held_out_only: prepare nothing that a held-out loss does not need: training text is left alone, and not named in
             what is returned, if `data.valid_paths` holds the text to be measured.
@@ -142,7 +142,7 @@ def _is_foreign(key: str, paths: Sequence[str], typed: Sequence[str] | None) -> 
 
 
 def _refusing(key: str, paths: Sequence[str], obtain: _Obtain) -> _Obtain:
-    """As `obtain` for what is there already; nothing is made."""
+    """Stand in for `obtain`: return a folder that exists already; nothing is made."""
 
     def obtain_or_refuse(
         folder: Path,
@@ -191,7 +191,7 @@ def _all_paths(config: DataConfig) -> list[str]:
 
 
 def check_paths(config: DataConfig) -> None:
-    """Find what is wrong with any path before work on the first one begins.
+    """Check all paths before work on the first one begins.
 
     Raises:
         DataError: a corpus is not there, or has no held-out part.
@@ -222,9 +222,9 @@ def _check(config: DataConfig, paths: list[str], held_out_of: list[str]) -> None
 
 
 def _tell_overlap(train: list[CorpusShard], report: Report) -> None:
-    """Tell where a text that one corpus holds out would be trained on if another corpus holds it too.
+    """Warn if a text that one corpus holds out could be trained on because another corpus contains it too.
 
-    A small corpus holds out more than its share so that it holds out anything: that is no reason to refuse it.
+    A small corpus may hold out more than its share, to hold out anything at all; so this is a warning, not an error.
     """
     infos = [(shard.name, read_info(shard.prefix)) for shard in train]
     below = {
@@ -270,7 +270,7 @@ def _trained_tokenizer(config: DataConfig, vocab_size: int, report: Report, obta
 def _instruction_shards(
     config: DataConfig, tokenizer: Tokenizer, report: Report, obtain: _Obtain
 ) -> tuple[list[CorpusShard], list[CorpusShard]]:
-    """Training and held-out records: the same share is held out whatever measures the text."""
+    """Training and held-out records; the held-out share does not depend on the validation corpus of the text."""
     train: list[CorpusShard] = []
     valid: list[CorpusShard] = []
     keys = (config.prompt_key, config.target_key)

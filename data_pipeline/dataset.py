@@ -29,7 +29,7 @@ from data_pipeline.storage.shard_part import ShardPart
 
 
 class TokenStream(Protocol):
-    """All stored tokens of one source in a row, document after document."""
+    """All stored tokens of one source as one stream, document after document."""
 
     def __len__(self) -> int:
         """Number of tokens."""
@@ -41,7 +41,7 @@ class TokenStream(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """Changes when the tokens do."""
+        """A string that changes when the tokens do."""
         ...
 
 
@@ -52,7 +52,7 @@ class Source:
     name: str
     stream: TokenStream
     weight: float | None = None
-    """None: by the number of rows."""
+    """Sampling weight; None: the number of rows."""
 
 
 class GLMDataset:
@@ -63,12 +63,12 @@ class GLMDataset:
         special: special tokens of their tokenizer.
         objective: how rows are made.
         seq_length: tokens per row.
-        seed: of every random choice.
-        stages: weights that change along the stream, one per source; None: the sources' own, all the time.
+        seed: seed of every random choice.
+        stages: weights that change along the stream, one per source; None: the sources' own weights throughout.
         ramp_samples: over how many samples the weights move from a stage's start on.
-        sentences: needed where the objective hides some.
+        sentences: required if the objective hides sentences.
         locality_rows: rows of a source's text that are read before others; 0: of all of it.
-        instructions: one more source, of prompts and targets.
+        instructions: an additional source of prompts and targets.
         instruction_shares: share of its rows from a drawn index on, the first from 0; the others keep the rest.
         is_validation: a fixed set of rows, the same in every pass, with the objectives evenly interleaved; see
             `GLMDataset.validation`.
@@ -99,7 +99,7 @@ class GLMDataset:
         names = [source.name for source in sources]
         assert len(set(names)) == len(names), f"the sources {names} must have unique names"
         self.objectives = objectives_of(objective)
-        """All that its rows may have, as samples number them."""
+        """The objectives that rows may have, numbered as in samples."""
         self._numbers = {each: number for number, each in enumerate(self.objectives)}
         for each, share in text_shares(objective):
             if share > 0:
@@ -154,7 +154,7 @@ class GLMDataset:
         return cls(sources, special, objective, seq_length, seed, is_validation=True)
 
     def __len__(self) -> int:
-        """Samples that the run draws, those that it skips included; indices beyond are samples too."""
+        """Samples that the run draws, including those it skips; larger indices are valid samples as well."""
         return self.rows_per_epoch if self._num_samples is None else self._num_samples
 
     def __iter__(self) -> Iterator[Sample]:
@@ -190,7 +190,7 @@ class GLMDataset:
         )
 
     def count_as(self, counted: Sequence[str]) -> None:
-        """Count the windows of objectives that a run does not count by themselves as what they are a part of.
+        """Count windows of objectives that a run does not report by themselves under the objective that they belong to.
 
         Args:
             counted: keys of the objectives that it counts.
@@ -202,18 +202,18 @@ class GLMDataset:
         }
 
     def locate(self, index: int) -> tuple[Source, Row]:
-        """Say which source a sample is read from, and which of its stored tokens."""
+        """Return the source that a sample is read from, and which of its stored tokens."""
         source_number, within = self._mixture.locate(index)
         return self._sources[source_number], self._rows[source_number].row(within)
 
     @property
     def sources(self) -> Sequence[Source]:
-        """What is read, the instructions last."""
+        """All sources, the instructions last."""
         return self._sources
 
     @property
     def rows_per_epoch(self) -> int:
-        """Rows in which every stored token of every source is used once."""
+        """Number of rows that use every stored token of every source once."""
         return sum(rows.num_rows for rows in self._rows)
 
     def shares_at(self, index: int) -> dict[str, float]:
@@ -229,11 +229,12 @@ class GLMDataset:
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
     def describe(self) -> dict[str, Any]:
-        """The data state beside the positions, as plain JSON: what the order of samples depends on."""
+        """Everything that the order of samples depends on, as plain JSON; kept in checkpoints beside the positions."""
         objective = {
             key: getattr(value, "value", value)
             for key, value in asdict(self._objective).items()
-            # The weighting concerns the loss, not the samples; without further objectives nothing is said of them.
+            # The weighting concerns the loss, not the samples. Without further objectives the description has no entry
+            # for them.
             if key != "loss_weighting" and (key != "shares" or value)
         }
         return {
@@ -262,7 +263,7 @@ class GLMDataset:
 
 
 def shard_parts(stream: TokenStream) -> list[tuple[str, ShardPart]]:
-    """What a source reads of shards, each with the name of its data set: "" for a corpus of text."""
+    """The shard parts that a source reads, each with the name of its data set ("" for a corpus of text)."""
     if isinstance(stream, ShardPart):
         return [("", stream)]
     if isinstance(stream, InstructionStream):
@@ -271,7 +272,7 @@ def shard_parts(stream: TokenStream) -> list[tuple[str, ShardPart]]:
 
 
 def _read(stream: TokenStream, row: Row) -> np.ndarray:
-    """Read a row's tokens, going on at the front of the stream where it ends: (length,) int64."""
+    """Read a row's tokens, wrapping around at the end of the stream: (length,) int64."""
     stop = row.start + row.length
     size = len(stream)
     if stop <= size:

@@ -23,12 +23,12 @@ _LOOKED_AT_BYTES = 2**30
 
 @dataclass(frozen=True)
 class Findings:
-    """What became of files that were written to."""
+    """What was found about files that were written to."""
 
     damage: list[str] = field(default_factory=list[str])
-    """Files whose bytes are others, and where."""
+    """Files whose bytes have changed, and where."""
     notes: list[str] = field(default_factory=list[str])
-    """What could be compared only in part."""
+    """Notes on files that could be compared only in part."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def changes_since(before: dict[str, Any], dataset: GLMDataset) -> Findings:
     Args:
         before: description (`GLMDataset.describe`) that the checkpoint keeps; an older one names no files, and nothing
             is found. Sources that have other fingerprints now are left out.
-        dataset: as it is now.
+        dataset: the data set as it is now.
 
     Raises:
         RecordError: the description is damaged.
@@ -77,7 +77,7 @@ class FileWatch:
     """Notices that files of data sets are written to while a run reads them.
 
     Args:
-        datasets: whose files stay open.
+        datasets: data sets whose files stay open.
     """
 
     def __init__(self, datasets: Iterable[GLMDataset]) -> None:
@@ -92,7 +92,7 @@ class FileWatch:
             What could be compared only in part.
 
         Raises:
-            DataChangedError: bytes have become others.
+            DataChangedError: bytes have changed.
             DataError: a file cannot be read.
             StorageError: the file system failed.
         """
@@ -115,7 +115,7 @@ class FileWatch:
 
 
 def _look_at(changed: Sequence[tuple[ShardPart, str]]) -> Findings:
-    """Read of files that were written to what their checksums and the time allow."""
+    """Compare files that were written to, as far as their checksums and the time allow."""
     findings = Findings()
     blocks: list[_Block] = []
     plain: dict[str, ShardPart] = {}
@@ -136,7 +136,7 @@ def _look_at(changed: Sequence[tuple[ShardPart, str]]) -> Findings:
             findings.damage.append(
                 f"{block.path} no longer has the checksum of its bytes {block.offset:,} to {stop:,}"
             )
-            return findings  # verify names the others
+            return findings  # verify finds the others
     if len(chosen) < len(blocks):
         findings.notes.append(
             f"{blocks[0].path} or others beside it have been written to, or copied: {len(chosen):,} of {len(blocks):,} "

@@ -68,7 +68,7 @@ def mark_whitespace(text: str) -> str:
 
 
 def unmark_whitespace(text: str) -> str:
-    """Undo mark_whitespace."""
+    """Replace the pieces that `mark_whitespace` writes by the white space they stand for."""
     text = text.replace(_NEWLINE, "\n").replace(_TAB, "\t")
     if "<|blank_" in text:
         for length in range(_LONGEST_RUN, 1, -1):

@@ -27,16 +27,16 @@ from data_pipeline.rows import Row
 from data_pipeline.storage.shard_part import ShardPart
 
 NAME = "data.instructions"
-"""Of the source, among those of the corpora."""
+"""Name of the source of instructions, among the names of the corpora."""
 
 
 class Record(NamedTuple):
-    """One prompt and what it asks for."""
+    """One prompt and its target."""
 
     prompt: np.ndarray
-    """(n,) int64."""
+    """Token ids of the prompt: (n,) int64."""
     target: np.ndarray
-    """(n,) int64, without `<eos>`."""
+    """Token ids of the target, without `<eos>`: (n,) int64."""
 
 
 class RecordPlace(NamedTuple):
@@ -44,9 +44,9 @@ class RecordPlace(NamedTuple):
 
     data_set: str
     number: int
-    """In its data set."""
+    """Number of the record in its data set."""
     num_tokens: int
-    """Stored, `<eos>` included."""
+    """Stored tokens of the record, `<eos>` included."""
 
 
 @dataclass(frozen=True)
@@ -54,14 +54,14 @@ class InstructionRow(Row):
     """A row of several records; `start` is 0 and `length` counts their stored tokens."""
 
     places: tuple[RecordPlace, ...]
-    """Of its records, in the order of the row."""
+    """Places of the row's records, in the order of the row."""
 
 
 class InstructionSet:
     """The records of one data set.
 
     Args:
-        name: part of the key of its order.
+        name: name of the data set; part of the key of its order.
         part: token shards made with two texts a document.
         eos: id of `<eos>`.
 
@@ -104,7 +104,7 @@ class InstructionSet:
 
 
 class InstructionStream:
-    """What the mixture knows of all sets together (the stream of a data_pipeline.dataset.Source)."""
+    """All sets together, as the mixture sees them (the stream of a data_pipeline.dataset.Source)."""
 
     def __init__(self, sets: Sequence[InstructionSet], cap: int) -> None:
         self.sets = list(sets)
@@ -136,11 +136,11 @@ class Instructions:
     """The rows of instruction records, epoch after epoch.
 
     Args:
-        sets: with unique names.
-        cap: most records of a set that count in an epoch.
-        records_per_row: records of a row.
-        seed: of the order.
-        purpose: keys the order apart from others.
+        sets: data sets with unique names.
+        cap: most records of a set that an epoch uses.
+        records_per_row: number of records in a row.
+        seed: seed of the order.
+        purpose: part of the key, so that orders for different purposes differ.
     """
 
     def __init__(
@@ -154,7 +154,7 @@ class Instructions:
         self._sets = list(sets)
         self._by_name = {each.name: each for each in sets}
         self.stream = InstructionStream(sets, cap)
-        """What the mixture's source reads."""
+        """The stream of the mixture's source."""
         self._counts = counted(sets, cap)
         self._borders = [0, *accumulate(self._counts)]
         self._records_per_row = records_per_row
@@ -190,7 +190,7 @@ class Instructions:
         which = bisect_right(self._borders, drawn) - 1
         data_set = self._sets[which]
         used = epoch * self._counts[which] + drawn - self._borders[which]
-        # The same circle for ever: an epoch that begins a new round must not meet a record of the old one again.
+        # The order never changes: an epoch that begins a new round must not repeat a record of the previous round.
         circle = _permutation(len(data_set), self._seed, self._purpose, f"set {data_set.name}", 0)
         number = circle(used % len(data_set))
         return RecordPlace(data_set.name, number, data_set.num_tokens(number))
@@ -202,7 +202,7 @@ def counted(sets: Sequence[InstructionSet], cap: int) -> list[int]:
 
 
 def mean_tokens(sets: Sequence[InstructionSet], cap: int) -> float:
-    """Stored tokens of a record as they are drawn, on average."""
+    """Mean number of stored tokens of a record, weighted as records are drawn."""
     counts = counted(sets, cap)
     sums = (count * len(each.part) / len(each) for count, each in zip(counts, sets, strict=True))
     return sum(sums) / sum(counts)

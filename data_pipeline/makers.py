@@ -18,17 +18,17 @@ class MaskRows(RowMaker):
     """Several short blanks, or whole sentences, in each of several windows."""
 
     def num_windows(self, config: ObjectiveConfig) -> int:
-        """The configured number."""
+        """Number of windows: as configured."""
         return config.windows_per_row
 
     def row_tokens(self, seq_length: int, config: ObjectiveConfig) -> int:
-        """As many as leave room for the blanks of each window."""
+        """Stored tokens that a full row reads: as many as leave room for the blanks of each window."""
         return config.windows_per_row * slice_length(seq_length // config.windows_per_row)
 
     def slices(
         self, num_tokens: int, seq_length: int, config: ObjectiveConfig
     ) -> list[tuple[int, int]]:
-        """One slice a window, as few windows as hold the tokens."""
+        """One slice per window, in as few windows as hold the tokens."""
         return row_slices(num_tokens, seq_length // config.windows_per_row, config)
 
     def check(self, seq_length: int, config: ObjectiveConfig) -> None:

@@ -1,4 +1,4 @@
-"""Instruction records into windows: prompt, `[MASK]`, `<sop>`, target. GLM-130B, section 2.2 and appendix C.1.
+"""From instruction records to windows: prompt, `[MASK]`, `<sop>`, target. GLM-130B, section 2.2 and appendix C.1.
 
 `slots` gives each window of 512 one record, as the original run. `filled` gives it as many as fit on average, for
 records much shorter than a window. Either way a row's records are a fixed number, so that any row is found at once.

@@ -1,7 +1,7 @@
-"""How an objective makes rows: the tokens that a row of it reads, into windows of segments.
+"""How an objective makes rows: from a row's stored tokens to windows of segments.
 
-The records of all objectives are in configs/objectives.py; each names its maker. What an objective does otherwise than
-others is in its maker, and nothing else asks which objective a row is of.
+The records of all objectives are in configs/objectives.py; each names its maker. Everything that is specific to an
+objective is in its maker; no other code asks which objective a row has.
 """
 
 from dataclasses import dataclass
@@ -23,10 +23,10 @@ class Making:
 
     config: ObjectiveConfig
     seq_length: int
-    """Tokens of a row."""
+    """Length of a row, in tokens."""
     special: SpecialTokens
     sentences: SentenceBlanks | None = None
-    """Where the objective hides whole sentences."""
+    """What hiding whole sentences needs; None if the objective hides none."""
 
     @property
     def window_length(self) -> int:
@@ -35,21 +35,21 @@ class Making:
 
 
 class Windows(NamedTuple):
-    """What a maker makes of the tokens of a row."""
+    """The windows that a maker builds from the tokens of a row."""
 
     segments: list[list[Segment]]
-    """Of each window, in order; those of a window must fit it."""
+    """Segments of each window, in order; together they must fit the window."""
     redraws: int = 0
     """Span plans that were drawn again because they did not fit."""
     objectives: tuple[Objective, ...] = ()
-    """Of each window; empty: that of the row."""
+    """Objective of each window; empty: all have the row's."""
 
 
 class RowMaker:
     """Makes the rows of one objective. A pure function of its arguments: a row must be the same whenever it is made."""
 
     marks_end: bool = True
-    """Each target ends with `<eop>`; otherwise it is cut off or ends with the text."""
+    """True if each target ends with `<eop>`; otherwise it is cut off or ends with the text."""
 
     def num_windows(self, config: ObjectiveConfig) -> int:
         """Number of equal windows that a row is laid into."""
@@ -62,7 +62,7 @@ class RowMaker:
     def slices(
         self, num_tokens: int, seq_length: int, config: ObjectiveConfig
     ) -> list[tuple[int, int]]:
-        """Which of a row's stored tokens each window holds, half-open; by these `show` reads a row back."""
+        """Half-open ranges of a row's stored tokens, one per window; `show` traces a row back with them."""
         return [(0, num_tokens)]
 
     def check(self, seq_length: int, config: ObjectiveConfig) -> None:

@@ -1,4 +1,4 @@
-"""From a configuration to the data set that a run trains or is measured on: the same one for every program that asks."""
+"""From a configuration to the data set that a run trains on or is evaluated on; used by every program."""
 
 import sys
 from dataclasses import replace
@@ -28,7 +28,7 @@ def open_data(
     Args:
         config: as `configs.load.load_config` makes it.
         is_validation: the held-out samples.
-        report: told what is being prepared; default: standard error.
+        report: called with a line about what is being prepared; default: print to standard error.
 
     Raises:
         DataError: a corpus cannot be used.
@@ -55,7 +55,7 @@ def open_dataset(
         ConfigError: the embedding has no row for [sMASK], which the objective asks for.
     """
     shards = corpora.valid if is_validation else corpora.train
-    # Held-out loss is measured on a fixed mixture: stages are of training.
+    # Held-out loss is measured on a fixed mixture: stages apply to training only.
     rows = None if is_validation else config.data.stages
     parts = [open_shard(shard, tokenizer) for shard in shards]
     if config.objective.documents is Documents.isolated:
@@ -79,7 +79,7 @@ def open_dataset(
 
 
 def _num_samples(config: Config, *, is_validation: bool) -> int:
-    """Where the run ends, in drawn samples; of held-out ones what an evaluation reads."""
+    """Drawn samples at the end of the run; for held-out data, the samples that an evaluation reads."""
     if is_validation:
         return config.eval.num_samples
     return samples_drawn(config.optim.total_samples, config.data.skip_samples)
@@ -101,7 +101,7 @@ def open_shard(shard: CorpusShard, tokenizer: Tokenizer) -> ShardPart:
 def _instructions(
     config: Config, corpora: Corpora, tokenizer: Tokenizer, *, is_validation: bool
 ) -> Instructions | None:
-    """Open the instruction records; None where there are none."""
+    """Open the instruction records; None if there are none."""
     shards = corpora.valid_instructions if is_validation else corpora.instructions
     if not shards:
         return None
@@ -120,7 +120,7 @@ def _instruction_shares(config: Config, *, is_validation: bool) -> list[tuple[in
 
 
 def _sentences(config: Config, tokenizer: Tokenizer) -> SentenceBlanks | None:
-    """What hiding sentences needs; None where the objective hides none."""
+    """What hiding sentences needs; None if the objective hides none."""
     if config.objective.smask_share == 0:
         return None
     if tokenizer.smask >= config.model.vocab_size:

@@ -30,11 +30,11 @@ class Sample(NamedTuple):
     segment_ids: np.ndarray
     """int64, 1.. in order; 0 is padding."""
     is_context: np.ndarray
-    """bool."""
+    """bool, True in the context of a segment."""
     objectives: np.ndarray
-    """int64, of the window: its objective's number in `configs.objectives.objectives_of`."""
+    """int64, number of the window's objective in `configs.objectives.objectives_of`."""
     objective: Objective
-    """Of the row."""
+    """Objective of the row."""
     index: int
     """Position in the data stream."""
     redraws: int
@@ -55,11 +55,11 @@ def pack_row(
     Args:
         windows: the segments of each window, in order; together they must fit it.
         seq_length: length of the row; the number of windows divides it.
-        pad_token_id: fills what is left.
-        objective: of the row.
-        index: of the row.
+        pad_token_id: id that fills the rest of each window.
+        objective: objective of the row.
+        index: index of the row in the data stream.
         redraws: rejected span plans.
-        numbers: of each window's objective; default: 0, the first.
+        numbers: number of each window's objective; default: 0, the first.
     """
     window_length = seq_length // len(windows)
     # One array for all integers and one for all flags: this is done for every row of a run.
@@ -102,7 +102,7 @@ def pack_row(
 
 
 def attention_mask(sample: Sample) -> np.ndarray:
-    """Who sees whom: the rule that the model applies, for tests and for reading.
+    """The attention mask of a row: the rule that the model applies, for tests and for readers.
 
     A token sees the whole context of its segment; a target token also sees the targets up to itself. Padding neither
     sees nor is seen.

@@ -58,7 +58,7 @@ class Division:
     counts: tuple[int, ...]
     """Rows of each objective."""
     tokens: tuple[int, ...]
-    """Tokens that its rows share."""
+    """Stored tokens that the rows of the epoch share."""
 
     @property
     def num_rows(self) -> int:
@@ -87,7 +87,7 @@ class Division:
         return list(changed).index(True)
 
     def nth(self, which: int, index: int) -> int:
-        """Number of the row that is the (index + 1)-th of its objective in the text: undoes `rows_before`."""
+        """Number of the row that is the (index + 1)-th of its objective in the text: the inverse of `rows_before`."""
         rows = sum(self.counts[: which + 1])
         if which and self.counts[which]:
             index = -(-rows * (2 * index + 1) // (2 * self.counts[which])) - 1
@@ -107,11 +107,11 @@ class RowMap:
     """The rows of one source, epoch after epoch.
 
     Args:
-        name: of the source; part of every key.
+        name: name of the source; part of every key.
         num_tokens: length of the stream.
         seq_length: tokens of a row.
         objective: slice rule and share.
-        seed: of the order.
+        seed: seed of the order.
         locality_rows: rows of the text that are read before others, for disks that seek slowly; 0: of all the text.
         is_validation: the rows of one epoch again and again, the objectives interleaved so that any first k rows hold
             each at its share, to the nearest row.
@@ -143,7 +143,7 @@ class RowMap:
         self._is_original = objective.slice_rule is SliceRule.glm_130b
         shares = text_shares(objective)
         self.objectives = [each for each, _ in shares]
-        """Those that divide the rows among them, as `division` does."""
+        """The objectives that divide the rows among them, in the order of `division`."""
         self._shares = [share for _, share in shares]
         self._original_length = min(original_row_length(seq_length), num_tokens)
         if self._is_original:
@@ -240,7 +240,7 @@ def _counts(total: int, shares: Sequence[float]) -> tuple[int, ...]:
     return total - sum(counts), *counts
 
 
-# Rows of an epoch are asked one after another, and neighbouring epochs of several sources at the same time.
+# Rows of an epoch are requested one after another, and neighbouring epochs of several sources at the same time.
 @lru_cache(maxsize=1024)
 def _permutation_of(
     size: int, window: int, seed: int, purpose: str, name: str, epoch: int

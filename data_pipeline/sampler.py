@@ -37,7 +37,7 @@ def drawn_index(trained_index: int, skip_samples: Ranges) -> int:
 
 
 def trained_position(drawn: int, skip_samples: Ranges) -> int | None:
-    """Undo `drawn_index`: the trained position of a sample of the data stream; None if it is passed over."""
+    """Trained position of a sample of the data stream, the inverse of `drawn_index`; None if it is skipped."""
     passed = 0
     for start, stop in skip_samples:
         if start <= drawn < stop:

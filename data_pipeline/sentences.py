@@ -1,8 +1,8 @@
 """Whole sentences as blanks (`[sMASK]`): an option that GLM-130B did without. GLM (Du et al. 2022) section 2.2.
 
 A sentence ends with a token whose text ends one, in English or Chinese; several such tokens in a row, as a full stop
-and the end of the document, end one sentence. That is a rule on ids, computed once from the vocabulary: it knows
-neither abbreviations nor numbers, and does not see a mark that the vocabulary spells in several tokens.
+and the end of the document, end one sentence. The rule works on ids, and is computed once from the vocabulary: it does
+not recognise abbreviations or numbers, nor a mark that the vocabulary writes as several tokens.
 """
 
 # pyright: basic
@@ -27,13 +27,13 @@ class SentenceBlanks:
     special: SpecialTokens
     """The special tokens, with [sMASK] in the place of [MASK]."""
     is_end: np.ndarray
-    """(vocab_size,) bool, of `sentence_ends`."""
+    """(vocab_size,) bool, True for ids that end a sentence (see `sentence_ends`)."""
 
 
 def sentence_ends(
     decode: Callable[[Sequence[int]], str], vocab_size: int, special: SpecialTokens
 ) -> np.ndarray:
-    """Work out which ids of a vocabulary end a sentence: (vocab_size,) bool."""
+    """Find the ids of a vocabulary that end a sentence: (vocab_size,) bool."""
     texts = [decode([token]) for token in range(vocab_size)]
     is_end = np.array([text.rstrip(_CLOSING).endswith(_MARKS) for text in texts])
     is_end[special.eos] = True

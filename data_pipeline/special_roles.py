@@ -1,4 +1,4 @@
-"""Which token of a vocabulary has which role: its own where it has one of a known name, otherwise one added after it."""
+"""Which token of a vocabulary has which role: an existing token with a known name, otherwise one that is added."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from data_pipeline.special_tokens import SMASK_TEXT, SPECIAL_TEXTS, SpecialToken
 
 ROLES = (*SPECIAL_TEXTS, "smask")
 
-# What other vocabularies call these two.
+# Names of these two tokens in other vocabularies.
 _OTHER_NAMES = {"eos": ("</s>", "<|endoftext|>", "<eod>"), "pad": ("[PAD]", "<|pad|>")}
 
 
@@ -48,11 +48,12 @@ def assign_roles(
     Args:
         find: id of a token's text; None: the vocabulary lacks it.
         size: one more than the largest id of the vocabulary.
-        named: texts of the tokens that have a role, by role, where their names do not tell.
-        unknown: text of the token that stands for words which are not in the vocabulary.
+        named: texts of tokens by role, for roles that cannot be found by name.
+        unknown: text of the token for words outside of the vocabulary.
 
     Raises:
-        DataError: a role is unknown, its token is not in the vocabulary or comes of text, or a token has two roles.
+        DataError: a role is unknown, its token is not in the vocabulary or can come from text, or a token has two
+            roles.
     """
     texts = dict(named)
     for role, text in named.items():

@@ -1,4 +1,4 @@
-"""Text to token ids and back, through one door: `hf:FILE`, `sp:FILE`, `icetk:FILE` or `bytes`.
+"""Text to token ids and back, for every kind of tokenizer: `hf:FILE`, `sp:FILE`, `icetk:FILE` or `bytes`.
 
 Whatever the vocabulary, the six special tokens of blank infilling get ids: those it already has keep theirs, missing
 ones are appended after it.
@@ -30,7 +30,7 @@ from data_pipeline.tokenizer_spec import (
 
 
 class Tokenizer(Protocol):
-    """What the project asks of a tokenizer."""
+    """The interface of all tokenizers."""
 
     spec: str
     special: SpecialTokens
@@ -39,19 +39,19 @@ class Tokenizer(Protocol):
     vocab_size: int
     """One more than the largest id, special tokens included."""
     fingerprint: str
-    """Changes when any id could."""
+    """A string that changes whenever any id could change."""
     roles: Roles
-    """Which token has which role, and which were added."""
+    """The special tokens by role, and which of them were added."""
     notes: list[str]
-    """What was changed of the file so that it can be used, in a sentence each."""
+    """Changes that were made to the tokenizer so that it can be used, one sentence each."""
 
     def encode(self, text: str, is_continuation: bool = False) -> list[int]:
         """Token ids of a text.
 
         Args:
-            text: whatever it says, no special token comes of it.
-            is_continuation: it stands behind other text, so that a blank at its beginning is one, and none is added:
-                its ids are those that it has within a longer text.
+            text: any text; it never becomes a special token.
+            is_continuation: the text follows other text, so a blank at its beginning is kept and none is added: its ids
+                are those that it has within a longer text.
         """
         ...
 

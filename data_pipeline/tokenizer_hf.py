@@ -81,7 +81,7 @@ class HuggingFaceTokenizer:
         """Ordinary ids that write a special token's text.
 
         Raises:
-            DataError: there are none.
+            DataError: there is no other way to write it.
         """
         text = self._tokenizer.id_to_token(token) or ""
         ids = [
@@ -111,7 +111,7 @@ def _load(
         return first, _ready(json.dumps({**state, **parts})), notes
     except (KeyboardInterrupt, SystemExit):
         raise
-    # The library raises bare Exception, and its panics are no Exception at all.
+    # The library raises bare Exception, and its panics are not even an Exception.
     except BaseException as error:
         raise DataError(f"{path} is not a tokenizer.json ({error}).") from error
 
@@ -122,12 +122,12 @@ def _ready(state: str) -> tokenizers.Tokenizer:
     tokenizer.no_truncation()
     tokenizer.no_padding()
     tokenizer.encode_special_tokens = True
-    tokenizer.encode("a b", add_special_tokens=False)  # some faults show only then
+    tokenizer.encode("a b", add_special_tokens=False)  # some faults only show here
     return tokenizer
 
 
 def _make_exact(state: dict[str, Any]) -> list[str]:
-    """Switch off what gives the same text other tokens each time."""
+    """Switch off what makes tokenization random."""
     dropout = state["model"].get("dropout")
     if not dropout:
         return []
@@ -138,7 +138,7 @@ def _make_exact(state: dict[str, Any]) -> list[str]:
 
 
 def _within(part: Any) -> Any:
-    """A normaliser or pre-tokenizer that does at the beginning of a text what it does within one."""
+    """A normaliser or pre-tokenizer that treats the beginning of a text like its middle."""
     kind = part["type"] if part else None
     if kind == "Prepend":
         return None

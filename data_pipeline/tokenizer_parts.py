@@ -1,4 +1,4 @@
-"""What the kinds of tokenizers share: reading a file, a fingerprint, text of ids among which special ones stand."""
+"""What the kinds of tokenizers share: reading a file, a fingerprint, decoding ids that include special tokens."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -26,13 +26,13 @@ def read_tokenizer_file(path: Path) -> bytes:
 
 
 def fingerprint_of(kind: str, content: bytes, roles: Roles, usual: Roles) -> str:
-    """Changes when any id could.
+    """A string that changes whenever any id of a tokenizer could change.
 
     Args:
-        kind: of tokenizer.
-        content: of its file.
-        roles: in force.
-        usual: those that it has if none is named.
+        kind: kind of tokenizer.
+        content: content of its file.
+        roles: the roles that are used.
+        usual: the roles that it has if the user names none.
     """
     known = f"{kind}-{hashlib.blake2b(content, digest_size=16).hexdigest()}"
     ids = [roles.special.to_dict(), roles.smask]
@@ -81,7 +81,7 @@ class Decoder:
             return ""
         if not follows:
             return self._plain(ids)
-        # What a library does at the beginning of a text, it does not do behind another one.
+        # Libraries treat the beginning of a text differently from its middle.
         text = self._plain([*self._anchor, *ids])
         if text.startswith(self._anchor_text):
             return text[len(self._anchor_text) :]

@@ -30,9 +30,9 @@ class PieceModel:
     """A SentencePiece model that knows which of its pieces no text may become.
 
     Args:
-        path: for messages.
-        content: of the file.
-        guarded: ids of these pieces.
+        path: path of the file, for messages.
+        content: content of the file.
+        guarded: ids of the pieces that no text may become.
 
     Raises:
         DataError: it is no such model.
@@ -65,7 +65,7 @@ class PieceModel:
         Raises:
             DataError: there is no other way to write one.
         """
-        # Control pieces come of no text.
+        # No text becomes a control piece.
         self._guarded = frozenset(
             token for token in ids if token < self.size and not self._model.is_control(token)
         )
@@ -103,7 +103,7 @@ class PieceModel:
         return self._model.decode(ids)
 
     def _continuing(self, text: str) -> str:
-        """Normal form of a text behind another one: a blank at its beginning stands between the two."""
+        """Normal form of a text that continues another one: a blank at its beginning separates the two."""
         normal: str = self._normaliser.normalize(text)
         if not self._squeezes:
             return normal

@@ -1,4 +1,4 @@
-"""How a tokenizer is named: KIND:FILE, with the special tokens whose roles its names do not tell, as #eos=TEXT&pad=TEXT.
+"""How a tokenizer is named: KIND:FILE, with special tokens that cannot be found by name as #eos=TEXT&pad=TEXT.
 
 The roles are part of the name, so they go wherever it goes: to workers, into shards, into a run folder. Texts are
 percent-encoded, as in an address.
@@ -16,7 +16,7 @@ from data_pipeline.special_roles import ROLES
 KINDS = ("hf", "sp", "icetk")
 SPECS = "hf:FILE, sp:FILE, icetk:FILE or bytes"
 
-# What Hugging Face's files beside a tokenizer call these roles.
+# Names of these roles in the files that Hugging Face keeps beside a tokenizer.
 _FOREIGN_ROLES = {"eos": "eos_token", "pad": "pad_token", "mask": "mask_token"}
 
 
@@ -31,7 +31,7 @@ def split_spec(spec: str) -> tuple[str, str, dict[str, str]]:
 
 
 def join_spec(kind: str, name: str, named: Mapping[str, str]) -> str:
-    """Undo split_spec; for bytes, which has no file, the kind."""
+    """Join what `split_spec` has split; for bytes, which has no file, the kind alone."""
     if not name:
         return kind
     tail = "&".join(f"{role}={quote(named[role], safe='[]<>|')}" for role in ROLES if role in named)

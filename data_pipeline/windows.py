@@ -1,4 +1,4 @@
-"""The stored tokens of a row into segments, under each slice rule: how many slices, what is hidden in each.
+"""From a row's stored tokens to segments, for each slice rule: how many slices, and what is hidden in each.
 
 `fit` hides so little that everything fits its window: a plan that would not is drawn again, and no target is lost.
 `glm_130b` does what the original did: slices of 500 tokens, most of whose segments are longer than the window of 512
@@ -118,7 +118,7 @@ def mask_windows_of_a_kind(
 def row_slices(
     num_tokens: int, window_length: int, objective: ObjectiveConfig
 ) -> list[tuple[int, int]]:
-    """Which of a [MASK] row's stored tokens each of its windows hides spans of: as few windows as hold them."""
+    """The stored tokens of a [MASK] row that each of its windows reads, in as few windows as hold them."""
     return split_evenly(num_tokens, -(-num_tokens // longest_slice(window_length, objective)))
 
 

@@ -27,13 +27,13 @@ class Cycle:
 
     Args:
         sources: (cycle,) source of each place.
-        num_sources: how many there are.
+        num_sources: number of sources.
     """
 
     def __init__(self, sources: np.ndarray, num_sources: int) -> None:
         self.sources = sources
         self.served = np.bincount(sources, minlength=num_sources).tolist()
-        """How often each source is served."""
+        """Number of times each source is served in the cycle."""
         # Places grouped by source: a source's n-th place has rank n.
         by_source = np.argsort(sources, kind="stable")
         first = np.cumsum([0, *self.served[:-1]])
@@ -142,7 +142,7 @@ def _windows(
             number = totals[source]
         elif amount:  # some more than are released: a place is never left empty
             number = max(ceil(amount + lag), 0) + num_sources
-        else:  # of a source that is asked for no more, what is owed whole
+        else:  # for a source that is not asked for any more: the whole samples that it still owes
             number = max(floor(lag), 0)
         if amount == 0:
             releases.append(np.zeros(number, dtype=np.int64))
@@ -171,13 +171,13 @@ class Standing:
     """One entry per source."""
 
     asked: tuple[Fraction, ...]
-    """Integral of the weights, in samples."""
+    """Samples that the weights have asked of each source: the integral of the weights."""
     served: tuple[int, ...]
-    """Samples."""
+    """Samples that each source has served."""
 
     @classmethod
     def start(cls, num_sources: int) -> "Standing":
-        """Nothing asked, nothing served."""
+        """The standing at the start of the stream: all zeros."""
         return cls((Fraction(0),) * num_sources, (0,) * num_sources)
 
     @property

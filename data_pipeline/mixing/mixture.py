@@ -44,11 +44,11 @@ class Stretch(Protocol):
     """A stretch of the stream, counted from its own start."""
 
     def locate(self, offset: int) -> tuple[int, int]:
-        """Map an offset to (source, index within the source)."""
+        """Map an offset from the stretch's start to (source, index within the source)."""
         ...
 
     def standing_at(self, offset: int) -> Standing:
-        """What was asked for and served before an offset."""
+        """What was asked of each source, and served, before an offset."""
         ...
 
 
@@ -70,14 +70,14 @@ class Mixture:
             for number, stage in enumerate(kept)
             if not number or ramp_samples or stage[1] != kept[number - 1][1]
         ]
-        """(first sample, share of each source as it is kept); without those at which nothing changes."""
+        """(first sample, share of each source) of each stage, without stages that change nothing."""
         self._num_sources = len(stages[0].weights)
         self._starts, self._plans = _plan(self.stages, ramp_samples)
         self._pieces: dict[int, Stretch] = {}
 
     @classmethod
     def constant(cls, weights: Sequence[Weight]) -> "Mixture":
-        """Mix with the same weights for ever."""
+        """A mixture whose weights never change."""
         return cls([Stage(0, tuple(weights))])
 
     def locate(self, index: int) -> tuple[int, int]:
@@ -106,7 +106,7 @@ class Mixture:
                 length = self._starts[built] - self._starts[built - 1]
                 standing = self._pieces[built - 1].standing_at(length)
             first, last, length = self._plans[built]
-            # Two threads that get here at once set the same.
+            # Two threads that get here at the same time set the same value.
             self._pieces[built] = (
                 Ramp(first, last, length, standing) if length else _Steady(first, standing)
             )
@@ -167,7 +167,7 @@ class _Steady:
         return Standing(tuple(asked), tuple(served))
 
     def _which(self, number: int) -> int:
-        """Which of the built cycles the number-th one is."""
+        """Place of cycle `number` in the list of built cycles."""
         built = len(self._cycles)
         if number < built:
             return number

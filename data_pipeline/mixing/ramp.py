@@ -22,7 +22,7 @@ class Ramp:
         first: shares at its start.
         last: shares at its end.
         length: in samples.
-        standing: at its start.
+        standing: what was asked of each source and served before its start.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Ramp:
                 (built - 1) * self._stretch_length,
                 min(built * self._stretch_length, self._length),
             )
-            # Two threads that get here at once set the same.
+            # Two threads that get here at the same time set the same value.
             self._served[built] = _rounded(
                 self._served[built - 1], self._asked(end), self._shares(end), end - start
             )
