@@ -93,7 +93,7 @@ def stats(options: argparse.Namespace) -> None:
 
 
 def verify(options: argparse.Namespace) -> None:
-    """Check shards, held-out ones included, or all of a run; every problem of all of them is told."""
+    """Check shards, including held-out ones, or all shards of a run; every problem is printed."""
     found: list[str] = []
     for name in options.prefix:
         if missing := absence(name):
@@ -109,7 +109,7 @@ def verify(options: argparse.Namespace) -> None:
 
 
 def _shards(name: str, vocab_size: int | None) -> list[tuple[str, int | None]]:
-    """What verify reads for a word of the command line, and what the ids must lie below."""
+    """The shards that verify reads for an argument, and the number that their ids must lie below."""
     if is_run(name) and not is_shard(name):
         prefixes, size = shards_of_run(name)
         return [(prefix, vocab_size or size) for prefix in prefixes]
@@ -238,7 +238,7 @@ def _print_sentence(text: str) -> None:
 
 
 def _print(text: str) -> None:
-    """Print what was asked for; not to be able to is an error, but that the reader has seen enough (`| head`) is none.
+    """Print the result; a failure to write is an error, but a reader that closes the pipe (`| head`) is not.
 
     Raises:
         DataError: standard output fails.
@@ -247,7 +247,7 @@ def _print(text: str) -> None:
         sys.stdout.write(visible(text) + "\n")
         sys.stdout.flush()
     except BrokenPipeError:
-        # What is still to be written, and Python's last flush, go nowhere.
+        # The rest of the output, and Python's flush at exit, are discarded.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         raise DataError(f"Standard output cannot be written: {error.strerror}.") from error

@@ -37,7 +37,7 @@ class HiddenSpan:
     is_whole: bool
     """False if its end was cut off, as the glm_130b rule does."""
     stored: tuple[int, int] | None
-    """Its tokens in the row's stored ones, half-open; None: not known, behind a span that was cut."""
+    """Half-open range of its tokens in the row's stored tokens; None: not known, because an earlier span was cut."""
     pieces: list[DocumentSlice]
     """The documents that it is taken from."""
 
@@ -47,24 +47,24 @@ class SegmentView:
     """One segment as it was made."""
 
     number: int
-    """From 1, as in `segment_ids`."""
+    """Number of the segment in the row, from 1, as in `segment_ids`."""
     window: int
-    """From 1."""
+    """Number of its window in the row, from 1."""
     context: range
     """Places of the context in the row."""
     num_blanks: int
-    """Mask tokens of the context; a target that was cut off altogether has none of the spans."""
+    """Number of mask tokens in the context; a target that was cut off entirely has no entry in `spans`."""
     spans: list[HiddenSpan]
-    """In the order of prediction."""
+    """Hidden spans, in the order of prediction."""
     stored: tuple[int, int] | None
-    """Its tokens in the row's stored ones, half-open; None: they are not what the segment says."""
+    """Half-open range of its tokens in the row's stored tokens; None: the stored tokens do not match the segment."""
     pieces: list[DocumentSlice]
     """The documents that it is taken from."""
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """A sample with where it comes from."""
+    """A sample with the places in the corpus that it comes from."""
 
     sample: Sample
     source: Source
@@ -81,10 +81,10 @@ def explain(
     """Build the sample at `index` and trace it back to the stored tokens.
 
     Args:
-        dataset: that the sample is of.
-        index: of the sample.
-        objective: that the data set was opened with.
-        tokenizer: that it was opened with.
+        dataset: data set of the sample.
+        index: index of the sample.
+        objective: objective that the data set was opened with.
+        tokenizer: tokenizer that it was opened with.
 
     Raises:
         DataError: a shard cannot be read.

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from data_pipeline.look.explain import SegmentView
 
-# Of the names of the rows' areas, for the style sheet of the page.
+# Names of the kinds of areas, for the style sheet of the page.
 SEES_CONTEXT, ASKS_CONTEXT, SEES_TARGETS, OWN_SPAN = "cc", "tc", "tt", "own"
 
 
@@ -24,9 +24,9 @@ class Area:
     columns: range
     """Places that are attended to."""
     is_stairs: bool
-    """Only up to the token itself; rows and columns are the same places."""
+    """True if each token attends only up to itself; rows and columns are then the same places."""
     title: str
-    """What a reader is told who points at it."""
+    """Text shown when the reader points at the area."""
 
 
 def areas(segment: SegmentView) -> list[Area]:

@@ -1,7 +1,7 @@
 """What a run keeps of its data: the tokenizer in its folder, and the description in its newest checkpoint.
 
-The shards of today may be others than those that the run was trained on. Whoever looks at a run is told so instead of
-being shown words that it never saw.
+The shards may have changed since the run was trained. Commands that look at a run report this instead of showing text
+that the run was never trained on.
 """
 
 import os
@@ -22,7 +22,7 @@ from data_pipeline.dataset import GLMDataset
 from data_pipeline.file_changes import changes_since
 from data_pipeline.storage.open_files import readable, require_file
 
-# Of a run of the largest model on a thousand ranks.
+# Largest manifest to read: that of the largest model on a thousand ranks.
 _LARGEST_MANIFEST = 2**30
 
 
@@ -133,12 +133,12 @@ def _newest(checkpoints: Path) -> tuple[Path, _Manifest | RecordError] | None:
 
 
 def check_same_data(folder: Path, changes: list[str], overrides: list[str]) -> None:
-    """Refuse to show what a run never saw.
+    """Refuse to show data that a run was not trained on.
 
     Args:
-        folder: of the run.
-        changes: since it was trained.
-        overrides: of the run's configuration, which may be why.
+        folder: run folder.
+        changes: changes of the data since the run was trained.
+        overrides: overrides of the run's configuration, which may be the cause.
 
     Raises:
         DataChangedError: there are changes.

@@ -22,7 +22,7 @@ from data_pipeline.storage.document_index import DocumentSlice
 from data_pipeline.tokenizer import Tokenizer
 
 MARK = '<meta name="generator" content="python -m data_pipeline show">'
-"""Stands in every page, so that a page may be replaced by the next one."""
+"""Put into every page, so that `show` recognises a page that it may replace."""
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1c2430; --quiet: #68758a; --line: #d8dee8; --page: #fff; --card: #f6f8fb;
@@ -168,7 +168,7 @@ def _tokens(
     tokenizer: Tokenizer,
     what: str,
 ) -> str:
-    """Tokens as text, each with its numbers for who points at it."""
+    """Tokens as text, each with its numbers as a tooltip."""
     sample = explanation.sample
     parts: list[str] = []
     for group, text in pieces_of_text(tokenizer, [int(ids[place]) for place in places]):

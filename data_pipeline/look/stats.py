@@ -50,13 +50,13 @@ class Shares:
 
     samples: int = 0
     stored: int = 0
-    """Tokens read of the corpus."""
+    """Stored tokens that were read from the corpus."""
     targets: int = 0
     padding: int = 0
 
 
 class Statistics:
-    """Gathers what samples are, one by one."""
+    """Collects the statistics of samples, one by one."""
 
     def __init__(self) -> None:
         self.num_tokens = 0
@@ -93,7 +93,7 @@ class Statistics:
 
 
 def gather(dataset: GLMDataset, indices: Iterable[int]) -> Statistics:
-    """Build samples and count what they are."""
+    """Build samples and collect their statistics."""
     statistics = Statistics()
     for index in indices:
         source, row = dataset.locate(index)

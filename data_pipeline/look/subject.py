@@ -34,7 +34,7 @@ _SCREEN = f"{_LENGTH}=512"
 
 @dataclass(frozen=True)
 class Target:
-    """What is looked at."""
+    """The data set that a command looks at, and where it comes from."""
 
     name: str
     config: Config
@@ -43,13 +43,13 @@ class Target:
     is_validation: bool
     run_folder: Path | None
     has_own_length: bool = False
-    """The length of its rows was not chosen here: a run's, or typed."""
+    """True if the length of the rows is a run's, or was typed; False if it is the default."""
     is_as_trained: bool = True
     """False if the run has drawn other samples than those shown, which the user has asked for."""
 
     @property
     def remark(self) -> str | None:
-        """What is said first where nobody has chosen the length of the rows: which it is, and how to change it."""
+        """A note on the default length of the rows and how to change it, for output where nobody has chosen it."""
         if self.has_own_length:
             return None
         length = self.config.model.seq_length
@@ -176,7 +176,7 @@ def shards_of_run(folder: str) -> tuple[list[str], int]:
 
 def _run_config(folder: Path, overrides: list[str]) -> Config:
     stored = stored_config(folder)
-    stored.data.accept_changed = False  # was said of training, not of looking
+    stored.data.accept_changed = False  # this was reported when training, and does not matter here
     config = apply_overrides(stored, overrides)
     config.data.tokenizer = kept_tokenizer(folder) or config.data.tokenizer
     return config
@@ -212,7 +212,7 @@ def _found(
     report: Report,
     is_whole: Callable[[Path], bool],
 ) -> Path:
-    """Stand in for `make_once` where nothing may be made."""
+    """Replacement for `make_once` in commands that must not make anything."""
     if not folder.is_dir():
         raise DataError(
             f"{folder} is not there: the corpora were never prepared like this, or have changed or been removed since. "

@@ -1,4 +1,4 @@
-"""The same preparation once more: shards of the same text that are whole stay, and nothing is to be done."""
+"""Running the same preparation again: shards of the same text that are whole stay, and nothing is done."""
 
 import os
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ def already_prepared(
 ) -> list[ShardInfo]:
     """Find what the same preparation has made before, of the same files.
 
-    Every byte is compared with its checksum: who prepares damaged shards again wants them repaired.
+    Every byte is compared with its checksum: preparing damaged shards again must repair them.
 
     Args:
         inputs: as for `prepare`, like all others.
@@ -40,7 +40,7 @@ def already_prepared(
     Raises:
         DataError: an input is missing.
     """
-    # Parts that are left are of a preparation that was not finished.
+    # Parts that are still there belong to a preparation that was not finished.
     if any(map(is_on_hub, inputs)) or os.path.lexists(parts_folder_of(prefix)):
         return []
     wanted = PreparationPlan.of(inputs, tokenizer, valid_fraction, settings).made_from

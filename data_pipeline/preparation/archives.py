@@ -85,7 +85,7 @@ def _records(file: BinaryIO, carried: bytes, wanted: int) -> tuple[bytes, bytes,
 
 
 def _text(file: BinaryIO, carried: bytes, wanted: int) -> tuple[bytes, bytes, int]:
-    """Read `wanted` bytes and on to where the next part begins; what was read beyond is carried there."""
+    """Read `wanted` bytes and on to the start of the next part; bytes read after it are carried to that part."""
     wanted = max(wanted, 0)
     content = b"".join(_read(file, carried[:wanted], wanted))
     carried = carried[wanted:]
@@ -107,7 +107,7 @@ def _read(file: BinaryIO, carried: bytes, wanted: int) -> list[bytes]:
 
 
 def _unpacked(path: str, packed: BinaryIO) -> tuple[BinaryIO, Callable[[], int]]:
-    """The unpacked bytes, and how many packed ones they have taken so far."""
+    """Reads unpacked bytes, and counts the packed bytes used so far."""
     if path.lower().endswith(".gz"):
         return cast(BinaryIO, gzip.GzipFile(fileobj=packed, mode="rb")), packed.tell
     reader = ZstdReader(packed)

@@ -1,4 +1,4 @@
-"""What one worker reads of a corpus at a time."""
+"""The part of a corpus that a worker reads at a time."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,15 +10,15 @@ class CorpusPart:
 
     path: str
     number: int
-    """From 0 in its corpus."""
+    """Number of the part in its corpus, from 0."""
     start: int
     """First byte of a plain file, first row group of a .parquet file."""
     stop: int
     before: int = 0
-    """Lines or rows that come before what it carries, or before its row groups."""
+    """Number of lines or rows in the corpus before this part's content or row groups."""
     read_bytes: int = 0
-    """How much of the file's bytes it takes, for the progress."""
+    """Bytes of the file that this part accounts for, for the progress."""
     content: bytes | None = field(default=None, repr=False)
-    """Whole lines of an archive."""
+    """Lines of an archive that the part carries with it."""
     rows: list[Any] | None = field(default=None, repr=False)
-    """Rows of a data set."""
+    """Rows of a data set that the part carries with it."""

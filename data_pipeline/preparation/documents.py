@@ -1,8 +1,8 @@
 """From records to documents: lines of a .jsonl or .txt file, rows of a .parquet file or data set.
 
 A document is a tuple of texts, one for each field that was asked for: ("text",) gives documents of one text. Whatever
-is wrong with a record is told to `on_error` with the file's name and line: `stop` raises it, a `Skipped` counts it and
-reading goes on.
+is wrong with a record is passed to `on_error` with the file's name and line: `stop` raises it, a `Skipped` counts it
+and reading goes on.
 """
 
 import json
@@ -24,7 +24,7 @@ _LONGEST_DOCUMENT = 8000
 _SENTENCE_END = re.compile(
     "(?:[.!?\u2026][\"')\\]\u201d\u2019]*(?=\\s)|[\u3002\uff01\uff1f][\u201d\u2019\u300b\u300d\u300f\u3011\uff09]*)\\s*"
 )
-# A file system gives zeros, a sector or more, for what was never written of a file.
+# File systems return zeros, a sector or more, for the parts of a file that were never written.
 _HOLE = bytes(512)
 _NUM_NAMES, _NAME_CHARACTERS, _VALUE_CHARACTERS, _ERROR_CHARACTERS = 20, 60, 40, 2000
 _TYPED_AS_IT_IS = re.compile(r"\w[\w.-]*")
@@ -32,11 +32,11 @@ _SKIP = "To leave such records out, prepare with --on-error skip."
 
 OnError = Callable[[DataError], None]
 Lines = Iterable[tuple[Callable[[], str], bytes]]
-"""Lines of a file, each with what says where it stands ("FILE:LINE"), which is worked out only if it is asked for."""
+"""Lines of a file, each with a function that returns its place ("FILE:LINE"), which is computed only when needed."""
 
 
 def stop(error: DataError) -> NoReturn:
-    """Raise the error: nothing is skipped unasked."""
+    """Raise the error: without --on-error skip no record is skipped."""
     raise error
 
 
@@ -154,7 +154,7 @@ def _record(line: str) -> object:
         raise
     except (
         ValueError
-    ):  # a number of more digits than Python reads: no text, but no reason to refuse the record
+    ):  # a number with more digits than Python parses: not text, but no reason to refuse the record
         return json.loads(line, parse_int=float)
 
 
@@ -209,7 +209,7 @@ def _other_field(fields: Mapping[str, object], key: str, text_keys: Sequence[str
         if isinstance(value, str | bytes) and value and name not in text_keys
     }
     found = max(texts, key=lambda name: texts[name], default="")
-    # Other names would need quotes, which differ between shells and configurations.
+    # Other names need quotes, whose rules differ between shells and configurations.
     if not _TYPED_AS_IT_IS.fullmatch(found):
         found = "NAME"
     if len(text_keys) > 1:  # training takes raw records only with the usual fields
@@ -227,7 +227,7 @@ def text_option(key: str, text_keys: Sequence[str]) -> str:
 
 
 def _described(value: object) -> str:
-    """What stands in the place of a text, for a message."""
+    """Describe a value that is not a text, for a message."""
     if value is None:
         return "null"
     if isinstance(value, bool):

@@ -37,14 +37,14 @@ OTHER_SCRIPT = "other script"
 
 @dataclass(frozen=True)
 class Filters:
-    """What a document must be to stay; by default every text does."""
+    """Conditions that a document must meet to be kept; by default every text is kept."""
 
     min_characters: int = 0
     max_characters: int | None = None
     min_letters: float = 0.0
     """Least share of letters (of any script) among the characters that are not blank."""
     scripts: tuple[str, ...] = ()
-    """Names of SCRIPTS: a tenth of the letters may be of others. Empty: any script."""
+    """Names from SCRIPTS; up to a tenth of the letters may be of other scripts. Empty: any script."""
 
     def __post_init__(self) -> None:
         """Refuse values that no document can meet.
@@ -99,7 +99,7 @@ class Filters:
 
 @functools.cache
 def _classes() -> np.ndarray:
-    """(0x110000,) uint8: the class of every code point; a second's work, once a process."""
+    """(0x110000,) uint8: the class of every code point; takes a second, once per process."""
     script_of = {word: number for number, words in enumerate(SCRIPTS.values()) for word in words}
     classes = np.full(_NUM_CODES, _OTHER, np.uint8)
     for code in range(_NUM_CODES):

@@ -30,10 +30,10 @@ from data_pipeline.preparation.tables import (
 
 FILE_ENDINGS = (".jsonl", ".txt", ".parquet", ".jsonl.gz", ".jsonl.zst", ".txt.gz", ".txt.zst")
 PART_BYTES = 16 * 2**20
-# Of the file that tells that there is a shard.
+# Ending of the file that marks a shard.
 _INDEX = ".idx"
 
-# What is wrong with a name or with leave to read it; everything else is the file system's failure.
+# Errors of a wrong name or of missing permission; every other error is a failure of the file system.
 _USERS = (errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG)
 
 
@@ -48,7 +48,7 @@ def is_text(path: str) -> bool:
 
 
 def is_on_hub(path: str) -> bool:
-    """True if a corpus is none of this machine: the name of a data set, which is fetched from the hub."""
+    """True if a corpus is not on this machine: the name of a data set, which is fetched from the hub."""
     return not (path == python_docs.NAME or is_file_name(path) or os.path.exists(path))
 
 
@@ -153,9 +153,9 @@ def read_part(
     """Yield the documents of a part.
 
     Args:
-        part: of `parts_of`.
+        part: a part from `parts_of`.
         text_keys: fields that hold the text, for .jsonl, .parquet and data sets.
-        on_error: told what is wrong with a record.
+        on_error: called with the error of each bad record.
 
     Raises:
         DataError: the file cannot be read any further; the message names file and line.

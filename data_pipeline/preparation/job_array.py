@@ -14,7 +14,7 @@ class Share:
     count: int = 1
 
     def __str__(self) -> str:
-        """As it is typed."""
+        """The share as it is typed: I/N."""
         return f"{self.index}/{self.count}"
 
 

@@ -1,4 +1,4 @@
-"""Finished parts to shards: which documents are held out, which repeat an earlier one, and all in the order of the input.
+"""From finished parts to shards: which documents are held out, which repeat an earlier one, all in the order of the input.
 
 A document is held out if a hash of its text falls below `valid_fraction`: the same documents in every order of
 preparation, on every machine, and the same text twice never lands on both sides. Of repeated documents the first in
@@ -31,11 +31,11 @@ _NUM_NAMED = 8
 
 @dataclass(frozen=True)
 class Prepared:
-    """What was written."""
+    """The shards that were written, and what was left out of them."""
 
     train: ShardInfo
     valid: ShardInfo | None
-    """None if nothing was to be held out."""
+    """The held-out shard; None if nothing was to be held out."""
     num_bad_records: int
     """Records that were passed over because they hold no text."""
     first_bad_record: str
@@ -103,7 +103,7 @@ def join(
                     f"Of {_listed(sources)} no document was {what}: a share of {valid_fraction} is too extreme for it. "
                     "Try data.valid_fraction=0.05."
                 )
-        # All that can fail for want of space or a lost file comes before the old shards are gone.
+        # Everything that can fail for lack of space or a missing file happens before the old shards are removed.
         opened.callback(shutil.rmtree, folder.staged_tokenizer, ignore_errors=True)
         _stage_tokenizer(tokenizer, folder.staged_tokenizer)
         outputs.check(sources, tokenizer.spec)  # hours may have passed
@@ -122,8 +122,8 @@ def _stage_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
     Raises:
         DataError: the file is gone, or no longer what the ids were made with.
     """
-    shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed
-    load_tokenizer(tokenizer.spec)  # names the file if it is gone
+    shutil.rmtree(folder, ignore_errors=True)  # left by a process that was killed
+    load_tokenizer(tokenizer.spec)  # its error names the file if it is gone
     keep_tokenizer(tokenizer.spec, folder)
     if load_tokenizer(spec_in(tokenizer.spec, str(folder))).fingerprint != tokenizer.fingerprint:
         raise DataError(
@@ -151,7 +151,7 @@ def _keeper(parts: Sequence[FinishedPart], scratch: Path, counts: Counter[str]) 
 
 @dataclass(frozen=True)
 class _Summary:
-    """What the choice of the threshold needs to know of all documents."""
+    """What is needed of all documents to choose the threshold."""
 
     num_documents: int
     smallest_place: float

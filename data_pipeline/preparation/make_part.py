@@ -40,27 +40,27 @@ class Task:
 
     part: CorpusPart
     path: Path
-    """Of the finished part."""
+    """Path of the finished part."""
     fingerprint: str
 
 
 @dataclass(frozen=True)
 class Start:
-    """What a worker process is told first."""
+    """The first message to a worker process."""
 
     parent: int
-    """Process id."""
+    """Process id of the parent."""
     tokenizer: str
     settings: Settings
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a worker process says of a task; all empty if the part is made."""
+    """A worker process's result for a task; all fields are empty if the part is made."""
 
     mistake: str = ""
     failed_write: tuple[int, str] | None = None
-    """Error number and text."""
+    """Error number and text of a failed write."""
 
 
 def make_part(task: Task, tokenizer: Tokenizer, settings: Settings) -> None:
@@ -131,7 +131,7 @@ def _tokenised(
         if last:
             kept.append(number)
             last.append(tokenizer.special.eos)
-        else:  # a tokenizer may drop all that there is
+        else:  # a tokenizer may drop all of the text
             left_out[EMPTY] += 1
     entries = np.zeros(len(kept), entry)
     ids = [encoded[number * width + column] for number in kept for column in range(width)]

@@ -1,7 +1,7 @@
 """What a preparation writes at PREFIX, and what it may replace there: only what a preparation has made.
 
-A shard is ours if its PREFIX.json is: that file appears first and goes last. The files of PREFIX.tokenizer are ours if
-its spec.txt names them, or if they hold the same bytes already.
+A shard is ours if its PREFIX.json is: that file is written first and removed last. The files of PREFIX.tokenizer are
+ours if its spec.txt names them, or if they hold the same bytes already.
 """
 
 import filecmp
@@ -74,7 +74,7 @@ class Outputs:
         for file in files:
             self._check_tokenizer(file, file.name)
         self.tokenizer.mkdir(exist_ok=True)
-        for file in files:  # spec.txt first: it tells whose the others are
+        for file in files:  # spec.txt first: it shows that the other files are ours
             place = self.tokenizer / file.name
             if not _is_same(file, place):
                 os.replace(file, place)

@@ -23,23 +23,23 @@ from configs.errors import DataError, RecordError
 from configs.records import LARGEST_RECORD, Count, ShortText, decode
 
 DIGEST_BYTES = 16
-# Of the record: bytes, CRC-32.
+# Length of the record in bytes, and its CRC-32.
 _TAIL = struct.Struct("<II")
-# Read at a time.
+# Bytes to read at a time.
 _BLOCK_TOKENS = 2**21
 _BLOCK_DOCUMENTS = 2**16
 
 
 @dataclass(frozen=True)
 class PartRecord:
-    """What a finished part says of itself."""
+    """The record that is stored in a finished part."""
 
     fingerprint: ShortText
-    """Of the input, its stretch, the tokenizer and the settings."""
+    """Fingerprint of the input, the part's stretch of it, the tokenizer and the settings."""
     num_documents: Count
     num_tokens: Count
     num_bytes: Count
-    """Of tokens and entries."""
+    """Bytes of the tokens and entries."""
     tokens_crc32: Count
     entries_crc32: Count
     left_out: dict[str, Count]
@@ -113,7 +113,7 @@ class PartWriter:
 
     def discard(self) -> None:
         """Remove what was not finished."""
-        with contextlib.suppress(OSError):  # a full disk fails once more
+        with contextlib.suppress(OSError):  # on a full disk this fails again
             self._file.close()
         self._partial.unlink(missing_ok=True)
 
@@ -122,8 +122,8 @@ class FinishedPart:
     """Reads a finished part.
 
     Args:
-        path: of its file.
-        dtype: of the tokens.
+        path: path of its file.
+        dtype: type of the tokens.
         entry: type of the documents' entries.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The folder PREFIX.parts on disk: whose it is, who works in it, and which parts are finished.
+"""The folder PREFIX.parts on disk: whether it is ours, which processes hold it, and which parts are finished.
 
 It is ours if its lock file says so. Nothing but files of the names below is ever removed from it.
 """
@@ -30,7 +30,7 @@ _MARK = b"Made by `python -m data_pipeline prepare`, which removes it when the s
 _LARGEST_MARK = 2**16
 _STAGED_TOKENIZER = "tokenizer"
 _KEPT = r"plan\.json|\d{4,}-end\.json|\d{4,}-\d{7,}\.part"
-# Of the process that holds the folder alone, and of no use to the next one.
+# Temporary files of the process that holds the folder exclusively; the next one has no use for them.
 _PASSING = rf"({_KEPT})\.[0-9a-f]{{8}}\.making|(train|valid)\.(bin|idx|json)"
 _OURS = re.compile(rf"{_KEPT}|{_PASSING}|\d+-of-\d+\.lock|lock")
 _SYSTEMS = ".nfs"  # what a network file system calls a removed file that is still open
@@ -41,7 +41,7 @@ class _End:
     """NNNN-end.json: an input was read to its end."""
 
     fingerprint: ShortText
-    """Of the input and of the number of its parts."""
+    """Fingerprint of the input and the number of its parts."""
     num_parts: Count
 
 
@@ -87,7 +87,7 @@ class PartsFolder:
                 file.write(_MARK)
                 file.flush()
                 os.fsync(file.fileno())
-            if is_whole:  # nobody else writes here: what a killed process left is of no use
+            if is_whole:  # no other process writes here: these files were left by a killed process
                 self._remove(re.compile(_PASSING))
             else:
                 self._lock(locks, f"{share.index}-of-{share.count}.lock", prefix, shared=False)
@@ -127,7 +127,7 @@ class PartsFolder:
         return self._folder / f"{number:04d}-{part:07d}.part"
 
     def is_finished(self, number: int, part: int) -> bool:
-        """True if a part need not be made: it is there, of this input, and no record was skipped without leave."""
+        """True if a part need not be made: it exists, is from this input, and has no skipped records unless allowed."""
         record = read_part_record(self.path(number, part))
         return (
             record is not None

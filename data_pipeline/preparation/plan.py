@@ -1,4 +1,4 @@
-"""What a preparation is made of; for the tasks of a job array, PREFIX.parts/plan.json."""
+"""The plan of a preparation, which the tasks of a job array share as PREFIX.parts/plan.json."""
 
 import hashlib
 import json
@@ -21,11 +21,11 @@ _AGAIN = "Run prepare again with the same --part I/N: finished parts are kept."
 
 @dataclass(frozen=True)
 class PreparationPlan:
-    """What is prepared: kept in PREFIX.parts/plan.json for `merge`."""
+    """The inputs and settings of a preparation; kept in PREFIX.parts/plan.json for `merge`."""
 
     inputs: tuple[ShortText, ...]
     identities: tuple[ShortText, ...]
-    """Hashes of what makes each input the same one."""
+    """Hash of each input's identity: size and time of its files, or its name on the hub."""
     tokenizer: ShortText
     tokenizer_fingerprint: ShortText
     settings: Settings
@@ -35,7 +35,7 @@ class PreparationPlan:
     def fingerprint(self, number: int, part: int | None) -> str:
         """What a part of input `number` depends on; for None, what the number of its parts depends on."""
         settings = asdict(self.settings)
-        # A part that was made without a bad record is the same with and without leave to skip them.
+        # A part without bad records is the same whether or not they may be skipped.
         settings.pop("skip_bad_records")
         return _hash(
             [
@@ -117,7 +117,7 @@ class PreparationPlan:
         return plan
 
     def to_dict(self) -> dict[str, Any]:
-        """As it stands in plan.json."""
+        """The content of plan.json."""
         return {"format_version": _FORMAT_VERSION, **asdict(self)}
 
 

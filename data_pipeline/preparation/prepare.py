@@ -45,7 +45,7 @@ def prepare(
         valid_fraction: share of documents to hold out.
         settings: which documents, of which fields.
         workers: processes to use.
-        meter: is told how far it is.
+        meter: shows the progress.
         parts_folder: where finished parts are kept until the shards are there; default PREFIX.parts.
 
     Raises:
@@ -174,7 +174,7 @@ def parts_folder_of(prefix: Path) -> Path:
 def _working_in(
     folder: Path, plan: PreparationPlan, prefix: Path, share: Share
 ) -> Generator[tuple[PartsFolder, Outputs], None, None]:
-    """Hold the folder of parts, and say what could not be written."""
+    """Hold the folder of parts, and report what could not be written."""
     parts, outputs = PartsFolder(folder, plan), Outputs(prefix, folder)
     try:
         outputs.check(plan.inputs, plan.tokenizer)

@@ -19,7 +19,7 @@ _LARGE_BYTES = 10_000_000
 
 
 class Meter(Protocol):
-    """Is told what has been read."""
+    """Shows how much has been read."""
 
     def start(self, total_bytes: int | None) -> None:
         """Begin; `total_bytes` is None if it is not known."""
@@ -34,7 +34,7 @@ class Meter(Protocol):
         ...
 
     def note(self, text: str) -> None:
-        """Say something in a line of its own."""
+        """Print a message on a line of its own."""
         ...
 
     def stop(self) -> None:
@@ -62,7 +62,7 @@ class Silent:
 
 
 class _Count:
-    """What has been read since when, for both ways to show it."""
+    """Bytes read and the time of the start, for both kinds of display."""
 
     def __init__(self) -> None:
         self._total: int | None = None
@@ -88,7 +88,7 @@ class _Count:
 
 
 class Bar(_Count):
-    """A bar beside what `Lines` prints; it goes when it has served: work that is done, or given up, is no news."""
+    """A progress bar next to the lines of `Lines`; it disappears when the work is done or given up."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -163,14 +163,14 @@ def line(total_bytes: int | None, earlier_bytes: int, read_bytes: int, seconds: 
     """
     read = earlier_bytes + read_bytes
     speed = read_bytes / seconds if seconds > 0 else 0.0
-    # Small corpora are told in tenths.
+    # Small corpora are shown in tenths of a MB.
     digits = 0 if max(read, total_bytes or 0) >= _LARGE_BYTES else 1
     text = f"prepared {read / 1e6:,.{digits}f}"
     if total_bytes:
         text += f" of {total_bytes / 1e6:,.{digits}f} MB ({read / total_bytes:.0%})"
     else:
         text += " MB"
-    if not speed:  # nothing is known of it yet
+    if not speed:  # too early for an estimate
         return text
     text += f", {speed / 1e6:,.1f} MB/s"
     if total_bytes:

@@ -1,9 +1,10 @@
-"""The default corpus: English text that every Python brings along - its language reference and its docstrings.
+"""The default corpus: English text that comes with every Python - its language reference and its docstrings.
 
 Read with `ast`; nothing is imported or run. One document per topic of the reference, per module's own docstring, and
-per class or function of a module with all that it contains, in a fixed order. Topics are contained in one another and modules copy from one another, so a paragraph that says mostly what a longer
-document has said is left out: otherwise a held-out document could be known from training. What remains is real text,
-about two megabytes: enough to see a small GLM learn, without a download.
+per class or function of a module with all that it contains, in a fixed order. Topics contain one another and modules
+copy from one another, so a paragraph that mostly repeats a longer document is left out: otherwise held-out documents
+could be known from training. What remains is real text, about two megabytes: enough to see a small GLM learn, without a
+download.
 """
 
 import ast
@@ -119,7 +120,7 @@ def _paragraphs(text: str) -> list[str]:
 
 
 def _without_repetitions(documents: list[list[str]]) -> list[list[str]]:
-    """Leave out paragraphs that longer documents, or earlier ones of the same length, have already."""
+    """Leave out paragraphs that a longer document, or an earlier one of the same length, already has."""
     seen: set[tuple[str, ...]] = set()
     order = sorted(range(len(documents)), key=lambda number: -sum(map(len, documents[number])))
     kept: list[list[str]] = [[] for _ in documents]

@@ -20,7 +20,7 @@ from data_pipeline.preparation.documents import (
 )
 
 _PARQUET_ROWS = 256
-# How pyarrow calls the types of columns that hold text.
+# pyarrow's names for the types of columns that hold text.
 _TEXTS = ("string", "large_string", "string_view")
 
 
@@ -94,7 +94,7 @@ def parts_of_rows(
     number = before = size = 0
     for row in rows:
         texts = {key: row[key] for key in text_keys if key in row}
-        # Which field holds the text is told from the values; what is told is one row's.
+        # The message guesses the field that holds the text from the values of one row.
         gathered.append({**dict.fromkeys(row), **texts} if len(texts) == len(text_keys) else row)
         size += sum(len(text) for text in texts.values() if isinstance(text, str | bytes))
         if size >= part_bytes:
@@ -120,7 +120,7 @@ def data_set(name: str) -> Iterator[dict[str, Any]]:
     """
     import datasets  # heavy, and not needed to train from prepared shards
 
-    # They print every attempt to reach the hub, and what is wrong with a file; what counts is said once, below.
+    # These libraries log every attempt to reach the hub and every bad file; the cause is reported once, below.
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     logging.getLogger("datasets").setLevel(logging.CRITICAL)
     repository, _, configuration = name.partition(":")

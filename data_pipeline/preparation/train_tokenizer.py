@@ -1,4 +1,4 @@
-"""A tokenizer of one's own, for any mixture of languages: byte-level BPE, or a unigram model as GLM-130B's.
+"""Training a tokenizer, for any mixture of languages: byte-level BPE, or a unigram model like GLM-130B's.
 
 Both know the special tokens of blank infilling and every text: what is not in the vocabulary is written as bytes. The
 same texts in the same order give the same file, whatever the number of cores.
@@ -52,10 +52,10 @@ def train_tokenizer(
         texts: the corpus, or a sample of it.
         output: file to write; its folder exists. It appears when it is complete.
         vocab_size: size wanted, special tokens included; a small corpus may yield less.
-        corpus: what it is called in a message.
+        corpus: name of the corpus in messages.
         kind: bpe (a tokenizer.json, to be named hf:FILE) or unigram (a SentencePiece model, sp:FILE).
-        report: told when the work begins, and if the vocabulary is smaller than asked for.
-        kept_in: where it will lie in the end, for that message; None: the user has named `output`.
+        report: called with a line when the work begins, and if the vocabulary is smaller than asked for.
+        kept_in: folder where the tokenizer will be kept, for that line; None: the user has named `output`.
 
     Returns:
         Size of the vocabulary.
@@ -97,7 +97,7 @@ def train_tokenizer(
 
 
 def sampled(corpora: list[Iterator[str]], characters: int) -> Iterator[str]:
-    """The beginning of each corpus, as much of one as of another: a small language is not drowned by a large one."""
+    """The beginning of each corpus, in equal shares, so that a language with little text is represented as well."""
     for texts in corpora:
         left = characters // len(corpora)
         for text in texts:

@@ -1,6 +1,6 @@
 """A worker process of a preparation, started by data_pipeline/preparation/workers.py.
 
-It reads tasks from its standard input until that ends, and dies with the process that started it.
+It reads tasks from its standard input until that ends, and is killed when the process that started it ends.
 """
 
 import ctypes
@@ -23,7 +23,7 @@ def main() -> None:
     )  # Ctrl-C is for the parent, which stops its workers
     tasks = sys.stdin.buffer
     answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a library prints must not come between the answers
+    os.dup2(2, 1)  # output of libraries must not be mixed with the answers
     start: Start = pickle.load(tasks)
     _die_with(start.parent)
     tokenizer = load_tokenizer(start.tokenizer, num_threads=1)
@@ -47,4 +47,4 @@ def _die_with(parent: int) -> None:
     """Ask Linux to kill this process when its parent dies."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
-        os.kill(os.getpid(), signal.SIGKILL)  # it died before the request was made
+        os.kill(os.getpid(), signal.SIGKILL)  # the parent ended before the request was made

@@ -97,12 +97,12 @@ class _Worker:
         self._send(start)
 
     def give(self, number: int, task: Task) -> None:
-        """Hand over a task, which must be its only one."""
+        """Send a task to the worker, which must have no other one."""
         self.task = (number, task)
         self._send(task)
 
     def answer(self) -> BaseException | None:
-        """Take its answer: what went wrong, or None."""
+        """Read the worker's answer: the error, or None."""
         try:
             answer: Answer = pickle.load(self.answers)
         except EOFError:
@@ -112,7 +112,7 @@ class _Worker:
         return OSError(*answer.failed_write) if answer.failed_write else None
 
     def kill(self) -> None:
-        """End it; what it was writing is not used."""
+        """End the worker; what it was writing is not used."""
         self._process.kill()
         self._process.wait()
         self.answers.close()
@@ -123,11 +123,11 @@ class _Worker:
             pickle.dump(message, tasks, protocol=5)
             tasks.flush()
         except BrokenPipeError:
-            pass  # it died: its answer will be the end of its output
+            pass  # it was killed: reading its answer will meet the end of its output
 
 
 class _Pool:
-    """Hands out tasks in order, and waits for what is under way before it tells of a failure."""
+    """Hands out tasks in order, and waits for running tasks before it reports a failure."""
 
     def __init__(self, tasks: Iterator[Task], start: Start, done: Callable[[Task], None]) -> None:
         self._tasks = enumerate(tasks)

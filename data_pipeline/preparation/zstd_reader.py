@@ -6,9 +6,9 @@ from typing import Any, BinaryIO
 import zstandard
 
 _CHUNK_BYTES = 2**20
-# What is unpacked at once comes back at once: four bytes may stand for 128 KiB, so these for 64 MiB.
+# The library unpacks a whole input block at once: four bytes may expand to 128 KiB, so this many to 64 MiB.
 _PIECE_BYTES = 2048
-# Of a window, which `zstd --ultra --long=31` makes. Memory is taken as far as it is filled.
+# Size of the window of `zstd --ultra --long=31`. Memory is used only as far as it is filled.
 _LARGEST_WINDOW = 2**31
 
 
@@ -60,7 +60,7 @@ class ZstdReader(io.RawIOBase):
         return count
 
     def close(self) -> None:
-        """Close both."""
+        """Close this reader and its file."""
         self._file.close()
         super().close()
 

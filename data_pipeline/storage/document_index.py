@@ -46,9 +46,9 @@ class DocumentIndex:
         self._pointers = HEADER_BYTES + 4 * index.num_sequences
         self._borders = self._pointers + 8 * index.num_sequences
         self.file = open_to_keep(self._path)
-        """Of the index; for positioned reads."""
+        """Descriptor of the .idx, for positioned reads."""
         self.stamp = FileStamp.of(self.file)
-        """Of that file, when it was opened."""
+        """Size and time of the .idx when it was opened."""
 
     def start_of(self, document: int) -> int:
         """First token of a document, counted from the beginning of the shard; that of the one after the last is its end.

@@ -1,8 +1,8 @@
 """Copies of shards on a disk of the node's own, for shared storage that is slow or far.
 
 Each rank asks; the first of a node copies under a lock, the others wait, so every node reads the shared storage once. A
-copy is kept in a folder that is named by the shard's fingerprint: another run finds it, and a shard that has changed is
-copied anew. A copy is compared with the checksums of the shard before it is used; a half one is never seen.
+copy is kept in a folder named after the shard's fingerprint: another run finds it, and a shard that has changed is
+copied anew. A copy is compared with the checksums of the shard before it is used; an incomplete copy is never used.
 
 A start that is ended while it copies (other nodes do not wait for ever) loses little: what is on the disk is noted, and
 the next start copies only the rest.
@@ -35,7 +35,7 @@ from data_pipeline.storage.shards import (
 )
 
 _ENDINGS = ("bin", "idx", "json")
-# All that a half copy may hold; a folder with anything else in it is not ours to clean.
+# All files that an incomplete copy may hold; a folder with any other file is not cleaned.
 _HALF = {
     f"tokens.{ending}{more}" for ending in _ENDINGS for more in ("", ".note", ".note.new", ".new")
 }
@@ -46,12 +46,12 @@ _NOTED_BYTES = 64 * BLOCK_BYTES
 
 
 def copied(corpora: Corpora, folder: str, report: Report) -> Corpora:
-    """The same corpora, read from copies below `folder`.
+    """Return the same corpora, read from copies in `folder`.
 
     Args:
         corpora: where the shards lie.
-        folder: on a disk of this node; made if need be.
-        report: told what is being copied, and where to.
+        folder: folder on a disk of this node; made if it does not exist.
+        report: called with a line that says what is being copied, and where to.
 
     Raises:
         DataError: there is no room, the folder cannot be written, or a copy is not what the shard's checksums say.
@@ -95,7 +95,7 @@ def _copy(prefix: str, folder: Path, report: Report) -> str:
         told = f"Copying {prefix} ({needed / 2**30:,.1f} GiB) to {place}"
         report(f"{told}, of which {there / 2**30:,.1f} GiB are there" if there else told)
         _fill(half, files, prefix)
-        half.rename(making)  # which is empty
+        half.rename(making)  # an empty folder, which a rename replaces
 
     copy = make_once(place, make, report, setting="data.local_copy") / "tokens"
     for file in files:
@@ -147,7 +147,7 @@ def _fill(half: Path, files: list[Path], prefix: str) -> None:
             _copy_file(file, half / f"tokens{file.suffix}")
         _check(prefix, half)
     except StorageError:
-        raise  # what was read before may be read no more: it is kept
+        raise  # a source that can no longer be read does not make the copied bytes wrong: they are kept
     except DataError:
         shutil.rmtree(half)
         raise
@@ -199,9 +199,9 @@ class _Note:
     """How far a file is copied, beside it while it is."""
 
     done: Count
-    """Bytes on the disk."""
+    """Bytes of the file that are on the disk."""
     crc32: Count
-    """What they had when they were read."""
+    """CRC-32 of these bytes when they were read."""
 
 
 def _noted(note: Path, target: Path) -> tuple[int, int]:

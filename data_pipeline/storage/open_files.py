@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from configs.errors import DataError, StorageError
 
-# More than any data set has shards, and less than any kernel refuses.
+# More files than any data set needs, and less than the limit of any kernel.
 _ENOUGH_FILES = 2**20
 _NOT_THERE = (errno.ENOENT, errno.ENOTDIR)
 _USERS = (
@@ -28,16 +28,16 @@ _USERS = (
 
 @dataclass(frozen=True)
 class FileStamp:
-    """What changes with every write to a file."""
+    """Size and time of a file, which change with every write."""
 
     size: int
-    """Bytes."""
+    """Size in bytes."""
     mtime_ns: int
     """Time of the last write, in nanoseconds since the epoch."""
 
     @classmethod
     def of(cls, file: BinaryIO) -> "FileStamp":
-        """Ask for that of an open file, whatever its name stands for by now."""
+        """Read them from an open file, whatever its name refers to by now."""
         found = os.fstat(file.fileno())
         return cls(found.st_size, found.st_mtime_ns)
 
@@ -47,7 +47,7 @@ def readable(path: str | Path) -> Generator[None, None, None]:
     """Name the file that cannot be opened or read.
 
     Raises:
-        DataError: it is not there, or not for us.
+        DataError: it does not exist, or may not be read.
         StorageError: the file system failed.
     """
     try:
@@ -105,7 +105,7 @@ def open_to_keep(path: str) -> BinaryIO:
 
 def _opened(path: str) -> BinaryIO:
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    # What comes later, checkpoints and connections, needs room too.
+    # Checkpoints and connections, which are opened later, need descriptors too.
     if descriptor >= resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2:
         _raise_limit()
     return open(descriptor, "rb", buffering=0)
@@ -115,7 +115,7 @@ def _raise_limit() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = _ENOUGH_FILES if hard == resource.RLIM_INFINITY else min(hard, _ENOUGH_FILES)
     if soft != resource.RLIM_INFINITY and soft < most:
-        with contextlib.suppress(OSError, ValueError):  # then opening says what is wrong
+        with contextlib.suppress(OSError, ValueError):  # then opening the file reports the error
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 

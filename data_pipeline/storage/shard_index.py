@@ -33,7 +33,7 @@ _SMALL_VOCABULARY = 65_500
 
 @dataclass(frozen=True)
 class Index:
-    """What is read of an .idx."""
+    """The values that are read from an .idx."""
 
     dtype: np.dtype
     num_sequences: int

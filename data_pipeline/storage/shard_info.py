@@ -1,4 +1,4 @@
-"""PREFIX.json: what the .bin and the .idx of a shard do not know. Everybody who reads it reads it here."""
+"""PREFIX.json: what the .bin and the .idx of a shard do not contain. All code reads it through this module."""
 
 import os
 from dataclasses import dataclass, field, fields
@@ -24,7 +24,7 @@ _ADVICE = (
 
 @dataclass(frozen=True)
 class ShardInfo:
-    """PREFIX.json."""
+    """The content of PREFIX.json."""
 
     format_version: Count
     sources: list[ShortText]
@@ -62,7 +62,7 @@ def read_info(prefix: str) -> ShardInfo | None:
         StorageError: the file system failed.
     """
     path = Path(f"{prefix}.json")
-    # A link to nothing is not nothing: its checksums are missed.
+    # A dangling link is not the same as no file: the shard should have checksums.
     if not os.path.lexists(path):
         return None
     try:
@@ -83,7 +83,7 @@ def read_info(prefix: str) -> ShardInfo | None:
 
 
 def _problem(info: ShardInfo) -> str:
-    """What the types alone do not say; empty if nothing."""
+    """What is wrong beyond the types of the values; empty if nothing is."""
     names = {each.name for each in fields(SpecialTokens)}
     if info.special_tokens.keys() != names:
         return f"its special_tokens must be {', '.join(sorted(names))}"

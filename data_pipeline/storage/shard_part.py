@@ -34,7 +34,7 @@ class ShardPart:
     ) -> None:
         self.shard = shard
         self.documents = DocumentIndex(shard.prefix, shard.index)
-        """Where those of the whole shard begin."""
+        """The documents' borders in the whole shard."""
         self._vocab_size = vocab_size
         self._start, self._stop = 0, len(shard)
         if documents is not None:
@@ -72,11 +72,11 @@ class ShardPart:
 
     @property
     def stamps(self) -> dict[str, FileStamp]:
-        """Those of both files when they were opened, by ending."""
+        """Size and time of both files when they were opened, by ending."""
         return {"bin": self.shard.stamp, "idx": self.documents.stamp}
 
     def current_stamps(self) -> dict[str, FileStamp]:
-        """Those of the same open files now.
+        """Size and time of the same open files now.
 
         Raises:
             StorageError: the file system failed.
@@ -110,7 +110,7 @@ class ShardPart:
 
     @property
     def fingerprint(self) -> str:
-        """That of the shard, and which part of it this is."""
+        """The fingerprint of the shard, with the range of the documents."""
         if len(self) == len(self.shard):
             return self.shard.fingerprint
         text = f"{self.shard.fingerprint} {self._start} {self._stop}"

@@ -154,14 +154,14 @@ class ShardWriter:
             for ending in ("idx", "json", "bin"):
                 self._partial(ending).unlink(missing_ok=True)
             for close in (self._opened.close, self._lock.close):
-                with contextlib.suppress(OSError):  # a full disk fails once more
+                with contextlib.suppress(OSError):  # on a full disk this fails again
                     close()
 
     def _partial(self, ending: str) -> Path:
         return Path(f"{self._staging}.{ending}")
 
     def _add_to_checksums(self, data: memoryview) -> None:
-        """Go on with the checksum of the block that is being filled."""
+        """Update the checksum of the block that is being filled."""
         while data:
             if not self._block_left:
                 self._block_crc32.append(0)
@@ -187,7 +187,7 @@ def _locked(path: Path, prefix: Path) -> BinaryIO:
 
 
 def _unnamed_file(folder: Path) -> IO[bytes]:
-    """A file of which nothing is left, whatever happens."""
+    """A temporary file that is always removed in the end."""
     return tempfile.TemporaryFile(dir=folder)
 
 

@@ -36,7 +36,7 @@ from data_pipeline.storage.shard_info import read_info as read_info
 # What of a plain Megatron corpus goes into its fingerprint, of each file: its ends, and pages spread evenly over it.
 _FINGERPRINTED_BYTES = 2**20
 _FINGERPRINTED_PAGES, _PAGE_BYTES = 256, 4096
-# Read at once for a checksum.
+# Bytes to read at once for a checksum.
 _PIECE_BYTES = 2**20
 
 
@@ -62,9 +62,9 @@ class ShardStream:
         self.index = read_index(prefix)
         self.num_documents = self.index.num_documents
         self.file = open_to_keep(f"{prefix}.bin")
-        """Of the tokens; for positioned reads."""
+        """Descriptor of the .bin, for positioned reads."""
         self.stamp = FileStamp.of(self.file)
-        """Of that file, when it was opened."""
+        """Size and time of the .bin when it was opened."""
         size = self.stamp.size
         if size != self.index.data_bytes:
             raise DataError(
