@@ -1,4 +1,4 @@
-"""From finished parts to shards: which documents are held out, which repeat an earlier one, all in the order of the input.
+"""From finished parts to shards, in the order of the input: what is held out, and what repeats an earlier document.
 
 A document is held out if a hash of its text falls below `valid_fraction`: the same documents in every order of
 preparation, on every machine, and the same text twice never lands on both sides. Of repeated documents the first in

@@ -1,4 +1,4 @@
-"""Something in the cache is made once, whole, whoever asks and whoever dies."""
+"""A folder in the cache is made once and completely, whichever process asks and whichever is killed."""
 
 import errno
 import fcntl
@@ -72,7 +72,7 @@ def test_killed_maker_leaves_nothing_half_made(tmp_path: Path):
 
 
 def test_second_process_waits_says_so_and_finds_it_made(tmp_path: Path):
-    """The first process makes until it is told to finish, which is after the second has said that it waits."""
+    """The first process is let finish only after the second one has reported that it is waiting."""
     is_making, may_finish = os.pipe(), os.pipe()
 
     def slowly(folder: Path) -> None:

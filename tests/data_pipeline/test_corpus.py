@@ -1,4 +1,4 @@
-"""From `data.paths` to shards: made once, found again, and every mistake told with what to type."""
+"""From `data.paths` to shards: made once, found again, and every mistake reported with what to type."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Documents kept apart: golden tables by hand, and nothing else changes.
+"""Documents kept apart: hand-written golden tables, and nothing else changes.
 
 Token ids: 1 [MASK], 2 [gMASK], 3 <sop>, 4 <eop>, 5 <eos>, 0 <pad>. The slice holds the end of a document (11, 12),
 a whole one (21 to 24) and the beginning of a third (31, 32, 33).

@@ -1,4 +1,4 @@
-"""Instruction records in windows: golden tables by hand (GLM-130B, section 2.2), truncation and packing.
+"""Instruction records in windows: hand-written golden tables (GLM-130B, section 2.2), truncation and packing.
 
 Token ids: 1 [MASK], 3 <sop>, 4 <eop>, 5 <eos>, 0 <pad>.
 """

@@ -1,4 +1,4 @@
-"""Unigram losses by hand."""
+"""Unigram losses against hand-computed values."""
 
 import math
 from types import SimpleNamespace

@@ -1,4 +1,4 @@
-"""Documents become shards: what is held out, what a kill or a full disk leaves behind."""
+"""From documents to shards: what is held out, and what is left after a kill or on a full disk."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""The default corpus: a small library by hand, and the one of the running Python."""
+"""The default corpus: from a small library written for the test, and from the running Python's."""
 
 import re
 from pathlib import Path
