@@ -1,4 +1,4 @@
-"""Build ranks for real, one after the other in this process, and write down what they are."""
+"""Build ranks with the real code, one after the other in this process, and record facts about each."""
 
 from collections.abc import Sequence
 

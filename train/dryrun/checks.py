@@ -26,7 +26,7 @@ def place_problems(config: Config, facts: Facts) -> list[str]:
 
 
 def group_problems(config: Config, facts: Facts) -> list[str]:
-    """Members of a group agree who they are, differ along its axis alone, and both libraries mean the same groups."""
+    """Members of a group agree on it, differ along its axis only, and both libraries have the same groups."""
     by_rank = {one.rank: one for one in facts}
     axes: dict[str, Callable[[RankFacts], tuple[int, int]]] = {
         "tensor": lambda one: (one.pp_rank, one.dp_rank),
@@ -67,7 +67,7 @@ def stage_problems(config: Config, facts: Facts) -> list[str]:
             f"the stages hold {'; '.join(map(_text, held.values()))}: not entries 0 to {num_layers + 2} once each"
         )
         return found
-    # The final norm rides with the head: it does not count.
+    # The final norm belongs to the head's stage and does not count.
     norm = num_layers + 1
     sizes = [sum(len(chunk) - (norm in chunk) for chunk in held[stage]) for stage in sorted(held)]
     counted = num_layers + 2

@@ -1,4 +1,4 @@
-"""What one rank is, as plain data that can be compared with other ranks'."""
+"""Facts about one rank, as plain data that can be compared with those of other ranks."""
 
 from dataclasses import dataclass, field
 
@@ -20,7 +20,7 @@ class StepIndices:
 
     first_sample: int
     num_samples: int
-    """Of the global batch."""
+    """Samples of the global batch."""
     micro_batches: list[list[int]]
     """Drawn indices."""
 
@@ -43,7 +43,7 @@ class RankFacts:
     tied: dict[str, list[int]]
     """Ranks that hold a copy of each tied module, as this rank knows them."""
     steps: list[StepIndices] = field(default_factory=list[StepIndices])
-    """What the ranks that read data would train in some steps."""
+    """Samples of some steps, on ranks that read data."""
 
     def __str__(self) -> str:
         """Name the place as messages do."""

@@ -1,4 +1,4 @@
-"""The check from one rank's view: measure, publish, sum with neighbours, hear the verdict."""
+"""The check on one rank: measure, publish, sum with neighbours, receive the verdict."""
 
 import json
 import sys
@@ -58,7 +58,7 @@ def check_nodes(
 def _sum(
     meeting: Meeting, device: torch.device, patience_seconds: float, probes: Probes
 ) -> list[str]:
-    """Sum with this node's ranks and its neighbours', if all ranks are there; returns their nodes, or none."""
+    """Sum with the ranks of this node and its neighbours; returns the node of each rank, empty if some did not come."""
     hosts: list[str] = json.loads(meeting.hear_main("hosts"))
     if hosts:
         traffic = probes.traffic(meeting, device, hosts, patience_seconds)
@@ -94,14 +94,14 @@ def _lead(
         add_excluded(exclude_file, judgement.bad_hosts)
     code = EXIT_DONE if judgement.is_good else EXIT_PEER_FAILED
     meeting.publish("code", str(code))
-    # The store may be ours: let the others read the code before it closes.
+    # This rank may serve the store: let the others read the exit code before it closes.
     others = [rank for rank in range(1, meeting.world.size) if silent.get(rank) != SILENT]
     meeting.collect("left", others)
     return code
 
 
 def _hear_measurements(meeting: Meeting) -> tuple[dict[int, Measurement], dict[int, str]]:
-    """What the ranks measured, and why the others did not."""
+    """Collect what the ranks measured, and why others did not."""
     said, missing = meeting.collect("measured")
     silent = dict.fromkeys(missing, SILENT)
     silent |= {rank: text for rank, text in said.items() if text.startswith(_FAILED)}

@@ -1,4 +1,4 @@
-"""What the NVIDIA driver and the kernel's log know of a node's GPUs."""
+"""What the NVIDIA driver and the kernel's log report about a node's GPUs."""
 
 import datetime
 import re
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 _QUERY = ("index", "ecc.errors.uncorrected.volatile.total", "retired_pages.pending")
 # The successor of retired pages: A100 and later answer [N/A] to the one, older GPUs to the other.
 _ROWS_QUERY = ("gpu_bus_id", "remapped_rows.pending", "remapped_rows.failure")
-# Exit codes of nvidia-smi that speak of a GPU; the others speak of the question or of the installation.
+# Exit codes of nvidia-smi that report a GPU fault; the others report a wrong query or installation.
 _GPU_FAULTS = {
     8: "a GPU's power cable is not attached",
     10: "a GPU's interrupts do not arrive",
@@ -31,7 +31,7 @@ class DriverReport:
 
     problems: list[str] = field(default_factory=list[str])
     notes: list[str] = field(default_factory=list[str])
-    """What could not be looked at, which is no fault of the node."""
+    """What could not be checked, which does not count against the node."""
 
 
 def driver_report() -> DriverReport:

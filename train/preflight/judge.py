@@ -1,4 +1,4 @@
-"""From measurements to verdicts: pure, so that every rule has a test.
+"""From measurements to verdicts, in pure functions, so that every rule has a test.
 
 A node is as good as its worst rank. Speeds are compared with the median of the nodes: the same GPUs differ by a few
 percent, a throttled or badly seated one by far more. (GLM-130B's log: 134 TFLOP/s fell to 127 after a node was
@@ -49,17 +49,17 @@ class Verdict:
     problems: list[str]
     """Empty: the node may join."""
     notes: list[str]
-    """What could not be looked at."""
+    """What could not be checked."""
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """What became of the check."""
+    """The result of the check."""
 
     nodes: list[Verdict]
     """In the order of their first ranks."""
     problems: list[str]
-    """What no single node is to blame for."""
+    """Problems that no single node causes."""
 
     @property
     def bad_hosts(self) -> list[str]:
@@ -83,12 +83,12 @@ def judge(
     """Compare the nodes.
 
     Args:
-        hosts: the node of each rank that came at all.
-        ranks: what each rank measured.
-        traffic: bandwidths, of the ranks that measured them; empty if not all ranks measured themselves.
-        silent: ranks that said nothing more, and why, as far as is known; SILENT: it is not.
-        num_devices: GPUs that each node must show at least: one for each of its ranks.
-        limits: how much worse than the median is too much.
+        hosts: the node of each rank that has come.
+        ranks: the measurements of each rank.
+        traffic: bandwidths by rank; empty if not all ranks measured themselves.
+        silent: ranks that did not answer, with the reason; SILENT if the reason is not known.
+        num_devices: GPUs that each node must have at least: one for each of its ranks.
+        limits: how much worse than the median a node may be.
     """
     nodes: dict[str, list[int]] = {}
     for rank in sorted(hosts):
@@ -99,7 +99,7 @@ def judge(
     links = links_of(hosts, traffic)
     lonely = cut_off(links)
     verdicts: list[Verdict] = []
-    # What all nodes have in common is no fault of theirs.
+    # A problem that all nodes share is not the fault of any node.
     excusable: dict[str, list[str]] = {host: [] for host in nodes}
     for host, members in nodes.items():
         found = _slow(speeds[host], middle, limits)
@@ -180,7 +180,7 @@ def _slow(
 
 @dataclass(frozen=True)
 class _Usual:
-    """What is common among the ranks; one that differs is wrong, and what is wrong with all is no node's fault."""
+    """The usual values among the ranks: a rank that differs is at fault; what is wrong on all is no node's fault."""
 
     num_devices: int
     memory_gib: float | None
@@ -188,7 +188,7 @@ class _Usual:
     clock_offset_seconds: float
     versions: dict[str, str]
     readable: set[str]
-    """Those of data.paths that any rank can read."""
+    """The data.paths that at least one rank can read."""
     is_disk_writable: bool
 
     @classmethod
@@ -208,7 +208,7 @@ class _Usual:
 
 
 def _wrong(rank: Measurement, usual: _Usual, limits: NodeLimits) -> list[str]:
-    """What is wrong with a rank, its speeds aside."""
+    """The problems of a rank other than its speeds."""
     where = f"local rank {rank.local_rank}: "
     found = list(rank.device_errors)
     num_shown = rank.num_devices or 0

@@ -1,4 +1,4 @@
-"""What ranks measure, as plain data that travels as JSON."""
+"""The measurements of ranks, as plain data that is sent as JSON."""
 
 import json
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Measurement:
-    """One rank, on its own."""
+    """What one rank measured on its own."""
 
     host: str
     local_rank: int
@@ -19,20 +19,20 @@ class Measurement:
     memory_gib: float | None
     """Total memory of the GPU; None on CPU nodes."""
     free_memory_gib: float | None
-    """Of it, what no process held before this one measured."""
+    """GPU memory that was free before the measurements."""
     matmul_tflops: float
     memory_gb_per_second: float
     disk_mb_per_second: float | None
     """Written to the folder of the runs, on the node's first rank."""
     clock_offset_seconds: float
-    """This clock less rank 0's."""
+    """Difference of this clock from rank 0's."""
     versions: dict[str, str]
     disk_error: str = ""
     """Why the folder of the runs cannot be written to, on the node's first rank."""
     device_errors: list[str] = field(default_factory=list[str])
     """What the driver reports, on the node's first rank."""
     notes: list[str] = field(default_factory=list[str])
-    """What could not be looked at, on the node's first rank."""
+    """What could not be checked, on the node's first rank."""
     data: dict[str, str] = field(default_factory=dict[str, str])
     """State of each of data.paths: "readable", "absent", or what is wrong."""
 
@@ -77,7 +77,7 @@ def links_of(hosts: Mapping[int, str], traffic: Mapping[int, Traffic]) -> Links:
 
     Args:
         hosts: the node of each rank.
-        traffic: of the ranks that have told of theirs.
+        traffic: the bandwidths of the ranks that have reported them.
     """
     links: Links = {}
     for rank, told in sorted(traffic.items()):
@@ -89,7 +89,7 @@ def links_of(hosts: Mapping[int, str], traffic: Mapping[int, Traffic]) -> Links:
 
 
 def cut_off(links: Links) -> dict[str, str]:
-    """Nodes all of whose links have failed while others work, and what to say of them.
+    """Nodes all of whose links have failed while others work, with the message for each.
 
     Where no link works at all, the network or its settings are to blame, and no node more than another.
     """
@@ -106,7 +106,7 @@ def cut_off(links: Links) -> dict[str, str]:
 
 
 def dead_links(links: Links, bad_hosts: list[str]) -> list[str]:
-    """What to say of the failed links between nodes that could join otherwise: the run would wait at them for ever."""
+    """Messages for failed links between nodes that are otherwise good: the run would wait on them for ever."""
     return [
         f"The sum between {first} and {second} failed: {why}"
         for (first, second), why in links.items()

@@ -1,4 +1,4 @@
-"""Meeting through the launcher's key-value store: nobody waits for a rank that hangs."""
+"""Exchange between ranks through the launcher's key-value store, in which no rank waits for ever for another."""
 
 import contextlib
 import datetime
@@ -17,7 +17,7 @@ _CLOCK, _CLOCK_PERIOD_SECONDS, _CLOCK_READS = "clock", 0.005, 20
 
 
 class Meeting:
-    """The store, and how long to wait for the others.
+    """The store, and how long to wait for other ranks.
 
     Args:
         store: shared by all ranks.
@@ -56,21 +56,21 @@ class Meeting:
         return cls(store, clock_store, world, host, patience_seconds)
 
     def publish(self, name: str, value: str) -> None:
-        """Say something to all."""
+        """Publish a value of this rank for all ranks."""
         self.store.set(f"{name}/{self.world.rank}", value)
 
     def collect(
         self, name: str, among: Sequence[int] | None = None, seconds: float | None = None
     ) -> tuple[dict[int, str], list[int]]:
-        """Hear ranks.
+        """Collect a value that ranks publish.
 
         Args:
-            name: what they say.
+            name: name of the value.
             among: the ranks; None: all.
-            seconds: how long to wait for the last of them; None: the patience.
+            seconds: how long to wait for the last of them; None: `patience_seconds`.
 
         Returns:
-            What they said by rank, and the ranks that said nothing in time.
+            The values by rank, and the ranks that published none in time.
         """
         deadline = time.monotonic() + (self._patience if seconds is None else seconds)
         said: dict[int, str] = {}
@@ -99,14 +99,14 @@ class Meeting:
         }
 
     def hear_main(self, name: str, seconds: float = 0.0) -> str:
-        """Hear rank 0, which itself may be waiting for a silent rank.
+        """Wait for a value of rank 0, which itself may be waiting for a silent rank.
 
         Args:
-            name: what it says.
-            seconds: that it may take for other things before.
+            name: name of the value.
+            seconds: additional time that rank 0 may need before it publishes the value.
 
         Raises:
-            DistributedError: it says nothing.
+            DistributedError: rank 0 published nothing in time.
         """
         key = f"{name}/0"
         try:
@@ -117,7 +117,7 @@ class Meeting:
 
     @contextlib.contextmanager
     def clock(self, now: Callable[[], float]) -> Iterator[None]:
-        """Rank 0 keeps its time in the store while others compare theirs."""
+        """Publish rank 0's time in the store while the other ranks compare theirs."""
         if not self.world.is_main or self.world.size == 1:
             yield
             return

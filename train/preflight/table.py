@@ -41,7 +41,7 @@ def add_excluded(path: Path, hosts: Sequence[str]) -> None:
     new = [host for host in hosts if host not in known]
     if new:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Which nodes failed is the owner's business; a file that is there keeps its mode.
+        # Only the owner can read a new file; an existing file keeps its mode.
         with open(path, "w", encoding="utf-8", opener=_for_its_owner) as file:
             file.write("\n".join([*known, *new]) + "\n")
 
