@@ -20,7 +20,7 @@ from configs.errors import CheckpointError, RecordError, RunFolderError
 from configs.records import Count, RunId, read_record
 from configs.run_checkpoints import committed
 from configs.run_files import read_events
-from configs.run_paths import IDENTITY, LATEST, RunPaths
+from configs.run_paths import IDENTITY, LATEST, MANIFEST, RunPaths
 from glm.checkpoint.reader import read_manifest
 from train.run_folder import replace_file
 
@@ -58,7 +58,7 @@ def settle(run: Path, log: Callable[[str], None] = lambda _: None) -> Identity:
     if len(known) > 1:
         raise RunFolderError(
             f"{run} holds checkpoints of {len(known)} runs ({', '.join(sorted(known))}), and no {IDENTITY} that says which one "
-            "it is. Move the folders of the others elsewhere: run_id stands in each {MANIFEST}."
+            f"it is. Move the folders of the others elsewhere: run_id stands in each {MANIFEST}."
         )
     if known:
         log(
