@@ -223,7 +223,7 @@ class Rendezvous:
                 self._heard[rank] = said, now
         silent = [rank for rank in came if now - self._heard[rank][1] > SILENT_SECONDS]
         if silent:
-            return f"{self._named(silent)} came, but died or hung: nothing was heard for {SILENT_SECONDS:g} s"
+            return f"{self._named(silent)} came, but died or hung: no heartbeat for {SILENT_SECONDS:g} s"
         missing = [rank for rank in looked_at if rank not in self._heard]
         if missing and now - self._opened > self._limit:
             return (

@@ -11,7 +11,7 @@ from configs import derive
 from configs.schema import Config
 
 REASON = "the time limit"
-# A save's end is heard of at the latest when the next one begins.
+# The end of a save is known at the latest when the next one begins.
 _SAVES_REMEMBERED = 2
 
 

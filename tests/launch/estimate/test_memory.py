@@ -1,4 +1,4 @@
-"""Memory per part, against counts by hand; tests/launch/estimate/test_measured.py compares with the allocator."""
+"""Memory per part, against counts by hand; benchmarks/memory.py compares with the allocator."""
 
 from dataclasses import replace
 
