@@ -16,7 +16,7 @@
     python -m launch status [RUN [--field state]]
         the runs in the folder runs, or how one is; --field for scripts
     python -m launch layout [overrides] [--nodes N] [--run FOLDER]
-        how many ranks to start on the N nodes that are left, as name=value lines
+        how many ranks to start on the N nodes that are left
     python -m launch pdsh [overrides] cluster.hostfile=FILE
         the line that starts it on the hosts of a file
     python -m launch kubernetes [overrides] cluster.image=IMAGE

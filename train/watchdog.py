@@ -110,11 +110,13 @@ class Watchdog:
     def close(self) -> None:
         """Stop watching.
 
-        A rank that was itself the one that hung, and goes on now, finds its peers gone before its thread acts.
+        A rank that was itself the one that hung, and goes on now, finds its peers gone before its thread acts. Stacks that
+        the thread has written stay: they show where the rank waited, these only where it learnt that its peers are gone.
         """
         watched, self._watched = self._watched, None
         self._has_closed.set()
-        if watched is not None and not self._is_alone and time.monotonic() > watched[2]:
+        is_late = watched is not None and not self._is_alone and time.monotonic() > watched[2]
+        if watched is not None and is_late and not self._has_written:
             self._write(self._reason(*watched[:2]))
         if not self._is_alone:
             signal.setitimer(signal.ITIMER_REAL, 0)

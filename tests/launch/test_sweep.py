@@ -47,7 +47,7 @@ def test_problems_of_all_combinations_are_named_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
         slurm(["--table", "--submit"])
     assert caught.value.problems[0].startswith("--table shows a sweep.")
-    assert "nothing is sent with it" in caught.value.problems[1]
+    assert "sends nothing" in caught.value.problems[1]
 
 
 @pytest.mark.parametrize("sent", [["--submit"], ["--chain", "2"]])

@@ -91,6 +91,26 @@ def test_a_process_that_hangs_leaves_its_stacks_and_ends(tmp_path: Path) -> None
     assert "the step after 40 samples" in (tmp_path / "reason").read_text()
 
 
+def test_stacks_of_the_wait_are_not_replaced_by_those_of_learning_that_peers_are_gone(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "stacks" / "rank00003.txt"
+
+    def work() -> None:
+        dog = Watchdog(tmp_path / "stacks", 3, False, lambda _: None)
+        watchdog._GRACE_SECONDS = (
+            60.0  # the process goes on while the thread waits for the others' stacks
+        )
+        dog.watch("a step", 0.1)
+        while not dog._has_written:
+            time.sleep(0.01)
+        before = file.read_bytes()
+        dog.close()
+        assert file.read_bytes() == before
+
+    assert run_forked(work) == 0
+
+
 def test_what_ends_in_time_is_left_alone(tmp_path: Path, clock: Clock) -> None:
     dog = Watchdog(tmp_path / "stacks", 0, False, pytest.fail)
     for _ in range(5):
