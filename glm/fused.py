@@ -1,0 +1,79 @@
+"""Functions that run as one kernel each: compiled on CUDA, the same code eagerly on CPU.
+
+A fused function is plain tensor operations. On CUDA torch.compile makes one kernel of it, which reads each input once
+and writes each output once: this is the function's *declared* traffic. That holds because a function reduces over one
+axis at most; the compiler does not fuse reductions over two. What a function keeps for its backward pass is among its
+inputs or outputs, so its signature declares those bytes too. No CPU run ever calls a compiler.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
+
+
+class Fused:
+    """A function of tensors that is one kernel on CUDA.
+
+    Args:
+        function: without side effects; reduces over one axis at most.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+        self.name = function.__name__
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Run the function."""
+        if _observer is not None:
+            return _observer(self, arguments)
+        if any(isinstance(value, Tensor) and value.is_cuda for value in arguments):
+            return self._compiled(*arguments)
+        return self.function(*arguments)
+
+    @cached_property
+    def _compiled(self) -> Callable[..., Any]:
+        return torch.compile(self.function, fullgraph=True)
+
+
+FUSED: dict[str, Fused] = {}
+"""All fused functions, by name."""
+
+
+def fused(function: Callable[..., Any]) -> Fused:
+    """Register a function of tensors as one kernel."""
+    made = Fused(function)
+    assert made.name not in FUSED, made.name
+    FUSED[made.name] = made
+    return made
+
+
+Observer = Callable[[Fused, tuple[Any, ...]], Any]
+_observer: Observer | None = None
+
+
+@contextlib.contextmanager
+def observing(observer: Observer) -> Iterator[None]:
+    """Have `observer(function, arguments)` called in place of each fused function; it returns the results."""
+    global _observer
+    before, _observer = _observer, observer
+    try:
+        yield
+    finally:
+        _observer = before
+
+
+def traffic(values: Any) -> int:
+    """Bytes that must be read or written for tensors once each; an axis that is expanded counts once."""
+    tensors = {id(leaf): leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)}
+    return sum(_stored(tensor) * tensor.element_size() for tensor in tensors.values())
+
+
+def _stored(tensor: Tensor) -> int:
+    """Elements in memory."""
+    sizes = zip(tensor.shape, tensor.stride(), strict=True)
+    return torch.Size(1 if stride == 0 else size for size, stride in sizes).numel()
