@@ -49,7 +49,7 @@ class BatchStream:
         plan: gives each step's size.
         topology: this rank's place; ranks of middle stages get empty steps.
         micro_batch_size: samples per forward pass.
-        skip_samples: ranges [a, b) of drawn indices that are passed over.
+        skip_samples: ranges [a, b) of drawn indices that are skipped.
         start: samples seen before the first step.
     """
 

@@ -114,7 +114,7 @@ def claim_copy(
 
 
 def begin_at_0(folder: RunFolder, identity: Identity | None) -> Identity | None:
-    """Begin a run at 0. If it has trained, as `checkpoint.resume=never` asks, its former records are kept aside.
+    """Begin a run at 0. If it has trained, as `checkpoint.resume=never` asks, its earlier records are kept aside.
 
     Returns:
         The identity of the run that begins: another one if it has trained before.
@@ -284,18 +284,18 @@ class _Search:
             if self.is_foreign(manifest):
                 foreign.append(path)
                 self.trackers.log(
-                    f"{path} is of another run ({manifest.run_id}): it is passed over, and left as it is."
+                    f"{path} is of another run ({manifest.run_id}): it is skipped, and left as it is."
                 )
                 return False
             if not history.admits(manifest.generation, step):
                 self.trackers.log(
-                    f"{path} belongs to a history that the run has left: it is passed over."
+                    f"{path} belongs to a history that the run has left: it is skipped."
                 )
                 return False
             assert metrics is not None, "rank 0 alone is asked"
             fault = metrics.fault_before(step, checksum_in(manifest.extra))
             if fault is not None:
-                self.trackers.log(f"{path} is passed over: {fault}.")
+                self.trackers.log(f"{path} is skipped: {fault}.")
                 passed.append(manifest)
             return fault is None
 
@@ -367,6 +367,6 @@ class _Search:
         try:
             committed(copy)
         except OSError as error:
-            self.trackers.log(f"{copy} cannot be read: {error.strerror}. It is passed over.")
+            self.trackers.log(f"{copy} cannot be read: {error.strerror}. It is skipped.")
             return False
         return True

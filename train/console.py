@@ -118,8 +118,8 @@ class ConsoleTracker:
             return math.nan
         if not math.isfinite(value):
             return value
-        former = self._smoothed.get(name, value)
-        self._smoothed[name] = former + _NEWEST * (value - former)
+        previous = self._smoothed.get(name, value)
+        self._smoothed[name] = previous + _NEWEST * (value - previous)
         return self._smoothed[name]
 
 

@@ -70,6 +70,7 @@ def _kept(manifest: Manifest) -> tuple[str, ...]:
         ) from error
     if len(set(found)) < len(found) or not all(map(is_key, found)) or len(found) > _MOST:
         raise CheckpointError(
-            f"The checkpoint of step {manifest.step:,} was written by another program: its list of objectives is none."
+            f"The checkpoint of step {manifest.step:,} was written by another program: its list of objectives "
+            "is invalid."
         )
     return tuple(found)

@@ -57,7 +57,7 @@ def check_resume(config: Config) -> None:
         meant = did_you_mean(runs_near(asked))
         example = f"Type auto, never, or a path such as {own}/{EXAMPLE_CHECKPOINT}."
         raise CheckpointError(
-            f"checkpoint.resume ({asked}) is no checkpoint folder. {meant or example}"
+            f"checkpoint.resume ({asked}) is not a checkpoint folder. {meant or example}"
         )
 
 

@@ -83,7 +83,7 @@ def said_if_full(path: Path) -> Iterator[None]:
     except OSError as error:
         if not is_full(error):
             raise
-        _log(path, error, "The former version stays.")
+        _log(path, error, "The previous version stays.")
 
 
 def _log(path: Path, error: OSError, consequence: str) -> None:

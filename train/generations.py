@@ -39,7 +39,7 @@ from train.world import Launch
 HEARTBEAT_SECONDS = 5.0
 # An attempt on another host that does not touch its file for so long, while it is watched, is over.
 LEASE_SECONDS = 20.0
-# How long to wait for a former attempt that the same launcher has started: it is being ended.
+# How long to wait for a previous attempt that the same launcher has started: it is being ended.
 PATIENCE_SECONDS = 600.0
 _POLL_SECONDS = 0.2
 # Between a file's creation and its first line.
@@ -103,15 +103,20 @@ class Generation:
         run: run folder.
         number: number of the generation.
         descriptor: open descriptor of the generation's file, which is locked.
-        former: the previous attempt.
+        previous: the previous attempt.
         launch: who started this process.
     """
 
     def __init__(
-        self, run: Path, number: int, descriptor: int, former: AttemptRecord | None, launch: Launch
+        self,
+        run: Path,
+        number: int,
+        descriptor: int,
+        previous: AttemptRecord | None,
+        launch: Launch,
     ) -> None:
         self.number = number
-        self.former = former
+        self.previous = previous
         self._launch = launch
         self._run = run
         self._descriptor = descriptor
@@ -158,11 +163,11 @@ class Generation:
         except FileExistsError:
             self.fence()
             raise
-        former, self._descriptor = self._descriptor, descriptor
+        previous, self._descriptor = self._descriptor, descriptor
         self.number += 1
         with contextlib.suppress(OSError):
-            os.write(former, (json.dumps({"ending": "set back"}) + "\n").encode())
-        os.close(former)
+            os.write(previous, (json.dumps({"ending": "set back"}) + "\n").encode())
+        os.close(previous)
 
     def continue_after(self, step: int) -> None:
         """Record which checkpoint this attempt continues from, before it changes anything."""
@@ -191,7 +196,7 @@ def begin(run: Path, launch: Launch, log: Callable[[str], None] = lambda _: None
     Args:
         run: run folder; exists.
         launch: who started this process.
-        log: gets a line if it has to wait for the former attempt.
+        log: gets a line if it has to wait for the previous attempt.
 
     Raises:
         RunFolderError: a live process trains it, or the folder cannot be written.
@@ -200,16 +205,16 @@ def begin(run: Path, launch: Launch, log: Callable[[str], None] = lambda _: None
     try:
         RunPaths(run).generations.mkdir(exist_ok=True)
         while True:
-            former = _latest(run, log)
-            if former is not None:
-                _wait_until_over(run, former, launch, log)
-            number = 1 if former is None else former.generation + 1
+            previous = _latest(run, log)
+            if previous is not None:
+                _wait_until_over(run, previous, launch, log)
+            number = 1 if previous is None else previous.generation + 1
             try:
                 descriptor = _create(run, number, launch)
             except FileExistsError:
                 continue  # another start was faster: look at that one
             _remove_probes(run)
-            return Generation(run, number, descriptor, former, launch)
+            return Generation(run, number, descriptor, previous, launch)
     except OSError as error:
         # A file system that was made read-only long before is the user's to correct; one that fails later is not.
         if may_pass(error) and error.errno != errno.EROFS:
@@ -237,14 +242,14 @@ def _create(run: Path, number: int, launch: Launch) -> int:
 
 
 def _wait_until_over(
-    run: Path, former: AttemptRecord, launch: Launch, log: Callable[[str], None]
+    run: Path, previous: AttemptRecord, launch: Launch, log: Callable[[str], None]
 ) -> None:
-    """Return once the former attempt is over.
+    """Return once the previous attempt is over.
 
     Raises:
         RunFolderError: it is still running.
     """
-    patience = PATIENCE_SECONDS if launch.shares_launcher(former.launch) else 0.0
+    patience = PATIENCE_SECONDS if launch.shares_launcher(previous.launch) else 0.0
     deadline = time.monotonic() + patience
     was_logged = False
 
@@ -254,31 +259,33 @@ def _wait_until_over(
             log(text)
         was_logged = True
 
-    while _is_running(run, former, launch, log_once):
+    while _is_running(run, previous, launch, log_once):
         if time.monotonic() >= deadline:
             raise RunFolderError(
-                f"The run {run} is in use by {former.holder}. Wait for it, stop it with: touch {RunPaths(run).stop_file}, "
+                f"The run {run} is in use by {previous.holder}. Wait for it, stop it with: touch {RunPaths(run).stop_file}, "
                 "or start another run with run.name=NAME."
             )
-        log_once(f"Waiting for the former process of {run} to end ({former.holder}).")
+        log_once(f"Waiting for the previous process of {run} to end ({previous.holder}).")
         time.sleep(_POLL_SECONDS)
-        former = _read(run, former.generation) or former
+        previous = _read(run, previous.generation) or previous
 
 
 def _is_running(
-    run: Path, former: AttemptRecord, launch: Launch, log: Callable[[str], None]
+    run: Path, previous: AttemptRecord, launch: Launch, log: Callable[[str], None]
 ) -> bool:
     here = this_machine()
-    if former.ending is not None or launch.follows(former.launch, former.machine.host == here.host):
+    if previous.ending is not None or launch.follows(
+        previous.launch, previous.machine.host == here.host
+    ):
         return False
-    holds = is_locked(run, former.generation) if former.machine == here else None
+    holds = is_locked(run, previous.generation) if previous.machine == here else None
     if holds is not None:
         return holds
     log(
-        f"The last process that trained {run} ({former.holder}) did not say how it ended. Watching for "
+        f"The last process that trained {run} ({previous.holder}) did not say how it ended. Watching for "
         f"{LEASE_SECONDS:.0f} seconds whether it is still at work."
     )
-    return _sends_heartbeats(run, former.generation)
+    return _sends_heartbeats(run, previous.generation)
 
 
 def _sends_heartbeats(run: Path, generation: int) -> bool:
@@ -340,7 +347,7 @@ def _latest(run: Path, log: Callable[[str], None]) -> AttemptRecord | None:
                     f"A process on this machine trains {run}, but {path} does not say which. Wait for it, or stop it "
                     f"with: touch {RunPaths(run).stop_file}"
                 )
-            log(f"{path} says nothing that can be read: it is passed over.")
+            log(f"{path} cannot be read: it is skipped.")
             return AttemptRecord(numbers[-1], Machine("unknown", ""), 0, Launch(), None, "failed")
         time.sleep(_POLL_SECONDS)
 

@@ -108,7 +108,7 @@ def record_checkpoint(run: Path, run_id: str) -> None:
 
 
 def begin_anew(run: Path) -> Identity:
-    """Give the run another identity: it begins at 0, and nothing of its former history belongs to it any more.
+    """Give the run another identity: it begins at 0, and none of its earlier history belongs to it any more.
 
     Raises:
         OSError: the disk refuses.

@@ -93,7 +93,7 @@ class Trainer:
         is_first = True
         while not self.plan.is_finished(progress.samples_seen):
             if is_first and self._has_reached_stop(progress):
-                return progress, True  # in a former attempt
+                return progress, True  # an earlier attempt reached it
             step = self.plan.step_at(progress.samples_seen)
             self.time_limit.begin_pass()
             self._watch(f"the step after {progress.samples_seen:,} samples", is_rare=is_first)

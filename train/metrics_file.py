@@ -122,7 +122,7 @@ class JsonlTracker:
     """Writes the file: whole lines, no gaps.
 
     A start copies the lines up to its checkpoint into a new file and renames it over the old one: what was trained
-    after the checkpoint is trained again, a torn last line is dropped, and a former process that is still running writes
+    after the checkpoint is trained again, a torn last line is dropped, and an earlier process that is still running writes
     into a file that nobody reads.
 
     Args:

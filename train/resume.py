@@ -69,7 +69,7 @@ def resume(prepared: Prepared, session: Session, log: Trackers) -> Resumed:
     Args:
         prepared: the start.
         session: its process groups.
-        log: gets what is passed over.
+        log: gets a line for each checkpoint that is skipped.
 
     Raises:
         UserError: the run cannot go on as it was typed; the message says what to type.
@@ -112,13 +112,13 @@ def resume(prepared: Prepared, session: Session, log: Trackers) -> Resumed:
     return Resumed(engine, progress, checkpoint, run, counted, changes, forgotten)
 
 
-def resume_again(former: Resumed, path: Path, prepared: Prepared, session: Session) -> Resumed:
+def resume_again(previous: Resumed, path: Path, prepared: Prepared, session: Session) -> Resumed:
     """Set a run that has trained in this process back to one of its checkpoints; collective, between two steps.
 
     Its next steps are a new generation: what was saved beyond the checkpoint belongs to a history that is left.
 
     Args:
-        former: where it went on before; its engine is used again.
+        previous: where it went on before; its engine is used again.
         path: checkpoint of this run.
         prepared: the start.
         session: its process groups.
@@ -130,11 +130,13 @@ def resume_again(former: Resumed, path: Path, prepared: Prepared, session: Sessi
     manifest = verify_together(path, session)
     changes = start.check_data(manifest, prepared.training, prepared.config)
     counted = settle([prepared.training, prepared.validation], manifest)
-    progress = restore(former.engine, path, manifest)
+    progress = restore(previous.engine, path, manifest)
     if prepared.generation is not None:
         prepared.generation.renew()
     _continue_after(prepared, progress)
-    return Resumed(former.engine, progress, (path, manifest), former.identity, counted, changes, [])
+    return Resumed(
+        previous.engine, progress, (path, manifest), previous.identity, counted, changes, []
+    )
 
 
 def _continue_after(prepared: Prepared, progress: Progress) -> None:

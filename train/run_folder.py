@@ -3,7 +3,7 @@
 runs/NAME holds config.yaml, overrides.txt, source.txt, status.json, metrics.jsonl, events.jsonl, log.txt, tokenizer/,
 generations/ and checkpoints/. It contains no absolute path of its own: it can be copied elsewhere and continued. Only
 rank 0 writes, and only while its attempt is the latest (train/generations.py): each start puts new files in the place of
-those that grow, so that a former attempt which has them open writes into files that nobody reads.
+those that grow, so that an earlier attempt that has them open writes into files that nobody reads.
 """
 
 import contextlib
@@ -56,7 +56,7 @@ class RunFolder(RunPaths):
         self._event_file: LineFile | None = None
         self._generation: Generation | None = None
         self._made = list[Path]()
-        self._former_status: str | None = None
+        self._previous_status: str | None = None
 
     def create(self) -> None:
         """Make the folder.
@@ -88,7 +88,7 @@ class RunFolder(RunPaths):
 
         Args:
             launch: who started this process.
-            log: gets a line if it has to wait for the former attempt.
+            log: gets a line if it has to wait for the previous attempt.
             leaves_nothing: remove the folder if this start has made it, and fails for a mistake, or is interrupted,
                 before it has recorded what it runs.
 
@@ -97,11 +97,13 @@ class RunFolder(RunPaths):
         """
         self.check_kinds()
         generation = self._generation = generations.begin(self.path, launch, log)
-        self._former_status = self._status_text()
+        self._previous_status = self._status_text()
         ending = "failed"
         try:
             sweep(self.path)
-            if generation.former is None or not launch.shares_launcher(generation.former.launch):
+            if generation.previous is None or not launch.shares_launcher(
+                generation.previous.launch
+            ):
                 # An old request; but one that was made while a launcher starts the run again holds.
                 self.stop_file.unlink(missing_ok=True)
             self._event_file = LineFile(renewed(self.events))
@@ -154,7 +156,7 @@ class RunFolder(RunPaths):
                 raise
 
     def read_config(self) -> Config | None:
-        """The configuration of the former start; None if there was none.
+        """The configuration of the previous start; None if there was none.
 
         Raises:
             RunFolderError: it cannot be read.
@@ -199,12 +201,12 @@ class RunFolder(RunPaths):
         """
         status = self.status_or_none()
         has_begun = status is not None and (status.state, status.message) == ("running", STARTING)
-        if has_begun and self._former_status is not None:
+        if has_begun and self._previous_status is not None:
             with contextlib.suppress(DistributedError, OSError):
                 if self._generation is not None:
                     self._generation.fence()
-                replace_file(self.status, self._former_status)
-        return has_begun or self._status_text() == self._former_status
+                replace_file(self.status, self._previous_status)
+        return has_begun or self._status_text() == self._previous_status
 
     def _status_text(self) -> str | None:
         with contextlib.suppress(RecordError, OSError):

@@ -115,7 +115,7 @@ def _finished(folder: RunFolder, stored: Config, config: Config, seen: int) -> s
 
 
 def forgotten_words(folder: RunFolder, overrides: list[str], changes: list[str]) -> list[str]:
-    """Words of the former command line that are missing in this one, as far as that changes something.
+    """Words of the previous command line that are missing in this one, as far as that changes something.
 
     Args:
         folder: of the run, before this start has written its overrides.
@@ -123,13 +123,13 @@ def forgotten_words(folder: RunFolder, overrides: list[str], changes: list[str])
         changes: keys that differ ("key: old -> new").
     """
     try:
-        former = read_text(folder.overrides).splitlines()
+        previous = read_text(folder.overrides).splitlines()
     except (OSError, RecordError):
         return []
     typed = {_key(word) for word in overrides}
     missing = [
         word
-        for word in former
+        for word in previous
         if _key(word) not in typed
         and any(change.startswith((f"{_key(word)}:", f"{_key(word)}.")) for change in changes)
     ]
@@ -236,7 +236,7 @@ def _tokenizer_advice(found: Continuity, config: Config) -> str:
 
 
 def describe_changes(stored: Config | None, config: Config) -> list[str]:
-    """Configuration keys that differ from the former attempt's, as far as they mean something for what is trained."""
+    """Configuration keys that differ from the previous attempt's, as far as they mean something for what is trained."""
     if stored is None:
         return []
     ignored = (

@@ -24,18 +24,18 @@ class StopSignal:
     def __init__(self, stop_file: Path) -> None:
         self._stop_file = stop_file
         self._reason: str | None = None
-        self._former: dict[int, Any] = {}
+        self._previous: dict[int, Any] = {}
 
     def install(self) -> "StopSignal":
         """Catch SIGTERM, SIGUSR1 and SIGINT from now on."""
         for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
-            self._former[number] = signal.signal(number, self._on_signal)
+            self._previous[number] = signal.signal(number, self._on_signal)
         return self
 
     def restore(self) -> None:
         """Restore the previous signal handlers."""
-        while self._former:
-            signal.signal(*self._former.popitem())
+        while self._previous:
+            signal.signal(*self._previous.popitem())
 
     @property
     def reason(self) -> str | None:

@@ -58,21 +58,21 @@ class Launch:
             "" if elastic_run == _NO_RUN else elastic_run,
         )
 
-    def follows(self, former: "Launch", is_same_host: bool) -> bool:
-        """True if the scheduler has ended `former`, even if its processes may still be running somewhere.
+    def follows(self, previous: "Launch", is_same_host: bool) -> bool:
+        """True if the scheduler has ended `previous`, even if its processes may still be running somewhere.
 
         It requeues a job only when it is over. A batch script starts the next step when the last one has ended; on the
         same host the lock knows better, for two steps can be started at once.
         """
-        if not self.job or self.job != former.job:
+        if not self.job or self.job != previous.job:
             return False
-        is_later_step = self.restarts == former.restarts and self.step > former.step
-        return self.restarts > former.restarts or (is_later_step and not is_same_host)
+        is_later_step = self.restarts == previous.restarts and self.step > previous.step
+        return self.restarts > previous.restarts or (is_later_step and not is_same_host)
 
-    def shares_launcher(self, former: "Launch") -> bool:
+    def shares_launcher(self, previous: "Launch") -> bool:
         """True if one job, or one torchrun, has started both."""
-        is_same_job = bool(self.job) and self.job == former.job
-        return is_same_job or (bool(self.elastic_run) and self.elastic_run == former.elastic_run)
+        is_same_job = bool(self.job) and self.job == previous.job
+        return is_same_job or (bool(self.elastic_run) and self.elastic_run == previous.elastic_run)
 
 
 @dataclass(frozen=True)

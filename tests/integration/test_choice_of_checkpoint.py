@@ -152,5 +152,5 @@ def test_a_dead_disk_of_second_copies_does_not_keep_a_run_from_its_own(
     assert Ranks(with_dead_copies, 1, overrides).wait(120) == [0]
     assert resumed_at(run) == [64]
     said = (run / "log.txt").read_text()
-    assert f"{copies} cannot be read: Stale file handle. It is passed over." in said
+    assert f"{copies} cannot be read: Stale file handle. It is skipped." in said
     assert compared(run) == compared(stopped / "whole")

@@ -36,7 +36,11 @@ def check(*words: str, world: World | None = None) -> None:
     [
         ("data.paths=nix.jsonl", DataError, "The corpus nix.jsonl does not exist."),
         ("data.valid_paths=nix.jsonl", DataError, "The corpus nix.jsonl does not exist."),
-        ("checkpoint.resume=runs/nope", CheckpointError, r"\(runs/nope\) is no checkpoint folder"),
+        (
+            "checkpoint.resume=runs/nope",
+            CheckpointError,
+            r"\(runs/nope\) is not a checkpoint folder",
+        ),
         ("checkpoint.init_from=runs/nope", CheckpointError, r"\(runs/nope\) is neither a check"),
     ],
 )

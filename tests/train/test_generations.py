@@ -46,7 +46,7 @@ def test_a_second_process_is_told_who_holds_the_run_and_a_killed_one_lets_go(
     holder.kill()
     holder.join()
     attempt = begin(tmp_path, Launch())
-    assert attempt.number == 2 and attempt.former is not None and attempt.former.pid == pid
+    assert attempt.number == 2 and attempt.previous is not None and attempt.previous.pid == pid
     attempt.end("done")
     assert [path.name for path in sorted((tmp_path / GENERATIONS).iterdir())] == [
         "000001",
@@ -146,7 +146,7 @@ def test_a_damaged_record_is_passed_over_with_a_word(
     (tmp_path / GENERATIONS / "000001").write_bytes(content)
     said: list[str] = []
     attempt = begin(tmp_path, Launch(), said.append)
-    assert attempt.number == 2 and "says nothing that can be read" in said[0]
+    assert attempt.number == 2 and "cannot be read: it is skipped" in said[0]
     assert History.read(tmp_path).admits(1, 5)
     attempt.end("done")
 
@@ -154,7 +154,7 @@ def test_a_damaged_record_is_passed_over_with_a_word(
 def test_an_attempt_that_said_how_it_ended_is_not_waited_for(tmp_path: Path) -> None:
     begin(tmp_path, Launch()).end("stopped")
     attempt = begin(tmp_path, Launch())
-    assert attempt.former is not None and attempt.former.ending == "stopped"
+    assert attempt.previous is not None and attempt.previous.ending == "stopped"
     attempt.end("done")
 
 

@@ -61,12 +61,12 @@ class Stretch:
         )
 
 
-def judge(known: Health, former_step: int | None, stretch: Stretch, margin: float) -> Health:
+def judge(known: Health, previous_step: int | None, stretch: Stretch, margin: float) -> Health:
     """What is known when the next checkpoint is written.
 
     Args:
         known: what was known at the previous checkpoint.
-        former_step: step of the previous checkpoint; None if there is none.
+        previous_step: step of the previous checkpoint; None if there is none.
         stretch: the steps since the previous checkpoint.
         margin: by how much the mean loss may exceed that of the last good stretch, in nats.
     """
@@ -78,7 +78,7 @@ def judge(known: Health, former_step: int | None, stretch: Stretch, margin: floa
     return replace(
         known,
         mean_loss=mean,
-        healthy_step=known.healthy_step if former_step is None else former_step,
+        healthy_step=known.healthy_step if previous_step is None else previous_step,
     )
 
 
