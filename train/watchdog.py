@@ -27,14 +27,14 @@ _POLL_SECONDS = 0.2
 _GRACE_SECONDS = 10.0
 # A dead disk must not keep the process from ending.
 _DISK_SECONDS = 10.0
-# The kernel's alarm rings so much later than the thread should have acted.
+# The kernel's alarm ends the process so much later than the thread should have acted.
 _ALARM_FACTOR, _ALARM_SECONDS = 1.25, 60.0
 
 
 class StepLimits:
     """How long a step, and anything rarer, may take.
 
-    Unless the limit is given it follows the recent steps; nobody wants to be woken by a slow one, so it is generous.
+    Unless the limit is given it follows the recent steps, with a wide margin: a slow step is not a hang.
 
     Args:
         seconds: of a step; None: follow the recent steps.
@@ -134,10 +134,9 @@ class Watchdog:
                 paused += max(now - before - 10 * _POLL_SECONDS, 0.0)
             before = now
             if watched is not None and now > watched[2] + paused:
-                self._end(*watched[:2])
+                self._end(self._reason(*watched[:2]))
 
-    def _end(self, doing: str, limit_seconds: float) -> None:
-        reason = f"[rank {self._rank}] {doing} did not end within {limit_seconds:.0f} seconds (stability.watchdog_seconds)"
+    def _end(self, reason: str) -> None:
         writing = threading.Thread(target=self._write, args=(reason,), daemon=True)
         writing.start()
         writing.join(_DISK_SECONDS)

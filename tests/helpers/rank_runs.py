@@ -130,6 +130,18 @@ def saver_of(engine: Any, session: Any, config: Config, checkpoints: Path, **opt
     return Saver(checkpoints, config, data_state, session, engine, {"wandb": "x1"}, **options)
 
 
+def save_after(
+    engine: Any, session: Any, config: Config, checkpoints: Path, first_step: int, num_steps: int
+) -> tuple[list[tuple[float | None, float]], Path]:
+    """Train as `train` does, then save; what `train` returns, and the checkpoint."""
+    steps = train(engine, session, config, first_step, num_steps)
+    saver = saver_of(engine, session, config, checkpoints)
+    saver.save(progress_after(first_step + num_steps))
+    (outcome,) = saver.finish()
+    assert outcome.error is None
+    return steps, outcome.folder
+
+
 def progress_after(num_steps: int) -> Any:
     """Position after so many steps."""
     from train.progress import Progress

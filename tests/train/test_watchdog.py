@@ -1,4 +1,4 @@
-"""The watchdog: when it bites, what it leaves behind, and that nothing keeps it from ending the process."""
+"""The watchdog: when it ends the process, what it leaves behind, and that nothing keeps it from ending the process."""
 
 import signal
 import threading

@@ -17,7 +17,7 @@ from tests.helpers.rank_runs import (
     held_state,
     progress_after,
     rank_session,
-    saver_of,
+    save_after,
     train,
 )
 
@@ -59,18 +59,14 @@ def train_and_save(
     config = config_of(overrides, world_size)
     with rank_session(rank, world_size, config) as session:
         engine = PipelineEngine(config, session)
-        train(engine, session, config, 0, SAVED)
-        saver = saver_of(engine, session, config, checkpoints)
-        saver.save(progress_after(SAVED))
-        (outcome,) = saver.finish()
-        assert outcome.error is None
+        _, folder = save_after(engine, session, config, checkpoints, 0, SAVED)
         state = held_state(engine, session, config)
         numbers = engine.state.numbers()
         rows: list[list[bytes]] = []
         following = train(engine, session, config, SAVED, FOLLOWING, rows)
         engine.close()
     return {
-        "folder": outcome.folder,
+        "folder": folder,
         "following": following,
         "rows": rows,
         "numbers": numbers,
@@ -253,20 +249,18 @@ def resume_twice(
         straight = train(engine, session, config, 0, 6)
         state = held_state(engine, session, config)
         engine.close()
-        lives: list[Any] = []
+        trained: list[Any] = []
         for attempt in range(3):
             engine = PipelineEngine(config, session)
             first = 2 * attempt
             if attempt > 0:
                 folder = checkpoints / f"step_{first:08d}"
                 first = restore(engine, folder, verify_together(folder, session)).step
-            lives += train(engine, session, config, first, 2)
-            saver = saver_of(engine, session, config, checkpoints)
-            saver.save(progress_after(first + 2))
-            saver.finish()
+            steps, _ = save_after(engine, session, config, checkpoints, first, 2)
+            trained += steps
             resumed_state = held_state(engine, session, config)
             engine.close()
-    assert lives == straight, "losses and gradient norms, to the last bit"
+    assert trained == straight, "losses and gradient norms, to the last bit"
     for group, resumed in zip(state["groups"], resumed_state["groups"], strict=True):
         assert resumed["step"] == group["step"] == 6.0
         for kind in ("master", "exp_avg", "exp_avg_sq"):

@@ -14,15 +14,7 @@ from glm.checkpoint.reader import read_manifest
 from launch.estimate.memory import checkpoint_bytes
 from launch.estimate.plan import ClusterPlan
 from tests.helpers.distributed import run_distributed
-from tests.helpers.rank_runs import (
-    assemble,
-    config_of,
-    held_state,
-    progress_after,
-    rank_session,
-    saver_of,
-    train,
-)
+from tests.helpers.rank_runs import assemble, config_of, held_state, rank_session, save_after
 
 PACKAGES = Path(__file__).parents[2] / "packages" / "toy_optimizers"
 LION = "optim.name=toy-optimizers:lion"
@@ -45,14 +37,10 @@ def train_and_save(
     config = config_of(overrides, world_size)
     with rank_session(rank, world_size, config) as session:
         engine = PipelineEngine(config, session)
-        losses = train(engine, session, config, 0, 3)
-        saver = saver_of(engine, session, config, checkpoints)
-        saver.save(progress_after(3))
-        (outcome,) = saver.finish()
-        assert outcome.error is None
+        steps, checkpoint = save_after(engine, session, config, checkpoints, 0, 3)
         state = held_state(engine, session, config)
         engine.close()
-    return {"losses": losses, "folder": outcome.folder, **state}
+    return {"steps": steps, "folder": checkpoint, **state}
 
 
 def load(rank: int, world_size: int, overrides: tuple[str, ...], folder: Path) -> Any:
@@ -86,7 +74,7 @@ def test_it_continues_on_another_layout_bit_for_bit(saved: list[dict[str, Any]])
     for key, values in expected.items():
         np.testing.assert_array_equal(found[key], values, err_msg=str(key))
     assert all(values.any() for (_, kind), values in found.items() if kind == "exp_avg")
-    losses = [loss for loss, _ in saved[0]["losses"]]
+    losses = [loss for loss, _ in saved[0]["steps"]]
     assert losses[-1] < losses[0]
 
 

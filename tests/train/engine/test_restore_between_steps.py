@@ -13,6 +13,7 @@ from tests.helpers.rank_runs import (
     held_state,
     progress_after,
     rank_session,
+    save_after,
     saver_of,
     train,
 )
@@ -28,13 +29,9 @@ def save_after_two_steps(
     config = config_of(overrides, world_size)
     with rank_session(rank, world_size, config) as session:
         engine = PipelineEngine(config, session)
-        train(engine, session, config, 0, 2)
-        saver = saver_of(engine, session, config, checkpoints)
-        saver.save(progress_after(2))
-        (outcome,) = saver.finish()
-        assert outcome.error is None
+        _, folder = save_after(engine, session, config, checkpoints, 0, 2)
         engine.close()
-    return outcome.folder
+    return folder
 
 
 def go_back(
