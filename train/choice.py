@@ -79,8 +79,8 @@ def agree_on_numbers(config: Config, device: torch.device, session: Session) -> 
         if other[:2] != first[:2]:
             raise ConfigError(
                 [
-                    f"Ranks would not compute alike: rank 0 on {first[2]} has device={first[0]} precision={first[1]}, rank "
-                    f"{rank} on {other[2]} has device={other[0]} precision={other[1]}. Type what all of them can do, such "
+                    f"Ranks would compute differently: rank 0 on {first[2]} has device={first[0]} precision={first[1]}, rank "
+                    f"{rank} on {other[2]} has device={other[0]} precision={other[1]}. Type what all of them support, such "
                     "as precision=fp16 or device=cpu, or leave that host out."
                 ]
             )
@@ -91,7 +91,8 @@ def claim_copy(
 ) -> None:
     """Refuse a folder for second copies that belongs to another run; every rank calls it.
 
-    A disk that cannot be used at all is not refused: the run's own checkpoints do without it, and the save says so.
+    A disk that cannot be used at all is not refused: the run's own checkpoints do not need it, and each save reports the
+    error.
 
     Raises:
         RunFolderError: on every rank, naming the other run.
@@ -120,7 +121,7 @@ def begin_at_0(folder: RunFolder, identity: Identity | None) -> Identity | None:
         The identity of the run that begins: another one if it has trained before.
 
     Raises:
-        OSError: the disk refuses.
+        OSError: the files cannot be moved.
     """
     if identity is None or not identity.has_checkpoint:
         return identity
@@ -129,7 +130,7 @@ def begin_at_0(folder: RunFolder, identity: Identity | None) -> Identity | None:
     number = 1
     while any(kept.glob(f"*_{number}*")):
         number += 1
-    # wandb's records with their id: what follows is another run there, too.
+    # wandb's records with their id: what follows is another run in wandb, too.
     for path, name in (
         (folder.metrics, f"{folder.metrics.stem}_{number}{folder.metrics.suffix}"),
         (folder.wandb, f"{WANDB}_{number}"),
@@ -167,7 +168,7 @@ def choose_checkpoint(
     search = _Search(folder, config, session, trackers, identity)
     asked = config.checkpoint.resume
     if asked in ("auto", "never") or os.path.realpath(asked) == os.path.realpath(folder.path):
-        found = search.newest(beyond=-1)
+        found = search.newest(after_step=-1)
     else:
         found = _asked(search, stored)
     if found is not None:
@@ -186,18 +187,18 @@ def _asked(search: "_Search", stored: Config | None) -> tuple[Path, Manifest]:
     manifest = verify_together(path, search.session)
     if went_back:
         try:
-            since = search.newest(beyond=manifest.step)
+            since = search.newest(after_step=manifest.step)
         except CheckpointError as error:
-            trackers.log(f"{error} It goes back to {path} once more.")
+            trackers.log(f"{error} Going back to {path} again.")
             since = None
         if since is not None:
             trackers.log(
-                f"This command went back to {path} before: it continues what was saved since."
+                f"This command has already gone back to {path}: continuing from what was saved since."
             )
             return since
     if search.is_foreign(manifest):
         trackers.log(
-            f"{path} is of another run ({manifest.run_id}): this one goes on from it, as checkpoint.resume asks."
+            f"{path} belongs to another run ({manifest.run_id}): this run continues from it, as checkpoint.resume asks."
         )
     return path, manifest
 
@@ -216,7 +217,7 @@ def _named(search: "_Search", stored: Config | None) -> Path:
         return path
     before = None if stored is None else Path(stored.checkpoint.resume)
     is_known = before is not None and before.parent == checkpoints and before.is_dir()
-    # That run may have gone on: what this command has found in its folder before is what it means.
+    # That run may have trained further: the command still means the checkpoint that it found there the first time.
     found = decided_by_rank_0(search.session, lambda: before if is_known else None)
     if found is None:
         found = newest_good_together([checkpoints], search.session, search.trackers.log)
@@ -227,7 +228,7 @@ def _named(search: "_Search", stored: Config | None) -> Path:
 
 
 def _went_back_before(stored: Config | None, config: Config, session: Session) -> bool:
-    """True if the previous attempt was started by the same command; rank 0 decides, as other nodes may read old files."""
+    """True if the previous attempt was started by the same command; rank 0 decides, as other nodes may see stale files."""
     return decided_by_rank_0(
         session,
         lambda: (
@@ -256,12 +257,12 @@ class _Search:
         self._identity = identity
 
     def is_foreign(self, manifest: Manifest) -> bool:
-        """True if another run wrote it; what is older than identities passes. Rank 0 alone knows."""
+        """True if another run wrote it; False if it carries no identity, and on ranks other than 0."""
         own = None if self._identity is None else self._identity.run_id
         return own is not None and manifest.run_id not in (None, own)
 
-    def newest(self, beyond: int) -> tuple[Path, Manifest] | None:
-        """The newest good checkpoint of the run's history after step `beyond`.
+    def newest(self, after_step: int) -> tuple[Path, Manifest] | None:
+        """The newest good checkpoint of the run's history after step `after_step`.
 
         Raises:
             CheckpointError: all are damaged.
@@ -274,17 +275,17 @@ class _Search:
         history = History.read(self._folder.path)
         is_main = self.session.topology.rank == 0
         metrics = StoredMetrics(self._folder.metrics) if is_main else None
-        passed: list[Manifest] = []
+        skipped: list[Manifest] = []
         foreign: list[Path] = []
 
         def admits(path: Path, manifest: Manifest) -> bool:
             step = step_of(path)
-            if step <= beyond:
+            if step <= after_step:
                 return False
             if self.is_foreign(manifest):
                 foreign.append(path)
                 self.trackers.log(
-                    f"{path} is of another run ({manifest.run_id}): it is skipped, and left as it is."
+                    f"{path} belongs to another run ({manifest.run_id}): it is skipped, and left as it is."
                 )
                 return False
             if not history.admits(manifest.generation, step):
@@ -292,18 +293,18 @@ class _Search:
                     f"{path} belongs to a history that the run has left: it is skipped."
                 )
                 return False
-            assert metrics is not None, "rank 0 alone is asked"
+            assert metrics is not None, "called on rank 0 only"
             fault = metrics.fault_before(step, checksum_in(manifest.extra))
             if fault is not None:
                 self.trackers.log(f"{path} is skipped: {fault}.")
-                passed.append(manifest)
+                skipped.append(manifest)
             return fault is None
 
         path = newest_good_together([own, *readable], self.session, self.trackers.log, admits)
-        if beyond < 0:
+        if after_step < 0:
             decided_by_rank_0(
                 self.session,
-                lambda: self._check_history(metrics, passed, path),
+                lambda: self._check_history(metrics, skipped, path),
             )
             decided_by_rank_0(
                 self.session,
@@ -316,22 +317,22 @@ class _Search:
         return None if path is None else (path, read_manifest(path))
 
     def _check_history(
-        self, metrics: StoredMetrics | None, passed: list[Manifest], found: Path | None
+        self, metrics: StoredMetrics | None, skipped: list[Manifest], found: Path | None
     ) -> None:
-        """Raise if metrics.jsonl lacks lines before all checkpoints, or before too many; rank 0 asks."""
-        if metrics is None or not passed or self.config.checkpoint.resume == "never":
+        """Raise if metrics.jsonl lacks lines before all checkpoints, or before too many; called on rank 0."""
+        if metrics is None or not skipped or self.config.checkpoint.resume == "never":
             return
         if found is None:
-            first = min(passed, key=lambda manifest: manifest.step)
+            first = min(skipped, key=lambda manifest: manifest.step)
             metrics.up_to(first.step, checksum_in(first.extra))  # says what is missing
             return
         chosen = read_manifest(found)
-        go_back(self._folder, self.config, metrics, passed, chosen, self.trackers)
+        go_back(self._folder, self.config, metrics, skipped, chosen, self.trackers)
 
     def _check_beginning(
         self, found: Path | None, foreign: list[Path], may_have_copy: bool
     ) -> None:
-        """Raise if a run that has trained would begin at 0 by itself; rank 0 asks."""
+        """Raise if a run that has trained would begin at 0 by itself; called on rank 0."""
         folder, own = self._folder, self._folder.checkpoints
         is_never = self.config.checkpoint.resume == "never"
         if found is not None:
@@ -345,8 +346,8 @@ class _Search:
             return
         if may_have_copy:
             raise DistributedError(
-                f"{own} has no checkpoint, and whether a second copy has one cannot be known now. Make checkpoint.copy_to readable again, "
-                "or begin again without it: checkpoint.copy_to=null checkpoint.resume=never."
+                f"{own} has no checkpoint, and whether a second copy has one cannot be checked now. Make "
+                "checkpoint.copy_to readable again, or begin again without it: checkpoint.copy_to=null checkpoint.resume=never."
             )
         again = (
             "Nothing was deleted. To begin at sample 0, start another run with run.name=NAME, or type "
@@ -354,16 +355,16 @@ class _Search:
         )
         if foreign:
             raise RunFolderError(
-                f"{own} has only checkpoints of another run, such as {foreign[0]}. Put this run's own back, or go on from "
+                f"{own} has only checkpoints of another run, such as {foreign[0]}. Restore this run's own, or continue from "
                 f"one of them on purpose with checkpoint.resume={foreign[0]}. {again}"
             )
         if self._identity is not None and self._identity.has_checkpoint:
             raise RunFolderError(
-                f"{folder.path} has trained, but its checkpoints are gone: {own} holds none. Put them back. {again}"
+                f"{folder.path} has trained, but its checkpoints are gone: {own} holds none. Restore them. {again}"
             )
 
     def _is_readable(self, copy: Path) -> bool:
-        """A disk of second copies that fails must not keep a run from its own checkpoints."""
+        """False, with a log line, if a second copy cannot be read: that must not keep a run from its own checkpoints."""
         try:
             committed(copy)
         except OSError as error:

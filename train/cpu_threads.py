@@ -1,10 +1,10 @@
-"""CPU threads wait for each other spinning while the processors are theirs, and asleep while others want them too.
+"""How CPU threads wait for each other: spinning on an idle machine, asleep while other processes want the processors.
 
-A spinning thread wakes up at once, which is worth a quarter of a step on a machine at rest. On a busy one it takes the
-processor from the thread that it waits for: with two threads beside four busy processes steps became ten times slower.
-GNU's OpenMP, which PyTorch's CPU builds bring, reads its spin count once, but spins only briefly while a process has
-more OpenMP threads than it may use processors (the manual's page on GOMP_SPINCOUNT). So a few idle ones, kept while the
-machine is busy, switch it.
+A spinning thread resumes at once, which saves a quarter of a step on an idle machine. On a busy one it takes the
+processor from the thread that it waits for: with two threads beside four busy processes, steps became ten times slower.
+GNU's OpenMP, which PyTorch's CPU builds include, reads its spin count only once, but spins only briefly while a process
+has more OpenMP threads than processors that it may use (see GOMP_SPINCOUNT in its manual). So this file keeps a few
+idle OpenMP threads while the machine is busy.
 """
 
 import contextlib
@@ -18,12 +18,12 @@ from typing import Any
 
 import torch
 
-# What a user sets to choose for himself: OpenMP's own variable, and those of GNU's and Intel's implementations.
+# Variables by which users choose: OpenMP's own, and those of GNU's and Intel's implementations.
 _CHOICES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
-_SECONDS_BETWEEN_LOOKS = 0.1
-# On a machine at rest some thread or other wakes up now and then: busy is one that is so in each of several looks, and
-# back at rest one that was for longer.
-_LOOKS_TO_SLEEP, _LOOKS_TO_SPIN = 5, 20
+_POLL_SECONDS = 0.1
+# Even on an idle machine some thread wakes up now and then. So a machine counts as busy after it was busy in each of
+# several polls, and as idle again after a longer time.
+_POLLS_TO_SLEEP, _POLLS_TO_SPIN = 5, 20
 
 
 @contextlib.contextmanager
@@ -52,22 +52,22 @@ class Load:
 
     def __init__(self, num_cores: int) -> None:
         self._num_cores = num_cores
-        self._looks: deque[bool] = deque(maxlen=_LOOKS_TO_SPIN)
+        self._polls: deque[bool] = deque(maxlen=_POLLS_TO_SPIN)
         self.is_busy = False
 
     def observe(self, num_runnable: int) -> None:
-        """Take a look: how many threads want a processor, the one that looks among them."""
-        self._looks.append(num_runnable - 1 > self._num_cores)
-        if all(list(self._looks)[-_LOOKS_TO_SLEEP:]):
-            self.is_busy = len(self._looks) >= _LOOKS_TO_SLEEP
-        elif not any(self._looks):
+        """Record a poll: how many threads want a processor, including the one that polls."""
+        self._polls.append(num_runnable - 1 > self._num_cores)
+        if all(list(self._polls)[-_POLLS_TO_SLEEP:]):
+            self.is_busy = len(self._polls) >= _POLLS_TO_SLEEP
+        elif not any(self._polls):
             self.is_busy = False
 
 
 def _watch(libraries: list[ctypes.CDLL], ended: threading.Event) -> None:
     load = Load(os.cpu_count() or 1)
     idle: threading.Event | None = None
-    while not ended.wait(_SECONDS_BETWEEN_LOOKS) and (runnable := num_runnable()) is not None:
+    while not ended.wait(_POLL_SECONDS) and (runnable := num_runnable()) is not None:
         load.observe(runnable)
         if load.is_busy and idle is None:
             idle = _hold_idle_threads(libraries)
@@ -86,12 +86,12 @@ def num_runnable() -> int | None:
 
 
 def _hold_idle_threads(libraries: list[ctypes.CDLL]) -> threading.Event:
-    """Make more OpenMP threads than processors; they sleep until the event is set, and then end."""
+    """Create more OpenMP threads than processors; they sleep until the event is set, and then end."""
     released = threading.Event()
     count = len(os.sched_getaffinity(0)) + 1
 
     def hold() -> None:
-        # OpenMP keeps the threads of a parallel region for the thread that opened it, as long as that runs.
+        # OpenMP keeps the threads of a parallel region as long as the thread that opened it runs.
         for library in libraries:
             library.GOMP_parallel(_nothing_to_do(library), None, count, 0)
         released.wait()

@@ -1,4 +1,4 @@
-"""The device: what it is, what it does fast, how much memory it used. The only file that speaks of CUDA."""
+"""The device: which one it is, which precision suits it, how much memory it used. The only file that uses torch.cuda."""
 
 import resource
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ def resolve_device(kind: DeviceKind, world: World) -> torch.device:
     """Choose this rank's device.
 
     Raises:
-        ConfigError: CUDA was asked for and there is none, or several GPUs would stand idle.
+        ConfigError: there is no GPU although CUDA was asked for, or none for this rank.
     """
     count = torch.cuda.device_count()
     if kind is DeviceKind.cpu or (kind is DeviceKind.auto and count == 0):
@@ -42,23 +42,23 @@ def idle_devices_hint(device: torch.device, world: World) -> str | None:
     count = torch.cuda.device_count() if device.type == "cuda" else 0
     if world.size == 1 and count > 1:
         return (
-            f"One process uses one of {count} GPUs. For all of them: python -m train.torchrun --nproc-per-node {count} "
+            f"This process uses one of {count} GPUs. To use all of them: python -m train.torchrun --nproc-per-node {count} "
             "-m train ..."
         )
     return None
 
 
 def resolve_precision(precision: Precision, device: torch.device) -> tuple[Precision, str]:
-    """Resolve `auto` to what the device does fast; says why."""
+    """Resolve `auto` to the fastest precision that the device supports; returns it with the reason."""
     if precision is not Precision.auto:
         return precision, "as configured"
     if device.type == "cuda":
         if torch.cuda.is_bf16_supported(including_emulation=False):
-            return Precision.bf16, "this GPU computes in bf16"
-        return Precision.fp16, "this GPU has no bf16"
+            return Precision.bf16, "this GPU supports bf16"
+        return Precision.fp16, "this GPU does not support bf16"
     flags = _cpu_flags()
     if "amx_bf16" in flags or "avx512_bf16" in flags:
-        return Precision.bf16, "this CPU multiplies in bf16"
+        return Precision.bf16, "this CPU has bf16 instructions"
     return Precision.fp32, "this CPU has no bf16 instructions"
 
 
@@ -70,7 +70,7 @@ def make_deterministic(device: torch.device) -> None:
 
 
 def device_name(device: torch.device) -> str:
-    """Name of the device for people."""
+    """Name of the device, for messages."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     threads = torch.get_num_threads()
@@ -90,7 +90,7 @@ def total_memory_gib(device: torch.device) -> float | None:
 
 
 def free_memory_gib(device: torch.device) -> float | None:
-    """Memory of the GPU that nobody holds, this process included; None on CPU."""
+    """Free memory of the GPU, which neither this process nor another one holds; None on CPU."""
     if device.type != "cuda":
         return None
     return torch.cuda.mem_get_info(device)[0] / 2**30
@@ -104,20 +104,20 @@ def peak_tflops(device: torch.device) -> float | None:
 
 
 def peak_memory_gib(device: torch.device) -> float:
-    """Most memory used so far: allocator's on CUDA, resident set on CPU."""
+    """Most memory used so far: of PyTorch's allocator on CUDA, of the resident set on CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**30
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait for the device, so that a clock means something."""
+    """Wait for the device, so that times can be measured."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 class HostTransfer:
-    """Copies from a device into host memory, beside what the device computes.
+    """Copies from a device into host memory while the device computes.
 
     Args:
         device: of this rank.
@@ -145,7 +145,7 @@ class HostTransfer:
             self._done.record(self._stream)
 
     def hold_device(self) -> None:
-        """What is queued on the device from now on runs after the copies."""
+        """Make the device finish the copies before anything that is queued from now on."""
         if self._done is not None:
             torch.cuda.current_stream(self._device).wait_event(self._done)
 

@@ -1,8 +1,8 @@
-"""Process groups: PyTorch, DeepSpeed and Megatron-core brought up together, agreed, and taken down again.
+"""The process groups of PyTorch, DeepSpeed and Megatron-core: opened together, compared, and closed again.
 
-The libraries keep their groups in module globals. They cannot be removed, only fenced: `distributed_session` starts
-them, checks that they place every rank as train/topology.py says, and clears them on the way out, so that one process
-can open several sessions one after the other (the tests do).
+The libraries keep their groups in module globals, which cannot be removed. So `distributed_session` opens the groups,
+checks that they place every rank as train/topology.py does, and clears the globals at the end: one process can then
+open several sessions one after the other, as the tests do.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from train.session import Session
 from train.topology import Topology
 from train.world import World
 
-# Longer than the slowest thing one rank does alone (writing a checkpoint, compiling a kernel).
+# Longer than the slowest work that one rank does alone (writing a checkpoint, compiling a kernel).
 TIMEOUT = datetime.timedelta(minutes=30)
 MEETING_SECONDS = 120.0
 
@@ -32,26 +32,26 @@ def distributed_session(
 ) -> Iterator[Session]:
     """Open the process groups of a run, and close them.
 
-    After an error they are left to the end of the process: peers may be gone, and closing would wait for them.
+    After an error they stay open until the process ends: peers may have exited, and closing would wait for them.
 
     Args:
         world: this process.
         topology: the grid that the groups must match.
         device: cpu (gloo) or this rank's cuda device (nccl).
-        rendezvous: of the ranks, where it was opened before; closed here. None: opened here.
+        rendezvous: the rendezvous of the ranks if it is open already; it is closed here. None: one is opened here.
 
     Raises:
-        DistributedError: the ranks cannot meet, or a library places them differently.
+        DistributedError: the ranks cannot connect, or a library places them differently.
     """
-    presence = rendezvous or Rendezvous.open(world, MEETING_SECONDS)
-    presence.gather()
-    with presence.watched():
-        _start_torch(world, device, presence.store)
+    rendezvous = rendezvous or Rendezvous.open(world, MEETING_SECONDS)
+    rendezvous.gather()
+    with rendezvous.watched():
+        _start_torch(world, device, rendezvous.store)
         _start_libraries(topology, device)
         session = Session(
             topology, device, _control_group(device), _replica_group(topology, device)
         )
-    presence.close()
+    rendezvous.close()
     yield session
     _stop()
 
@@ -60,7 +60,7 @@ def distributed_session(
 def fake_session(topology: Topology) -> Iterator[Session]:
     """Open one rank's process groups of any large run in this process alone.
 
-    Groups, grid and modules are built by the same code as in a run; torch's fake backend sends nothing.
+    Groups, grid and modules are built by the same code as in a run; torch's fake backend communicates nothing.
 
     Raises:
         DistributedError: a library places the rank differently.
@@ -95,7 +95,9 @@ def _start_torch(world: World, device: torch.device, store: dist.Store) -> None:
             backend, store=store, rank=world.rank, world_size=world.size, timeout=TIMEOUT
         )
     except (RuntimeError, ValueError) as error:
-        raise DistributedError(f"[rank {world.rank}] the ranks could not meet: {error}") from error
+        raise DistributedError(
+            f"[rank {world.rank}] the ranks could not connect: {error}"
+        ) from error
 
 
 def _start_libraries(topology: Topology, device: torch.device, with_gloo: bool = True) -> None:
@@ -126,8 +128,8 @@ def _check_agreement(topology: Topology) -> None:
     if not ours == megatron == engine:
         raise DistributedError(
             f"[{topology}] Megatron-core places this rank at (tp, pp, dp) = {megatron} and DeepSpeed at "
-            f"{tuple(engine)}. These library versions do not fit together; "
-            "install the ranges that setup.py names."
+            f"{tuple(engine)}. These library versions are not compatible; "
+            "install versions in the ranges that setup.py gives."
         )
 
 

@@ -21,7 +21,7 @@ def check_names(config: Config, overrides: Sequence[str], world: World) -> None:
     Args:
         config: of the run.
         overrides: the words of the command line.
-        world: ranks of several nodes meet first, so that one of them tells what all have found.
+        world: ranks of several nodes meet first, so that one of them reports what all have found.
 
     Raises:
         DataError: a corpus is not there, or has no held-out part.

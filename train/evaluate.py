@@ -1,8 +1,8 @@
 """Held-out loss of a checkpoint:  python -m train.evaluate runs/default [eval.num_samples=256 data.valid_paths=FILE]
 
 The configuration is the checkpoint's, changed by the overrides; the tokenizer is the run's. This file reads the command
-line and prints; train/held_out.py measures, and is imported after the first words are on the screen: PyTorch takes
-seconds.
+line and prints; train/held_out.py measures. It is imported after the first message is printed, because importing
+PyTorch takes seconds.
 """
 
 import argparse
@@ -47,7 +47,7 @@ def cli(arguments: list[str] | None = None) -> int:
 
 
 def _check(checkpoint: Path, overrides: list[str]) -> None:
-    """Tell typing mistakes before PyTorch is imported."""
+    """Report typing mistakes before PyTorch is imported."""
     from configs.load import apply_overrides
     from glm.checkpoint.presence import check_presence, early_config
 
@@ -59,14 +59,14 @@ def _check(checkpoint: Path, overrides: list[str]) -> None:
 
 
 class _Progress:
-    """How far it is, on standard error: one line that changes on a terminal, a line now and then elsewhere."""
+    """Progress on standard error: one line that changes on a terminal, a new line every few seconds elsewhere."""
 
     def __init__(self) -> None:
         self._is_terminal = sys.stderr is not None and sys.stderr.isatty()
-        self._spoke = time.monotonic()
+        self._last_printed = time.monotonic()
 
     def log(self, text: str) -> None:
-        """Print a sentence."""
+        """Print a message."""
         self.clear()
         tell(text, sys.stderr)
 
@@ -76,12 +76,12 @@ class _Progress:
         if self._is_terminal:
             sys.stderr.write(f"\r{text}")
             sys.stderr.flush()
-        elif time.monotonic() - self._spoke >= _SECONDS_BETWEEN_LINES:
-            self._spoke = time.monotonic()
+        elif time.monotonic() - self._last_printed >= _SECONDS_BETWEEN_LINES:
+            self._last_printed = time.monotonic()
             tell(text, sys.stderr)
 
     def clear(self) -> None:
-        """Take the changing line away."""
+        """Erase the changing line."""
         if self._is_terminal:
             sys.stderr.write("\r\x1b[K")
             sys.stderr.flush()
@@ -124,7 +124,7 @@ def _parser() -> argparse.ArgumentParser:
         nargs="*",
         metavar="key=value",
         default=[],  # without it argparse calls them required
-        help="changes of the checkpoint's configuration; python -m train --help lists the keys",
+        help="changes to the checkpoint's configuration; python -m train --help lists the keys",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object")
     return parser

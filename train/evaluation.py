@@ -1,7 +1,7 @@
 """Held-out loss per objective, on the same engine as training.
 
 The validation rows are the first `eval.num_samples` of the held-out set, the same at every evaluation. Rows that only
-fill up the last micro-batch have weight zero.
+fill the last micro-batch have weight zero.
 """
 
 from collections.abc import Iterator
@@ -29,13 +29,13 @@ def evaluate(
 
     Args:
         engine: the model.
-        session: adds up the ranks' sums.
+        session: process groups, to add up the sums of the ranks.
         dataset: held-out rows.
         config: number of rows.
         micro_batch_size: rows per forward pass (the training one: stages exchange tensors of fixed shape).
 
     Returns:
-        Loss sums per objective over all ranks; every row weighs the same.
+        Loss sums per objective over all ranks; every row has the same weight.
     """
     rows_per_round = micro_batch_size * session.topology.dp
     num_micro_batches = -(-config.num_samples // rows_per_round)
@@ -47,7 +47,7 @@ def evaluate(
 
 
 def share_of(sums: ObjectiveSums, session: Session) -> list[float]:
-    """What this rank adds to the total: tensor-parallel ranks hold equal sums, so the first speaks for all."""
+    """What this rank adds to the total: tensor-parallel ranks hold equal sums, so only the first of them contributes."""
     values = sums.to_list()
     return values if session.topology.tp_rank == 0 else [0.0] * len(values)
 

@@ -1,4 +1,4 @@
-"""What other machines can reach of a run: said at its start, because PyTorch's launcher takes code from there.
+"""A warning at the start of a run if other machines can reach its launcher: PyTorch's runs code that it is sent.
 
 torchrun's own rendezvous keeps its state as a pickle in a store that listens on every address of the machine: whoever
 reaches the port can run code as its user.
@@ -25,7 +25,7 @@ def exposure_warning(world: World) -> str | None:
     risk = "whoever reaches it can run code as you"
     if is_on_one_node(world):
         return (
-            f"torchrun listens at {where}: {risk}. One that stays on this machine: "
+            f"torchrun listens at {where}: {risk}. To listen on this machine only: "
             f"python -m train.torchrun --nproc-per-node {world.size} -m train ..."
         )
     return f"torchrun listens at {where}: {risk}. Use it only on a network of machines that you trust, or SLURM."
@@ -35,8 +35,8 @@ def outside_addresses(pid: int, proc: Path = Path("/proc")) -> list[str]:
     """Addresses other than loopback at which a process listens, as HOST:PORT.
 
     Args:
-        pid: of this user's process.
-        proc: what the kernel tells of processes.
+        pid: of a process of this user.
+        proc: where the proc file system is mounted.
     """
     try:
         sockets = set(_open_files(proc / str(pid) / "fd"))
@@ -45,7 +45,7 @@ def outside_addresses(pid: int, proc: Path = Path("/proc")) -> list[str]:
             for name in ("tcp", "tcp6")
         ]
     except (OSError, ValueError):
-        return []  # not Linux, or it is not ours to know
+        return []  # not Linux, or no permission
     found = {
         address
         for address, inode in _listeners([line for table in tables for line in table])

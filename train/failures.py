@@ -1,6 +1,6 @@
 """What an error that ends a process means: the user's to correct (2), a peer's, a device's or a file system's (3), a bug (1).
 
-Launchers start a run again after 3 and after nothing else, so what may pass by itself must not look like a mistake.
+Launchers start a run again after 3 and after nothing else, so what may pass by itself must not look like a user's mistake.
 """
 
 import errno
@@ -32,7 +32,7 @@ _ASSERT_SIGNS = ("device-side assert",)
 _MEMORY_SIGNS = ("out of memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-# A wrong path or call is as wrong the next time; an error without a number is not the file system's.
+# A wrong path or call fails again the next time; an error without a number is not the file system's.
 _WRONG = (
     None,
     errno.ENOENT,
@@ -68,7 +68,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     """True if a device or this machine has no memory left."""
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
-    return isinstance(error, MemoryError) or _speaks_of(error, _MEMORY_SIGNS)
+    return isinstance(error, MemoryError) or _mentions(error, _MEMORY_SIGNS)
 
 
 def verdict(error: Exception, world: World) -> tuple[int, str]:
@@ -77,8 +77,8 @@ def verdict(error: Exception, world: World) -> tuple[int, str]:
     if isinstance(error, StorageError):
         return EXIT_PEER_FAILED, f"{who} {error}"
     if isinstance(error, UserError):
-        tells = world.is_main or isinstance(error, RankError)
-        return EXIT_USER_INPUT, str(error) if tells else ""
+        reports = world.is_main or isinstance(error, RankError)
+        return EXIT_USER_INPUT, str(error) if reports else ""
     if isinstance(error, DistributedError):
         return EXIT_PEER_FAILED, str(error)
     if is_out_of_memory(error):
@@ -87,9 +87,9 @@ def verdict(error: Exception, world: World) -> tuple[int, str]:
         return EXIT_USER_INPUT, f"{who} {error}. Make room, then type the same command again."
     if isinstance(error, OSError) and may_pass(error):
         return EXIT_PEER_FAILED, f"{who} a file system failed: {error}\n{traceback.format_exc()}"
-    if _is_of_torch_distributed(error) or (world.size > 1 and _speaks_of(error, _PEER_SIGNS)):
+    if _is_of_torch_distributed(error) or (world.size > 1 and _mentions(error, _PEER_SIGNS)):
         return EXIT_PEER_FAILED, f"{who} lost a peer: {str(error).partition(chr(10))[0]}"
-    if _speaks_of(error, _DEVICE_SIGNS) and not _speaks_of(error, _ASSERT_SIGNS):
+    if _mentions(error, _DEVICE_SIGNS) and not _mentions(error, _ASSERT_SIGNS):
         return EXIT_PEER_FAILED, f"{who} its device failed\n{traceback.format_exc()}"
     return EXIT_BUG, f"{who}\n{traceback.format_exc()}"
 
@@ -100,7 +100,7 @@ def _first_words(error: BaseException) -> str:
     return f" ({'. '.join(words[:2]).rstrip('.')})" if any(words) else ""
 
 
-def _speaks_of(error: BaseException, signs: tuple[str, ...]) -> bool:
+def _mentions(error: BaseException, signs: tuple[str, ...]) -> bool:
     return isinstance(error, RuntimeError) and any(sign in str(error) for sign in signs)
 
 

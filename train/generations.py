@@ -39,7 +39,7 @@ from train.world import Launch
 HEARTBEAT_SECONDS = 5.0
 # An attempt on another host that does not touch its file for so long, while it is watched, is over.
 LEASE_SECONDS = 20.0
-# How long to wait for a previous attempt that the same launcher has started: it is being ended.
+# How long to wait for a previous attempt that the same launcher started and is ending.
 PATIENCE_SECONDS = 600.0
 _POLL_SECONDS = 0.2
 # Between a file's creation and its first line.
@@ -199,7 +199,7 @@ def begin(run: Path, launch: Launch, log: Callable[[str], None] = lambda _: None
         log: gets a line if it has to wait for the previous attempt.
 
     Raises:
-        RunFolderError: a live process trains it, or the folder cannot be written.
+        RunFolderError: a running process trains it, or the folder cannot be written.
         OSError: the file system failed.
     """
     try:
@@ -234,7 +234,7 @@ def _create(run: Path, number: int, launch: Launch) -> int:
     descriptor = os.open(
         generation_path(run, number), os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND, 0o644
     )
-    with contextlib.suppress(OSError):  # not every file system has locks: the heartbeat will do
+    with contextlib.suppress(OSError):  # not every file system has locks: the heartbeat is enough
         fcntl.flock(descriptor, fcntl.LOCK_EX)
     record = {"machine": asdict(this_machine()), "pid": os.getpid(), "time": time.time()}
     os.write(descriptor, (json.dumps({**record, "launch": asdict(launch)}) + "\n").encode())
@@ -283,7 +283,7 @@ def _is_running(
         return holds
     log(
         f"The last process that trained {run} ({previous.holder}) did not say how it ended. Watching for "
-        f"{LEASE_SECONDS:.0f} seconds whether it is still at work."
+        f"{LEASE_SECONDS:.0f} seconds whether it is still running."
     )
     return _sends_heartbeats(run, previous.generation)
 
@@ -315,7 +315,7 @@ def _ask_the_server(run: Path) -> None:
     in the folder it asks the server.
     """
     probe = RunPaths(run).generations / f".probe-{os.getpid()}-{threading.get_native_id()}"
-    with contextlib.suppress(OSError):  # a full disk: what is cached must do
+    with contextlib.suppress(OSError):  # a full disk: the cached answer must do
         try:
             os.close(os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
         finally:

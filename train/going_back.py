@@ -14,7 +14,7 @@ def go_back(
     folder: RunFolder,
     config: Config,
     metrics: StoredMetrics,
-    passed: list[Manifest],
+    skipped: list[Manifest],
     chosen: Manifest,
     trackers: Trackers,
 ) -> None:
@@ -23,19 +23,19 @@ def go_back(
     Args:
         folder: of the run.
         config: of the run.
-        metrics: as this start has found them.
-        passed: checkpoints whose lines are not there.
-        chosen: the newest one whose lines are.
-        trackers: told what was kept.
+        metrics: metrics.jsonl as this start has found it.
+        skipped: checkpoints whose lines it lacks.
+        chosen: the newest checkpoint whose lines it has.
+        trackers: get a line about the damaged file.
 
     Raises:
-        RunFolderError: so much would be trained again that this is not for a start to decide.
+        RunFolderError: so much would be trained again that the user must decide.
     """
-    newest = max(passed, key=lambda manifest: manifest.step)
+    newest = max(skipped, key=lambda manifest: manifest.step)
     if newest.step <= chosen.step:
         return
     lost = _samples_seen(newest) - _samples_seen(chosen)
-    # As far as checkpoints are kept to be gone back to.
+    # No further back than retention keeps checkpoints.
     if lost > max(config.checkpoint.keep_last, 1) * derive.save_every_samples(config):
         fault = metrics.fault_before(newest.step, checksum_in(newest.extra))
         raise RunFolderError(

@@ -55,9 +55,9 @@ def measure(
 
     Args:
         path: run folder or checkpoint.
-        overrides: of the checkpoint's configuration, such as `eval.num_samples=256`.
-        report: told, in one line, what is being prepared.
-        advance: told how many of how many rows are done.
+        overrides: changes to the checkpoint's configuration, such as `eval.num_samples=256`.
+        report: called with a line about what is being prepared.
+        advance: called with the number of rows done, and of all rows.
 
     Raises:
         UserError: the checkpoint, an override or the data cannot be used.
@@ -68,9 +68,9 @@ def measure(
         return folder, read_manifest(folder), stored, load_weights(folder, stored)
 
     folder, manifest, stored, model = read_checkpoint(path, read)
-    # Where this machine prepares corpora is not the checkpoint's business.
+    # Where prepared corpora are kept depends on this machine, not on the checkpoint.
     stored.data.cache_dir = None
-    # The tokens that the model knows, not those of a tokenizer that would be trained on the text as it is today.
+    # The tokenizer of the model, not one that would be trained on the text as it is now.
     named, stored.data.tokenizer = stored.data.tokenizer, None
     own = kept_tokenizer(run_folder_of(folder)) or named
     config = apply_overrides(stored, overrides)
@@ -85,7 +85,7 @@ def measure(
     )
     tokenizer = load_tokenizer(corpora.tokenizer)
     if is_as_trained:
-        _tell_changes(manifest, corpora, tokenizer, report)
+        _report_changes(manifest, corpora, tokenizer, report)
     dataset = open_dataset(config, corpora, tokenizer, is_validation=True)
     objectives, counted = dataset.objectives, settle([dataset], manifest)
     sums, num_targets, num_rows = ObjectiveSums.zeros(len(objectives)), 0, config.eval.num_samples
@@ -112,12 +112,12 @@ def measure(
     )
 
 
-def _tell_changes(
+def _report_changes(
     manifest: Manifest, corpora: Corpora, tokenizer: Tokenizer, report: Callable[[str], None]
 ) -> None:
-    """Tell which corpora are no longer those of training, where the held-out rows are taken from the same corpora."""
+    """Report which corpora have changed since training; called if the held-out rows come from the run's own corpora."""
     if "dataset" not in manifest.data_state:
-        return  # one that was not made by a run, and says nothing of its data
+        return  # a checkpoint that was not written by a run does not describe its data
     trained = read_description(manifest.data_state["dataset"])
     known = {source.name: source.fingerprint for source in trained.sources}
     changed = [
@@ -142,7 +142,7 @@ def _batches(dataset: GLMDataset, config: Config) -> Iterator[list[Sample]]:
 @torch.no_grad()
 def _add_losses(model: GLMModel, samples: list[Sample], sums: ObjectiveSums) -> None:
     batch = collate(samples)
-    # A shorter last batch must not weigh its rows more.
+    # The rows of a shorter last batch must not get more weight.
     weights = row_weights(batch, LossWeighting.row, 0.0) * len(samples)
     (tokens, layout), labels = to_micro_batch(batch, weights)
     GLMLoss(sums)(model(tokens, layout), labels)

@@ -1,7 +1,7 @@
-"""The identity of a run: made once, at its first start, and carried by whatever belongs to it.
+"""The identity of a run: made once, at its first start, and carried by everything that belongs to it.
 
 `runs/NAME/identity.json` holds it; the manifests of the checkpoints, the names of their files, the second copy and the
-records of trackers repeat it. So a checkpoint of another run is told from one's own, and two runs never share a second
+records of trackers repeat it. So a run recognises the checkpoints of other runs, and two runs never share a second
 copy. A run folder that is copied elsewhere is the same run there.
 
 The file also says whether a checkpoint was ever committed: a run that had one does not begin at 0 by itself.
@@ -30,7 +30,7 @@ _ID = re.compile(r"[0-9a-f]{16}")
 
 @dataclass(frozen=True)
 class Identity:
-    """What identity.json says."""
+    """The contents of identity.json."""
 
     run_id: RunId
     has_checkpoint: bool = False
@@ -39,13 +39,13 @@ class Identity:
 
 
 def settle(run: Path, log: Callable[[str], None] = lambda _: None) -> Identity:
-    """Read the identity of a run, or make one; called by whoever holds the run folder.
+    """Read the identity of a run, or make one; called by the process that holds the run folder.
 
-    A folder without one, of an older program or one that has lost the file, takes that of its checkpoints.
+    A folder without one, because an older program made it or the file was lost, takes that of its checkpoints.
 
     Args:
         run: run folder.
-        log: gets a line if the identity had to be found.
+        log: gets a line if the identity was taken from the checkpoints.
 
     Raises:
         RunFolderError: the file is damaged or of a newer program, or the checkpoints are those of several runs.
@@ -57,12 +57,12 @@ def settle(run: Path, log: Callable[[str], None] = lambda _: None) -> Identity:
     known = _ids_of_checkpoints(run)
     if len(known) > 1:
         raise RunFolderError(
-            f"{run} holds checkpoints of {len(known)} runs ({', '.join(sorted(known))}), and no {IDENTITY} that says which one "
-            f"it is. Move the folders of the others elsewhere: run_id stands in each {MANIFEST}."
+            f"{run} holds checkpoints of {len(known)} runs ({', '.join(sorted(known))}), and no {IDENTITY} that says which run "
+            f"it is. Move the checkpoints of the others elsewhere: each {MANIFEST} has their run_id."
         )
     if known:
         log(
-            f"{RunPaths(run).identity} is missing: the run is that of its checkpoints, {min(known)}."
+            f"{RunPaths(run).identity} is missing: its checkpoints say that this is the run {min(known)}."
         )
     chosen = min(known) if known else new_id()
     create_exclusively(RunPaths(run).identity, _text(Identity(chosen, _has_saved(run))))
@@ -82,7 +82,7 @@ def read(run: Path) -> Identity | None:
         return None
     except RecordError as error:
         raise RunFolderError(
-            f"{error} Move it away: the run's checkpoints say as well which run it is."
+            f"{error} Move it away: the run's checkpoints also say which run it is."
         ) from error
     if found.format_version > FORMAT_VERSION:
         raise RunFolderError(
@@ -100,7 +100,7 @@ def record_checkpoint(run: Path, run_id: str) -> None:
         run_id: identity that the checkpoint carries; the run may have been begun anew since.
 
     Raises:
-        OSError: the disk refuses.
+        OSError: the file cannot be written.
     """
     found = read(run)
     if found is not None and found.run_id == run_id and not found.has_checkpoint:
@@ -111,7 +111,7 @@ def begin_anew(run: Path) -> Identity:
     """Give the run another identity: it begins at 0, and none of its earlier history belongs to it any more.
 
     Raises:
-        OSError: the disk refuses.
+        OSError: the file cannot be written.
     """
     identity = Identity(new_id())
     replace_file(RunPaths(run).identity, _text(identity))
@@ -124,13 +124,13 @@ def new_id() -> str:
 
 
 def create_exclusively(path: Path, text: str) -> bool:
-    """Make a file that nobody else has made; whoever sees it sees all of it.
+    """Create a file, with its whole text at once, unless it exists already.
 
     Returns:
         False if it exists.
 
     Raises:
-        OSError: the disk refuses.
+        OSError: the file cannot be written.
     """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
     try:
@@ -156,7 +156,7 @@ def create_exclusively(path: Path, text: str) -> bool:
 
 def _read_again(run: Path) -> Identity:
     found = read(run)
-    assert found is not None, "it was made a moment ago"
+    assert found is not None, "it was just made"
     return found
 
 
@@ -167,7 +167,7 @@ def _text(identity: Identity) -> str:
 def _ids_of_checkpoints(run: Path) -> set[str]:
     ids: set[str] = set()
     for folder in committed(RunPaths(run).checkpoints):
-        with contextlib.suppress(CheckpointError):  # a damaged one is named when it is tried
+        with contextlib.suppress(CheckpointError):  # a damaged one is reported when it is loaded
             found = read_manifest(folder).run_id
             if found is not None and _ID.fullmatch(found):
                 ids.add(found)
@@ -175,7 +175,7 @@ def _ids_of_checkpoints(run: Path) -> set[str]:
 
 
 def _has_saved(run: Path) -> bool:
-    """What a run folder without identity says about checkpoints that were committed once."""
+    """True if a run folder without an identity shows that a checkpoint was ever committed."""
     checkpoints = RunPaths(run).checkpoints
     if committed(checkpoints) or (checkpoints / LATEST).exists():
         return True

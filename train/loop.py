@@ -105,7 +105,7 @@ class Trainer:
             before, progress = progress, self._advance(progress, step, agreed)
             skipped_in_a_row = skipped_in_a_row + 1 if agreed.was_skipped else 0
             self._check_skips(skipped_in_a_row)
-            self._tell(self.saver.poll(agreed.save_failed))
+            self._report_saves(self.saver.poll(agreed.save_failed))
             self.saver.observe(agreed.sums.mean, agreed.was_skipped)
 
             finished = self.plan.is_finished(progress.samples_seen)
@@ -132,7 +132,7 @@ class Trainer:
     def settle_saves(self) -> None:
         """Wait between two steps until the saves that are under way have ended on all ranks, and say how."""
         self._watch("the last save", is_rare=True)
-        self._tell(self.saver.finish())
+        self._report_saves(self.saver.finish())
 
     def close(self) -> None:
         """End this rank's threads, after an error as well: no other rank is asked."""
@@ -235,7 +235,7 @@ class Trainer:
     def _wait_for_the_last_save(self) -> None:
         self._watch("the last save", is_rare=True)
         outcomes = self.saver.finish()
-        self._tell(outcomes)
+        self._report_saves(outcomes)
         for outcome in outcomes:
             if outcome.error is None or outcome.is_copy:
                 continue
@@ -248,7 +248,7 @@ class Trainer:
                 f"{reason} Make room, then type the same command again: the run continues from the checkpoint before it."
             )
 
-    def _tell(self, outcomes: Sequence[Outcome]) -> None:
+    def _report_saves(self, outcomes: Sequence[Outcome]) -> None:
         """Log the outcomes of saves and record them as events."""
         if self.session.topology.rank != 0:
             return

@@ -1,4 +1,4 @@
-"""Held-out losses as a table: the end of a run and `python -m train.evaluate` call objectives by the same names."""
+"""Held-out losses as a table: the end of a run and `python -m train.evaluate` use the same names for objectives."""
 
 from configs.objectives import find
 
@@ -13,8 +13,8 @@ def row(title: str, loss: float, baseline: float | None, digits: int = 3) -> str
     Args:
         title: of an objective.
         loss: the model's, in nats per token.
-        baseline: the best unigram model's; None: there is none.
-        digits: behind the point.
+        baseline: the best unigram model's; None if there is none.
+        digits: digits after the decimal point.
     """
     shown = "" if baseline is None else f"   {baseline:7.{digits}f}"
     return f"  {title:<30} {loss:7.{digits}f}{shown}"

@@ -77,7 +77,7 @@ def _leave(world: World, code: int, message: str) -> int:
     if message:
         tell(message, sys.stderr)
     elif code == EXIT_USER_INPUT and not world.is_main:
-        # Rank 0 tells it; torchrun would end rank 0, perhaps before its words, at the first rank that ends.
+        # Rank 0 reports it. torchrun ends all ranks when the first one exits, perhaps before rank 0 has printed.
         wait_for_rank_0(world)
     if code in (EXIT_USER_INPUT, EXIT_BUG):
         end_torchrun(world)
@@ -111,7 +111,7 @@ def train(overrides: list[str], world: World) -> int:
     except ConfigError as error:
         if world.is_main:
             raise
-        # Rank 0 may well have a device, and have nothing to say.
+        # Rank 0 may have a device, and then reports nothing.
         raise RankError(f"[rank {world.rank} on {node_name()}] {error}") from error
     prepare_environment(world, device.type, device.index)
     from train.run import run

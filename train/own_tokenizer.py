@@ -1,4 +1,4 @@
-"""The tokenizer that belongs to the weights with which a run starts: its own, its second copy's, or of init_from."""
+"""The tokenizer that belongs to the weights with which a run starts: its own, its second copy's, or that of init_from."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,9 +16,9 @@ def own_tokenizer(folder: RunFolder, config: Config) -> str | None:
     """Spec of the tokenizer that belongs to the weights with which a run starts; None: it starts without any.
 
     Raises:
-        RecordError: what is kept there names no tokenizer.
+        RecordError: the spec that is stored there is damaged.
     """
-    for place in _homes_of_weights(folder, config):
+    for place in _folders_of_weights(folder, config):
         kept = kept_tokenizer(place)
         if kept is not None:
             return kept
@@ -34,7 +34,7 @@ def check_tokenizer(
         folder: of the run.
         config: of the run.
         spec: of its tokenizer.
-        report: told if the weights' tokenizer is another one, or not known.
+        report: called if the tokenizer of the weights is another one, or unknown.
 
     Raises:
         DataChangedError: it is another one, and that is not accepted.
@@ -45,7 +45,7 @@ def check_tokenizer(
     kept = kept_tokenizer(run_folder_of(Path(source)))
     if kept is None:
         report(
-            f"{source} has no tokenizer beside it: whether its weights were trained with {spec} is not known."
+            f"{source} has no tokenizer beside it, so it is not known whether its weights were trained with {spec}."
         )
     elif load_tokenizer(kept).fingerprint != load_tokenizer(spec).fingerprint:
         problem = f"The weights of {source} were trained with the tokenizer {kept}, not with {spec}"
@@ -57,26 +57,26 @@ def check_tokenizer(
         report(f"{problem}, as data.accept_changed=true accepts.")
 
 
-def _homes_of_weights(folder: RunFolder, config: Config) -> list[Path]:
-    """Run folders that may keep the tokenizer of the weights to start with, the likeliest first."""
+def _folders_of_weights(folder: RunFolder, config: Config) -> list[Path]:
+    """Run folders that may keep the tokenizer of the weights to start with, the most likely first."""
     if config.checkpoint.resume not in ("auto", "never"):
         return [run_folder_of(Path(config.checkpoint.resume))]
-    homes = [place.checkpoints.parent for place in places_of(config, folder.checkpoints)]
+    folders = [place.checkpoints.parent for place in places_of(config, folder.checkpoints)]
     if _has_trained(folder):
-        return homes
+        return folders
     if config.checkpoint.init_from is not None:
         return [run_folder_of(Path(config.checkpoint.init_from))]
-    return [home for home in homes[1:] if _holds_checkpoint(home)]
+    return [each for each in folders[1:] if _holds_checkpoint(each)]
 
 
 def _has_trained(folder: RunFolder) -> bool:
-    """True if there are steps to continue, or to be looked for."""
+    """True if the run has trained, even if its checkpoints are lost."""
     has_lines = folder.metrics.is_file() and folder.metrics.stat().st_size > 0
     return has_lines or bool(committed(folder.checkpoints))
 
 
-def _holds_checkpoint(home: Path) -> bool:
+def _holds_checkpoint(run: Path) -> bool:
     try:
-        return bool(committed(RunPaths(home).checkpoints))
+        return bool(committed(RunPaths(run).checkpoints))
     except OSError:
-        return False  # a disk of second copies that fails is told of when a checkpoint is chosen
+        return False  # a failing disk is reported when a checkpoint is chosen

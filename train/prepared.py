@@ -1,4 +1,4 @@
-"""What a start settles before its process groups open: the folder is held, the numbers are chosen, the data are ready."""
+"""What a start does before its process groups open: it holds the run folder, chooses the precision, and opens the data."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -45,7 +45,7 @@ class Prepared:
     validation: GLMDataset
     precision_reason: str
     hint: str | None
-    """What to type to use devices that stand idle."""
+    """What to type to use idle devices."""
 
 
 @contextlib.contextmanager
@@ -77,7 +77,7 @@ def prepared(
     config.precision, precision_reason = resolve_precision(config.precision, device)
     if config.deterministic:
         make_deterministic(device)
-    log = speaker(world)
+    log = log_on_rank_0(world)
     rendezvous = Rendezvous.open(world, config.stability.meeting_seconds)
     with _held(folder, world) as generation, rendezvous.kept_for_others():
         own = own_tokenizer(folder, config)
@@ -106,7 +106,7 @@ def prepared(
 
 @contextlib.contextmanager
 def one_report_per_node(world: World) -> Iterator[None]:
-    """Report what one node lacks although rank 0's node may have it: one rank of each node speaks, and names it."""
+    """Report what a node lacks that rank 0's node may have: one rank of each node reports it, and names the node."""
     try:
         yield
     except UserError as error:
@@ -117,7 +117,7 @@ def one_report_per_node(world: World) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _held(folder: RunFolder, world: World) -> Iterator[Generation | None]:
-    """Rank 0 holds the folder and records in status.json how it ended; another rank reports only what it alone met."""
+    """Rank 0 holds the folder and records in status.json how it ended; other ranks report only what rank 0 did not find."""
     if not world.is_main:
         try:
             yield None
@@ -130,13 +130,13 @@ def _held(folder: RunFolder, world: World) -> Iterator[Generation | None]:
         return
     folder.create()
     is_by_hand = world.launcher == "none"  # otherwise a script, or another rank, reads status.json
-    with folder.held(world.launch, speaker(world), leaves_nothing=is_by_hand) as generation:
+    with folder.held(world.launch, log_on_rank_0(world), leaves_nothing=is_by_hand) as generation:
         try:
             yield generation
         except KeyboardInterrupt:
             # Nothing has failed. From the first step on Ctrl-C is a request to stop, see train/stop.py.
             if folder.take_back_start():
-                speaker(world)("Interrupted before the first step: nothing was trained.")
+                log_on_rank_0(world)("Interrupted before the first step: nothing was trained.")
             raise
         except BaseException as error:
             folder.fail(_failure(error))
@@ -147,11 +147,11 @@ def _failure(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def speaker(world: World) -> Callable[[str], None]:
-    """Print a line, on rank 0 alone."""
+def log_on_rank_0(world: World) -> Callable[[str], None]:
+    """A function that prints a line on rank 0, and does nothing on other ranks."""
 
-    def speak(text: str) -> None:
+    def log(text: str) -> None:
         if world.is_main:
             tell(text)
 
-    return speak
+    return log

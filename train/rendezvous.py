@@ -1,4 +1,4 @@
-"""Where the ranks of a run find each other, before they have process groups: the launcher's key-value store.
+"""How the ranks of a run find each other before they have process groups: through the launcher's key-value store.
 
 While a rank prepares data or waits for others, a thread of it sends a heartbeat every two seconds. So a rank that dies
 before the groups exist is reported within half a minute, however long the others prepare, and a rank that never
@@ -23,12 +23,12 @@ from configs.errors import EXIT_PEER_FAILED, ConfigError, DistributedError, User
 from train.world import LOOPBACK, StoreAddress, World, is_on_one_node, node_name, store_address
 
 HEARTBEAT_SECONDS = 2.0
-SILENT_SECONDS = 30.0
+HEARTBEAT_TIMEOUT_SECONDS = 30.0
 """A rank without a heartbeat for this long has died or hangs, or its machine has failed."""
 _POLL_SECONDS = 0.2
 # How much later than rank 0 another rank may have loaded its libraries.
 _LINGER_SECONDS = 30.0
-# All are there, and still prepare: as long as one rank may take alone, for instance to copy shards to its node.
+# How long all ranks wait for those that are still preparing, for instance copying shards to their node.
 _LONGEST_PREPARATION_SECONDS = 1800.0
 _GATHERED = "gathered"
 _NAMED = 8
@@ -39,12 +39,12 @@ def open_stores(world: World, seconds: float, count: int) -> list[dist.Store]:
 
     Args:
         world: this process.
-        seconds: how long to wait for whoever serves it, and then for each answer.
-        count: connections; an operation that waits holds its own.
+        seconds: how long to wait for the store, and then for each answer.
+        count: number of connections; an operation that waits blocks its connection.
 
     Raises:
         ConfigError: no launcher named a store.
-        DistributedError: nobody answers there.
+        DistributedError: nothing answers at its address.
     """
     address = store_address()
     if address is None:
@@ -67,51 +67,51 @@ def open_stores(world: World, seconds: float, count: int) -> list[dist.Store]:
     except (RuntimeError, OSError) as error:
         reason = str(error).partition("\n")[0]
         raise DistributedError(
-            f"[rank {world.rank} on {node_name()}] the ranks could not meet at {address.host}:{address.port} within "
+            f"[rank {world.rank} on {node_name()}] no connection to the store at {address.host}:{address.port} within "
             f"{seconds:g} s: {reason}"
         ) from error
-    # A launcher keeps its store through its restarts, and PyTorch 2.13 takes it for a new one: the ranks would then
-    # try to reach the addresses of dead ones.
+    # A launcher keeps its store across restarts, and PyTorch 2.13 uses it as if it were new: the ranks would then
+    # try to connect to the addresses of dead ones.
     prefix = f"start_{address.restarts}" if address.is_served else "start"
     return [dist.PrefixStore(prefix, store) for store in stores]
 
 
 class Rendezvous:
-    """This rank's presence among the others, until `close`.
+    """This rank's heartbeat in the store, and its view of the other ranks, until `close`.
 
     Args:
         world: this process.
         stores: two connections to the same store; one of them never waits.
-        meeting_seconds: after which a rank that has not come is missing.
+        meeting_seconds: a rank that has not connected after this time is reported as missing.
     """
 
     def __init__(self, world: World, stores: Sequence[dist.Store], meeting_seconds: float) -> None:
-        self.store, self._beats = stores
+        self.store, self._heartbeat_store = stores
         self._world = world
         self._limit = meeting_seconds
         self._opened = time.monotonic()
-        # Of each rank: its last word, and when it was new.
-        self._heard: dict[int, tuple[bytes, float]] = {}
+        # By rank: its last heartbeat, and when it arrived.
+        self._last_heartbeats: dict[int, tuple[bytes, float]] = {}
         self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._send_heartbeats, name="presence", daemon=True)
+        self._thread = threading.Thread(target=self._send_heartbeats, name="heartbeat", daemon=True)
         if world.size > 1:
             self.store.set(f"host/{world.rank}", node_name())
             self._thread.start()
 
     @classmethod
     def open(cls, world: World, meeting_seconds: float) -> "Rendezvous":
-        """Reach the store and be present in it.
+        """Connect to the store, and start to send heartbeats.
 
         Raises:
-            DistributedError: rank 0, or the launcher's store, is not there in time.
+            DistributedError: rank 0, or the launcher's store, does not answer in time.
         """
         return cls(world, open_stores(world, meeting_seconds, 2), meeting_seconds)
 
     def gather(self) -> None:
-        """Wait until every rank has come here.
+        """Wait until every rank has called this.
 
         Raises:
-            DistributedError: some are missing or have died; names them.
+            DistributedError: some are missing or have died; the message names them.
         """
         if self._world.size == 1:
             return
@@ -121,14 +121,14 @@ class Rendezvous:
         except RuntimeError as error:
             reason = str(error).partition("\n")[0]
             raise DistributedError(
-                f"{self._me()} rank 0 is gone before the ranks had met: {reason}"
+                f"{self._me()} rank 0 ended before all ranks had connected: {reason}"
             ) from error
 
     @contextlib.contextmanager
     def kept_for_others(self) -> Iterator[None]:
-        """If the user's input is wrong, let the other ranks reach the store first: they find the same mistake by themselves.
+        """On wrong input, let the other ranks connect to the store first: they find the same mistake themselves.
 
-        With rank 0, its store goes; who has not reached it by then waits for it until `stability.meeting_seconds`.
+        The store ends with rank 0; a rank that has not connected by then would wait for `stability.meeting_seconds`.
         """
         try:
             yield
@@ -143,7 +143,7 @@ class Rendezvous:
 
     @contextlib.contextmanager
     def watched(self) -> Iterator[None]:
-        """End this process, with 3, if a rank dies in here: libraries wait for it much longer."""
+        """End this process with exit code 3 if a rank dies in this block: the libraries would wait for it much longer."""
         if self._world.size == 1:
             yield
             return
@@ -152,11 +152,13 @@ class Rendezvous:
         def watch() -> None:
             while not done.wait(HEARTBEAT_SECONDS):
                 try:
-                    lost = self._silent()
+                    lost = self._lost_ranks()
                 except RuntimeError:
-                    lost = "rank 0 is gone"
+                    lost = "rank 0 has ended"
                 if lost and not done.is_set():
-                    sys.stderr.write(f"{self._me()} {lost}, while the process groups were made\n")
+                    sys.stderr.write(
+                        f"{self._me()} {lost}, while the process groups were being created\n"
+                    )
                     sys.stderr.flush()
                     os._exit(EXIT_PEER_FAILED)
 
@@ -177,8 +179,8 @@ class Rendezvous:
     def _send_heartbeats(self) -> None:
         number = 0
         while not self._closing.is_set():
-            with contextlib.suppress(RuntimeError):  # whoever waits finds out
-                self._beats.set(f"beat/{self._world.rank}", str(number))
+            with contextlib.suppress(RuntimeError):  # the ranks that wait report it
+                self._heartbeat_store.set(f"heartbeat/{self._world.rank}", str(number))
             number += 1
             self._closing.wait(HEARTBEAT_SECONDS)
 
@@ -190,44 +192,52 @@ class Rendezvous:
             if len(ready) == self._world.size:
                 self.store.set(_GATHERED, "")
                 return
-            problem = self._silent()
+            problem = self._lost_ranks()
             if not problem and time.monotonic() - started > _LONGEST_PREPARATION_SECONDS:
-                problem = f"{self._named(self._others(ready))} still prepared after {_LONGEST_PREPARATION_SECONDS:g} s"
+                problem = f"{self._named(self._others(ready))} still preparing after {_LONGEST_PREPARATION_SECONDS:g} s"
             if problem:
                 self.store.set(_GATHERED, problem)
-                time.sleep(5 * _POLL_SECONDS)  # the store may be ours: let the others read it
+                # This process may serve the store: let the others read it first.
+                time.sleep(5 * _POLL_SECONDS)
                 raise DistributedError(f"{self._me()} {problem}")
             time.sleep(_POLL_SECONDS)
 
     def _follow(self) -> None:
         while not self.store.check([_GATHERED]):
-            if problem := self._silent():
+            if problem := self._lost_ranks():
                 raise DistributedError(f"{self._me()} {problem}")
             time.sleep(_POLL_SECONDS)
         if problem := self.store.get(_GATHERED).decode():
             raise DistributedError(f"{self._me()} {problem}")
 
-    def _silent(self) -> str:
-        """What is wrong with the ranks that this one looks at; "" if nothing is."""
+    def _lost_ranks(self) -> str:
+        """Say which of the ranks that this one watches are missing or lost; "" if none."""
         now = time.monotonic()
-        looked_at = self._others(()) if self._world.is_main else [0]
-        came = [rank for rank in looked_at if rank in self._heard]
-        came += [
+        watched = self._others(()) if self._world.is_main else [0]
+        connected = [rank for rank in watched if rank in self._last_heartbeats]
+        connected += [
             rank
-            for rank in looked_at
-            if rank not in self._heard and self._beats.check([f"beat/{rank}"])
+            for rank in watched
+            if rank not in self._last_heartbeats
+            and self._heartbeat_store.check([f"heartbeat/{rank}"])
         ]
-        keys = [f"beat/{rank}" for rank in came]
-        for rank, said in zip(came, self._beats.multi_get(keys) if keys else [], strict=True):
-            if rank not in self._heard or self._heard[rank][0] != said:
-                self._heard[rank] = said, now
-        silent = [rank for rank in came if now - self._heard[rank][1] > SILENT_SECONDS]
-        if silent:
-            return f"{self._named(silent)} came, but died or hung: no heartbeat for {SILENT_SECONDS:g} s"
-        missing = [rank for rank in looked_at if rank not in self._heard]
+        keys = [f"heartbeat/{rank}" for rank in connected]
+        for rank, heartbeat in zip(
+            connected, self._heartbeat_store.multi_get(keys) if keys else [], strict=True
+        ):
+            if rank not in self._last_heartbeats or self._last_heartbeats[rank][0] != heartbeat:
+                self._last_heartbeats[rank] = heartbeat, now
+        lost = [
+            rank
+            for rank in connected
+            if now - self._last_heartbeats[rank][1] > HEARTBEAT_TIMEOUT_SECONDS
+        ]
+        if lost:
+            return f"{self._named(lost)} connected, but then died or hung: no heartbeat for {HEARTBEAT_TIMEOUT_SECONDS:g} s"
+        missing = [rank for rank in watched if rank not in self._last_heartbeats]
         if missing and now - self._opened > self._limit:
             return (
-                f"{self._named(missing)} of {self._world.size} did not come within {self._limit:g} s "
+                f"{self._named(missing)} of {self._world.size} did not connect within {self._limit:g} s "
                 "(stability.meeting_seconds)"
             )
         return ""
@@ -242,8 +252,8 @@ class Rendezvous:
     def _named(self, ranks: list[int]) -> str:
         words = list[str]()
         for rank in ranks[:_NAMED]:
-            is_known = self._beats.check([f"host/{rank}"])
-            where = f" ({self._beats.get(f'host/{rank}').decode()})" if is_known else ""
+            is_known = self._heartbeat_store.check([f"host/{rank}"])
+            where = f" ({self._heartbeat_store.get(f'host/{rank}').decode()})" if is_known else ""
             words.append(f"{rank}{where}")
         more = f" and {len(ranks) - _NAMED} more" if len(ranks) > _NAMED else ""
         return f"rank{'s' if len(ranks) > 1 else ''} {', '.join(words)}{more}"
@@ -255,16 +265,16 @@ class Rendezvous:
 def serve_on_loopback(
     port: int, timeout: datetime.timedelta = dist.default_pg_timeout
 ) -> tuple[dist.Store, int]:
-    """Serve a store that other machines do not reach; returns it with its port.
+    """Serve a store that other machines cannot reach; returns it with its port.
 
     Args:
-        port: to listen at; 0: a free one.
-        timeout: of its operations.
+        port: port to listen at; 0 for a free one.
+        timeout: timeout of its operations.
 
     Raises:
-        OSError: somebody listens there.
+        OSError: the port is in use.
     """
-    # PyTorch's own socket would listen on every address of this machine.
+    # A socket that PyTorch opens would listen on every address of this machine.
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((LOOPBACK, port))
@@ -291,7 +301,7 @@ def _serve(world: World, address: StoreAddress, timeout: datetime.timedelta) -> 
 
 
 def _host(world: World, address: StoreAddress) -> str:
-    """Where to connect: on one node the launcher's name for it need not resolve."""
+    """The host to connect to; on one node, the name that the launcher gives it need not resolve."""
     if not is_on_one_node(world):
         return address.host
     if not address.is_served:

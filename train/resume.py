@@ -1,4 +1,4 @@
-"""Where a run goes on: its checkpoint is chosen by all ranks together, and its state put into the engine.
+"""Resuming a run: all ranks choose its checkpoint together, and load the state into the engine.
 
 A process can do so more than once: between two steps a run may be set back to one of its checkpoints.
 """
@@ -30,18 +30,18 @@ from train.trackers import Trackers
 
 @dataclass(frozen=True)
 class Resumed:
-    """A run whose engine holds the state to go on from."""
+    """A run whose engine holds the state to continue from."""
 
     engine: Engine
     progress: Progress
     checkpoint: tuple[Path, Manifest] | None
-    """What it goes on from; None: it begins at sample 0."""
+    """What it continues from; None: it begins at sample 0."""
     identity: Identity | None
     """Of the run; on rank 0 only."""
     counted: tuple[str, ...]
     """Keys of the objectives whose losses the run's metrics have."""
     changes: list[str]
-    """What differs from the start before, for the record."""
+    """What differs from the previous start, for the record."""
     forgotten: list[str]
     """What the user may have forgotten to type."""
 
@@ -59,7 +59,7 @@ class Resumed:
 
     @property
     def metrics_checksum(self) -> int | None:
-        """Of the lines of metrics.jsonl up to here, as the checkpoint knows it."""
+        """Checksum of the lines of metrics.jsonl up to here, from the checkpoint."""
         return None if self.own_manifest is None else checksum_in(self.own_manifest.extra)
 
 
@@ -72,7 +72,7 @@ def resume(prepared: Prepared, session: Session, log: Trackers) -> Resumed:
         log: gets a line for each checkpoint that is skipped.
 
     Raises:
-        UserError: the run cannot go on as it was typed; the message says what to type.
+        UserError: the run cannot continue as it was typed; the message says what to type.
         DistributedError: ranks disagree, or a later attempt of the run has begun.
     """
     config, folder = prepared.config, prepared.folder
@@ -115,10 +115,10 @@ def resume(prepared: Prepared, session: Session, log: Trackers) -> Resumed:
 def resume_again(previous: Resumed, path: Path, prepared: Prepared, session: Session) -> Resumed:
     """Set a run that has trained in this process back to one of its checkpoints; collective, between two steps.
 
-    Its next steps are a new generation: what was saved beyond the checkpoint belongs to a history that is left.
+    Its next steps are a new generation: what was saved after the checkpoint belongs to a history that the run has left.
 
     Args:
-        previous: where it went on before; its engine is used again.
+        previous: the previous resume in this process; its engine is used again.
         path: checkpoint of this run.
         prepared: the start.
         session: its process groups.

@@ -58,26 +58,26 @@ def _train(prepared: Prepared) -> int:
             training.close()
         _record_end(prepared, training, progress, was_stopped)
         training.release()
-        # A launcher may end the ranks that are left once the first has gone: the end is recorded by then.
+        # A launcher may end all ranks once the first has exited, so they wait here until the end is recorded.
         session.sum([0.0])
     if world.is_main and not was_stopped:
-        # The groups are closed: no other rank waits for it, and the whole model fits this process alone.
+        # The groups are closed: no other rank waits, and this process can hold the whole model by itself.
         show_what_was_learnt(
             config, prepared.folder, prepared.validation, prepared.corpora, training.trackers.log
         )
     training.trackers.close()
     if not was_stopped:
         return EXIT_DONE
-    # torchrun would start the ranks again on any code but 0; status.json tells the truth.
+    # torchrun would restart the ranks on any code but 0; status.json says how the run really ended.
     return EXIT_DONE if world.launcher == "torchrun" else EXIT_STOPPED
 
 
 def _record_end(
     prepared: Prepared, training: Training, progress: Progress, was_stopped: bool
 ) -> None:
-    """Leave in the run folder how it ended."""
+    """Record in the run folder how the attempt ended."""
     if not was_stopped:
-        training.stop.restore()  # nothing is left to be saved
+        training.stop.restore()  # nothing is left to save
     if not prepared.world.is_main:
         return
     folder, seen = prepared.folder, progress.samples_seen
@@ -90,5 +90,5 @@ def _record_end(
     limit = prepared.config.run.stop_after_samples
     what_to_type = "the same command continues"
     if limit is not None and seen >= limit:
-        what_to_type = f"run.stop_after_samples ({limit}) is reached: the same command without it, or with more, continues"
+        what_to_type = f"run.stop_after_samples ({limit}) is reached: the same command without it, or with a larger one, continues"
     training.trackers.log(f"Stopped after {seen:,} samples; {what_to_type} from {folder.path}")

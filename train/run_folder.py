@@ -1,4 +1,4 @@
-"""The run folder: what was run, what happened, and whether somebody is running it now.
+"""The run folder: what was run, what happened, and whether it is running now.
 
 runs/NAME holds config.yaml, overrides.txt, source.txt, status.json, metrics.jsonl, events.jsonl, log.txt, tokenizer/,
 generations/ and checkpoints/. It contains no absolute path of its own: it can be copied elsewhere and continued. Only
@@ -36,7 +36,7 @@ from train.generations import Generation
 from train.small_files import renewed, replace_file, sweep
 from train.world import Launch
 
-# How much later than another rank rank 0 may find the same mistake, and how much the clocks of two nodes may differ.
+# How much later than another rank, rank 0 may find the same mistake; and how much the clocks of two nodes may differ.
 _SHARED_MISTAKE_SECONDS, _CLOCK_SECONDS = 10.0, 5.0
 _POLL_SECONDS = 0.1
 STARTING = "starting"
@@ -84,7 +84,7 @@ class RunFolder(RunPaths):
         *,
         leaves_nothing: bool = False,
     ) -> Iterator[Generation]:
-        """Hold the run for this process; the kernel lets go of it however the process ends.
+        """Hold the run for this process; the kernel releases it however the process ends.
 
         Args:
             launch: who started this process.
@@ -93,7 +93,7 @@ class RunFolder(RunPaths):
                 before it has recorded what it runs.
 
         Raises:
-            RunFolderError: a live process holds it; the message names host and pid.
+            RunFolderError: a running process holds it; the message names host and pid.
         """
         self.check_kinds()
         generation = self._generation = generations.begin(self.path, launch, log)
@@ -104,7 +104,7 @@ class RunFolder(RunPaths):
             if generation.previous is None or not launch.shares_launcher(
                 generation.previous.launch
             ):
-                # An old request; but one that was made while a launcher starts the run again holds.
+                # Remove an old request; one that was made while a launcher restarts the run still counts.
                 self.stop_file.unlink(missing_ok=True)
             self._event_file = LineFile(renewed(self.events))
             renewed(self.log).close()
@@ -152,7 +152,7 @@ class RunFolder(RunPaths):
                 replace_file(self.status, json.dumps(status, indent=1) + "\n")
             except FileNotFoundError:
                 if self._generation is not None:
-                    self._generation.fence()  # whoever starts later sweeps away what is half written
+                    self._generation.fence()  # a later start removes half-written files
                 raise
 
     def read_config(self) -> Config | None:
@@ -167,8 +167,7 @@ class RunFolder(RunPaths):
             return None
         except (RecordError, ConfigError) as error:
             raise RunFolderError(
-                f"{self.config} is not as a start has written it: {error} Move it away: the checkpoints hold what the run "
-                "was trained with."
+                f"{self.config} is invalid: {error} Move it away: the checkpoints hold the configuration, too."
             ) from error
 
     def status_or_none(self) -> Status | None:
@@ -186,7 +185,7 @@ class RunFolder(RunPaths):
         self._event_file.write(line)
 
     def fail(self, message: str, kind: str = "error") -> None:
-        """Leave the reason of an error behind, unless a later attempt owns the folder by now, or its disk is gone."""
+        """Record the reason of an error, unless a later attempt owns the folder by now, or its disk has failed."""
         status = self.status_or_none()
         seen = 0 if status is None else status.samples_seen
         with contextlib.suppress(DistributedError, OSError):
@@ -197,7 +196,7 @@ class RunFolder(RunPaths):
     def take_back_start(self) -> bool:
         """Put back the status.json that this start found, unless it has trained; True if the run is as it was.
 
-        Its time comes back too, so that a job script does not take it for this start's.
+        Its time is restored, too, so that a job script does not take it for this start's.
         """
         status = self.status_or_none()
         has_begun = status is not None and (status.state, status.message) == ("running", STARTING)
@@ -214,11 +213,11 @@ class RunFolder(RunPaths):
         return None
 
     def is_reported_by_rank_0(self, message: str, since: float) -> bool:
-        """True if rank 0 leaves the same reason behind soon: most mistakes all ranks find, each at its own pace.
+        """True if rank 0 soon records the same reason: all ranks find most mistakes, but not at the same time.
 
         Args:
-            message: what this rank would say.
-            since: the start of this attempt, in seconds since the epoch: an older word does not count.
+            message: what this rank would report.
+            since: the start of this attempt, in seconds since the epoch: an older record does not count.
         """
         deadline = time.monotonic() + _SHARED_MISTAKE_SECONDS
         while time.monotonic() < deadline:

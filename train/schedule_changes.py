@@ -1,4 +1,4 @@
-"""What another configuration makes of the schedules at the position where a run goes on, said before it happens."""
+"""How a changed configuration changes the schedules of a run that continues, reported before it happens."""
 
 import copy
 
@@ -8,15 +8,15 @@ from train.plan import StepPlan, TrainingPlan
 
 
 def schedule_changes(stored: Config, config: Config, samples_seen: int) -> list[str]:
-    """Say how learning rate, batch size and embedding shrink differ from those that the run had.
+    """Describe how learning rate, batch size and embedding shrink differ from those that the run had.
 
     Args:
         stored: the configuration that the run was trained with.
-        config: the one that it goes on with.
-        samples_seen: where it goes on; nothing changes for a run that has not begun.
+        config: the configuration that it continues with.
+        samples_seen: position where it continues; nothing changes for a run that has not begun.
 
     Returns:
-        A sentence for each schedule that jumps or ends elsewhere, and how to keep them; none if all go on as they were.
+        A sentence for each schedule that jumps or ends elsewhere, and how to keep them; none if all stay as they were.
     """
     if not samples_seen:
         return []

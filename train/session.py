@@ -17,7 +17,7 @@ class Session:
     control_group: dist.ProcessGroup
     """gloo over all ranks: carries the trainer's own numbers beside the engine's traffic."""
     dp_group: dist.ProcessGroup
-    """gloo over the replicas of this rank's shard."""
+    """gloo over the replicas of this rank's part of the model."""
 
     def sum(self, values: list[float]) -> list[float]:
         """Add up `values` element by element over all ranks, in float64."""
@@ -28,7 +28,7 @@ class Session:
         return self._reduce(values, dist.ReduceOp.MAX, self.control_group)
 
     def sum_over_replicas(self, values: list[float]) -> list[float]:
-        """Add up `values` over the data-parallel ranks of this shard."""
+        """Add up `values` over the data-parallel ranks of this part of the model."""
         return self._reduce(values, dist.ReduceOp.SUM, self.dp_group)
 
     def barrier(self) -> None:

@@ -17,9 +17,10 @@ def replace_file(path: Path, text: str) -> None:
     # The watchdog's thread may write the same file at the same moment.
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_native_id()}.part")
     try:
-        temporary.unlink(missing_ok=True)  # of a process that had our number; it may be a link
+        # Left by an earlier process with the same id; it may be a link.
+        temporary.unlink(missing_ok=True)
         with temporary.open("xb") as file:
-            file.write(text.encode("utf-8", "backslashreplace"))  # a path need not be text
+            file.write(text.encode("utf-8", "backslashreplace"))  # a path need not be valid UTF-8
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -31,11 +32,11 @@ def replace_file(path: Path, text: str) -> None:
 def renewed(path: Path, content: bytes | None = None) -> TextIO:
     """Put a new file in a file's place, and keep it open to write on.
 
-    Whoever had the old one open writes into a file that has no name any more.
+    A process that has the old one open writes into a file that no longer has a name.
 
     Args:
         path: the file; need not exist.
-        content: of the new one; default: the old one's, without a last line that was torn.
+        content: of the new file; default: that of the old one, without an incomplete last line.
     """
     if content is None:
         content = b"".join(whole_lines(path))
@@ -45,7 +46,7 @@ def renewed(path: Path, content: bytes | None = None) -> TextIO:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-    # Opened before it has its name, for afterwards that may be a later attempt's file; messages shall use the name.
+    # Opened before it has its name, for afterwards that may be a later attempt's file; messages should use the name.
     descriptor = os.open(temporary, os.O_WRONLY | os.O_APPEND)
     renewed_file = open(path, "a", opener=lambda *_: descriptor)  # noqa: SIM115  (the caller closes it)
     os.replace(temporary, path)
@@ -55,10 +56,10 @@ def renewed(path: Path, content: bytes | None = None) -> TextIO:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what killed processes of a run left of the files that they were replacing.
+    """Remove the temporary files that killed processes of a run left.
 
-    Only names as `replace_file` and `renewed` make them, of the files of a run: others are not ours. A process that
-    is still running somewhere, and is superseded, finds its file gone and asks whether it is.
+    Only names that `replace_file` and `renewed` give to the files of a run: other files are left alone. A superseded
+    process that is still running somewhere finds its file gone, and then checks whether it is superseded.
     """
     paths = RunPaths(folder)
     names = "|".join(re.escape(path.name) for path in (*paths.files, paths.report))
@@ -71,7 +72,7 @@ def sweep(folder: Path) -> None:
 
 
 def _is_another(pid: int) -> bool:
-    """True if another process of this number is running; in containers each start may have the same one."""
+    """True if another process with this id is running; in containers each start may have the same id."""
     if pid == os.getpid():
         return False
     try:

@@ -1,4 +1,4 @@
-"""What was chosen for a run, and why: one table at the start."""
+"""The table at the start of a run: what was chosen, and why."""
 
 import torch
 

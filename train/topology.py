@@ -1,6 +1,6 @@
-"""Where a rank stands in the tp x pp x dp grid: arithmetic on the rank, no process group.
+"""The position of a rank in the tp x pp x dp grid: arithmetic on the rank, no process group.
 
-Tensor-parallel ranks are neighbours (they talk most), then data-parallel ones, pipeline stages are farthest apart:
+Tensor-parallel ranks are neighbours (they communicate most), then data-parallel ones, pipeline stages are farthest apart:
     rank = (pp_rank * dp + dp_rank) * tp + tp_rank
 the order of both DeepSpeed's PipeModelDataParallelTopology and Megatron-core's "tp-cp-ep-dp-pp".
 """
@@ -62,5 +62,5 @@ class Topology:
         return self.is_first_stage or self.is_last_stage
 
     def __str__(self) -> str:
-        """Name the place as messages do."""
+        """The position, for messages."""
         return f"rank {self.rank}: pp {self.pp_rank}, dp {self.dp_rank}, tp {self.tp_rank}"

@@ -3,9 +3,9 @@
     python -m train.torchrun --nproc-per-node 4 -m train parallel.tp=2
 
 Takes torchrun's options (torchrun --help). `torchrun --standalone` starts the
-same ranks, but its store listens on every address of the machine, and what
-torchrun reads there it unpickles: whoever reaches the port can run code as its
-user. Here the ranks of the one node meet in a store that listens on the
+same ranks, but its store listens on every address of the machine, and
+torchrun unpickles what it reads there: whoever reaches the port can run code as
+its user. Here the ranks of the one node meet in a store that listens on the
 loopback address and holds no pickles.
 """
 
@@ -19,11 +19,11 @@ from configs.terminal import tell
 from train.world import choose_one_thread
 
 _BACKEND = "loopback"
-# torchrun's log of processes that end, and the lines of it that this program says in its own words.
+# torchrun's log of processes that end, and the lines in it that this program reports in its own words.
 _ENDINGS = "torch.distributed.elastic.multiprocessing.api"
-_SAID_ANYWAY = ("failed (exitcode", "Sending process")
+_REPORTED_ANYWAY = ("failed (exitcode", "Sending process")
 _ONE_NODE = ("1", "1:1")
-# Options that say where to meet, with what torchrun has for them unless they are given.
+# Options of the rendezvous, with torchrun's defaults.
 _MEETING = {
     "standalone": False,
     "rdzv_backend": "static",
@@ -36,7 +36,7 @@ _MEETING = {
 
 
 def cli(arguments: list[str] | None = None) -> int:
-    """Start the ranks and wait for them; returns the exit code: of failed ranks that of the first."""
+    """Start the ranks and wait for them; returns the exit code, that of the first rank that failed."""
     words = sys.argv[1:] if arguments is None else arguments
     if words and words[0] in ("--help", "-h"):
         sys.stdout.write(str(__doc__))
@@ -51,34 +51,35 @@ def cli(arguments: list[str] | None = None) -> int:
         sys.stderr.write(f"{problem}\n")
         return EXIT_USER_INPUT
     num_ranks = run.determine_local_world_size(options.nproc_per_node)
-    if choose_one_thread(num_ranks):  # torchrun would, with a block of asterisks
+    if choose_one_thread(num_ranks):  # torchrun would do so with a block of asterisks
         tell(
             f"{num_ranks} ranks with one CPU thread each (OMP_NUM_THREADS=1). Set OMP_NUM_THREADS before the command for "
             "more.",
             sys.stderr,
         )
     options.rdzv_backend = _BACKEND
-    options.rdzv_endpoint = (
-        "127.0.0.1:0"  # it warns where there is none; the store chooses the port
-    )
+    options.rdzv_endpoint = "127.0.0.1:0"  # torchrun warns without one; the store chooses the port
     options.rdzv_id = str(uuid.uuid4())
     rendezvous_handler_registry.register(_BACKEND, _handler)
     logging.getLogger(_ENDINGS).addFilter(_is_news)
     try:
         run.run(options)
     except ChildFailedError as error:
-        # The ranks have said why; torchrun's own report of forty lines would stand below it.
+        # The ranks have reported why; torchrun's own report of forty lines would follow.
         rank, failure = error.get_first_failure()
         if failure.exitcode > 0:
             return failure.exitcode
-        tell(f"Rank {rank} was ended by {failure.signal_name()}: it could not say why.", sys.stderr)
+        tell(
+            f"Rank {rank} was killed by {failure.signal_name()}, so it could not report why.",
+            sys.stderr,
+        )
         return EXIT_PEER_FAILED
     return EXIT_DONE
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """False of what torchrun says of ranks that end: it would stand below the message that says why."""
-    return not str(record.msg).startswith(_SAID_ANYWAY)
+    """False for torchrun's lines about ranks that end, which would follow the message that says why."""
+    return not str(record.msg).startswith(_REPORTED_ANYWAY)
 
 
 def _problem(options: Any) -> str | None:
@@ -95,7 +96,7 @@ def _problem(options: Any) -> str | None:
 
 
 def _handler(parameters: Any) -> Any:
-    """What torchrun asks for a store and for this node's place, one of one."""
+    """The handler from which torchrun gets a store and this node's rank, 0 of 1."""
     from torch.distributed.elastic.rendezvous.static_tcp_rendezvous import StaticTCPRendezvous
 
     from train.rendezvous import serve_on_loopback

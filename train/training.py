@@ -80,7 +80,9 @@ class Training:
             # Before the start is recorded: what is recorded goes on to the first step, which is saved.
             self.stop.install()
         else:
-            assert checkpoint is not None and self._trainer is not None, "a later one is told"
+            assert checkpoint is not None and self._trainer is not None, (
+                "a later resume is given its checkpoint"
+            )
             self._trainer.settle_saves()
             self._trainer.close()
             resumed = resume_again(self._resumed, checkpoint, self._prepared, self._session)

@@ -22,7 +22,7 @@ _PR_SET_PDEATHSIG = 1
 _LOCAL_RANK_0_FIRST_SECONDS = 5.0
 _TORCHRUN_ENDS_SECONDS = 30.0
 # On a busy machine the ranks of a node read the command line seconds apart.
-_RANK_0_TELLS_SECONDS = 20.0
+_RANK_0_REPORTS_SECONDS = 20.0
 _STARTED = time.time()
 
 LOOPBACK = "127.0.0.1"
@@ -270,14 +270,14 @@ def die_with_parent(world: World) -> None:
 
 
 def wait_for_rank_0(world: World) -> None:
-    """Let rank 0 tell what all ranks have found: when it ends, torchrun ends this one.
+    """Let rank 0 report what all ranks have found; when rank 0 exits, torchrun ends this rank.
 
     Does nothing under other launchers, which end no rank because another one has ended, or do so later.
     """
     if world.launcher != "torchrun":
         return
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    time.sleep(_RANK_0_TELLS_SECONDS)
+    time.sleep(_RANK_0_REPORTS_SECONDS)
 
 
 def end_torchrun(world: World) -> None:
@@ -329,7 +329,7 @@ def job_end(usual_seconds: int, environment: Mapping[str, str] | None = None) ->
     """When SLURM ends the job, in seconds since the epoch; None if it does not say.
 
     Args:
-        usual_seconds: the time limit that the configuration speaks of, for a SLURM that tells only the job's start.
+        usual_seconds: the time limit in the configuration, for a SLURM that gives only the start of the job.
         environment: the launcher's variables.
     """
     variables = os.environ if environment is None else environment

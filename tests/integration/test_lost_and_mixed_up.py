@@ -109,7 +109,7 @@ def test_a_lost_config_does_not_make_it_another_model_and_words_left_out_are_nam
     longer = words(folder, *alone, "optim.total_samples=640", "run.stop_after_samples=56")
     assert live(1, (*longer, "optim.clip=2")) == [75]
     said = (run / "log.txt").read_text()
-    assert "is missing: the run is that of its checkpoints" in said
+    assert "is missing: its checkpoints say that this is the run" in said
     assert "learning rate at sample 48: " in said and "(warm-up ends at sample 64" in said
     assert "optim.schedule_samples=64" in said
     assert live(1, (*longer, "run.stop_after_samples=64")) == [75]

@@ -79,7 +79,7 @@ def test_a_checkpoint_of_another_run_is_passed_over_with_a_word_and_taken_if_it_
     foreign = checkpoint_of(run, 3, OTHER)
     auto, named, folder = chosen_in(run, "auto", str(foreign), str(run.parent / "other"))
     assert auto[0] == str(run / "checkpoints" / "step_00000002")
-    assert f"{foreign} is of another run ({OTHER}): it is skipped" in auto[1][0]
+    assert f"{foreign} belongs to another run ({OTHER}): it is skipped" in auto[1][0]
     assert named[0] == str(foreign) and "as checkpoint.resume asks" in named[1][0]
     # Of another run's folder the newest is taken, as generate and evaluate do.
     assert folder[0] == str(run.parent / "other" / "checkpoints" / "step_00000003")

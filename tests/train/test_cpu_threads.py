@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(
 def two_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(cpu_threads, "_SECONDS_BETWEEN_LOOKS", 0.001)
+    monkeypatch.setattr(cpu_threads, "_POLL_SECONDS", 0.001)
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     yield

@@ -39,8 +39,8 @@ def store_error() -> Exception:
 @pytest.mark.parametrize(
     "error, code, words",
     [
-        (DataError("mend it"), 2, ""),
-        (RankError("[rank 3 on node7] mend it"), 2, "[rank 3 on node7] mend it"),
+        (DataError("correct it"), 2, ""),
+        (RankError("[rank 3 on node7] correct it"), 2, "[rank 3 on node7] correct it"),
         (StorageError("a.bin cannot be read"), 3, "[rank 3 on node7] a.bin cannot be read"),
         (DistributedError("a peer"), 3, "a peer"),
         (os_error(errno.EIO), 3, "a file system failed: [Errno 5] Input/output error: '/mnt/run"),
@@ -89,7 +89,7 @@ def test_a_store_whose_host_is_gone_is_a_lost_peer() -> None:
     assert verdict(store_error(), World(rank=1, size=2))[0] == 3
 
 
-def test_rank_0_speaks_for_all() -> None:
+def test_rank_0_reports_for_all() -> None:
     assert verdict(CheckpointError("all are damaged"), World()) == (2, "all are damaged")
 
 
@@ -129,7 +129,7 @@ def test_a_read_only_run_folder_is_the_users_to_mend(
         begin(tmp_path, Launch())
 
 
-def test_a_dead_disk_does_not_hide_the_error_that_ends_a_life(
+def test_a_dead_disk_does_not_hide_the_error_that_ends_an_attempt(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def dead(*_: object, **__: object) -> None:

@@ -21,7 +21,7 @@ SECONDS = datetime.timedelta(seconds=20)
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rendezvous, "HEARTBEAT_SECONDS", 0.02)
-    monkeypatch.setattr(rendezvous, "SILENT_SECONDS", 1.5)
+    monkeypatch.setattr(rendezvous, "HEARTBEAT_TIMEOUT_SECONDS", 1.5)
     monkeypatch.setattr(rendezvous, "_POLL_SECONDS", 0.02)
 
 
@@ -64,7 +64,7 @@ def test_a_rank_that_never_comes_is_named_by_all_others(store: Any) -> None:
     said = outcomes(presence(store, 0, 4, limit=0.3), presence(store, 2, 4))
     for rank, words in zip((0, 2), said, strict=True):
         assert words == (
-            f"[rank {rank} on {node_name()}] ranks 1, 3 of 4 did not come within 0.3 s "
+            f"[rank {rank} on {node_name()}] ranks 1, 3 of 4 did not connect within 0.3 s "
             "(stability.meeting_seconds)"
         )
 
@@ -72,7 +72,9 @@ def test_a_rank_that_never_comes_is_named_by_all_others(store: Any) -> None:
 def test_a_rank_that_came_and_died_is_named_with_its_node(store: Any) -> None:
     presence(store, 1, 3).close()
     said = outcomes(presence(store, 0, 3), presence(store, 2, 3))
-    assert all(f"rank 1 ({node_name()}) came, but died or hung" in words for words in said), said
+    assert all(
+        f"rank 1 ({node_name()}) connected, but then died or hung" in words for words in said
+    ), said
 
 
 def test_rank_0_that_died_is_named(store: Any) -> None:

@@ -50,5 +50,5 @@ def test_a_rank_that_was_killed_is_named(tmp_path: Path) -> None:
     script.write_text("[ $RANK = 1 ] && kill -9 $$\nsleep 60\n")
     done = started(2, "--no-python", "bash", str(script), cwd=tmp_path)
     assert done.returncode == 3
-    assert done.stderr.endswith("Rank 1 was ended by SIGKILL: it could not say why.\n")
+    assert done.stderr.endswith("Rank 1 was killed by SIGKILL, so it could not report why.\n")
     assert "Traceback" not in done.stderr

@@ -59,7 +59,7 @@ class SaveAttempt:
         place: the store that the checkpoint is written to.
         folder: the checkpoint's folder in that store.
         part: what this rank stores.
-        duty: on rank 0, what to commit; None on the others.
+        commit_plan: on rank 0, what to commit; None on the others.
         refusal: why nothing may be written there; None if writing is allowed.
     """
 
@@ -68,7 +68,7 @@ class SaveAttempt:
         place: CheckpointStore,
         folder: Path,
         part: RankPart,
-        duty: CommitPlan | None,
+        commit_plan: CommitPlan | None,
         refusal: str | None = None,
     ) -> None:
         self.folder = folder
@@ -84,7 +84,7 @@ class SaveAttempt:
         """Set once the thread has finished: on rank 0 the checkpoint is committed, or the attempt has failed."""
         self._place = place
         self._part = part
-        self._duty = duty
+        self._commit_plan = commit_plan
         self._refusal = refusal
         self._given_up = threading.Event()
         self._is_committed = False
@@ -97,8 +97,8 @@ class SaveAttempt:
             self._write()
             self._seconds = time.monotonic() - started
             self.written.set()
-            if self._duty is not None:
-                self._commit(self._duty)
+            if self._commit_plan is not None:
+                self._commit(self._commit_plan)
         except DistributedError as problem:
             self.fatal, self.error = problem, str(problem)
         except OSError as problem:
@@ -144,12 +144,12 @@ class SaveAttempt:
         file, fragments = write_rank_file(self.folder, part.name, part.pieces)
         write_record(self.folder, RankRecord(part.name, file, fragments, part.shapes, part.slots))
 
-    def _commit(self, duty: CommitPlan) -> None:
-        records = self._collect(duty.names)
+    def _commit(self, plan: CommitPlan) -> None:
+        records = self._collect(plan.names)
         if records is None:
             return
         manifest = replace(
-            duty.draft,
+            plan.draft,
             tensors={name: shape for record in records for name, shape in record.shapes.items()},
             slots={name: slots for record in records for name, slots in record.slots.items()},
             files={record.name: record.file for record in records},
@@ -160,7 +160,7 @@ class SaveAttempt:
         # From here on the save must not be reported as failed: its files would be deleted, and a later attempt of the
         # run may already be reading them.
         try:
-            self._place.clean(self.folder, manifest, duty.healthy_step)
+            self._place.clean(self.folder, manifest, plan.healthy_step)
         except Exception as problem:
             self.fatal = problem
 

@@ -118,7 +118,7 @@ class Saver:
         self._progress = Progress()
         self._attempts: list[SaveAttempt] = []
         self._failed: set[SaveAttempt] = set()  # as agreed: the same on every rank
-        self._told: set[SaveAttempt] = set()
+        self._reported: set[SaveAttempt] = set()
         self._outcomes: list[Outcome] = []
         self._thread: threading.Thread | None = None
         self._blocked_seconds = 0.0
@@ -166,7 +166,7 @@ class Saver:
         if self._session.topology.rank == 0:
             for attempt in self._attempts:
                 if attempt.finished.is_set() and attempt.error is None:
-                    self._tell(attempt, None)
+                    self._report(attempt, None)
                 if attempt.fatal is not None:
                     raise attempt.fatal
         return self._take_outcomes()
@@ -200,12 +200,14 @@ class Saver:
         pieces = self._copy.take(self._state.pieces())
         part = RankPart(names[topology.rank], pieces, self._shapes, self._slots, str(topology))
         numbers = self._state.numbers()
-        duty = None
+        commit_plan = None
         if topology.rank == 0:
             healthy = health.healthy_step if self._settings.keep_healthy else None
-            duty = CommitPlan(self._draft(progress, numbers, health), names, healthy)
+            commit_plan = CommitPlan(self._draft(progress, numbers, health), names, healthy)
         return [
-            SaveAttempt(place, step_folder(place.checkpoints, progress.step), part, duty, refusal)
+            SaveAttempt(
+                place, step_folder(place.checkpoints, progress.step), part, commit_plan, refusal
+            )
             for place, refusal in zip(self._places, refusals, strict=True)
         ]
 
@@ -262,11 +264,11 @@ class Saver:
             attempt.finished.wait()
             # Only rank 0 knows whether the commit succeeded.
             self._agree_on_failure(attempt)
-            self._tell(attempt, None)
+            self._report(attempt, None)
         if self._thread is not None:
             self._thread.join()
         self._thread, self._attempts = None, []
-        self._told.clear()
+        self._reported.clear()
         self._failed.clear()
 
     def _agree_on_failure(self, attempt: SaveAttempt) -> None:
@@ -280,14 +282,14 @@ class Saver:
         if failures:
             self._failed.add(attempt)
             attempt.give_up()
-            self._tell(attempt, *failures[0])
+            self._report(attempt, *failures[0])
         if attempt.fatal is not None:
             raise attempt.fatal
 
-    def _tell(self, attempt: SaveAttempt, error: str | None, may_pass: bool = False) -> None:
-        if attempt in self._told:
+    def _report(self, attempt: SaveAttempt, error: str | None, may_pass: bool = False) -> None:
+        if attempt in self._reported:
             return
-        self._told.add(attempt)
+        self._reported.add(attempt)
         is_copy = attempt is not self._attempts[0]
         if not is_copy:
             self._health.settle(was_written=error is None)

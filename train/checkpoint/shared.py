@@ -44,11 +44,11 @@ def check_copy_is_shared(copy_to: str | None, session: Session) -> None:
     if topology.rank == 0:
         with contextlib.suppress(OSError):
             path.unlink()
-    blind = [rank for rank, sees in enumerate(seen) if not sees]
-    if blind:
+    missing = [rank for rank, sees in enumerate(seen) if not sees]
+    if missing:
         raise CheckpointError(
-            f"checkpoint.copy_to ({copy_to}) is not the same folder for all ranks: {len(blind)} of {topology.world_size} "
-            f"do not see what rank 0 writes there (the first of them is rank {blind[0]}). Put it on a file system that "
+            f"checkpoint.copy_to ({copy_to}) is not the same folder for all ranks: {len(missing)} of {topology.world_size} "
+            f"do not see what rank 0 writes there (the first of them is rank {missing[0]}). Put it on a file system that "
             "all nodes share, or do without a second copy: checkpoint.copy_to=null. A node's own disk will do for a run "
             "on one node."
         )
