@@ -8,6 +8,7 @@ from pathlib import Path
 
 from configs.checkpoint_yaml import from_checkpoint_yaml
 from glm.checkpoint.manifest import Manifest
+from glm.numerics import NUMERICS, numerics_of
 from train import choice, identity, start
 from train.checkpoint import (
     become_a_run,
@@ -56,6 +57,16 @@ class Resumed:
         if self.manifest is None or self.identity is None:
             return None
         return self.manifest if self.manifest.run_id in (None, self.identity.run_id) else None
+
+    @property
+    def rounds_otherwise(self) -> str | None:
+        """That this program computes other bits than the one that wrote the checkpoint; None if it does not."""
+        if self.manifest is None or numerics_of(self.manifest.extra) == NUMERICS:
+            return None
+        return (
+            f"This program rounds otherwise (numerics {NUMERICS}) than the one that wrote the checkpoint (numerics "
+            f"{numerics_of(self.manifest.extra)}): the run goes on with equal meaning, but not with the same last digits."
+        )
 
     @property
     def metrics_checksum(self) -> int | None:

@@ -11,10 +11,11 @@ from configs.schema import ProgressBar, Wandb
 from data_pipeline.corpus import keep_tokenizer
 from data_pipeline.file_changes import FileWatch
 from data_pipeline.tokenizer import describe_tokenizer
+from glm import numerics
+from train import counted
 from train.batches import BatchStream
 from train.checkpoint import Origin, Saver, no_fence
 from train.console import ConsoleTracker
-from train.counted import ENTRY
 from train.exposure import exposure_warning
 from train.loop import Trainer
 from train.metrics_file import JsonlTracker
@@ -139,6 +140,8 @@ class Training:
         )
         if resumed.changes and progress.step:
             folder.event("config_change", changes=resumed.changes)
+        if resumed.rounds_otherwise is not None:
+            folder.event("numerics_change", message=resumed.rounds_otherwise)
         folder.write_status("running", progress.samples_seen, "training")
         if self._resumed is None and config.log.wandb is not Wandb.off:
             self._wandb_id = _wandb_id(self._prepared, resumed, self._console)
@@ -167,8 +170,9 @@ class Training:
         busy = busy_hint() if prepared.device.type == "cpu" else None
         described = describe_tokenizer(prepared.tokenizer)
         warning = exposure_warning(prepared.world)
-        said = (described, prepared.hint, busy, warning, *resumed.changes, *resumed.forgotten)
-        for line in filter(None, said):
+        rounding = resumed.rounds_otherwise
+        said = (described, prepared.hint, busy, warning, *resumed.changes, rounding)
+        for line in filter(None, (*said, *resumed.forgotten)):
             self.trackers.log(line)
 
     def _build_trainer(self, resumed: Resumed, watchdog: Watchdog) -> Trainer:
@@ -213,7 +217,11 @@ class Training:
             },
             session=self._session,
             engine=resumed.engine,
-            extra={"wandb_run_id": self._wandb_id, ENTRY: list(resumed.counted)},
+            extra={
+                "wandb_run_id": self._wandb_id,
+                counted.ENTRY: list(resumed.counted),
+                numerics.ENTRY: numerics.NUMERICS,
+            },
             origin=Origin.of(resumed.manifest),
             generation=0 if generation is None else generation.number,
             fence=no_fence if generation is None else generation.fence,

@@ -58,6 +58,7 @@ def test_a_stopped_run_continues_as_if_never_stopped(finished: Path) -> None:
     assert compared(finished / "run") == compared(whole)
     kinds = [json.loads(line)["event"] for line in (finished / "run" / "events.jsonl").open()]
     assert kinds.count("start") == 1 and kinds.count("resume") == 1 and "stop" in kinds
+    assert "numerics_change" not in kinds
 
 
 def test_a_run_that_has_reached_its_stop_trains_no_further(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """The optimizer: AdamW with GLM-130B's parameter groups, or one that an installed package provides.
 
 Weight decay applies to matrices, including the embedding, and not to LayerNorm parameters and biases (GLM-130B, table
-11). The default is torch's AdamW, with its fused kernel on CUDA. NVIDIA Apex's FusedAdam is used where it is installed.
+11). The default is torch's AdamW with its fused kernel, which reads and writes every number once, on CPU and CUDA alike.
+NVIDIA Apex's FusedAdam is used on CUDA where it is installed.
 """
 
 import importlib.util
@@ -33,9 +34,7 @@ def optimizer_name(name: str, device_type: str) -> str:
     """Name the implementation, for the summary at the start of a run."""
     if name != ADAMW:
         return name
-    if _takes_apex(device_type):
-        return "apex.FusedAdam"
-    return "torch.AdamW (fused)" if device_type == "cuda" else "torch.AdamW"
+    return "apex.FusedAdam" if _takes_apex(device_type) else "torch.AdamW (fused)"
 
 
 def build_optimizer(
@@ -70,7 +69,7 @@ def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, A
 def _torch_adamw(
     groups: list[dict[str, Any]], config: OptimConfig, device_type: str
 ) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(groups, fused=device_type == "cuda", **_adam_settings(config))
+    return torch.optim.AdamW(groups, fused=True, **_adam_settings(config))
 
 
 def _apex_adamw(

@@ -1,6 +1,8 @@
 """The optimizer's state in one process, with and without what torch's AdamW is used to."""
 
+import contextlib
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -8,13 +10,15 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from configs.errors import CheckpointError
 from configs.run_checkpoints import step_folder
+from configs.schema import OptimConfig
 from glm.checkpoint.manifest import Manifest
 from glm.checkpoint.reader import Reader
 from glm.checkpoint.writer import commit, write_rank_file
-from train.engine.optimizers import APEX_ADAMW, TORCH_ADAMW
+from train.engine.optimizers import APEX_ADAMW, TORCH_ADAMW, build_optimizer
 from train.engine.state import PartitionedState
 from train.topology import Topology
 
@@ -41,7 +45,27 @@ class GroupCountingAdam(torch.optim.Optimizer):
 
 
 def adamw(parameters: Any) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(parameters, lr=0.1, fused=True)
+
+
+def unfused_adamw(parameters: Any) -> torch.optim.Optimizer:
     return torch.optim.AdamW(parameters, lr=0.1)
+
+
+@contextlib.contextmanager
+def record_calls() -> Iterator[list[str]]:
+    """Names of the operators that are called."""
+    names: list[str] = []
+
+    class Recorder(TorchDispatchMode):
+        def __torch_dispatch__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            names.append(func.name().partition(".")[0])
+            return func(*args, **(kwargs or {}))
+
+    with Recorder():
+        yield names
 
 
 class Toy:
@@ -57,7 +81,7 @@ class Toy:
         self.engine = SimpleNamespace(
             optimizer=make_optimizer(groups), global_steps=0, global_samples=0, skipped_steps=0
         )
-        kind = TORCH_ADAMW if make_optimizer is adamw else APEX_ADAMW
+        kind = APEX_ADAMW if make_optimizer is GroupCountingAdam else TORCH_ADAMW
         self.state = PartitionedState(self.engine, self.module, kind, 2, Topology(1, 1, 1, 0))
 
     def step(self, seed: int) -> None:
@@ -122,6 +146,31 @@ def test_looking_at_the_state_before_the_first_step_changes_nothing(make_optimiz
         looked_at.module.parameters(), untouched.module.parameters(), strict=True
     ):
         assert torch.equal(one, other)
+
+
+def test_a_state_of_the_unfused_optimizer_goes_on_in_the_fused_one(tmp_path: Path) -> None:
+    first, second = Toy(unfused_adamw, seed=1), Toy(adamw, seed=2)
+    for step in range(3):
+        first.step(step)
+    second.state.load(first.save(tmp_path))
+    for step in range(3, 6):
+        first.step(step)
+        second.step(step)
+    for one, other in zip(first.module.parameters(), second.module.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-6)
+    assert first.state.numbers() == second.state.numbers()
+
+
+def test_the_trainers_own_optimizer_is_fused_on_cpu() -> None:
+    """One kernel takes a tensor of step counts beside its parameters."""
+    module = nn.Linear(3, 2)
+    optimizer = build_optimizer(TORCH_ADAMW, module, OptimConfig(), "cpu")
+    with record_calls() as calls:
+        for parameter in module.parameters():
+            parameter.grad = torch.ones_like(parameter)
+        optimizer.step()
+    assert calls.count("aten::_fused_adamw_") == 2  # one a parameter group
+    assert not [name for name in calls if "lerp" in name or "addcdiv" in name]
 
 
 def test_loading_between_steps_leaves_nothing_of_what_was_there(tmp_path: Path) -> None:

@@ -1,0 +1,22 @@
+"""The number of this program's arithmetic: two programs with the same number compute the same bits.
+
+"The same" is meant for the same layout, device type, thread count and library versions. A change that rounds otherwise
+raises the number. A checkpoint keeps it, so that a run records where its bits begin to differ.
+"""
+
+from typing import Any
+
+NUMERICS = 2
+"""
+1: everything before checkpoints kept the number.
+2: torch's fused AdamW on CPU.
+"""
+
+ENTRY = "numerics"
+"""Under this name a checkpoint keeps the number."""
+
+
+def numerics_of(extra: dict[str, Any]) -> int:
+    """The number that a checkpoint keeps among its extra values; 1 where there is none."""
+    stored = extra.get(ENTRY, 1)
+    return stored if type(stored) is int else 1
