@@ -87,7 +87,7 @@ class StabilityConfig:
     watchdog_seconds: Annotated[float, above_zero(600)] | None = None
     """Seconds after which a step counts as hanging: every rank then writes its stacks to runs/NAME/stacks and exits with 3,
     so that the launcher restarts the run. The first step, evaluations and saves may take ten times as long. null: 20
-    times the slowest recent step, at least 300."""
+    times the slowest recent step, at least 300 (and at least 1800 for the first step, evaluations and saves)."""
     meeting_seconds: Annotated[float, above_zero(120)] = 120.0
     """Seconds that the ranks wait at the start for a rank that does not come; then they exit with 3 and name it. A rank
     that has come may take any time to prepare."""
