@@ -125,7 +125,7 @@ class Phases:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def live_in_phases(
+def attempt_in_phases(
     rank: int,
     world_size: int,
     overrides: tuple[str, ...],

@@ -153,7 +153,7 @@ def _absurd_file(folder: Path, outside: Path) -> None:
 
 
 def _sparse_header(folder: Path, outside: Path) -> None:
-    """A file with holes: it has the size that is spoken of, and takes no room."""
+    """A file with holes: it has the size that the manifest gives, and takes no room."""
     path, body = first_file(folder), body_of(folder)
     file = body["files"][path.name]
     longer = 2**43 - file["header_bytes"]

@@ -46,10 +46,10 @@ def start(
         errors: takes what is written to stderr.
         environment: variables as a launcher would set them.
     """
-    return Ranks(_live, world_size, overrides, errors, environment)
+    return Ranks(_attempt, world_size, overrides, errors, environment)
 
 
-def live(
+def run_attempt(
     world_size: int,
     overrides: tuple[str, ...],
     timeout_seconds: float = 120,
@@ -82,7 +82,7 @@ def typed(
 def torchrun(
     overrides: tuple[str, ...], ranks: int, max_restarts: int = 0, before: tuple[str, ...] = ()
 ) -> subprocess.Popen[str]:
-    """Start `python -m train` as `python -m launch torchrun` says; its words arrive on standard error.
+    """Start `python -m train` as `python -m launch torchrun` says; its messages arrive on standard error.
 
     Args:
         overrides: words of the command line.
@@ -126,7 +126,7 @@ def resumed_at(run: Path) -> list[int]:
     return [line["samples_seen"] for line in lines if line["event"] == "resume"]
 
 
-def _live(
+def _attempt(
     rank: int,
     world_size: int,
     overrides: tuple[str, ...],

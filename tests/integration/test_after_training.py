@@ -16,7 +16,7 @@ from configs.load import from_yaml
 from glm.generate import cli as generate
 from tests.helpers.distributed import Ranks
 from tests.helpers.places import ROOT
-from tests.helpers.whole_runs import command, live, metrics, typed
+from tests.helpers.whole_runs import command, metrics, run_attempt, typed
 from train.evaluate import cli as evaluate
 
 
@@ -31,7 +31,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run on two pipeline stages of two tensor-parallel ranks; everything below reads it in one process."""
     folder = tmp_path_factory.mktemp("after")
     overrides = command(folder, f"run.dir={folder / 'run'}", "parallel.pp=2", "parallel.tp=2")
-    assert live(4, overrides) == [0] * 4
+    assert run_attempt(4, overrides) == [0] * 4
     return folder / "run"
 
 
@@ -90,7 +90,7 @@ def test_evaluate_repeats_the_last_held_out_loss(
         assert found["losses"][f"valid/loss_{name}"] == pytest.approx(summary[f"valid_loss_{name}"])
         assert found["unigram"][f"valid/loss_{name}"] == summary[f"unigram_loss_{name}"]
     assert (found["step"], found["num_rows"]) == (last["step"], 8)
-    # Other rows, another figure: the override was heard.
+    # Other rows, another loss: the override had an effect.
     outcome = run_module("train.evaluate", str(finished), "eval.num_samples=3")
     assert outcome.returncode == 0, outcome.stderr
     assert outcome.stderr.startswith("Loading PyTorch ...") and "3 rows" in outcome.stdout

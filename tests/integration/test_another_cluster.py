@@ -1,4 +1,4 @@
-"""A run that goes on upon another cluster: no checkpoint speaks of one, and nothing is compared."""
+"""A run that continues on another cluster: checkpoints name no cluster, and nothing of it is compared."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,7 @@ from configs.load import from_yaml
 from configs.run_checkpoints import committed
 from configs.run_paths import RunPaths
 from tests.helpers.checkpoints import forge
-from tests.helpers.whole_runs import command, live
+from tests.helpers.whole_runs import command, run_attempt
 
 HERE = ("cluster.account=mine", "cluster.partition=gpu", "cluster.restart_minutes=7")
 THERE = ("cluster.account=theirs", "cluster.time=2:00:00", "cluster.peak_tflops=100")
@@ -28,7 +28,7 @@ def manifests(run: Path) -> dict[Path, str]:
 def test_nothing_is_said_of_another_cluster(tmp_path: Path, is_of_old: bool, is_lost: bool) -> None:
     run = tmp_path / "run"
     words = command(tmp_path, f"run.dir={run}", "checkpoint.save_every_samples=48")
-    assert live(1, (*words, *HERE, "run.stop_after_samples=48")) == [75]
+    assert run_attempt(1, (*words, *HERE, "run.stop_after_samples=48")) == [75]
     stored = from_yaml((run / "config.yaml").read_text()).cluster
     assert (stored.account, stored.partition) == ("mine", "gpu")
     for folder, config in manifests(run).items():
@@ -39,7 +39,7 @@ def test_nothing_is_said_of_another_cluster(tmp_path: Path, is_of_old: bool, is_
             )
     if is_lost:
         (run / "config.yaml").unlink()
-    assert live(1, (*words, *THERE)) == [0]
+    assert run_attempt(1, (*words, *THERE)) == [0]
     events = [json.loads(line) for line in (run / "events.jsonl").open()]
     assert [event["event"] for event in events].count("resume") == 1
     assert "config_change" not in {event["event"] for event in events}

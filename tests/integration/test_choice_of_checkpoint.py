@@ -11,7 +11,7 @@ import pytest
 
 from tests.helpers.distributed import Ranks
 from tests.helpers.killing import KilledAtCall
-from tests.helpers.whole_runs import command, compared, live, resumed_at
+from tests.helpers.whole_runs import command, compared, resumed_at, run_attempt
 
 SAVES = ("checkpoint.save_every_samples=16", "checkpoint.keep_last=9")
 
@@ -21,9 +21,9 @@ def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`run`, stopped after 64 samples with a checkpoint every 2 steps, and `whole`, which was not."""
     folder = tmp_path_factory.mktemp("runs")
     overrides = command(folder, *SAVES)
-    assert live(1, (*overrides, f"run.dir={folder / 'whole'}")) == [0]
+    assert run_attempt(1, (*overrides, f"run.dir={folder / 'whole'}")) == [0]
     stop = "run.stop_after_samples=64"
-    assert live(1, (*overrides, f"run.dir={folder / 'run'}", stop)) == [75]
+    assert run_attempt(1, (*overrides, f"run.dir={folder / 'run'}", stop)) == [75]
     return folder
 
 
@@ -53,7 +53,7 @@ def test_a_checkpoint_of_a_history_that_was_left_is_passed_over(
     )
     assert ranks.wait(120) == [-9]
     hidden.rename(newest)
-    assert live(1, overrides) == [0]
+    assert run_attempt(1, overrides) == [0]
     assert resumed_at(run) == [48, 48]
     assert f"{newest} belongs to a history that the run has left" in (run / "log.txt").read_text()
     assert compared(run) == compared(stopped / "whole")
@@ -65,7 +65,7 @@ def test_without_its_last_lines_a_run_goes_back_to_where_they_reach(
     overrides = command(stopped, *SAVES, f"run.dir={run}")
     lines = (run / "metrics.jsonl").read_bytes().splitlines(keepends=True)
     (run / "metrics.jsonl").write_bytes(b"".join(lines[:5]) + lines[5][:40] + b"\0\0\0\n")
-    assert live(1, overrides) == [0]
+    assert run_attempt(1, overrides) == [0]
     assert resumed_at(run) == [32]
     assert compared(run) == compared(stopped / "whole")
 
@@ -76,7 +76,7 @@ def test_without_any_lines_it_is_refused_and_nothing_is_lost(
     (run / "metrics.jsonl").unlink()
     checkpoints = sorted((run / "checkpoints").rglob("*"))
     overrides, errors = command(stopped, *SAVES, f"run.dir={run}"), tmp_path / "errors.txt"
-    assert live(1, overrides, errors=errors) == [2]
+    assert run_attempt(1, overrides, errors=errors) == [2]
     assert "lines for 0 of the 2 steps" in errors.read_text()
     assert sorted((run / "checkpoints").rglob("*")) == checkpoints
 
@@ -95,7 +95,7 @@ def test_a_line_that_is_not_its_own_takes_a_run_back_to_before_it(
     (run / "events.jsonl").write_text('{"event": 7}\n')
     (run / "generations" / "000001").write_text("3\n")
     (run / f".status.json.{2**22 + 1}-7.part").write_text("{")
-    assert live(1, command(stopped, *SAVES, f"run.dir={run}")) == [0]
+    assert run_attempt(1, command(stopped, *SAVES, f"run.dir={run}")) == [0]
     assert compared(run) == compared(stopped / "whole")
     assert (run / "metrics.damaged-1.jsonl").read_bytes() == b"".join(lines)
     assert "is kept as metrics.damaged-1.jsonl, and its lines up to step 6" in (
@@ -114,7 +114,7 @@ def test_a_damaged_history_that_would_cost_much_training_is_refused(
     path.write_bytes(b"".join(lines))
     before = sorted((run / "checkpoints").rglob("*"))
     overrides = command(stopped, *SAVES, f"run.dir={run}", "checkpoint.keep_last=2")
-    assert live(1, overrides, errors=errors) == [2]
+    assert run_attempt(1, overrides, errors=errors) == [2]
     said = errors.read_text()
     assert "line 4, is of step 3" in said and "checkpoint.resume=" in said
     assert "Traceback" not in said and path.read_bytes() == b"".join(lines)

@@ -1,4 +1,4 @@
-"""A former attempt that was cut off and comes back: it changes nothing, and ends."""
+"""An earlier attempt that was cut off and comes back: it changes nothing, and ends."""
 
 import json
 import os
@@ -8,12 +8,12 @@ from pathlib import Path
 
 from configs.run_checkpoints import committed
 from glm.checkpoint.reader import read_manifest
-from tests.helpers.whole_runs import command, compared, live, start
+from tests.helpers.whole_runs import command, compared, run_attempt, start
 
 
 def test_a_cut_off_attempt_comes_back_and_changes_nothing(tmp_path: Path) -> None:
     overrides = command(tmp_path, "checkpoint.save_every_samples=8", "checkpoint.keep_last=20")
-    assert live(1, (*overrides, f"run.dir={tmp_path / 'whole'}")) == [0]
+    assert run_attempt(1, (*overrides, f"run.dir={tmp_path / 'whole'}")) == [0]
     run = tmp_path / "run"
     overrides = (*overrides, f"run.dir={run}")
     cut_off = start(1, overrides, SLURM_JOB_ID="7")

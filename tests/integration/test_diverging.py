@@ -13,7 +13,9 @@ from tests.helpers.rank_runs import allow_fp16
 from tests.helpers.whole_runs import command, metrics
 
 
-def overflowing_life(rank: int, world_size: int, overrides: tuple[str, ...], errors: Path) -> None:
+def overflowing_attempt(
+    rank: int, world_size: int, overrides: tuple[str, ...], errors: Path
+) -> None:
     """`python -m train` in which every gradient of the first parameter is infinite."""
     import train.engine.pipeline as engine
     from train.main import cli
@@ -48,7 +50,7 @@ def test_skipped_steps_in_a_row_end_the_run_with_a_message(
         "checkpoint.save_every_samples=480",
         "eval.every_samples=480",
     )
-    ranks = Ranks(overflowing_life, 2, command(tmp_path, *overrides), errors)
+    ranks = Ranks(overflowing_attempt, 2, command(tmp_path, *overrides), errors)
     try:
         codes = ranks.wait(120)
     finally:

@@ -11,7 +11,7 @@ from data_pipeline.preparation.train_tokenizer import train_tokenizer
 from data_pipeline.tokenizer import load_tokenizer
 from tests.helpers.texts import sentences
 from tests.helpers.tiny import TEXT_RUN
-from tests.helpers.whole_runs import live, metrics
+from tests.helpers.whole_runs import metrics, run_attempt
 from train.evaluate import cli as evaluate
 
 VOCAB_SIZE = 400
@@ -30,7 +30,7 @@ def write(path: Path, texts: list[str]) -> Path:
 
 def trained(folder: Path, *words: str) -> Path:
     """A finished run on texts of its own; its held-out loss is measured on others."""
-    assert live(1, (*SMALL, f"run.dir={folder / 'run'}", *words)) == [0]
+    assert run_attempt(1, (*SMALL, f"run.dir={folder / 'run'}", *words)) == [0]
     return folder / "run"
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.whole_runs import command, compared, live, metrics
+from tests.helpers.whole_runs import command, compared, metrics, run_attempt
 
 # Batches of 4, 8, then 12 samples: three replicas fit only the last.
 RAMP = (
@@ -19,25 +19,25 @@ RAMP = (
 
 def test_a_ramp_that_is_over_does_not_bind_the_number_of_replicas(tmp_path: Path) -> None:
     overrides = command(tmp_path, *RAMP)
-    assert live(2, (*overrides, f"run.dir={tmp_path / 'whole'}")) == [0, 0]
+    assert run_attempt(2, (*overrides, f"run.dir={tmp_path / 'whole'}")) == [0, 0]
     run, errors = tmp_path / "run", tmp_path / "errors.txt"
     overrides = (*overrides, f"run.dir={run}")
 
     # A new run is asked about all its batches, before anything is made.
-    assert live(3, overrides, errors=errors) == [2, 2, 2]
+    assert run_attempt(3, overrides, errors=errors) == [2, 2, 2]
     assert "(4) must be a multiple of" in errors.read_text() and not run.exists()
 
     # During the ramp only what is still to come counts; it does not fit yet.
-    assert live(2, (*overrides, "run.stop_after_samples=12")) == [75, 75]
+    assert run_attempt(2, (*overrides, "run.stop_after_samples=12")) == [75, 75]
     errors.unlink()
-    assert live(3, overrides, errors=errors) == [2, 2, 2]
+    assert run_attempt(3, overrides, errors=errors) == [2, 2, 2]
     message = errors.read_text()
-    assert message.count("\n") == 1, "rank 0 alone speaks"
+    assert message.count("\n") == 1, "only rank 0 reports"
     assert "A batch size of optim.batch_ramp (8) still to come after 12 samples must be" in message
     assert "Data-parallel sizes that work for the rest of the ramp: 1, 2, 4." in message
 
-    assert live(2, (*overrides, "run.stop_after_samples=24")) == [75, 75]
-    assert live(3, overrides) == [0, 0, 0]
+    assert run_attempt(2, (*overrides, "run.stop_after_samples=24")) == [75, 75]
+    assert run_attempt(3, overrides) == [0, 0, 0]
     whole = compared(tmp_path / "whole")
     assert [line["samples_seen"] for line in metrics(run)] == [
         line["samples_seen"] for line in whole
@@ -48,9 +48,9 @@ def test_a_ramp_that_is_over_does_not_bind_the_number_of_replicas(tmp_path: Path
 
 def test_the_position_of_a_refused_start_is_that_of_its_checkpoint(tmp_path: Path) -> None:
     overrides = command(tmp_path, *RAMP, f"run.dir={tmp_path / 'run'}")
-    assert live(1, (*overrides, "run.stop_after_samples=12")) == [75]
+    assert run_attempt(1, (*overrides, "run.stop_after_samples=12")) == [75]
     status = tmp_path / "run" / "status.json"
-    # By this the nodes were chosen; but the checkpoint that it tells of is gone.
+    # The nodes were chosen by this number; but its checkpoint is gone.
     status.write_text(json.dumps({**json.loads(status.read_text()), "samples_seen": 48}))
-    assert live(3, overrides) == [2, 2, 2]
+    assert run_attempt(3, overrides) == [2, 2, 2]
     assert json.loads(status.read_text())["samples_seen"] == 12

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.distributed import Ranks
-from tests.helpers.whole_runs import command, compared, live
+from tests.helpers.whole_runs import command, compared, run_attempt
 
 OVERRIDES = ("checkpoint.save_every_samples=16",)
 
 
-def live_with_small_files(
+def attempt_with_small_files(
     rank: int, world_size: int, overrides: tuple[str, ...], limit: int, errors: Path
 ) -> None:
     """An attempt in which no file may become larger than `limit` bytes."""
@@ -39,10 +39,12 @@ def test_files_that_may_not_grow_stop_every_save_and_no_step(
 ) -> None:
     world_size = 2 if layout else 1
     overrides = command(tmp_path, *OVERRIDES, *layout)
-    assert live(world_size, (*overrides, f"run.dir={tmp_path / 'whole'}")) == [0] * world_size
+    assert (
+        run_attempt(world_size, (*overrides, f"run.dir={tmp_path / 'whole'}")) == [0] * world_size
+    )
     run, errors = tmp_path / "run", tmp_path / "errors.txt"
     limited = (*overrides, f"run.dir={run}")
-    ranks = Ranks(live_with_small_files, world_size, limited, 100_000, errors)
+    ranks = Ranks(attempt_with_small_files, world_size, limited, 100_000, errors)
     try:
         codes = ranks.wait(120)
     finally:
@@ -56,7 +58,7 @@ def test_files_that_may_not_grow_stop_every_save_and_no_step(
     assert "was not written" in (run / "log.txt").read_text()
     assert list((run / "checkpoints").glob("*/*")) == [], "what was given up takes no room"
     # With room again, the same command completes the run.
-    assert live(world_size, limited) == [0] * world_size
+    assert run_attempt(world_size, limited) == [0] * world_size
     assert compared(run) == compared(tmp_path / "whole")
     assert events_of(run, "checkpoint")
 
@@ -79,14 +81,14 @@ def test_a_disk_that_fills_up_keeps_its_last_checkpoint_and_the_run_goes_on(
     tmp_path: Path, small_disk: Path
 ) -> None:
     overrides = (*command(tmp_path, *OVERRIDES), "checkpoint.keep_last=100")
-    assert live(1, (*overrides, f"run.dir={tmp_path / 'whole'}")) == [0]
+    assert run_attempt(1, (*overrides, f"run.dir={tmp_path / 'whole'}")) == [0]
     run, errors = small_disk / "run", tmp_path / "errors.txt"
-    assert live(1, (*overrides, f"run.dir={run}"), errors=errors) == [2]
+    assert run_attempt(1, (*overrides, f"run.dir={run}"), errors=errors) == [2]
     assert "No space left on device" in errors.read_text()
     assert "Traceback" not in errors.read_text()
     assert compared(run) == compared(tmp_path / "whole"), "every step was trained, every line kept"
     assert 1 <= len(events_of(run, "checkpoint")) < len(events_of(run, "error")) + 3
     # Room is made; the same command continues from the last good one.
     subprocess.run(["mount", "-o", "remount,size=30m", small_disk], check=True)
-    assert live(1, (*overrides, f"run.dir={run}")) == [0]
+    assert run_attempt(1, (*overrides, f"run.dir={run}")) == [0]
     assert compared(run) == compared(tmp_path / "whole")

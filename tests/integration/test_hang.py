@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.distributed import Ranks
-from tests.helpers.whole_runs import command, compared, live
+from tests.helpers.whole_runs import command, compared, run_attempt
 
 WORLD_SIZE = 4
 HANGS_AT_CALL = 5
@@ -20,7 +20,7 @@ def hang_for_ever() -> None:
         time.sleep(1)
 
 
-def live_until_a_hang(rank: int, world_size: int, overrides: tuple[str, ...], victim: int) -> None:
+def attempt_that_hangs(rank: int, world_size: int, overrides: tuple[str, ...], victim: int) -> None:
     """An attempt in which one rank hangs in a step, or is stopped there (victim + world size)."""
     from train import watchdog
     from train.engine.pipeline import PipelineEngine
@@ -48,7 +48,9 @@ def live_until_a_hang(rank: int, world_size: int, overrides: tuple[str, ...], vi
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """With an undisturbed run."""
     folder = tmp_path_factory.mktemp("hang")
-    assert live(WORLD_SIZE, (*overrides_of(folder), f"run.dir={folder / 'whole'}")) == [0] * 4
+    assert (
+        run_attempt(WORLD_SIZE, (*overrides_of(folder), f"run.dir={folder / 'whole'}")) == [0] * 4
+    )
     return folder
 
 
@@ -61,7 +63,7 @@ def overrides_of(folder: Path) -> tuple[str, ...]:
 def test_all_ranks_leave_their_stacks_and_the_run_goes_on(victim: int, folder: Path) -> None:
     run = folder / f"run-{victim}"
     overrides = (*overrides_of(folder), f"run.dir={run}")
-    ranks = Ranks(live_until_a_hang, WORLD_SIZE, overrides, victim)
+    ranks = Ranks(attempt_that_hangs, WORLD_SIZE, overrides, victim)
     stopped = victim - WORLD_SIZE
     for rank, process in enumerate(ranks.processes):
         if rank != stopped:
@@ -77,10 +79,10 @@ def test_all_ranks_leave_their_stacks_and_the_run_goes_on(victim: int, folder: P
         assert f"[rank {rank}] the step after 32 samples did not end" in text
     if stopped < 0:
         assert "in hang_for_ever" in stacks["rank00002.txt"]
-        # One that comes late to its own limit may find its peers gone first, and then tells where it was told so.
+        # One that reaches its own limit late may find first that its peers have ended, and then says where it found so.
         assert any("in train_step" in stacks[f"rank{rank:05d}.txt"] for rank in (0, 1, 3))
     events = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
     assert any("did not end" in event["message"] for event in events if event["event"] == "hang")
     assert json.loads((run / "status.json").read_text())["state"] == "failed"
-    assert live(WORLD_SIZE, overrides) == [0] * WORLD_SIZE
+    assert run_attempt(WORLD_SIZE, overrides) == [0] * WORLD_SIZE
     assert compared(run) == compared(folder / "whole")

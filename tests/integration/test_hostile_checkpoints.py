@@ -9,12 +9,12 @@ import pytest
 
 from tests.helpers.checkpoints import forge
 from tests.helpers.hostile import FORMAT_ATTACKS, body_of, trace_of
-from tests.helpers.whole_runs import command, live
+from tests.helpers.whole_runs import command, run_attempt
 
 TAG = "!!python/object/apply:builtins.open"
 ALIASES = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
-    f"{name}: &{name} [{','.join(9 * [f'*{former}'])}]\n"
-    for former, name in zip("abcdefgh", "bcdefghi", strict=True)
+    f"{name}: &{name} [{','.join(9 * [f'*{previous}'])}]\n"
+    for previous, name in zip("abcdefgh", "bcdefghi", strict=True)
 )
 
 
@@ -23,7 +23,7 @@ def honest(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a stopped run."""
     folder = tmp_path_factory.mktemp("honest")
     overrides = command(folder, f"run.dir={folder / 'run'}", "run.stop_after_samples=40")
-    assert live(1, overrides) == [75]
+    assert run_attempt(1, overrides) == [75]
     return folder
 
 
@@ -45,7 +45,7 @@ def checkpoint_of(hostile: Path) -> Path:
 def resume(hostile: Path, *more: str) -> tuple[int, str]:
     errors = hostile / "errors.txt"
     overrides = command(hostile, f"run.dir={hostile / 'run'}", *more)
-    (code,) = live(1, overrides, errors=errors)
+    (code,) = run_attempt(1, overrides, errors=errors)
     return code, errors.read_text()
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import mean
 
 from tests.helpers.places import ROOT
-from tests.helpers.whole_runs import command, live, metrics
+from tests.helpers.whole_runs import command, metrics, run_attempt
 
 
 def test_instructions_are_learnt_measured_and_shown(tmp_path: Path) -> None:
@@ -21,7 +21,7 @@ def test_instructions_are_learnt_measured_and_shown(tmp_path: Path) -> None:
         f"data.instructions=[{records}]",
         "data.instruction_share=[[0,0.25]]",
     )
-    assert live(2, overrides) == [0, 0]
+    assert run_attempt(2, overrides) == [0, 0]
     lines_of_run = metrics(tmp_path / "run")
     for prefix in ("train", "valid"):
         found = [line[f"{prefix}/loss_mip"] for line in lines_of_run]

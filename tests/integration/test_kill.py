@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from tests.helpers.distributed import Ranks
-from tests.helpers.faults import PHASES, Fault, lines_of, live_in_phases, usual_seconds
-from tests.helpers.whole_runs import command, compared, live, metrics, torchrun
+from tests.helpers.faults import PHASES, Fault, attempt_in_phases, lines_of, usual_seconds
+from tests.helpers.whole_runs import command, compared, metrics, run_attempt, torchrun
 
 # For what takes seconds on a machine that does nothing else.
 PATIENCE_SECONDS = 400
@@ -55,7 +55,7 @@ def undisturbed(folder: Path, world_size: int, *overrides: str) -> Undisturbed:
     """Train without a kill."""
     words = (*command(folder, *OVERRIDES, *overrides), f"run.dir={folder / 'whole'}")
     durations = folder / "durations"
-    ranks = Ranks(live_in_phases, world_size, words, -1, None, durations)
+    ranks = Ranks(attempt_in_phases, world_size, words, -1, None, durations)
     try:
         assert ranks.wait(PATIENCE_SECONDS) == [0] * world_size
     finally:
@@ -81,7 +81,7 @@ def check_kills(folder: Path, world_size: int, expected: Undisturbed, *overrides
         occurrence = KILLED_STEP if phase == "step" else 1
         delay = chance.random() * expected.seconds.get(phase, 1.0)
         fault = Fault(phase, occurrence, delay, record, is_now=True)
-        ranks = Ranks(live_in_phases, world_size, words, victim, fault, None)
+        ranks = Ranks(attempt_in_phases, world_size, words, victim, fault, None)
         try:
             ranks.processes[victim].join(PATIENCE_SECONDS)
             assert ranks.processes[victim].exitcode == -signal.SIGKILL, f"in {phase}"
@@ -90,7 +90,7 @@ def check_kills(folder: Path, world_size: int, expected: Undisturbed, *overrides
             ranks.kill_all()
     assert [line["phase"] for line in lines_of(record)] == list(PHASES)
     assert 0 < len(metrics(run)) < len(expected.metrics), "the last kill came after the end"
-    assert live(world_size, words, PATIENCE_SECONDS) == [0] * world_size
+    assert run_attempt(world_size, words, PATIENCE_SECONDS) == [0] * world_size
     assert compared(run) == expected.metrics
 
 
@@ -121,7 +121,7 @@ def test_a_killed_launcher_takes_its_ranks_along_and_the_run_goes_on(
     process.kill()
     process.wait()
     # The ranks must be gone: otherwise the next attempt would find the run in use.
-    assert live(WORLD_SIZE, overrides, PATIENCE_SECONDS) == [0] * WORLD_SIZE
+    assert run_attempt(WORLD_SIZE, overrides, PATIENCE_SECONDS) == [0] * WORLD_SIZE
     assert compared(run) == on_four_ranks.metrics
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from configs.run_checkpoints import committed
 from tests.helpers.distributed import Ranks
-from tests.helpers.faults import PHASES, Fault, lines_of, live_in_phases, usual_seconds
+from tests.helpers.faults import PHASES, Fault, attempt_in_phases, lines_of, usual_seconds
 from tests.helpers.whole_runs import command, compared, metrics
 
 OVERRIDES = (
@@ -25,7 +25,7 @@ OVERRIDES = (
     "eval.every_samples=40",
 )
 # An attempt that was not killed where it should have been is killed wherever it is by then.
-LONGEST_LIFE_SECONDS = 120
+LONGEST_ATTEMPT_SECONDS = 120
 # So often may a phase have come before the one in which the kill falls.
 LATEST_OCCURRENCE = {"step": 6, "copy": 3, "write": 3, "commit": 3, "clean": 3}
 
@@ -41,7 +41,9 @@ def test_kills_in_every_phase_leave_the_metrics_of_an_undisturbed_run(
     if num_kills < 50:
         overrides = (*overrides, "optim.total_samples=640")
     whole, durations = tmp_path / "whole", tmp_path / "durations"
-    ranks = Ranks(live_in_phases, world_size, (*overrides, f"run.dir={whole}"), -1, None, durations)
+    ranks = Ranks(
+        attempt_in_phases, world_size, (*overrides, f"run.dir={whole}"), -1, None, durations
+    )
     assert ranks.wait(1800) == [0] * world_size
     expected = compared(whole)
     usual = usual_seconds(durations)
@@ -61,9 +63,9 @@ def test_kills_in_every_phase_leave_the_metrics_of_an_undisturbed_run(
         occurrence = chance.randint(1, LATEST_OCCURRENCE.get(phase, 1))
         delay = chance.random() * usual.get(phase, 1.0)
         fault = Fault(phase, occurrence, delay, record)
-        ranks = Ranks(live_in_phases, world_size, overrides, victim, fault, None)
+        ranks = Ranks(attempt_in_phases, world_size, overrides, victim, fault, None)
         process = ranks.processes[victim]
-        process.join(LONGEST_LIFE_SECONDS)
+        process.join(LONGEST_ATTEMPT_SECONDS)
         if process.is_alive():
             late += 1
             process.kill()
@@ -73,7 +75,7 @@ def test_kills_in_every_phase_leave_the_metrics_of_an_undisturbed_run(
         assert process.exitcode == -9, f"kill {number} in {phase}: it ended with {process.exitcode}"
     kills = Counter(str(line["phase"]) for line in lines_of(record))
     steps_when_killed_last = len(metrics(run))
-    ranks = Ranks(live_in_phases, world_size, overrides, -1, None, None)
+    ranks = Ranks(attempt_in_phases, world_size, overrides, -1, None, None)
     assert ranks.wait(1800) == [0] * world_size
     sys.stderr.write(
         f"\n{layout}: {num_kills} kills in {time.monotonic() - started:.0f} s, {late} of them late, the last after "

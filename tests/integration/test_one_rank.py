@@ -1,4 +1,4 @@
-"""What one rank alone meets, that rank tells; what a file system did, a launcher starts again after."""
+"""What only one rank finds, that rank reports; after an error of a file system a launcher starts the run again."""
 
 import errno
 import os
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.helpers.distributed import Ranks
-from tests.helpers.whole_runs import command, compared, live
+from tests.helpers.whole_runs import command, compared, run_attempt
 
 
 def attempt(
@@ -74,20 +74,20 @@ def test_the_rank_that_cannot_read_its_data_says_so(
     assert "Traceback" not in errors.read_text()
 
 
-def test_a_mistake_that_all_ranks_find_is_told_by_rank_0_alone(tmp_path: Path) -> None:
+def test_a_mistake_that_all_ranks_find_is_reported_by_rank_0_alone(tmp_path: Path) -> None:
     errors = tmp_path / "errors.txt"
     overrides = command(tmp_path, f"run.dir={tmp_path / 'run'}", "data.paths=missing.txt")
-    assert live(2, overrides, errors=errors) == [2, 2]
+    assert run_attempt(2, overrides, errors=errors) == [2, 2]
     (message,) = errors.read_text().splitlines()
     assert "missing.txt does not exist" in message
 
 
 def test_a_last_save_that_a_failing_disk_refuses_is_started_again(tmp_path: Path) -> None:
     overrides = command(tmp_path)
-    assert live(1, (*overrides, f"run.dir={tmp_path / 'whole'}")) == [0]
+    assert run_attempt(1, (*overrides, f"run.dir={tmp_path / 'whole'}")) == [0]
     run, errors = tmp_path / "run", tmp_path / "errors.txt"
     overrides = (*overrides, f"run.dir={run}")
     assert Ranks(attempt, 1, overrides, "unwritable checkpoint", errors).wait(120) == [3]
     assert "The last checkpoint was not written" in errors.read_text()
-    assert live(1, overrides) == [0]
+    assert run_attempt(1, overrides) == [0]
     assert compared(run) == compared(tmp_path / "whole")

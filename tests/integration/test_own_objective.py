@@ -14,7 +14,7 @@ from data_pipeline.__main__ import cli as data
 from glm.checkpoint.folder import newest_good
 from glm.checkpoint.reader import read_manifest
 from tests.helpers.objective_package import installed_package
-from tests.helpers.whole_runs import command, live, metrics
+from tests.helpers.whole_runs import command, metrics, run_attempt
 from train.evaluate import cli as evaluate
 from train.report.__main__ import cli as report
 
@@ -41,8 +41,8 @@ def run(tmp_path_factory: pytest.TempPathFactory, package: None) -> Path:
         "checkpoint.save_every_samples=24",
         "run.stop_after_samples=24",
     )
-    assert live(1, overrides) == [75]
-    assert live(1, overrides[:-1]) == [0]
+    assert run_attempt(1, overrides) == [75]
+    assert run_attempt(1, overrides[:-1]) == [0]
     return folder / "run"
 
 

@@ -11,7 +11,7 @@ from configs.run_checkpoints import committed, step_folder
 from glm.checkpoint.reader import load_full_tensors, read_manifest
 from tests.helpers.distributed import run_distributed
 from tests.helpers.rank_runs import allow_fp16
-from tests.helpers.whole_runs import command, compared, live, resumed_at
+from tests.helpers.whole_runs import command, compared, resumed_at, run_attempt
 from train.generations import History
 
 SAVES = ("checkpoint.save_every_samples=16", "checkpoint.keep_last=20")
@@ -104,7 +104,7 @@ def test_a_run_set_back_twice_repeats_its_curve_and_ends_in_the_same_state(
     ]
     if precision != "fp16":  # which only this process was let use here
         whole = tmp_path / "whole"
-        assert live(world_size, (*overrides, f"run.dir={whole}")) == [0] * world_size
+        assert run_attempt(world_size, (*overrides, f"run.dir={whole}")) == [0] * world_size
         assert compared(whole) == first
         assert same(final_state(run), final_state(whole))
 
@@ -113,7 +113,7 @@ def test_a_checkpoint_of_another_layout_is_gone_back_to(tmp_path: Path):
     run = tmp_path / "run"
     words = (*command(tmp_path, *SAVES), f"run.dir={run}")
     stopped = (*words, "parallel.tp=2", f"run.stop_after_samples={SAMPLES}")
-    assert live(2, stopped) == [75, 75]
+    assert run_attempt(2, stopped) == [75, 75]
     first, second = run_distributed(set_back, 1, words, [STEP], True)[0]
     assert len(first) == LAST and first == second
     assert resumed_at(run) == [SAMPLES, SAMPLES]
@@ -126,5 +126,5 @@ def test_a_process_that_ends_after_it_was_set_back_has_left_what_it_saved_beyond
     assert len(compared(run)) == STEP
     assert json.loads((run / "status.json").read_text())["state"] == "running"
     shutil.copytree(run, twin)
-    assert live(1, (*words, f"run.dir={run}")) == [0]
+    assert run_attempt(1, (*words, f"run.dir={run}")) == [0]
     assert resumed_at(run) == [SAMPLES, SAMPLES] and compared(run) == first

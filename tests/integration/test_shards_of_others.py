@@ -191,7 +191,7 @@ def test_verify_names_the_damage(damage, ours: Path, tmp_path: Path, capsys):
     assert said.startswith(message)
 
 
-def test_rank_that_reads_an_unknown_id_tells_and_no_other_waits(
+def test_rank_that_reads_an_unknown_id_reports_it_and_no_other_waits(
     ours: Path, valid: str, tmp_path: Path
 ):
     prefix = copied(ours, tmp_path)

@@ -16,7 +16,7 @@ from configs.run_checkpoints import committed
 from tests.helpers.distributed import Ranks
 from tests.helpers.killing import KilledAtCall
 from tests.helpers.places import ROOT
-from tests.helpers.whole_runs import command, compared, live, metrics, resumed_at, typed
+from tests.helpers.whole_runs import command, compared, metrics, resumed_at, run_attempt, typed
 
 
 def in_a_new_process(*overrides: str) -> subprocess.CompletedProcess[str]:
@@ -45,16 +45,16 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run, stopped once on its way."""
     folder = tmp_path_factory.mktemp("runs")
     overrides = command(folder, f"run.dir={folder / 'run'}")
-    assert live(1, (*overrides, "run.stop_after_samples=40")) == [75]
+    assert run_attempt(1, (*overrides, "run.stop_after_samples=40")) == [75]
     status = json.loads((folder / "run" / "status.json").read_text())
     assert (status["state"], status["samples_seen"]) == ("stopped", 40)
-    assert live(1, overrides) == [0]
+    assert run_attempt(1, overrides) == [0]
     return folder
 
 
 def test_a_stopped_run_continues_as_if_never_stopped(finished: Path) -> None:
     whole = finished / "whole"
-    assert live(1, command(finished, f"run.dir={whole}")) == [0]
+    assert run_attempt(1, command(finished, f"run.dir={whole}")) == [0]
     assert compared(finished / "run") == compared(whole)
     kinds = [json.loads(line)["event"] for line in (finished / "run" / "events.jsonl").open()]
     assert kinds.count("start") == 1 and kinds.count("resume") == 1 and "stop" in kinds
@@ -63,9 +63,9 @@ def test_a_stopped_run_continues_as_if_never_stopped(finished: Path) -> None:
 
 def test_a_run_that_has_reached_its_stop_trains_no_further(tmp_path: Path) -> None:
     overrides = command(tmp_path, f"run.dir={tmp_path / 'run'}", "run.stop_after_samples=16")
-    assert live(1, overrides) == [75]
+    assert run_attempt(1, overrides) == [75]
     lines = compared(tmp_path / "run")
-    assert live(1, overrides) == [75]
+    assert run_attempt(1, overrides) == [75]
     assert compared(tmp_path / "run") == lines and len(lines) == 2
 
 
@@ -75,18 +75,18 @@ def test_a_run_goes_back_to_a_checkpoint_once_and_the_same_command_continues(
     run = tmp_path / "run"
     overrides = command(tmp_path, f"run.dir={run}", "checkpoint.save_every_samples=16")
     overrides = (*overrides, "checkpoint.keep_last=9")
-    assert live(1, (*overrides, "run.stop_after_samples=64")) == [75]
+    assert run_attempt(1, (*overrides, "run.stop_after_samples=64")) == [75]
     back = f"checkpoint.resume={run / 'checkpoints' / 'step_00000004'}"
     gentler = (*overrides, "optim.lr=5e-3", back)
-    assert live(1, (*gentler, "run.stop_after_samples=48")) == [75]
-    assert live(1, (*gentler, "run.stop_after_samples=56")) == [75]
+    assert run_attempt(1, (*gentler, "run.stop_after_samples=48")) == [75]
+    assert run_attempt(1, (*gentler, "run.stop_after_samples=56")) == [75]
     assert resumed_at(run) == [32, 48]
     # Another command goes back again.
-    assert live(1, (*overrides, "optim.lr=2e-3", back, "run.stop_after_samples=40")) == [75]
+    assert run_attempt(1, (*overrides, "optim.lr=2e-3", back, "run.stop_after_samples=40")) == [75]
     # As does the same one, if what was saved since is damaged.
     damaged = run / "checkpoints" / "step_00000005" / "manifest.json"
     damaged.write_text(damaged.read_text()[:-20])
-    assert live(1, (*overrides, "optim.lr=2e-3", back)) == [0]
+    assert run_attempt(1, (*overrides, "optim.lr=2e-3", back)) == [0]
     assert resumed_at(run) == [32, 48, 32, 32]
 
 
@@ -96,7 +96,7 @@ def test_a_run_killed_while_it_shows_what_was_learnt_shows_it_again(tmp_path: Pa
     assert Ranks(killed_in_the_ending, 1, overrides).wait(120) == [-9]
     lines = compared(run)
     assert not (run / "summary.json").exists()
-    assert live(1, overrides) == [0]
+    assert run_attempt(1, overrides) == [0]
     assert "valid_loss_mask" in json.loads((run / "summary.json").read_text())
     assert json.loads((run / "status.json").read_text())["state"] == "done"
     assert compared(run) == lines
@@ -128,7 +128,7 @@ def test_ctrl_c_while_a_longer_run_loads_fails_nothing(
         assert codes == [130] and kinds[-1] == "done"
         assert (run / "status.json").read_bytes() == before
         assert (run / "config.yaml").read_bytes() == (finished / "run/config.yaml").read_bytes()
-        assert live(1, overrides) == [0]
+        assert run_attempt(1, overrides) == [0]
     else:  # the start is recorded: it trains a step, saves and stops
         assert codes == [75] and kinds[-3:] == ["config_change", "checkpoint", "stop"]
         status = json.loads((run / "status.json").read_text())
@@ -169,7 +169,7 @@ def test_a_finished_run_says_so_and_goes_on_when_asked(finished: Path) -> None:
     kept = "    to keep the schedules as they were: optim.schedule_samples=96"
     assert kept in lines and all(len(line) < 80 for line in lines if "/" not in line)
     before = len(metrics(finished / "run"))
-    assert live(1, (*overrides, "optim.total_samples=112", "optim.lr=5e-3")) == [0]
+    assert run_attempt(1, (*overrides, "optim.total_samples=112", "optim.lr=5e-3")) == [0]
     assert len(metrics(finished / "run")) == before + 2
     events = [json.loads(line) for line in (finished / "run" / "events.jsonl").open()]
     changes = next(event["changes"] for event in events if event["event"] == "config_change")
@@ -180,13 +180,13 @@ def test_a_run_whose_time_is_up_saves_stops_and_continues(finished: Path, tmp_pa
     run = tmp_path / "run"
     overrides = command(finished, f"run.dir={run}")
     # The limit is over before the first step, after which the run stops.
-    assert live(1, (*overrides, "run.time_limit=00:00:01")) == [75]
+    assert run_attempt(1, (*overrides, "run.time_limit=00:00:01")) == [75]
     assert len(metrics(run)) == 1
     events = [json.loads(line) for line in (run / "events.jsonl").open()]
     assert [event["reason"] for event in events if event["event"] == "stop"] == ["the time limit"]
-    assert live(1, overrides) == [0]
+    assert run_attempt(1, overrides) == [0]
     whole = tmp_path / "whole"
-    assert live(1, command(finished, f"run.dir={whole}")) == [0]
+    assert run_attempt(1, command(finished, f"run.dir={whole}")) == [0]
     assert compared(run) == compared(whole)
 
 
@@ -202,7 +202,7 @@ def test_a_copied_run_folder_continues_elsewhere(finished: Path, tmp_path: Path)
     )
     assert str(finished / "run") not in text
     overrides = command(finished, f"run.dir={tmp_path / 'moved'}", "optim.total_samples=128")
-    assert live(1, overrides) == [0]
+    assert run_attempt(1, overrides) == [0]
     assert metrics(tmp_path / "moved")[-1]["samples_seen"] == 128
 
 
@@ -231,7 +231,7 @@ def test_a_run_folder_stands_for_its_newest_checkpoint(finished: Path, tmp_path:
     assert f"Continuing after {seen} samples from {newest}" in said.stdout
     assert resumed_at(other) == [*resumed_at(whole), seen]
     assert {path: path.read_bytes() for path in untouched} == untouched
-    assert live(1, command(finished, f"run.dir={whole}", longer)) == [0]
+    assert run_attempt(1, command(finished, f"run.dir={whole}", longer)) == [0]
     assert len(metrics(other)) == seen // 8 + 2
     assert compared(other) == compared(whole)
 
@@ -275,14 +275,14 @@ def test_changed_data_is_refused_until_accepted(finished: Path, tmp_path: Path) 
         "data.accept_changed=true",
     )
     limit = ("data.accept_changed=true", "run.stop_after_samples=150")
-    assert live(1, (*overrides, *limit)) == [75]
+    assert run_attempt(1, (*overrides, *limit)) == [75]
 
 
 def test_a_source_added_without_stages_is_refused_with_the_line_that_adds_it_from_here(
     finished: Path, tmp_path: Path
 ) -> None:
     overrides = command(finished, f"run.dir={tmp_path / 'run'}")
-    assert live(1, (*overrides, "run.stop_after_samples=40")) == [75]
+    assert run_attempt(1, (*overrides, "run.stop_after_samples=40")) == [75]
     added = tmp_path / "added.txt"
     added.write_text("A second corpus.\n" * 2000)
     paths = f"data.paths=[{finished / 'corpus.txt'},{added}]"
@@ -290,7 +290,7 @@ def test_a_source_added_without_stages_is_refused_with_the_line_that_adds_it_fro
     refused(outcome, "the weights before sample 40", "data.accept_changed=true")
     line = re.search(r"'data\.stages=\S+' data\.weights=null", outcome.stderr)
     assert line
-    assert live(1, (*overrides, paths, *shlex.split(line[0]))) == [0]
+    assert run_attempt(1, (*overrides, paths, *shlex.split(line[0]))) == [0]
     events = [json.loads(event) for event in (tmp_path / "run" / "events.jsonl").open()]
     changes = [change for event in events for change in event.get("changes", [])]
     assert any(change.startswith("new source added.txt of ") for change in changes)
@@ -302,13 +302,13 @@ def test_a_skip_range_in_the_past_is_refused_and_one_ahead_moves_only_the_data(
     finished: Path, tmp_path: Path
 ) -> None:
     overrides = command(finished, f"run.dir={tmp_path / 'run'}")
-    assert live(1, (*overrides, "run.stop_after_samples=40")) == [75]
+    assert run_attempt(1, (*overrides, "run.stop_after_samples=40")) == [75]
     refused(
         typed(tmp_path, *overrides, "data.skip_samples=[[30,50]]"),
         "begins before the current position",
         "40",
     )
-    assert live(1, (*overrides, "data.skip_samples=[[48,64]]")) == [0]
+    assert run_attempt(1, (*overrides, "data.skip_samples=[[48,64]]")) == [0]
     last = metrics(tmp_path / "run")[-1]
     assert (last["samples_seen"], last["data/samples_drawn"]) == (96, 112)
 
@@ -371,11 +371,11 @@ def test_what_only_a_gpu_can_do_is_refused_where_there_is_none(
     run, errors = tmp_path / "run", tmp_path / "errors.txt"
     overrides = command(tmp_path, f"run.dir={run}")
     if stored:  # as a GPU without bf16 resolves it
-        assert live(1, (*overrides, "run.stop_after_samples=8")) == [75]
+        assert run_attempt(1, (*overrides, "run.stop_after_samples=8")) == [75]
         config = run / "config.yaml"
         config.write_text(config.read_text().replace("precision: fp32", stored))
     before = sorted(run.rglob("*"))
-    assert live(1, (*overrides, word), errors=errors) == [2]
+    assert run_attempt(1, (*overrides, word), errors=errors) == [2]
     assert message in errors.read_text()
     assert "Traceback" not in errors.read_text()
     assert sorted(run.rglob("*")) == before

@@ -18,7 +18,7 @@ from data_pipeline.tokenizer import ByteTokenizer
 from tests.helpers.distributed import run_distributed
 from tests.helpers.texts import sentences, write_jsonl
 from tests.helpers.tiny import TEXT_RUN
-from tests.helpers.whole_runs import command, compared, live, resumed_at
+from tests.helpers.whole_runs import command, compared, resumed_at, run_attempt
 
 SMALL = (*TEXT_RUN, "optim.total_samples=32")
 _STRANGER = 54_321
@@ -184,7 +184,7 @@ def test_a_run_on_a_read_only_disk_is_read_and_whoever_writes_says_where_else(
 ) -> None:
     run = tmp_path / "run"
     words = [*command(tmp_path, "optim.total_samples=32"), f"run.dir={run}"]
-    assert live(1, tuple(words)) == [0]
+    assert run_attempt(1, tuple(words)) == [0]
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     (ended,) = run_distributed(commands_on_a_read_only_run, 1, run, words)
     if isinstance(ended, str):
@@ -221,7 +221,7 @@ def test_a_disk_that_becomes_read_only_is_a_failure_that_launchers_start_again_a
 ) -> None:
     run = tmp_path / "run"
     words = [*command(tmp_path, "checkpoint.save_every_samples=16"), f"run.dir={run}"]
-    assert live(1, (*words[:-1], f"run.dir={tmp_path / 'whole'}")) == [0]
+    assert run_attempt(1, (*words[:-1], f"run.dir={tmp_path / 'whole'}")) == [0]
     (code,) = run_distributed(train_until_it_is_read_only, 1, run, words)
     if isinstance(code, str):
         pytest.skip(f"cannot make a folder read-only here: {code}")
@@ -229,6 +229,6 @@ def test_a_disk_that_becomes_read_only_is_a_failure_that_launchers_start_again_a
     assert code == 3, said
     assert "Read-only file system" in said
     # On a disk that can be written again, the same command completes the run.
-    assert live(1, tuple(words)) == [0]
+    assert run_attempt(1, tuple(words)) == [0]
     assert resumed_at(run) == [32]
     assert compared(run) == compared(tmp_path / "whole")

@@ -1,4 +1,4 @@
-"""Whole runs on texts that speak of markers, in a script that the terminal lacks, and with nobody who takes the output."""
+"""Whole runs on texts that contain markers, in a script that the terminal lacks, and with nothing that reads the output."""
 
 import io
 import json

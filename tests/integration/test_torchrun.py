@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.network import neighbours
-from tests.helpers.whole_runs import command, compared, live, torchrun
+from tests.helpers.whole_runs import command, compared, run_attempt, torchrun
 
 
 @contextlib.contextmanager
@@ -80,7 +80,7 @@ def test_a_killed_rank_starts_the_group_again_and_nothing_is_lost(killed: Killed
     run, whole = killed.folder / "run", killed.folder / "whole"
     assert killed.code == 0, killed.said
     assert len(list((run / "generations").iterdir())) == 2
-    assert live(2, (*overrides, f"run.dir={whole}")) == [0, 0]
+    assert run_attempt(2, (*overrides, f"run.dir={whole}")) == [0, 0]
     assert compared(run) == compared(whole)
 
 
@@ -92,7 +92,7 @@ def test_a_stranger_on_the_network_reaches_no_port_of_a_run_on_one_node(killed: 
 
 
 @pytest.mark.parametrize("mistake", ["data.paths=missing.txt", "optim.learning_rate=1"])
-def test_a_mistake_is_told_once_and_not_tried_again(mistake: str, tmp_path: Path) -> None:
+def test_a_mistake_is_reported_once_and_not_tried_again(mistake: str, tmp_path: Path) -> None:
     overrides = command(tmp_path, f"run.dir={tmp_path / 'run'}", mistake)
     with launched(overrides, 2, 100) as launcher:
         _, said = launcher.communicate(timeout=120)

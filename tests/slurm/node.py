@@ -161,7 +161,7 @@ class Node:
         self._network.remove(self.name, self._host)
 
     def kill_daemon(self) -> None:
-        """Kill slurmd alone; the ranks live on."""
+        """Kill slurmd alone; the ranks keep running."""
         for child in _children(self._init()):
             if Path(f"/proc/{child}/comm").read_text().strip() == "slurmd":
                 os.kill(child, signal.SIGKILL)
@@ -173,7 +173,7 @@ class Node:
         subprocess.run([*enter, *daemon], check=True, capture_output=True, timeout=30)
 
     def cut(self) -> None:
-        """Unplug the network; the ranks live on and reach nobody."""
+        """Unplug the network; the ranks keep running and reach nothing."""
         _ip("link", "set", self._network.cable(self._host), "down")
 
     def heal(self) -> None:

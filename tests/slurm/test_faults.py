@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.whole_runs import compared, live
+from tests.helpers.whole_runs import compared, run_attempt
 from tests.slurm.cluster import Cluster
 from tests.slurm.jobs import events, logs, nodes, run_words, send, steps_done
 
@@ -49,7 +49,7 @@ def train_undisturbed(workplace: Path, name: str, *overrides: str) -> Path:
     """Train on this machine without a fault; returns the run folder."""
     run = workplace / "runs" / name
     words = run_words(workplace, *FOUR_RANKS, *overrides, f"run.dir={run}")
-    assert live(4, tuple(words), TIMEOUT_SECONDS) == [0] * 4
+    assert run_attempt(4, tuple(words), TIMEOUT_SECONDS) == [0] * 4
     return run
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.whole_runs import compared, live
+from tests.helpers.whole_runs import compared, run_attempt
 from tests.slurm.cluster import Cluster
 from tests.slurm.jobs import environment, events, logs, nodes, run_words, send, steps_done
 
@@ -24,7 +24,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def one_node(four_nodes: Cluster, workplace: Path) -> Path:
     """The run on one machine. (The cluster comes first, so that nothing is trained where there is none.)"""
     run = workplace / "runs" / "one_node"
-    assert live(8, tuple(run_words(workplace, f"run.dir={run}")), TIMEOUT_SECONDS) == [0] * 8
+    assert run_attempt(8, tuple(run_words(workplace, f"run.dir={run}")), TIMEOUT_SECONDS) == [0] * 8
     return run
 
 

@@ -95,14 +95,14 @@ def test_only_checkpoints_of_another_run_are_refused_and_left(run: Path) -> None
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
 
 
-def test_a_run_that_has_lost_its_checkpoints_begins_again_only_if_it_is_told_to(run: Path) -> None:
+def test_a_run_that_has_lost_its_checkpoints_begins_again_only_if_it_is_asked_to(run: Path) -> None:
     from train import identity
 
     own = identity.settle(run)
     lines = (run / "metrics.jsonl").read_text()
     (run / "checkpoints").rename(run.parent / "lost")
     (run / "wandb").mkdir()
-    (run / "wandb" / "run_id.txt").write_text("of the former run")
+    (run / "wandb" / "run_id.txt").write_text("of the earlier run")
     refused, never, auto = chosen_in(run, "auto", "never", "auto")
     assert "its checkpoints are gone" in str(refused[0])
     assert "checkpoint.resume=never" in str(refused[0]) and "run.name=NAME" in str(refused[0])

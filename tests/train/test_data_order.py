@@ -127,7 +127,7 @@ def test_every_position_is_trained_once_whatever_the_layout(dp: int):
     assert trained == list(range(LAST))
 
 
-def test_every_former_attempt_would_have_drawn_the_same():
+def test_every_earlier_attempt_would_have_drawn_the_same():
     expected = whole_run()
     for until in (SKIP_KNOWN_FROM, ADDED_KNOWN_FROM):
         dataset = Attempt.from_position(until - BATCH).open()

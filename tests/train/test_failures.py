@@ -1,4 +1,4 @@
-"""Which errors a launcher starts again after, and who speaks."""
+"""Which errors a launcher starts again after, and which rank reports."""
 
 import datetime
 import errno
@@ -93,7 +93,7 @@ def test_rank_0_reports_for_all() -> None:
     assert verdict(CheckpointError("all are damaged"), World()) == (2, "all are damaged")
 
 
-def test_a_rank_without_a_gpu_tells_its_node(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rank_without_a_gpu_names_its_node(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
     monkeypatch.setenv("SLURMD_NODENAME", "node7")
     words = r"\[rank 1 on node7\] local rank 1 has no GPU of its own: 1 are visible"
@@ -114,7 +114,7 @@ def test_a_run_folder_on_a_dead_disk_is_no_mistake(
         begin(tmp_path, Launch())
 
 
-def test_a_read_only_run_folder_is_the_users_to_mend(
+def test_a_read_only_run_folder_is_the_users_to_correct(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object, **__: object) -> None:
@@ -144,7 +144,7 @@ def test_a_dead_disk_does_not_hide_the_error_that_ends_an_attempt(
 @pytest.mark.parametrize(
     ("rank", "local_rank", "kind"), [(0, 0, ConfigError), (1, 1, ConfigError), (2, 0, RankError)]
 )
-def test_what_a_node_lacks_is_told_by_its_first_rank(
+def test_what_a_node_lacks_is_reported_by_its_first_rank(
     rank: int, local_rank: int, kind: type[Exception]
 ) -> None:
     with (

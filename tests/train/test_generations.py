@@ -1,4 +1,4 @@
-"""Attempts at a run: who is refused, who may take over, and what a former attempt may still do."""
+"""Attempts at a run: who is refused, who may take over, and what an earlier attempt may still do."""
 
 import json
 import multiprocessing
@@ -33,7 +33,7 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(generations, "LEASE_SECONDS", 0.5)
 
 
-def test_a_second_process_is_told_who_holds_the_run_and_a_killed_one_lets_go(
+def test_a_second_process_learns_who_holds_the_run_and_a_killed_one_releases_it(
     tmp_path: Path,
 ) -> None:
     context = multiprocessing.get_context("spawn")
@@ -55,13 +55,13 @@ def test_a_second_process_is_told_who_holds_the_run_and_a_killed_one_lets_go(
 
 
 def test_of_many_starts_at_once_one_wins(tmp_path: Path) -> None:
-    lives, refused = [], []
+    begun, refused = [], []
     ready = threading.Barrier(8)
 
     def start() -> None:
         ready.wait()
         try:
-            lives.append(begin(tmp_path, Launch()))
+            begun.append(begin(tmp_path, Launch()))
         except RunFolderError as error:
             refused.append(error)
 
@@ -70,25 +70,25 @@ def test_of_many_starts_at_once_one_wins(tmp_path: Path) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert (len(lives), len(refused)) == (1, 7)
-    assert lives[0].number == 1
-    lives[0].end("done")
+    assert (len(begun), len(refused)) == (1, 7)
+    assert begun[0].number == 1
+    begun[0].end("done")
 
 
 @pytest.mark.usefixtures("elsewhere")
-def test_another_host_is_refused_while_the_heart_beats_and_let_in_when_it_stops(
+def test_another_host_is_refused_while_heartbeats_arrive_and_let_in_when_they_stop(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(generations, "HEARTBEAT_SECONDS", 0.05)
     before = set(threading.enumerate())
-    former = begin(tmp_path, Launch())
+    previous = begin(tmp_path, Launch())
     here = this_machine()
     monkeypatch.setattr(generations, "this_machine", lambda: here)
     with monkeypatch.context() as patch:
-        patch.setattr(generations, "LEASE_SECONDS", 60.0)  # the next beat may come late
+        patch.setattr(generations, "LEASE_SECONDS", 60.0)  # the next heartbeat may come late
         with pytest.raises(RunFolderError, match="in use by host elsewhere"):
             begin(tmp_path, Launch())
-    former._has_ended.set()  # the process dies
+    previous._has_ended.set()  # the process dies
     for thread in set(threading.enumerate()) - before:
         thread.join()
     attempt = begin(tmp_path, Launch())
@@ -101,8 +101,8 @@ def test_another_host_is_refused_while_the_heart_beats_and_let_in_when_it_stops(
 def test_a_clock_that_is_hours_wrong_neither_holds_a_start_up_nor_lets_it_in_too_soon(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hours: int
 ) -> None:
-    former = begin(tmp_path, Launch())
-    former._has_ended.set()  # the process dies
+    previous = begin(tmp_path, Launch())
+    previous._has_ended.set()  # the process dies
     time = (tmp_path / GENERATIONS / "000001").stat().st_mtime + 3600 * hours
     os.utime(tmp_path / GENERATIONS / "000001", (time, time))
     here = this_machine()
@@ -158,12 +158,12 @@ def test_an_attempt_that_said_how_it_ended_is_not_waited_for(tmp_path: Path) -> 
     attempt.end("done")
 
 
-def test_a_requeued_job_takes_over_from_its_former_attempt_which_changes_nothing_any_more(
+def test_a_requeued_job_takes_over_from_its_earlier_attempt_which_changes_nothing_any_more(
     tmp_path: Path,
 ) -> None:
     job = Launch("cluster:7")
     cut_off, folder = RunFolder(tmp_path), RunFolder(tmp_path)
-    with cut_off.held(job) as former:
+    with cut_off.held(job) as previous:
         cut_off.write_status("running", 10, "training")
         cut_off.event("start")
         with folder.held(replace(job, restarts=1)) as attempt:
@@ -173,7 +173,7 @@ def test_a_requeued_job_takes_over_from_its_former_attempt_which_changes_nothing
                 cut_off.write_status("failed", 10, "lost a peer")
             cut_off.fail("lost a peer")
             cut_off.event("error")
-            assert former.is_superseded and not attempt.is_superseded
+            assert previous.is_superseded and not attempt.is_superseded
             status = folder.status_or_none()
             assert status is not None
             assert (status.state, status.samples_seen, status.generation) == ("running", 20, 2)
@@ -182,7 +182,9 @@ def test_a_requeued_job_takes_over_from_its_former_attempt_which_changes_nothing
             attempt.fence()
 
 
-def test_the_heart_finds_a_later_life(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_heartbeat_finds_a_later_attempt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(generations, "HEARTBEAT_SECONDS", 0.02)
     attempt = begin(tmp_path, Launch())
     (tmp_path / GENERATIONS / "000002").touch()
@@ -196,12 +198,12 @@ def test_the_heart_finds_a_later_life(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_the_same_launcher_waits_for_the_attempt_that_it_is_ending(tmp_path: Path) -> None:
     launch = Launch(elastic_run="x")
-    former = begin(tmp_path, launch)
+    previous = begin(tmp_path, launch)
     said: list[str] = []
 
     def log(text: str) -> None:
         said.append(text)
-        former.end("failed")
+        previous.end("failed")
 
     attempt = begin(tmp_path, launch, log)
     assert attempt.number == 2 and f"pid {os.getpid()}" in said[0]
@@ -220,7 +222,7 @@ def test_a_request_to_stop_outlives_a_restart_by_the_launcher_but_no_start_by_ha
         assert not folder.stop_file.exists()
 
 
-def test_what_a_former_attempt_saves_after_a_later_one_began_belongs_to_no_history(
+def test_what_an_earlier_attempt_saves_after_a_later_one_began_belongs_to_no_history(
     tmp_path: Path,
 ) -> None:
     for number, step in ((1, 0), (2, 10), (3, 6)):
@@ -258,5 +260,5 @@ def test_a_full_disk_is_refused_with_a_message(
         begin(tmp_path, Launch())
 
 
-def test_machines_of_one_name_are_told_apart_by_their_kernel() -> None:
+def test_machines_of_one_name_are_distinguished_by_their_kernel() -> None:
     assert Machine("worker-0", "a") != Machine("worker-0", "b")

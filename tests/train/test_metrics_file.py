@@ -50,13 +50,13 @@ def test_every_line_has_the_same_keys_and_full_precision(tmp_path: Path) -> None
 
 def test_a_start_keeps_the_lines_before_its_checkpoint_and_drops_a_torn_one(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
-    former = JsonlTracker(path, 0)
+    previous = JsonlTracker(path, 0)
     for step in (1, 2, 3):
-        former.log_metrics(line(step))
+        previous.log_metrics(line(step))
     with path.open("a") as file:
         file.write('{"step": 4, "train/lo')
     again = JsonlTracker(path, 2)
-    former.log_metrics(line(4))  # a process that was cut off writes into a file that nobody reads
+    previous.log_metrics(line(4))  # a process that was cut off writes into a file that nobody reads
     again.log_metrics(line(3, float("nan")))
     again.close()
     found = [json.loads(text) for text in path.read_text().splitlines()]

@@ -71,7 +71,7 @@ def test_weights_bring_their_tokenizer_and_another_is_refused_unless_accepted(
     assert len(said) == 1 and "as data.accept_changed=true accepts" in said[0]
 
 
-def test_weights_without_a_tokenizer_beside_them_are_told(tmp_path: Path) -> None:
+def test_weights_without_a_tokenizer_beside_them_are_reported(tmp_path: Path) -> None:
     config = load_config([f"run.dir={tmp_path}/new", f"checkpoint.init_from={tmp_path}/old"])
     said: list[str] = []
     check_tokenizer(RunFolder(tmp_path / "new"), config, "bytes", said.append)

@@ -17,7 +17,7 @@ def busy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
 
 
-def test_who_has_chosen_the_number_of_threads_is_not_told_to(monkeypatch: pytest.MonkeyPatch):
+def test_who_has_chosen_the_number_of_threads_gets_no_hint(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     hint = busy_hint()
     assert hint is not None and hint.endswith("while other programs need it.")

@@ -31,7 +31,7 @@ def store() -> Iterator[Any]:
     yield served
 
 
-def presence(store: Any, rank: int, size: int, limit: float = 60.0) -> Rendezvous:
+def opened(store: Any, rank: int, size: int, limit: float = 60.0) -> Rendezvous:
     return Rendezvous(World(rank, rank, size), [store.clone(), store.clone()], limit)
 
 
@@ -51,7 +51,7 @@ def outcomes(*ranks: Rendezvous) -> list[str]:
 
 
 def test_ranks_that_all_come_meet_however_long_one_prepares(store: Any) -> None:
-    ranks = [presence(store, rank, 3, limit=1.0) for rank in range(3)]
+    ranks = [opened(store, rank, 3, limit=1.0) for rank in range(3)]
     with ThreadPoolExecutor(3) as pool:
         first = [pool.submit(outcome, rank) for rank in ranks[:2]]
         with pytest.raises(TimeoutError):
@@ -61,7 +61,7 @@ def test_ranks_that_all_come_meet_however_long_one_prepares(store: Any) -> None:
 
 
 def test_a_rank_that_never_comes_is_named_by_all_others(store: Any) -> None:
-    said = outcomes(presence(store, 0, 4, limit=0.3), presence(store, 2, 4))
+    said = outcomes(opened(store, 0, 4, limit=0.3), opened(store, 2, 4))
     for rank, words in zip((0, 2), said, strict=True):
         assert words == (
             f"[rank {rank} on {node_name()}] ranks 1, 3 of 4 did not connect within 0.3 s "
@@ -70,19 +70,19 @@ def test_a_rank_that_never_comes_is_named_by_all_others(store: Any) -> None:
 
 
 def test_a_rank_that_came_and_died_is_named_with_its_node(store: Any) -> None:
-    presence(store, 1, 3).close()
-    said = outcomes(presence(store, 0, 3), presence(store, 2, 3))
+    opened(store, 1, 3).close()
+    said = outcomes(opened(store, 0, 3), opened(store, 2, 3))
     assert all(
         f"rank 1 ({node_name()}) connected, but then died or hung" in words for words in said
     ), said
 
 
 def test_rank_0_that_died_is_named(store: Any) -> None:
-    presence(store, 0, 2).close()
-    assert "rank 0" in outcome(presence(store, 1, 2))
+    opened(store, 0, 2).close()
+    assert "rank 0" in outcome(opened(store, 1, 2))
 
 
-def test_ranks_that_were_not_told_where_to_meet_say_what_to_type(
+def test_ranks_without_the_address_of_a_store_say_what_to_type(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv("MASTER_ADDR", raising=False)

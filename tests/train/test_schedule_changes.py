@@ -58,7 +58,7 @@ def test_a_later_end_of_the_decay_is_said_where_the_learning_rate_does_not_jump(
 
 @settings(max_examples=50, deadline=None)
 @given(st.sampled_from(Schedule), st.integers(64, 4000), st.integers(1, 5000), st.integers(0, 9000))
-def test_schedules_of_the_former_length_are_the_same_function(
+def test_schedules_of_the_previous_length_are_the_same_function(
     schedule: Schedule, length: int, more: int, samples_seen: int
 ) -> None:
     short = run_of(length, schedule=schedule, batch_ramp=RAMP)

@@ -63,7 +63,7 @@ def test_the_earlier_of_two_limits_counts(
     assert deadline_of(config, 100.0, job) == expected
 
 
-def test_slurm_tells_when_the_job_ends_or_when_it_began() -> None:
+def test_slurm_says_when_the_job_ends_or_when_it_began() -> None:
     assert job_end(60, {}) is None
     assert job_end(60, {"SLURM_JOB_START_TIME": "1000"}) == 1060.0
     assert job_end(60, {"SLURM_JOB_START_TIME": "1000", "SLURM_JOB_END_TIME": "1500"}) == 1500.0
@@ -80,5 +80,5 @@ def test_a_save_lasts_until_its_second_copy_is_there() -> None:
     assert not near_after(limit, clock, 9.0)  # at 39: 9 + 30 + 5 end at 83
     clock.now += 10.0
     limit.begin_save(2)
-    limit.end_save(1)  # of a former save: nobody's time
+    limit.end_save(1)  # of an earlier save: not timed
     assert near_after(limit, clock, 9.0)  # at 59: 9 + 30 + 5 would end at 103 or later

@@ -21,7 +21,7 @@ def started(num_ranks: int, *words: str, cwd: Path) -> subprocess.CompletedProce
     )
 
 
-def test_what_all_ranks_find_is_told_once_and_is_all_that_is_told(tmp_path: Path) -> None:
+def test_what_all_ranks_find_is_reported_once_and_nothing_else_is(tmp_path: Path) -> None:
     # The other three are held up by nothing: whichever ends first, torchrun ends the others.
     done = started(4, "-m", "train", "parallel.tp=3", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
@@ -31,7 +31,7 @@ def test_what_all_ranks_find_is_told_once_and_is_all_that_is_told(tmp_path: Path
     )
 
 
-def test_other_ranks_let_rank_0_tell_it_first(tmp_path: Path) -> None:
+def test_other_ranks_let_rank_0_report_it_first(tmp_path: Path) -> None:
     """Rank 0 comes seconds after the others, as on a busy machine."""
     late = tmp_path / "late.py"
     late.write_text(

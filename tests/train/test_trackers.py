@@ -57,7 +57,7 @@ def test_wandb_offline_records_every_attempt_of_one_run(
     assert all(identifier in record.name for record in records)
     assert b"train/loss" in records[0].read_bytes()
 
-    # The script sends them in order, with every wandb: a stand-in notes what it is told.
+    # The script sends them in order, with every wandb: a stand-in records its arguments.
     names = [record.parent.name for record in records]
     tools = tmp_path / "tools"
     tools.mkdir()

@@ -47,8 +47,8 @@ def test_in_one_cache_each_start_finds_its_text_as_it_was(starts: list[tuple[str
             tokens = tokens_of(corpora)
             assert bytes(t for t in tokens[:80] if t < 256).split()[0].isdigit()
             seen.append((corpora, tokens))
-            for former, its_tokens in seen:  # what earlier starts were given is still the same
-                assert tokens_of(former) == its_tokens
+            for earlier, its_tokens in seen:  # what earlier starts were given is still the same
+                assert tokens_of(earlier) == its_tokens
         edits = sum(is_edited for _, is_edited in starts[1:])
         assert len({corpora.train[0].prefix for corpora, _ in seen}) == 1 + edits
 

@@ -36,7 +36,7 @@ def test_srun_is_recognised_only_inside_a_step_of_several_tasks() -> None:
 
 
 @pytest.mark.parametrize(
-    "former, is_same_host, is_over",
+    "previous, is_same_host, is_over",
     [
         (Launch("a:1", restarts=0, step=5), True, True),  # requeued since, wherever it ran
         (Launch("a:1", restarts=1, step=0), False, True),  # an earlier step, on a node that is lost
@@ -47,10 +47,10 @@ def test_srun_is_recognised_only_inside_a_step_of_several_tasks() -> None:
         (Launch("b:1", restarts=0, step=0), False, False),
     ],
 )
-def test_the_scheduler_s_word_on_a_former_life(
-    former: Launch, is_same_host: bool, is_over: bool
+def test_whether_the_scheduler_has_ended_a_previous_attempt(
+    previous: Launch, is_same_host: bool, is_over: bool
 ) -> None:
-    assert Launch("a:1", restarts=1, step=2).follows(former, is_same_host) is is_over
+    assert Launch("a:1", restarts=1, step=2).follows(previous, is_same_host) is is_over
     assert not Launch().follows(Launch(), is_same_host)
 
 
@@ -62,7 +62,7 @@ def test_half_an_environment_is_an_error_that_says_what_to_type() -> None:
 RANK = """
 from train.world import World, die_with_parent
 die_with_parent(World(0, 0, 1, "torchrun"))
-print("lives")
+print("runs")
 """
 PROCESS_1 = f"""
 import subprocess, sys
@@ -70,9 +70,9 @@ sys.exit(subprocess.run([sys.executable, "-c", {RANK!r}]).returncode % 256)
 """
 
 
-@pytest.mark.parametrize(("name", "lives"), [("torchrun", True), ("init", False)])
+@pytest.mark.parametrize(("name", "survives"), [("torchrun", True), ("init", False)])
 def test_process_1_of_a_container_may_be_torchrun_itself(
-    name: str, lives: bool, tmp_path: Path
+    name: str, survives: bool, tmp_path: Path
 ) -> None:
     """Any other process 1 has adopted the rank, whose torchrun is dead."""
     container = ["unshare", "--pid", "--fork", "--mount-proc"]
@@ -84,7 +84,7 @@ def test_process_1_of_a_container_may_be_torchrun_itself(
     (tmp_path / name).write_text(PROCESS_1)
     command = [*container, sys.executable, str(tmp_path / name)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert (done.stdout == "lives\n", done.returncode) == ((True, 0) if lives else (False, 247))
+    assert (done.stdout == "runs\n", done.returncode) == ((True, 0) if survives else (False, 247))
 
 
 def test_each_of_several_ranks_gets_one_thread_unless_somebody_chose(

@@ -1,4 +1,4 @@
-"""Saving beside training: what is written is the moment of the save, and whatever happens in a thread is heard."""
+"""Saving beside training: the state of the moment of the save is written, and errors in a thread are reported."""
 
 import errno
 import os
@@ -65,7 +65,7 @@ def train_while_writing(rank: int, world_size: int, checkpoints: Path) -> None:
     (outcome,) = saver.finish()
     assert outcome.error is None and outcome.progress.step == 1
     check_content(outcome.folder, seed=1)
-    assert saver.finish() == [], "an end is told once"
+    assert saver.finish() == [], "an outcome is reported once"
 
 
 def test_the_moment_of_the_save_is_written_while_training_goes_on(tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def fail_in_the_thread(rank: int, world_size: int, checkpoints: Path, error: Exc
 
             patch.setattr(attempt, "write_rank_file", refuse)
         start_step(saver, 2)
-        assert saver.poll(False) == [], "no rank has told the others yet"
+        assert saver.poll(False) == [], "the ranks have not exchanged it yet"
         if rank == SLOW_RANK:
             saver._thread.join()
         failed = agree(saver)
@@ -139,7 +139,7 @@ def fail_in_the_thread(rank: int, world_size: int, checkpoints: Path, error: Exc
         (MemoryError("no room"), "MemoryError"),
     ],
 )
-def test_an_error_in_a_thread_is_heard_at_the_next_step_and_training_goes_on(
+def test_an_error_in_a_thread_is_reported_at_the_next_step_and_training_goes_on(
     tmp_path: Path, error: Exception, message: str
 ) -> None:
     errors = run_distributed(fail_in_the_thread, NUM_RANKS, tmp_path, error)
@@ -166,7 +166,7 @@ def fail_before_the_file(rank: int, world_size: int, checkpoints: Path, what: st
 
 
 @pytest.mark.parametrize("what", ["niceness", "copy"])
-def test_a_thread_that_fails_before_its_file_is_heard_too(tmp_path: Path, what: str) -> None:
+def test_a_thread_that_fails_before_its_file_is_reported_too(tmp_path: Path, what: str) -> None:
     ranks = Ranks(fail_before_the_file, NUM_RANKS, tmp_path, what)
     try:
         (error, *others) = ranks.results(90)
@@ -322,7 +322,7 @@ def test_nothing_is_renamed_before_it_is_on_the_disk(tmp_path: Path) -> None:
         own = [call for call in calls if f"rank{rank:05d}" in call]
         assert [call.split()[0] for call in own] == ["sync", "rename", "sync", "rename"]
         assert own[0].endswith(".safetensors.part") and own[2].endswith(".json.part")
-        # The folder that names the file is on the disk before the record speaks of it.
+        # The folder that names the file is on the disk before the record refers to it.
         assert "sync step_00000001" in calls[calls.index(own[1]) : calls.index(own[2])]
         if rank == 0:
             (at,) = (

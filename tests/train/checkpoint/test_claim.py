@@ -32,7 +32,7 @@ def clone(source: Path, target: Path) -> tuple[Path, str]:
     return run_in(target)
 
 
-def test_the_later_of_two_runs_is_refused_and_told_the_other_one(tmp_path: Path) -> None:
+def test_the_later_of_two_runs_is_refused_and_the_other_one_is_named(tmp_path: Path) -> None:
     copy, one, other = tmp_path / "C" / "default", run_in(tmp_path / "A"), run_in(tmp_path / "B")
     assert claim(copy, *one) is None
     refusal = claim(copy, *other)

@@ -138,7 +138,7 @@ def set_back(rank: int, world_size: int, checkpoints: Path) -> None:
     save_step(saver, 2)
 
 
-def test_a_run_that_was_set_back_does_not_return_to_its_former_future(tmp_path: Path) -> None:
+def test_a_run_that_was_set_back_does_not_return_to_its_previous_future(tmp_path: Path) -> None:
     run_distributed(set_back, NUM_RANKS, tmp_path)
     assert steps_in(tmp_path) == [2, 1]
     assert not (tmp_path / "step_00000004").exists()

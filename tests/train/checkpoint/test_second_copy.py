@@ -14,7 +14,7 @@ from glm.checkpoint.folder import newest_good
 from tests.helpers.checkpoints import NUM_RANKS
 from tests.helpers.distributed import run_distributed
 from tests.helpers.savers import check_content, fake_saver, start_step, steps_in
-from tests.helpers.whole_runs import command, compared, live
+from tests.helpers.whole_runs import command, compared, run_attempt
 
 REFUSED = OSError(errno.ENOSPC, "No space left on device")
 
@@ -84,17 +84,17 @@ def test_a_run_continues_from_its_copy_and_the_copy_is_a_run(tmp_path: Path) -> 
         "checkpoint.save_every_samples=16",
     )
     own = (*overrides, f"run.dir={tmp_path / 'run'}")
-    assert live(1, command(tmp_path, f"run.dir={tmp_path / 'whole'}")) == [0]
-    assert live(1, (*own, "run.stop_after_samples=48")) == [75]
+    assert run_attempt(1, command(tmp_path, f"run.dir={tmp_path / 'whole'}")) == [0]
+    assert run_attempt(1, (*own, "run.stop_after_samples=48")) == [75]
     copy = tmp_path / "elsewhere" / "twice"
     # The run's own newest checkpoint is lost: the copy's is taken.
     shutil.rmtree(step_folder(tmp_path / "run" / "checkpoints", 6))
     lost = tmp_path / "lost"
     shutil.copytree(copy, lost)
-    assert live(1, own) == [0]
+    assert run_attempt(1, own) == [0]
     assert compared(tmp_path / "run") == compared(tmp_path / "whole")
     assert f"from {step_folder(copy / 'checkpoints', 6)}" in (tmp_path / "run/log.txt").read_text()
     # Everything but the copy is lost: it is a run folder, and continues.
-    assert live(1, (*command(tmp_path), f"run.dir={lost}")) == [0]
+    assert run_attempt(1, (*command(tmp_path), f"run.dir={lost}")) == [0]
     assert compared(lost) == compared(tmp_path / "whole")
     assert os.path.isdir(lost / "tokenizer")

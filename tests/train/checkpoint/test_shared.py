@@ -42,7 +42,7 @@ def test_one_disk_is_taken_and_a_broken_one_is_left_to_the_save(
     assert list(tmp_path.rglob(".seen-*")) == []
 
 
-def live_on_a_node_of_its_own(rank: int, world_size: int, overrides: tuple[str, ...]) -> None:
+def attempt_on_a_node_of_its_own(rank: int, world_size: int, overrides: tuple[str, ...]) -> None:
     from train.checkpoint import shared
     from train.main import cli
 
@@ -54,7 +54,7 @@ def live_on_a_node_of_its_own(rank: int, world_size: int, overrides: tuple[str, 
 def test_a_run_is_refused_before_it_trains(tmp_path: Path) -> None:
     run = tmp_path / "run"
     copy_to = f"checkpoint.copy_to={tmp_path / 'disk'}"
-    ranks = Ranks(live_on_a_node_of_its_own, 2, command(tmp_path, f"run.dir={run}", copy_to))
+    ranks = Ranks(attempt_on_a_node_of_its_own, 2, command(tmp_path, f"run.dir={run}", copy_to))
     try:
         assert ranks.wait(120) == [2, 2]
     finally:

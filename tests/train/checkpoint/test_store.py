@@ -81,7 +81,7 @@ def test_what_an_attempt_has_committed_before_it_is_overtaken_stays(
     attempt.give_up()  # whatever the other ranks may say
     assert newest_good([tmp_path], pytest.fail) == step_folder(tmp_path, 2)
     check_content(step_folder(tmp_path, 2), seed=2)
-    # Who cannot ask, or hears no, deletes nothing.
+    # An attempt that cannot ask the fence, or is stopped by it, deletes nothing.
     check_content(step_folder(tmp_path, 1), seed=1)
     assert (tmp_path / "latest").read_text() == "step_00000001\n"
 
@@ -142,7 +142,7 @@ def test_the_second_copy_asks_the_same_question_before_anything_of_it_changes(
     assert save_into(copy, 1).error is None
     before = everything_in(tmp_path / "elsewhere")
     assert before["r/config.yaml"] == b"of the later attempt"
-    (run / "config.yaml").write_text("of the former attempt")
+    (run / "config.yaml").write_text("of the previous attempt")
     _, copy = places_of(config, run / "checkpoints", passing(0, OVERTAKEN))
     assert save_into(copy, 2).fatal is OVERTAKEN
     assert everything_in(tmp_path / "elsewhere") == before

@@ -193,7 +193,7 @@ def test_private_modules_are_imported_by_the_dry_run_alone() -> None:
     assert (ROOT / "train/distributed.py").read_text().count("FakeStore") == 2  # fake_session alone
 
 
-def test_the_engine_is_the_only_room_that_speaks_deepspeed() -> None:
+def test_the_engine_is_the_only_folder_that_imports_deepspeed() -> None:
     """Identifiers, not words in messages: a package list may name the package."""
     wrong = []
     for path, tree in sources().items():

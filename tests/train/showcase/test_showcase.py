@@ -54,7 +54,7 @@ def tokenizer(
 @pytest.mark.parametrize("seed", range(4))
 def test_one_whole_word_is_hidden(tokenizer: Tokenizer, text: str, seed: int) -> None:
     (example,) = hide_words([tokenizer.encode(text)], tokenizer, 1, seed)
-    # A marker that the text itself speaks of is text: it comes to no blank.
+    # A marker in the text itself is text, not a blank.
     assert example.prompt.count("[MASK]") == 1 + text.count("[MASK]")
     if text == ENGLISH:
         before, _, after = example.prompt.partition("[MASK]")
