@@ -113,7 +113,7 @@ class ConsoleTracker:
         self._bar.start()  # the first time, with all of its words
 
     def _smooth(self, name: str, value: float | None) -> float:
-        """Average exponentially; a value that is no number is shown as it is, and forgotten."""
+        """Average exponentially; a value that is not finite is shown as it is, and left out of the average."""
         if value is None:
             return math.nan
         if not math.isfinite(value):

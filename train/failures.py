@@ -55,7 +55,7 @@ _MEMORY_ADVICE = (
 
 
 def is_full(error: OSError) -> bool:
-    """True if the disk has no room, or gives none to this user."""
+    """True if the disk is full, or this user's quota is used up."""
     return error.errno in _FULL
 
 

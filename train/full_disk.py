@@ -1,4 +1,4 @@
-"""Writing the small files of a run on a full disk: lines wait in memory, a message is printed, and training goes on."""
+"""Writing the small files of a run on a full disk: lines wait in memory, a message is printed, and training continues."""
 
 import contextlib
 import os
@@ -13,7 +13,7 @@ from train.failures import is_full
 
 
 class LineFile:
-    """Appends whole lines, at once where there is room; where there is none they wait in memory for the next line.
+    """Appends whole lines; if the disk is full, they are kept in memory until a later line can be written.
 
     Args:
         file: open to write at its end.
@@ -29,7 +29,7 @@ class LineFile:
         """Append a line.
 
         Raises:
-            OSError: the disk refuses for another reason than want of room.
+            OSError: writing failed for another reason than a full disk.
         """
         with self._lock:
             self._waiting += line.encode() + b"\n"
@@ -47,15 +47,15 @@ class LineFile:
             self._has_said = False
 
     def sync(self) -> None:
-        """Bring all lines to the disk, so that they survive the machine; any thread may ask.
+        """Write all lines to the disk, so that they survive a crash of the machine; any thread may call this.
 
         Raises:
-            OSError: the disk refuses, also for want of room.
+            OSError: writing failed, or the disk is full.
         """
         with self._lock:
             self._write_waiting()
         with self._named():
-            os.fsync(self._file.fileno())  # outside of the lock: training need not wait for it
+            os.fsync(self._file.fileno())  # without the lock: training need not wait for it
 
     def _write_waiting(self) -> None:
         with self._named():

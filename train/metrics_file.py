@@ -32,7 +32,7 @@ class StoredMetrics:
         path: the file; need not exist.
 
     Raises:
-        RecordError: it is no file that can be read.
+        RecordError: it is not a readable file.
         OSError: the file system failed.
     """
 

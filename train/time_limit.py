@@ -46,7 +46,7 @@ class TimeLimit:
         self._pass_began = now
 
     def begin_save(self, step: int) -> None:
-        """The save after `step` begins; it goes on beside the next steps."""
+        """The save after `step` begins; it runs beside the next steps."""
         self._save_began = {step: self._clock()} | self._save_began
         while len(self._save_began) > _SAVES_REMEMBERED:
             self._save_began.popitem()

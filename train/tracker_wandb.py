@@ -41,7 +41,7 @@ def run_id(folder: Path, stored: object, warn: Callable[[str], None]) -> str:
     Args:
         folder: run folder; the id is kept in it.
         stored: what the checkpoint says.
-        warn: told if the id cannot be kept.
+        warn: called if the id cannot be stored.
     """
     path = RunPaths(folder).wandb_id
     try:
@@ -84,7 +84,7 @@ class WandbTracker:
         identifier: of the wandb run.
         settings: project, entity, mode.
         config: all keys, flat.
-        warn: told once if wandb fails.
+        warn: called once if wandb fails.
     """
 
     def __init__(

@@ -20,10 +20,10 @@ class Tracker(Protocol):
         ...
 
     def sync(self) -> None:
-        """Make safe what a checkpoint relies on, before it is committed; called by the thread that commits.
+        """Write to disk what a checkpoint relies on, before it is committed; called by the thread that commits.
 
         Raises:
-            OSError: the disk refuses.
+            OSError: the file cannot be written.
         """
         ...
 
@@ -49,10 +49,10 @@ class Trackers:
             tracker.log(text)
 
     def sync(self) -> None:
-        """Make safe what a checkpoint relies on.
+        """Write to disk what a checkpoint relies on.
 
         Raises:
-            OSError: the disk refuses.
+            OSError: the file cannot be written.
         """
         for tracker in self._trackers:
             tracker.sync()

@@ -65,7 +65,7 @@ class Training:
         """All that this rank reports to, once the run is resumed."""
 
     def resume(self, checkpoint: Path | None = None) -> None:
-        """Put the run where it goes on, and record that.
+        """Put the run at the position where it continues, and record that.
 
         Args:
             checkpoint: of this run, to set it back to; None: what its folder and `checkpoint.resume` say, the first

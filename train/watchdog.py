@@ -79,7 +79,7 @@ class Watchdog:
         stacks: folder for the stacks of all ranks.
         rank: of this process.
         is_alone: it is the only rank. Time in which it was suspended (Ctrl-Z) then does not count.
-        report: told the reason before the process ends; may be slow.
+        report: called with the reason before the process ends; may be slow.
     """
 
     def __init__(
@@ -165,7 +165,7 @@ class Watchdog:
         """The file for the stacks, new; neither a link is followed nor the other end of a pipe waited for.
 
         Raises:
-            OSError: it cannot be made, or is no file.
+            OSError: it cannot be made, or is not a file.
         """
         self._file.parent.mkdir(parents=True, exist_ok=True)
         flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC

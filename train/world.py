@@ -281,7 +281,7 @@ def wait_for_rank_0(world: World) -> None:
 
 
 def end_torchrun(world: World) -> None:
-    """Tell torchrun not to start the ranks again: by itself it does so on any exit code but 0.
+    """Make torchrun end instead of restarting the ranks, as it does on any exit code but 0.
 
     For errors that would come again. Does nothing under other launchers, or if torchrun has no restart left anyway.
     """

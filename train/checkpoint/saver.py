@@ -1,9 +1,9 @@
-"""Saving a run's state while training goes on.
+"""Saving a run's state while training continues.
 
 Training waits only for a copy of the state in host memory (train/checkpoint/host_copy.py). A thread in every rank then
 writes that rank's file, and rank 0's thread commits (train/checkpoint/save_attempt.py). The threads use no collectives.
 All ranks agree on the result between two steps: the loop includes `has_failed` in the numbers that it exchanges anyway,
-and passes the result to `poll`. A save that failed on any rank is abandoned on all; training goes on, and the previous
+and passes the result to `poll`. A save that failed on any rank is abandoned on all; training continues, and the previous
 checkpoint stays. A save waits for the one before it; `finish` waits for the last.
 """
 
