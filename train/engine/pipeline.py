@@ -20,6 +20,7 @@ from glm.embedding import WordEmbedding
 from glm.loss import GLMLoss, ObjectiveSums
 from glm.model import parameter_name
 from train.batches import MicroBatch
+from train.engine.accumulate import Accumulation
 from train.engine.gradients import counted_squares, measure_norms
 from train.engine.interface import GradientNorms, PendingUpdate, StepOutcome, UpdateHook
 from train.engine.optimizers import build_optimizer, optimizer_kind
@@ -60,6 +61,8 @@ class PipelineEngine:
             update = clipped_update(self._optimizer, self.module, session, config.optim.clip)
         elif config.precision is Precision.bf16:
             allow_empty_norm(self._optimizer)
+        is_wide = hasattr(self._optimizer, "fp32_groups_gradients")
+        self._accumulation = Accumulation(self._optimizer) if is_wide else None
         # fp16's wrapper checks the gradients of all ranks itself, and adjusts its loss scale by the result.
         is_finite = None if config.precision is Precision.fp16 else self._is_finite
         self._gate = UpdateGate(self._optimizer, update, self._measure_norms, is_finite)
@@ -123,6 +126,8 @@ class PipelineEngine:
 
     def close(self) -> None:
         """Release the engine's hooks and buffers."""
+        if self._accumulation is not None:
+            self._accumulation.close()
         self.deepspeed.destroy()
 
     def _apply(self, step: StepPlan) -> None:

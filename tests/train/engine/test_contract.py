@@ -57,7 +57,8 @@ LIVE = {
         + ("_global_grad_norm",),
         "fp32": WRAPPER_OF_ZERO,
         "fp16": WRAPPER_OF_ZERO,
-        "bf16": ("bf16_groups", "clear_hp_grads"),
+        "bf16": ("bf16_groups", "clear_hp_grads", "fp32_groups_gradients")
+        + ("fp32_groups_has_gradients", "get_grads_for_norm"),
     },
     "loss_scaler": {
         "fp16": ("cur_scale", "cur_iter", "last_overflow_iter", "cur_hysteresis", "dynamic")

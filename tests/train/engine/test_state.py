@@ -1,8 +1,6 @@
 """The optimizer's state in one process, with and without what torch's AdamW is used to."""
 
-import contextlib
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from configs.errors import CheckpointError
 from configs.run_checkpoints import step_folder
@@ -18,6 +15,7 @@ from configs.schema import OptimConfig
 from glm.checkpoint.manifest import Manifest
 from glm.checkpoint.reader import Reader
 from glm.checkpoint.writer import commit, write_rank_file
+from tests.helpers.operators import called_operators
 from train.engine.optimizers import APEX_ADAMW, TORCH_ADAMW, build_optimizer
 from train.engine.state import PartitionedState
 from train.topology import Topology
@@ -50,22 +48,6 @@ def adamw(parameters: Any) -> torch.optim.Optimizer:
 
 def unfused_adamw(parameters: Any) -> torch.optim.Optimizer:
     return torch.optim.AdamW(parameters, lr=0.1)
-
-
-@contextlib.contextmanager
-def record_calls() -> Iterator[list[str]]:
-    """Names of the operators that are called."""
-    names: list[str] = []
-
-    class Recorder(TorchDispatchMode):
-        def __torch_dispatch__(
-            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-        ) -> Any:
-            names.append(func.name().partition(".")[0])
-            return func(*args, **(kwargs or {}))
-
-    with Recorder():
-        yield names
 
 
 class Toy:
@@ -165,7 +147,7 @@ def test_the_trainers_own_optimizer_is_fused_on_cpu() -> None:
     """One kernel takes a tensor of step counts beside its parameters."""
     module = nn.Linear(3, 2)
     optimizer = build_optimizer(TORCH_ADAMW, module, OptimConfig(), "cpu")
-    with record_calls() as calls:
+    with called_operators() as calls:
         for parameter in module.parameters():
             parameter.grad = torch.ones_like(parameter)
         optimizer.step()
