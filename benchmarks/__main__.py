@@ -1,7 +1,7 @@
-"""Run benchmarks:  python -m benchmarks NAME
+"""Run benchmarks:  python -m benchmarks NAME [words]
 
 NAME is a file of this folder without ending, or the beginning of several: `data` runs data_prepare and its like in
-turn. Figures are printed beside what they are compared to in the same run; docs/benchmarks.md keeps those of the
+turn. `cost` takes further words (benchmarks/cost.py). Figures are printed beside what they are compared to in the same run; docs/benchmarks.md keeps those of the
 releases.
 """
 
@@ -13,11 +13,17 @@ import benchmarks
 
 
 def main(words: list[str]) -> int:
-    """Run the benchmarks that the word names; returns the exit code."""
+    """Run the benchmarks that the first word names; one with a command of its own gets the others.
+
+    Returns:
+        The exit code.
+    """
     names = sorted(module.name for module in pkgutil.iter_modules(benchmarks.__path__))
     chosen = [name for name in names for word in words[:1] if f"{name}_".startswith(f"{word}_")]
     found = [importlib.import_module(f"benchmarks.{name}") for name in chosen]
     runnable = [module for module in found if hasattr(module, "run")]
+    if len(runnable) == 1 and hasattr(runnable[0], "main"):
+        return runnable[0].main(words[1:])
     if len(words) != 1 or not runnable:
         print(f"{__doc__}\nThere are: {', '.join(names)}", file=sys.stderr)
         return 2
