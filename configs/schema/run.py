@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import Annotated
 
-from configs.bounds import Count
+from configs.bounds import Count, not_negative
 
 
 class Wandb(str, Enum):
@@ -36,7 +37,7 @@ class RunConfig:
     time_limit: str | None = None
     """Stop as if asked to before the process has run this long, in a form of `cluster.time`: when another step and a save, as slow as the
     slowest so far, would not end in time. null: SLURM's limit of the job, where it is known."""
-    time_margin_seconds: float = 60.0
+    time_margin_seconds: Annotated[float, not_negative(60)] = 60.0
     """Kept free before the time limit, in seconds; before the first save it also stands for what a save takes."""
 
 
@@ -53,13 +54,13 @@ class CheckpointConfig:
     keep_healthy: bool = True
     """Also keep the newest checkpoint after which training is known to have gone well: no step was skipped before the next
     save, and the mean loss was finite and not higher than before. A diverged run can go back to it."""
-    healthy_margin: float = 0.5
+    healthy_margin: Annotated[float, not_negative(0.5)] = 0.5
     """How much higher that mean loss may be than in the stretch before it, in nats."""
     copy_to: str | None = None
     """Folder for a second copy of each checkpoint: its subfolder NAME is a run folder that can be continued and used by
     itself. It belongs to this run; another run of the same name is refused. All ranks must see it: a local disk works on
     one node and is refused on several. The run continues from the copy if it has a newer complete checkpoint."""
-    copy_keep_last: int = 1
+    copy_keep_last: Count = 1
     """How many of the newest second copies to keep."""
     resume: str = "auto"
     """auto: continue if the run folder has a checkpoint; never: refuse to start if it has one, and begin at 0 if the run

@@ -38,6 +38,18 @@ CASES = [
         "model.embedding_init_std=0",
         "model.embedding_init_std (0.0) must be above 0. Try model.embedding_init_std=0.0052.",
     ),
+    (
+        "run.time_margin_seconds=-1",
+        "run.time_margin_seconds (-1.0) must not be negative. Try run.time_margin_seconds=60.",
+    ),
+    (
+        "checkpoint.healthy_margin=-0.1",
+        "checkpoint.healthy_margin (-0.1) must not be negative. Try checkpoint.healthy_margin=0.5.",
+    ),
+    (
+        "checkpoint.copy_keep_last=0",
+        "checkpoint.copy_keep_last (0) must be at least 1. Try checkpoint.copy_keep_last=1.",
+    ),
     ("optim.clip=-1", "optim.clip (-1.0) must not be negative. Try optim.clip=0."),
     (
         "data.locality_rows=-1",
@@ -274,7 +286,7 @@ def test_a_mistake_is_named_exactly(words: str, expected: str) -> None:
 
 
 @pytest.mark.parametrize(("words", "expected"), CASES)
-def test_what_a_message_says_to_type_mends_the_mistake(words: str, expected: str) -> None:
+def test_what_a_message_says_to_type_corrects_the_mistake(words: str, expected: str) -> None:
     advice = re.search(r"Try (\S+?=\S+?)[.,]?( |$)", expected)
     assert advice, "every message ends with what to type"
     load_config([*words.split(), advice[1]])
