@@ -14,7 +14,8 @@
     python -m launch sweep [overrides] --sweep optim.lr=1e-4,2e-4 [--local]
         the same on this machine, one run after the other; --table, too
     python -m launch status [RUN [--field state]]
-        the runs in the folder runs, or how one is; --field for scripts
+        lists the runs in the folder runs, or shows the state of one; --field
+        for scripts
     python -m launch layout [overrides] [--nodes N] [--run FOLDER]
         how many ranks to start on the N nodes that are left
     python -m launch pdsh [overrides] cluster.hostfile=FILE
@@ -23,8 +24,8 @@
                                 cluster.volume=CLAIM:PATH
         its manifest, a PyTorchJob
     python -m launch collect FOLDER [overrides] [--with-torch]
-        all that a cluster without the internet needs; install it there with
-        bash FOLDER/install.sh
+        everything that a cluster without internet access needs; install it
+        there with bash FOLDER/install.sh
     python -m launch dryrun [overrides] [--allow-uneven]
         builds every rank's part on this machine and checks that they fit
         together

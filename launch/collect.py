@@ -1,6 +1,6 @@
-"""Clusters without the internet: one command collects what they need in a folder, another installs from it.
+"""Clusters without internet access: one command collects what they need in a folder, another installs from it.
 
-    python -m launch collect FOLDER [overrides] [--with-torch]       on a machine with the internet
+    python -m launch collect FOLDER [overrides] [--with-torch]       on a machine with internet access
     bash FOLDER/install.sh                                           on the cluster, after FOLDER was copied there
 
 The folder gets wheels of this program and of all its requirements, in the versions installed here, and the local files
@@ -27,7 +27,7 @@ DISTRIBUTION = "glm-pretraining"
 _NAME = re.compile(r"[\w.-]+")
 _INSTALL = """\
 #!/usr/bin/env bash
-# Installs the wheels beside this script, without the internet. Further options go to pip; PYTHON chooses the interpreter.
+# Installs the wheels beside this script, without internet access. Further options go to pip; PYTHON chooses the interpreter.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 "${PYTHON:-python3}" -m pip install --no-index --find-links "$here/wheels" -r "$here/requirements.txt" "$@"
@@ -126,7 +126,7 @@ def local_files(config: Config) -> list[Path]:
         path = Path(named)
         if path.is_file():
             found.append(path)
-        else:  # a prefix of shards, which are several files; other names are those of data sets
+        else:  # a prefix of shards, which are several files; any other name is that of a data set
             found += sorted(file for file in path.parent.glob(f"{path.name}.*") if file.is_file())
     problems = [
         f"{path} is a folder. Name the tokenizer's file in it: data.tokenizer={kind}:FILE."

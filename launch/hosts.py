@@ -49,7 +49,7 @@ def pdsh(words: list[str]) -> str:
         *environment(config.cluster),
         several_nodes(config, overrides, names[0]),
     ]
-    # By default pdsh connects to 32 hosts at a time: those ranks would wait for ever for the others.
+    # By default pdsh connects to 32 hosts at a time: those ranks would wait forever for the others.
     line = f"pdsh -R ssh -S -f {len(names)} -w {','.join(names)}"
     return f"{line} {shlex.quote(' && '.join(remote))}"
 

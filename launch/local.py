@@ -156,16 +156,16 @@ class _Session:
     @contextlib.contextmanager
     def signals(self) -> Generator[None, None, None]:
         """Forward stop signals to the runs."""
-        previous = {number: signal.signal(number, self._hand_on) for number in _SIGNALS}
+        previous = {number: signal.signal(number, self._forward) for number in _SIGNALS}
         try:
             yield
         finally:
             for number, handler in previous.items():
                 signal.signal(number, handler)
 
-    def _hand_on(self, number: int, frame: FrameType | None) -> None:
+    def _forward(self, number: int, frame: FrameType | None) -> None:
         self.is_stopping = True
-        # A closed terminal asks the runs to save and stop, too.
+        # Closing the terminal also asks the runs to save and stop.
         sent = signal.SIGTERM if number == signal.SIGHUP else number
         for process in self.running.values():
             process.send_signal(sent)

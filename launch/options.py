@@ -58,7 +58,7 @@ def parse(words: list[str], switches: tuple[str, ...], valued: tuple[str, ...]) 
             known = ", ".join((*switches, *valued)) or "none"
             found.append(f'There is no option "{name}" here. Known ones: {known}.')
         elif not has_value and not rest:
-            found.append(f"{name} wants a value. See python -m launch --help")
+            found.append(f"{name} needs a value. See python -m launch --help")
         else:
             request.values.setdefault(name, []).append(value if has_value else rest.pop(0))
     if found:

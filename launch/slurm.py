@@ -67,13 +67,11 @@ def slurm(words: list[str]) -> str:
         path = store(folder, SLURM_SCRIPT, script)
         if "--print" in request.switches:
             return script
-        return (
-            f"The script is {path}. Send it, from this folder:\n    sbatch {shlex.quote(str(path))}"
-        )
+        return f"The script is {path}. Submit it from this folder:\n    sbatch {shlex.quote(str(path))}"
     paths = RunPaths(folder)
     path, jobs = submit(folders, SLURM_SCRIPT, script, links)
     what = f" ({len(runs)} runs)" if axes else f"; stop it with: touch {paths.stop_file}"
-    return f"Sent {path} as job {', then '.join(jobs)}. Logs: {paths.slurm}{what}"
+    return f"Submitted {path} as job {', then '.join(jobs)}. Logs: {paths.slurm}{what}"
 
 
 def render(
@@ -100,7 +98,7 @@ def render(
     found = [problem for path in folders if (problem := folder_problem(path))]
     if any(run.config.cluster != runs[0].config.cluster for run in runs):
         found.append(
-            "A job array gives each run the same nodes and time: --sweep cannot vary cluster.*. Send one sweep per value."
+            "A job array gives each run the same nodes and time: --sweep cannot vary cluster.*. Submit one sweep per value."
         )
     if found:
         raise ConfigError(found)

@@ -44,9 +44,9 @@ def status(words: list[str]) -> str:
     if not request.overrides:
         if wanted is not None:
             raise ConfigError(
-                [f"--field wants a run. Try python -m launch status runs/default --field {wanted}."]
+                [f"--field needs a run. Try python -m launch status runs/default --field {wanted}."]
             )
-        return f"There is no run in {RUNS}. Begin one with: python -m train"
+        return f"There is no run in {RUNS}. Start one with: python -m train"
     found = _fields(run, wanted in (None, STOP_REASON))
     if found is None:
         raise UserError(

@@ -24,7 +24,7 @@ def store(folder: Path, name: str, script: str) -> Path:
     Raises:
         RunFolderError: the script cannot be written, or another file has its name.
     """
-    return _Kept().store(folder, name, script)
+    return _Created().store(folder, name, script)
 
 
 def submit(folders: Sequence[Path], name: str, script: str, links: int) -> tuple[Path, list[str]]:
@@ -36,9 +36,9 @@ def submit(folders: Sequence[Path], name: str, script: str, links: int) -> tuple
     Raises:
         UserError: SLURM is not here, or refuses the job; the files made for it are removed.
     """
-    kept, jobs = _Kept(), list[str]()
+    created, jobs = _Created(), list[str]()
     try:
-        path = [kept.store(folder, name, script) for folder in dict.fromkeys(folders)][0]
+        path = [created.store(folder, name, script) for folder in dict.fromkeys(folders)][0]
         _sbatch(["--test-only", str(path)])
         for _ in range(links):
             after = [f"--dependency=afterany:{jobs[-1]}"] if jobs else []
@@ -46,13 +46,13 @@ def submit(folders: Sequence[Path], name: str, script: str, links: int) -> tuple
             jobs.append(answer.strip().partition(";")[0])
     except UserError:
         if not jobs:
-            kept.remove()
+            created.remove()
         raise
     return path, jobs
 
 
-class _Kept:
-    """The files and folders that were made, so that they can be removed again."""
+class _Created:
+    """The files and folders that this command has created, so that they can be removed again."""
 
     def __init__(self) -> None:
         self._files: list[Path] = []
@@ -78,7 +78,7 @@ class _Kept:
         return path
 
     def remove(self) -> None:
-        """Remove the files that were made, and the folders that are empty; what cannot be removed stays."""
+        """Remove the files that were created, and the folders that are empty; what cannot be removed stays."""
         for path in self._files:
             with contextlib.suppress(OSError):
                 path.unlink()

@@ -76,7 +76,7 @@ def variants(overrides: Sequence[str], axes: Sequence[str]) -> list[Variant]:
             made.append(Variant(run, dict(combination), load_config(run)))
         except ConfigError as error:
             found += [f"{' '.join(words)}: {problem}" for problem in error.problems]
-    found += _same_twice(made)
+    found += _shared_folders(made)
     if found:
         raise ConfigError(found)
     return made
@@ -144,7 +144,7 @@ def _is_axis(axis: str) -> bool:
     return _KEY.fullmatch(key) is not None and all(values) and closes
 
 
-def _same_twice(made: Sequence[Variant]) -> list[str]:
+def _shared_folders(made: Sequence[Variant]) -> list[str]:
     folders = [variant.folder for variant in made]
     twice = sorted({folder for folder in folders if folders.count(folder) > 1})
     return [

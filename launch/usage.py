@@ -84,8 +84,8 @@ too, must be on the volume.""",
     "collect": """\
 python -m launch collect FOLDER [overrides] [--with-torch]
 
-All that a cluster without the internet needs: wheels, and the files that the
-configuration names. On the cluster: bash FOLDER/install.sh
+Everything that a cluster without internet access needs: wheels, and the files
+that the configuration names. On the cluster: bash FOLDER/install.sh
 
   --with-torch   PyTorch too""",
 }

@@ -1,4 +1,4 @@
-"""The command: read the words, check that the plan fits, render the table or search."""
+"""The estimate command: parse the arguments, check that the run fits its GPUs, print the table or the search."""
 
 from configs.load import load_config
 from configs.schema import Config
@@ -17,7 +17,7 @@ def estimate(words: list[str]) -> str:
     """Render the estimate, or with `--search` the best layouts.
 
     Args:
-        words: overrides of the command line, and `--search`.
+        words: overrides from the command line, and `--search`.
 
     Raises:
         ConfigError: the configuration cannot run, or does not fit its GPUs.
@@ -42,11 +42,11 @@ def _needs_gpu(config: Config) -> list[str]:
 
 
 def _impossible(config: Config) -> list[str]:
-    return [*_does_not_fit(config), *_beyond_the_peak(config)]
+    return [*_does_not_fit(config), *_faster_than_peak(config)]
 
 
-def _beyond_the_peak(config: Config) -> list[str]:
-    """Say which of a measured time and the GPU's peak cannot be."""
+def _faster_than_peak(config: Config) -> list[str]:
+    """Report a measured step time that is shorter than the GPUs' peak allows."""
     plan, measured = ClusterPlan.of(config), config.cluster.measured_seconds_per_step
     if measured is None or plan.gpu is None or plan.mfu is None or plan.mfu <= 1:
         return []
@@ -54,12 +54,12 @@ def _beyond_the_peak(config: Config) -> list[str]:
     return [
         f"cluster.measured_seconds_per_step ({measured:g}) is less than the {least:.3g} s that {plan.gpus:,} GPUs need at "
         f"their peak of {plan.gpu.peak_tflops:g} TFLOP/s (cluster.peak_tflops). "
-        "Try cluster.measured_seconds_per_step=null for the model's."
+        "Try cluster.measured_seconds_per_step=null to use the modelled time."
     ]
 
 
 def _does_not_fit(config: Config) -> list[str]:
-    """Say how much memory is missing, of what, and which layout of the same cluster has enough."""
+    """Report how much memory is missing, what needs it, and which layout of the same cluster fits."""
     plan = ClusterPlan.of(config)
     if plan.missing_gib == 0 or plan.gpu is None:
         return []

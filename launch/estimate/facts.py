@@ -1,4 +1,4 @@
-"""What follows from a configuration by arithmetic alone: sizes, stages, batches, steps, schedules, computation."""
+"""The rows that follow from a configuration exactly: sizes, stages, batches, steps, schedules, computation."""
 
 from configs import derive
 from configs.checks.batches import uneven_stages
@@ -8,7 +8,7 @@ Row = tuple[str, str]
 
 
 def fact_rows(config: Config) -> list[Row]:
-    """Derive them."""
+    """Return all rows, each with its name and text."""
     return [*_model(config), *_layout(config), *_batch(config), *_run(config), _computation(config)]
 
 
@@ -97,7 +97,7 @@ def _computation(config: Config) -> Row:
     return (
         "computation",
         f"{per_sample / model.seq_length:.3g} FLOP per token, "
-        f"{per_sample * config.optim.total_samples:.3g} FLOP the run{recompute}",
+        f"{per_sample * config.optim.total_samples:.3g} FLOP in total{recompute}",
     )
 
 
@@ -117,7 +117,7 @@ def _one_batch(config: Config, batch_size: int) -> str:
 
 
 def _contents(chunks: list[range], num_layers: int) -> str:
-    """What list entries are: embedding, layers, final norm, head."""
+    """Name the list entries of a stage: embedding, layers, final norm, head."""
     entries = [entry for chunk in chunks for entry in chunk]
     layers = derive.layers_among(num_layers, chunks)
     parts = [f"{layers} layers" if layers != 1 else "1 layer"] if layers > 0 else []

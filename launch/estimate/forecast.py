@@ -1,4 +1,4 @@
-"""Time, efficiency, energy, cost and checkpoints as rows; each says whether it is measured, arithmetic or a model."""
+"""The rows on time, efficiency, energy, cost and checkpoints; each says whether it is measured, exact or modelled."""
 
 from configs import derive
 from configs.hardware import Gpu
@@ -8,12 +8,12 @@ from launch.estimate.speed import Transformer
 
 Row = tuple[str, str]
 
-# Less progress than this per second is none: a run that takes ten thousand times its steps is never done.
+# A goodput below this counts as no progress: a run that takes ten thousand times as long as its steps never ends.
 _NO_PROGRESS = 1e-4
 
 
 def forecast_rows(plan: ClusterPlan) -> list[Row]:
-    """Render what a run takes; a hint where the GPU is not known."""
+    """Return the rows of a run; without a known GPU, one that says how to name it."""
     if plan.gpu is None or plan.step is None:
         return [
             _checkpoint(plan),
@@ -92,7 +92,7 @@ def _run(plan: ClusterPlan, gpu: Gpu) -> list[Row]:
 
 
 def _why_no_progress(plan: ClusterPlan) -> str:
-    """What stands against the time between failures, and the keys of both."""
+    """Explain why failures leave no progress, and name the keys to check."""
     cluster, mtbf, interval = plan.config.cluster, plan.mtbf_seconds, plan.best_interval_seconds
     assert mtbf is not None and interval is not None
     return (

@@ -1,9 +1,9 @@
-"""Memory of one rank, by part and by moment of the step: what the trainer holds, counted buffer by buffer.
+"""Memory of one rank during a step, counted buffer by buffer.
 
-A step has three moments that can be the fullest: a micro-batch's backward pass, the reduction of the gradients, and
-the update. The sizes of weights, gradients, masters and moments are arithmetic, those of DeepSpeed's buffers are what
-its source allocates (0.19.8), those of activations are counted from glm/layer.py. `python -m benchmarks memory`
-compares the sum with the allocator's live bytes.
+The peak is in one of three phases of a step: the backward pass of a micro-batch, the reduction of the gradients, or
+the update. The sizes of weights, gradients, masters and moments are exact, those of DeepSpeed's buffers are what its
+source (0.19.8) allocates, those of activations are counted from glm/layer.py. `python -m benchmarks memory` compares
+the sum with the allocator's live bytes.
 """
 
 from dataclasses import dataclass
@@ -12,32 +12,32 @@ from configs import computation, derive, optimizers
 from configs.schema import Config
 from launch.estimate.activations import LayerSizes
 
-# Of the part of a gradient that is squared at once, two copies in float64.
+# Two float64 copies of the part of a gradient that is squared at once.
 _SQUARES_BYTES = 2 * 8 * computation.SQUARED_AT_ONCE
 
 
 @dataclass(frozen=True)
 class StageMemory:
-    """Bytes on a rank of one stage; which of them are there at once depends on the moment."""
+    """Bytes on a rank of one stage; not all of them are allocated at the same time."""
 
     stage: int
     weights: int
     gradients: int
     masters: int
-    """fp32 copies of the weights: this replica's share."""
+    """fp32 copies of the weights: the share of one replica."""
     moments: int
     activations: int
-    """Kept for the backward passes of the micro-batches in flight, and what the layer at work needs."""
+    """Kept for the backward passes of the micro-batches in flight, and temporary buffers of the current layer."""
     logits: int
-    """Logits of the targets, their fp32 copy and gradient."""
+    """Logits of the targets."""
     pipe_buffers: int
     """Received and sent hidden states, row fields and gradients."""
     in_backward: int
-    """Reduce bucket that is there while a micro-batch runs."""
+    """Reduce bucket that is allocated while a micro-batch runs."""
     in_reduction: int
-    """Buckets and copies while gradients are reduced."""
+    """Buckets and copies during the reduction of the gradients."""
     in_update: int
-    """Copies while the optimizer steps."""
+    """Copies during the optimizer step."""
 
     @property
     def state(self) -> int:
@@ -45,8 +45,8 @@ class StageMemory:
         return self.weights + self.gradients + self.masters + self.moments
 
     @property
-    def moments_of_the_step(self) -> dict[str, int]:
-        """Bytes alive at each moment."""
+    def phases(self) -> dict[str, int]:
+        """Bytes allocated in each phase of a step."""
         # The pipeline keeps the last outputs until the next step overwrites them.
         always = self.state + self.logits
         return {
@@ -57,33 +57,34 @@ class StageMemory:
 
     @property
     def peak(self) -> int:
-        """Most bytes alive at once."""
-        return max(self.moments_of_the_step.values())
+        """Most bytes allocated at the same time."""
+        return max(self.phases.values())
 
 
 def memory_of_stages(config: Config, on_gpu: bool = True) -> list[StageMemory]:
-    """Count every stage.
+    """Count the memory of every stage.
 
     Args:
-        config: checked; `precision` auto counts as bf16, the number of replicas is `cluster.*`'s.
-        on_gpu: False: the CPU's attention path and unfused AdamW.
+        config: a checked configuration; `precision=auto` counts as bf16, and the number of replicas follows from
+            `cluster.*`.
+        on_gpu: False for the attention path on CPUs and unfused AdamW.
     """
     return [_stage(config, stage, on_gpu) for stage in range(config.parallel.pp)]
 
 
 def checkpoint_bytes(config: Config) -> int:
-    """The whole model's: masters and the optimizer's slots, and the weights where they are not the masters."""
+    """Bytes of a checkpoint: masters and optimizer slots, and the weights if they are in half precision."""
     return derive.parameters(config.model) * saved_bytes_per_parameter(config)
 
 
 def saved_bytes_per_parameter(config: Config) -> int:
-    """What a checkpoint holds of each parameter."""
+    """Bytes of each parameter in a checkpoint."""
     size = computation.element_bytes(config.precision)
     return 4 + _slot_bytes(config) + (size if size < 4 else 0)
 
 
 def _slot_bytes(config: Config) -> int:
-    """What the optimizer keeps of each parameter, in fp32: 8 bytes for Adam's two moments."""
+    """Bytes of the optimizer's fp32 slots for each parameter: 8 for Adam's two moments."""
     return 4 * len(optimizers.slots(config.optim.name))
 
 
@@ -91,7 +92,7 @@ def _stage(config: Config, stage: int, on_gpu: bool) -> StageMemory:
     parallel, size = config.parallel, computation.element_bytes(config.precision)
     dp = derive.data_parallel_size(config, derive.planned_world_size(config))
     count = derive.stage_parameters(config.model, parallel.pp, parallel.tp)[stage]
-    # bf16: the sum over micro-batches is fp32 and whole on every replica, beside the last micro-batch's own gradients.
+    # bf16: every replica holds the whole fp32 sum over micro-batches, and the gradients of the last micro-batch.
     gradients = count * (size + 4) if computation.sums_in_fp32(config.precision) else count * size
     masters = 0 if parallel.zero_stage == 0 else 4 * count // dp
     moments = _slot_bytes(config) * count // (1 if parallel.zero_stage == 0 else dp)
@@ -116,27 +117,27 @@ def _buffers(config: Config, count: int, dp: int, on_gpu: bool) -> tuple[int, in
     """DeepSpeed's buffers of the backward pass, the reduction and the update."""
     size, zero = computation.element_bytes(config.precision), config.parallel.zero_stage
     share = count // dp
-    # torch's AdamW on CPU takes the square root and its quotient into new tensors; the fused kernel has none.
+    # On CPUs torch's AdamW allocates tensors for the square root and the quotient; the fused kernel does not.
     adam = 0 if on_gpu else 8 * share
     if computation.sums_in_fp32(config.precision):
-        # allreduce_no_retain: the two groups' fp32 gradients are copied together if they fit a bucket; a larger group
-        # is reduced where it lies.
+        # allreduce_no_retain: the fp32 gradients of the two groups are copied together if they fit a bucket; a larger
+        # group is reduced in place.
         copies = 4 * count if count <= computation.GRADIENT_BUCKET else 0
         return 0, copies, max(adam, _SQUARES_BYTES)
     if zero == 0:
-        # Gradients travel in copies of at least a bucket; AdamW works parameter by parameter.
+        # Gradients are reduced in copies of at least a bucket; AdamW works parameter by parameter.
         largest = max(derive.parameter_sizes(config.model, config.parallel.tp))
-        travelling = min(count, computation.GRADIENT_BUCKET + largest)
-        return 0, 4 * travelling, max(_SQUARES_BYTES, 0 if on_gpu else 8 * largest)
-    # DeepSpeedZeroOptimizer makes a bucket at the first backward pass of a step, and another one to reduce.
+        copied = min(count, computation.GRADIENT_BUCKET + largest)
+        return 0, 4 * copied, max(_SQUARES_BYTES, 0 if on_gpu else 8 * largest)
+    # DeepSpeedZeroOptimizer allocates a bucket at the first backward pass of a step, and another one to reduce.
     bucket = size * computation.reduce_bucket_size(config)
-    # The update turns this replica's share into fp32 beside the averaged one; the gradients are gone by then.
+    # The update makes an fp32 copy of the averaged share of this replica; the gradients are freed by then.
     update = size * share + 4 * share + adam - size * count
     return bucket, 2 * bucket, max(update, _SQUARES_BYTES - size * count)
 
 
 def _running(config: Config, stage: int, on_gpu: bool) -> tuple[int, int, int]:
-    """Activations, logits and pipe buffers of the fullest moment of the backward passes."""
+    """Activations, logits and pipe buffers at the peak of the backward passes."""
     model, pp, size = config.model, config.parallel.pp, computation.element_bytes(config.precision)
     layer = LayerSizes.of(config, size, on_gpu)
     micro_batches = derive.grad_accum(
@@ -147,7 +148,7 @@ def _running(config: Config, stage: int, on_gpu: bool) -> tuple[int, int, int]:
     in_flight = min(pp - stage, micro_batches)
     num_layers = derive.layers_of_stage(model.num_layers, pp, stage)
     kept = layer.hidden if config.parallel.recompute else layer.kept
-    # Each micro-batch keeps its input, which every stage clones, and every layer's.
+    # Each micro-batch keeps its input, which every stage clones, and what each layer keeps.
     activations = in_flight * (layer.hidden + num_layers * kept)
     if config.parallel.recompute and num_layers:
         activations += layer.kept - layer.hidden
@@ -156,13 +157,14 @@ def _running(config: Config, stage: int, on_gpu: bool) -> tuple[int, int, int]:
     logits = 0
     if is_last:
         logits, head_working = _logits(config, size, micro_batches)
-        activations += layer.hidden  # the final norm's output, cut to the targets
+        activations += layer.hidden  # the output of the final norm, at the targets
         working = max(working, head_working)
     if is_first and model.hidden_dropout > 0:
         activations += in_flight * layer.tokens * model.hidden_size
     buffers = 0
     if not is_first:
-        # Per buffer the received tensors, whose clones are counted above; the receiving pair; the gradient to send.
+        # The received tensors of each buffer (their clones are counted above), one more pair to receive into, and the
+        # gradient to send.
         row_fields = (in_flight + 1) * layer.tokens * computation.ROW_FIELDS * 8
         buffers += (in_flight + 2) * layer.hidden + row_fields
     if not is_last:
@@ -171,9 +173,9 @@ def _running(config: Config, stage: int, on_gpu: bool) -> tuple[int, int, int]:
 
 
 def _logits(config: Config, size: int, micro_batches: int) -> tuple[int, int]:
-    """Logits held through the backward pass, and what the head needs beside them at its own.
+    """Logits that are held through the backward pass, and the temporary buffers of the head's backward pass.
 
-    Counted for rows that are all targets: a long [gMASK] blank may hide the whole row.
+    Every position counts as a target: a long [gMASK] blank may hide the whole row.
     """
     model, tp = config.model, config.parallel.tp
     vocab = derive.padded_vocab_size(model) // tp
@@ -184,5 +186,5 @@ def _logits(config: Config, size: int, micro_batches: int) -> tuple[int, int]:
     gradient = 0 if size == 4 else size * elements
     matrix = (
         2 * size * vocab * model.hidden_size
-    )  # the tied matrix's gradient, before and after its scaling
+    )  # the gradient of the tied matrix, before and after it is scaled
     return outputs, max(fp32_copy + gradient, matrix)

@@ -18,21 +18,21 @@ _PARTS: dict[str, Callable[[StageMemory], int]] = {
     "reduce bucket while a micro-batch runs": lambda stage: stage.in_backward,
     "copies of the reduction": lambda stage: stage.in_reduction,
     "copies of the update": lambda stage: max(stage.in_update, 0),
-    "peak: backward pass": lambda stage: stage.moments_of_the_step["backward"],
-    "peak: reduction": lambda stage: stage.moments_of_the_step["reduction"],
-    "peak: update": lambda stage: stage.moments_of_the_step["update"],
+    "peak: backward pass": lambda stage: stage.phases["backward"],
+    "peak: reduction": lambda stage: stage.phases["reduction"],
+    "peak: update": lambda stage: stage.phases["update"],
 }
-_MOMENTS = {"backward": "backward pass", "reduction": "reduction", "update": "update"}
+_PHASES = {"backward": "backward pass", "reduction": "reduction", "update": "update"}
 _NAME = max(map(len, _PARTS))
 _COLUMN = 14
 
 
 def memory_table(plan: ClusterPlan, width: int | None = None) -> list[str]:
-    """Render it, and what recompute would change.
+    """Render the table, and what changing `parallel.recompute` would do.
 
     Args:
-        plan: of the run.
-        width: of the terminal; tables and lines that are wider are taken apart. None: nothing is.
+        plan: the run on its cluster.
+        width: width of the terminal; wider tables are split and wider lines are wrapped. None: no limit.
     """
     groups = _groups(plan.stages)
     lines = [line for some in _side_by_side(groups, width) for line in _table(plan, some)]
@@ -53,7 +53,7 @@ def memory_table(plan: ClusterPlan, width: int | None = None) -> list[str]:
 def _side_by_side(
     groups: list[list[StageMemory]], width: int | None
 ) -> list[list[list[StageMemory]]]:
-    """As many columns at a time as the terminal has room for."""
+    """Split the columns into tables that fit the terminal."""
     room = len(groups) if width is None else max((width - _NAME) // _COLUMN, 1)
     return [groups[first : first + room] for first in range(0, len(groups), room)]
 
@@ -83,21 +83,21 @@ def _other_recompute(plan: ClusterPlan) -> str:
     then = max(stage.activations for stage in memory_of_stages(other, is_on_gpu(config)))
     word = "Without" if config.parallel.recompute else "With"
     unit, name = _unit(plan)
-    peak = f"the peak {changed.peak / unit:,.2f} {name}"
+    peak = f"and the peak {changed.peak / unit:,.2f} {name}"
     if changed.peak == plan.fullest.peak:
-        moments = plan.fullest.moments_of_the_step
-        when = max(moments, key=lambda moment: moments[moment])
-        peak = f"but the peak the same: it is that of the {_MOMENTS[when]}"
+        phases = plan.fullest.phases
+        when = max(phases, key=lambda phase: phases[phase])
+        peak = f"but the peak would be the same: it is in the {_PHASES[when]}"
     return f"{word} recompute the activations would be {then / unit:,.2f} instead of {kept / unit:,.2f} {name}, {peak}."
 
 
 def _unit(plan: ClusterPlan) -> tuple[int, str]:
-    """What all of the page counts memory in: its bytes and its name."""
+    """The unit of memory of the whole page: its bytes and its name."""
     return (GIB, "GiB") if plan.fullest.peak >= GIB else (2**20, "MiB")
 
 
 def _groups(stages: list[StageMemory]) -> list[list[StageMemory]]:
-    """Neighbouring stages that need the same."""
+    """Group neighbouring stages that need the same memory."""
     groups: list[list[StageMemory]] = []
     for stage in stages:
         if groups and replace(groups[-1][0], stage=stage.stage) == stage:

@@ -16,7 +16,7 @@ from launch.estimate.reliability import best_interval, goodput
 from launch.estimate.speed import Layout, StepTime, Transformer, flops_share, step_time
 
 GIB = 2**30
-# The CUDA context, NCCL's buffers, and what the caching allocator cannot hand out again.
+# The CUDA context and NCCL's buffers, in GiB, and the share of memory that the caching allocator loses to fragmentation.
 RESERVED_GIB = 1.5
 FRAGMENTED = 0.05
 # A checkpoint blocks training while it is copied to pinned host memory (PCIe 4 x16 reaches 20 to 25).
@@ -25,7 +25,7 @@ HOST_COPY_GB_PER_SECOND = 10.0
 
 @dataclass(frozen=True)
 class ClusterPlan:
-    """What a configuration means on its cluster."""
+    """Memory, time and failures of a configuration on its cluster."""
 
     config: Config
     stages: list[StageMemory]
@@ -35,7 +35,7 @@ class ClusterPlan:
 
     @classmethod
     def of(cls, config: Config) -> "ClusterPlan":
-        """Work it out."""
+        """Estimate a configuration on the cluster that it names."""
         gpu = gpu_of(config.cluster)
         stages = memory_of_stages(config, is_on_gpu(config))
         step = None
@@ -57,14 +57,14 @@ class ClusterPlan:
 
     @property
     def missing_gib(self) -> float:
-        """What the fullest stage lacks; 0 if it fits, or if the GPU is not known."""
+        """Memory that the fullest stage lacks, in GiB; 0 if it fits, or if the GPU is not known."""
         if self.gpu is None:
             return 0.0
         return max(self.fullest.peak / GIB - usable_gib(self.gpu), 0.0)
 
     @property
     def seconds_per_step(self) -> float | None:
-        """Of the full batch: as measured, else as modelled."""
+        """Seconds of a step of the full batch: measured if given, otherwise modelled."""
         measured = self.config.cluster.measured_seconds_per_step
         if measured is not None:
             return measured
@@ -81,7 +81,7 @@ class ClusterPlan:
 
     @property
     def run_seconds(self) -> float | None:
-        """Seconds of all steps, the ramp's smaller ones included; no failures."""
+        """Seconds of all steps, including the smaller ones of the batch ramp, without failures."""
         full = self.seconds_per_step
         if full is None:
             return None
@@ -95,12 +95,12 @@ class ClusterPlan:
 
     @property
     def save_block_seconds(self) -> float:
-        """How long a save blocks training: the copy of a rank's share to the host."""
+        """How long a save blocks training, in seconds: the copy of a rank's share to the host."""
         return self.staging_bytes_per_rank / (HOST_COPY_GB_PER_SECOND * 1e9)
 
     @property
     def save_write_seconds(self) -> float:
-        """How long the copy is written beside training."""
+        """How long the copy is written in the background, in seconds."""
         cluster = self.config.cluster
         speed = cluster.storage_gb_per_second or min(cluster.nodes, 50)
         return checkpoint_bytes(self.config) / (speed * 1e9)
@@ -115,7 +115,7 @@ class ClusterPlan:
 
     @property
     def best_interval_seconds(self) -> float | None:
-        """Seconds between saves that waste least, that leave time to write one, and in which there is a step."""
+        """The best interval between saves, in seconds: at least the time to write one, and at least one step."""
         if self.mtbf_seconds is None or self.seconds_per_step is None:
             return None
         best = best_interval(self.save_block_seconds, self.mtbf_seconds)
@@ -129,7 +129,7 @@ class ClusterPlan:
         return goodput(interval_seconds, self.save_block_seconds, restart, self.mtbf_seconds)
 
     def _share(self, batch_size: int) -> float:
-        """Time of a step of `batch_size`, relative to the full batch's."""
+        """Time of a step of `batch_size`, relative to a step of the full batch."""
         optim, pp = self.config.optim, self.config.parallel.pp
         if self.step is not None and self.gpu is not None:
             network, layout = Transformer.of(self.config), Layout.of(self.config)
@@ -143,15 +143,15 @@ class ClusterPlan:
 
 
 def usable_gib(gpu: Gpu) -> float:
-    """Memory that tensors can have."""
+    """Memory of a GPU that tensors can use, in GiB."""
     return max(gpu.memory_gib - RESERVED_GIB, 0.0) * (1 - FRAGMENTED)
 
 
 def needed_gib(peak_bytes: int) -> int:
-    """Least whole memory of a GPU on which so many bytes can be used."""
+    """Smallest memory of a GPU, in whole GiB, on which tensors can use this many bytes."""
     return math.ceil(peak_bytes / GIB / (1 - FRAGMENTED) + RESERVED_GIB)
 
 
 def is_on_gpu(config: Config) -> bool:
-    """True if the configuration means GPUs."""
+    """True if the configuration runs on GPUs."""
     return config.cluster.gpu is not None or config.device is DeviceKind.cuda

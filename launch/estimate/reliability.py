@@ -1,4 +1,4 @@
-"""How often to save, and what failures leave of the time. Young 1974; Daly 2006.
+"""How often to save, and how much of the time is left for progress. Young 1974; Daly 2006.
 
 With a mean time M between failures of the whole cluster, exponentially distributed, a block of d seconds per save and
 R seconds from a failure to the next step, an interval t between saves takes
@@ -10,7 +10,7 @@ import math
 
 
 def best_interval(block_seconds: float, mtbf_seconds: float) -> float:
-    """Seconds between saves that waste least: Daly's correction of Young's sqrt(2 d M)."""
+    """Seconds between saves that waste the least time: Daly's correction of Young's sqrt(2 d M)."""
     ratio = block_seconds / (2 * mtbf_seconds)
     if ratio >= 1:
         return mtbf_seconds
@@ -21,7 +21,7 @@ def best_interval(block_seconds: float, mtbf_seconds: float) -> float:
 def goodput(
     interval_seconds: float, block_seconds: float, restart_seconds: float, mtbf_seconds: float
 ) -> float:
-    """Share of the wall time that is progress; 0 where failures come so fast that the wall time is no number."""
+    """Share of the wall time that is progress; 0 if failures are so frequent that the wall time overflows."""
     try:
         blocks = math.expm1((interval_seconds + block_seconds) / mtbf_seconds)
         wall = mtbf_seconds * math.exp(restart_seconds / mtbf_seconds) * blocks

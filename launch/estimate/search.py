@@ -1,4 +1,4 @@
-"""Search tp x pp x micro-batch x recompute for the fastest layout that fits, and say why the others lose."""
+"""Search tp x pp x micro-batch x recompute for the fastest layout that fits, and explain why the others are slower."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -22,11 +22,11 @@ class Candidate:
 
     plan: ClusterPlan
     more: str = ""
-    """To type as well: the ranks of a node, if the cluster is left at one."""
+    """Further overrides to type: the ranks of a node, if `cluster.*` is left at one rank."""
 
     @property
     def seconds(self) -> float:
-        """Of a step by the model."""
+        """Modelled seconds of a step."""
         assert self.plan.step is not None, "a search needs a GPU"
         return self.plan.step.total
 
@@ -37,7 +37,7 @@ class Candidate:
 
     @property
     def words(self) -> str:
-        """What to type for it."""
+        """The overrides that choose this layout."""
         config = self.plan.config
         recompute = str(config.parallel.recompute).lower()
         return (
@@ -47,7 +47,7 @@ class Candidate:
 
 
 def candidates(config: Config) -> list[Candidate]:
-    """Every layout of the cluster that passes the configuration's checks, fastest first."""
+    """All layouts of the cluster that pass the checks of the configuration, fastest first."""
     ranks = derive.ranks_per_node(config)
     more = "" if ranks == config.cluster.gpus_per_node else f" cluster.gpus_per_node={ranks}"
     found = [Candidate(ClusterPlan.of(changed), more) for changed in _layouts(config)]
@@ -60,7 +60,7 @@ def fastest_that_fits(config: Config) -> Candidate | None:
 
 
 def advice(config: Config) -> str:
-    """What to type where the given layout does not fit: another one, else the nearest larger GPU or cluster with one."""
+    """What to type if the given layout does not fit: another layout, or the next larger GPU or cluster that has one."""
     for word, changed in (("", config), *_larger(config)):
         best = fastest_that_fits(changed)
         if best is not None:
@@ -76,11 +76,12 @@ def search_table(config: Config, width: int | None = None) -> str:
     """Render the best layouts, the given one, and the faster ones that do not fit.
 
     Args:
-        config: of the run.
-        width: of the terminal; why a layout loses stands on a line of its own where it is narrow. None: beside it.
+        config: configuration of the run.
+        width: width of the terminal; if it is narrow, the reason why a layout is slower is on a line of its own. None:
+            no limit.
 
     Raises:
-        ConfigError: none fits.
+        ConfigError: no layout fits.
     """
     found = candidates(config)
     fitting = [candidate for candidate in found if candidate.fits]
@@ -88,7 +89,7 @@ def search_table(config: Config, width: int | None = None) -> str:
         nearest = _nearest(found)
         raise ConfigError(
             [
-                f"No layout of {nearest.plan.gpus:,} GPUs fits cluster.gpu ({config.cluster.gpu}): the nearest lacks "
+                f"No layout of {nearest.plan.gpus:,} GPUs fits cluster.gpu ({config.cluster.gpu}): the closest lacks "
                 f"{nearest.plan.missing_gib:.1f} GiB. {advice(config)}."
             ]
         )
@@ -109,13 +110,13 @@ def search_table(config: Config, width: int | None = None) -> str:
             "faster, but too large:",
             *(_row(each, best, width) for each in faster[:_SHOWN]),
         ]
-    lines += ["", hanging("The best: ", best.words, width)]
+    lines += ["", hanging("Best: ", best.words, width)]
     lines += [hanging("", reason, width) for reason in _reasons(best, own)]
     return "\n".join(lines)
 
 
 def _nearest(found: list[Candidate]) -> Candidate:
-    """The layout that needs least memory."""
+    """The layout that needs the least memory."""
     return min(found, key=lambda candidate: candidate.plan.fullest.peak)
 
 
@@ -141,7 +142,7 @@ def _row(candidate: Candidate, best: Candidate, width: int | None) -> str:
 
 
 def _why(candidate: Candidate, best: Candidate) -> str:
-    """The largest cost that this layout has and the best has not."""
+    """The largest additional cost of this layout over the best one."""
     plan = candidate.plan
     if not candidate.fits:
         return f"lacks {plan.missing_gib:.1f} GiB on stage {plan.fullest.stage}"
@@ -176,14 +177,14 @@ def _reasons(best: Candidate, own: Candidate | None) -> list[str]:
     if own is None:
         return []
     if _layout_of(own.plan.config) == _layout_of(best.plan.config):
-        return ["It is the given layout."]
+        return ["This is the given layout."]
     parts = [
         f"{name} {theirs:.2f} -> {ours:.2f} s"
         for (name, theirs), (_, ours) in zip(_costs(own.plan), _costs(best.plan), strict=True)
         if abs(theirs - ours) >= 0.005
     ]
     return [
-        f"Against the given layout ({own.seconds:.2f} -> {best.seconds:.2f} s a step): {', '.join(parts)}."
+        f"Compared with the given layout ({own.seconds:.2f} -> {best.seconds:.2f} s per step): {', '.join(parts)}."
     ]
 
 
@@ -210,8 +211,8 @@ def _layouts(config: Config) -> Iterator[Config]:
         config.model,
         derive.ranks_per_node(config),
     )
-    # A measured time is that of one layout: all are compared by the model. A cluster left at its one rank is as large
-    # as the given layout needs it, and stays so for the others.
+    # A measured time belongs to one layout, so all layouts are compared by modelled times. If the cluster is left at its
+    # default of one rank, it gets the size that the given layout needs, and the other layouts use the same.
     cluster = replace(config.cluster, measured_seconds_per_step=None, gpus_per_node=gpus_per_node)
     config = replace(config, cluster=cluster)
     for tp in _divisors(model.num_heads):

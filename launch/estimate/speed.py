@@ -1,9 +1,9 @@
-"""Seconds per step on given GPUs: a model, not arithmetic; every assumption is a constant with its source.
+"""Model of the seconds per step on given GPUs; every assumption is a constant with its source.
 
-A stage's time for one micro-batch is its matrix products at an efficiency, its memory traffic at the data sheet's
-bandwidth, and its tensor-parallel sums over NVLink; the step is 1F1B of the slowest stage, then the gradients'
-reduction and the update, which DeepSpeed does not overlap. The computed FLOPs, MFU and HFU of a known time are
-arithmetic (configs/derive.py); docs/estimates.md compares both with published runs.
+The time of a stage for one micro-batch is that of its matrix products at a fixed efficiency, of its memory traffic at a
+share of the data sheet's bandwidth, and of its tensor-parallel sums over NVLink. A step is 1F1B of the slowest stage,
+then the reduction of the gradients and the update, which DeepSpeed does not overlap. FLOPs, and MFU and HFU of a given
+time, are exact (configs/derive.py); docs/estimates.md compares both with published runs.
 """
 
 from dataclasses import dataclass
@@ -12,27 +12,27 @@ from configs import computation, derive
 from configs.hardware import Gpu
 from configs.schema import AttentionPath, Config
 
-# Share of the peak that a layer's matrix products reach, and the share of the nominal bandwidths: chosen so that the
-# model's time of GLM-130B (88.5 s, A100-40G, 2022) comes out, and kept for everything else.
+# Share of the peak that the matrix products of a layer reach, and share of the nominal bandwidths: fitted to the step
+# time of GLM-130B (88.5 s, A100-40G, 2022), and used unchanged for everything else.
 MATMUL_EFFICIENCY = 0.63
 BANDWIDTH_EFFICIENCY = 0.8
-# Reads and writes of whole hidden states, of cut ones and of inner tensors in a layer's forward pass, counted from
-# glm/layer.py (two norms, two sums with scaling, rotary positions, GeGLU); fused kernels would need fewer.
+# Reads and writes of whole hidden states, of sharded ones and of inner tensors in the forward pass of a layer, counted
+# from glm/layer.py (two norms, two sums with scaling, rotary positions, GeGLU); fused kernels would need fewer.
 _HIDDEN_TRIPS, _CUT_TRIPS, _INNER_TRIPS = 12, 16, 6
-# The same for materialised scores: product, mask, softmax in fp32, cast, product; bytes per score.
+# The same for materialised attention scores, in bytes per score: product, mask, softmax in fp32, cast, product.
 _SCORE_BYTES = 26
 
 
 @dataclass(frozen=True)
 class StepTime:
-    """Seconds of one step, by what they are spent on."""
+    """Seconds of one step, by cause."""
 
     micro_batch: float
-    """Forward and backward pass of one micro-batch on the slowest stage, without what follows."""
+    """Forward and backward pass of one micro-batch on the slowest stage, without communication."""
     recompute: float
-    """The part of it that is the layers' second forward pass."""
+    """The part of that which recomputes the forward pass of the layers."""
     tensor_parallel: float
-    """Sums over the tensor-parallel ranks of one micro-batch."""
+    """Sums over the tensor-parallel ranks for one micro-batch."""
     pipeline_traffic: float
     """Sending hidden states and gradients of one micro-batch."""
     num_micro_batches: int
@@ -40,7 +40,7 @@ class StepTime:
     gradients: float
     """Reduction over the replicas and gathering of the weights."""
     update: float
-    """Optimizer."""
+    """The optimizer step."""
 
     @property
     def bubble(self) -> float:
@@ -49,7 +49,7 @@ class StepTime:
 
     @property
     def total(self) -> float:
-        """The step."""
+        """Seconds of the whole step."""
         slots = derive.pipeline_slots(self.pp, self.num_micro_batches) * self._slot
         return slots + self.gradients + self.update
 
@@ -60,12 +60,12 @@ class StepTime:
 
 @dataclass(frozen=True)
 class Transformer:
-    """What the speed model needs of a network, GLM or not."""
+    """The sizes of a Transformer that the speed model needs; not only of a GLM."""
 
     num_layers: int
     hidden_size: int
     inner_size: int
-    """Width between the feed-forward's matrices: 4 h of a GPT; a gated one has two tensors of it."""
+    """Inner width of the feed-forward: 4 h in a GPT; a gated feed-forward has two tensors of this width."""
     weights_per_layer: float
     num_heads: int
     vocab_size: int
@@ -75,7 +75,7 @@ class Transformer:
 
     @classmethod
     def of(cls, config: Config, on_gpu: bool = True) -> "Transformer":
-        """The GLM of a configuration."""
+        """Return the sizes of a configuration's GLM."""
         model = config.model
         return cls(
             num_layers=model.num_layers,
@@ -91,7 +91,7 @@ class Transformer:
         )
 
     def flops_per_sample(self, recompute: bool = False) -> float:
-        """To train one row."""
+        """Floating-point operations to train one row."""
         return derive.transformer_flops(
             self.num_layers,
             self.hidden_size,
@@ -104,7 +104,7 @@ class Transformer:
 
 @dataclass(frozen=True)
 class Layout:
-    """How the network is spread."""
+    """How the network is distributed over the ranks."""
 
     tp: int
     pp: int
@@ -115,11 +115,11 @@ class Layout:
     size: int
     """Bytes of an activation's element."""
     gradient_bytes: int
-    """Bytes per gradient element that travel."""
+    """Bytes per gradient element that are communicated."""
 
     @classmethod
     def of(cls, config: Config) -> "Layout":
-        """The layout of a configuration on its cluster."""
+        """Return the layout of a configuration on its cluster."""
         dp = derive.data_parallel_size(config, derive.planned_world_size(config))
         precision, size = config.precision, computation.element_bytes(config.precision)
         return cls(
@@ -141,14 +141,14 @@ def step_time(network: Transformer, layout: Layout, gpu: Gpu, global_batch_size:
     hidden_bytes = tokens * network.hidden_size * layout.size
     within_node = layout.tp <= layout.gpus_per_node
     bandwidth = gpu.node_gb_per_second if within_node else gpu.network_gb_per_second
-    # A ring sums in 2 (n - 1) / n passes of the data; forward and backward pass sum twice each, recompute twice more.
+    # A ring all-reduce moves 2 (n - 1) / n times the data; forward and backward pass have two each, recompute two more.
     ring = 2 * (layout.tp - 1) / layout.tp
     layer_sums = _seconds((6 if layout.recompute else 4) * ring * hidden_bytes, bandwidth)
     layer = _layer_seconds(network, layout, gpu, tokens)
     head = _head_seconds(network, layout, gpu, tokens)
     passes = 4 if layout.recompute else 3
-    # All stages wait for the slowest: one with the most layers, or the last with its fewer ones and the head, which
-    # outweighs several layers where a small model has a large vocabulary.
+    # All stages wait for the slowest: one with the most layers, or the last, which has fewer layers and the head. In a
+    # small model with a large vocabulary the head takes longer than several layers.
     _, layers, head = max(
         (layers * (passes * layer + layer_sums) + heads * head, layers, heads * head)
         for layers, heads in _stages(network.num_layers, layout.pp)
@@ -158,7 +158,7 @@ def step_time(network: Transformer, layout: Layout, gpu: Gpu, global_batch_size:
     parameters = network.parameters / (layout.tp * layout.pp)
     replicas = (layout.dp - 1) / layout.dp
     reduced = replicas * parameters * (2 * layout.gradient_bytes + layout.size)
-    # Masters and moments are read and written, weights written.
+    # Masters and moments are read and written, weights are written.
     updated = parameters / layout.dp * 28
     return StepTime(
         micro_batch=passes * layers * layer + head,
@@ -178,14 +178,14 @@ def flops_share(network: Transformer, samples_per_second: float, gpus: int, gpu:
 
 
 def _stages(num_layers: int, pp: int) -> list[tuple[int, int]]:
-    """Layers and heads of every stage."""
+    """Number of layers and of heads on every stage."""
     return [
         (derive.layers_of_stage(num_layers, pp, stage), int(stage == pp - 1)) for stage in range(pp)
     ]
 
 
 def _layer_seconds(network: Transformer, layout: Layout, gpu: Gpu, tokens: int) -> float:
-    """Forward pass of one layer on one rank."""
+    """Seconds of the forward pass of one layer on one rank."""
     flops = 2 * tokens * network.weights_per_layer
     flops += 4 * tokens * network.seq_length * network.hidden_size
     hidden = tokens * network.hidden_size * layout.size
@@ -198,7 +198,7 @@ def _layer_seconds(network: Transformer, layout: Layout, gpu: Gpu, tokens: int) 
 
 
 def _head_seconds(network: Transformer, layout: Layout, gpu: Gpu, tokens: int) -> float:
-    """Forward and backward pass of the output matrix on one rank; it is not recomputed."""
+    """Seconds of the forward and backward pass of the output matrix on one rank; it is not recomputed."""
     flops = 6 * tokens * network.hidden_size * network.vocab_size / layout.tp
     return flops / (gpu.peak_tflops * 1e12 * MATMUL_EFFICIENCY)
 

@@ -1,4 +1,4 @@
-"""These tests speak of the schema's sizes."""
+"""These tests use the sizes of the schema."""
 
 from tests.helpers.plain import schema_sizes
 

@@ -228,7 +228,7 @@ def test_a_stored_run_takes_no_groups(folder: Path) -> None:
         apply_overrides(Config(), ["--config-dir", "own"])
 
 
-def test_help_and_started_ranks_hear_of_the_folder(folder: Path) -> None:
+def test_help_and_started_ranks_use_the_folder(folder: Path) -> None:
     words = ["--config-dir", "own", "model=mine"]
     assert "default 5\n" in answer(["model.num_layers", *words])
     assert torchrun([*words, "seed=2"]).endswith("-m train --config-dir=own model=mine seed=2")

@@ -1,4 +1,4 @@
-"""Collecting for a cluster without the internet, and installing from what was collected."""
+"""Collecting for a cluster without internet access, and installing from what was collected."""
 
 import os
 import subprocess
@@ -23,7 +23,7 @@ def test_all_that_is_needed_is_listed_in_the_installed_versions() -> None:
     assert not {"torch", "mpmath", "sympy"} & {line.partition("==")[0] for line in without}
 
 
-def test_a_small_part_installs_without_the_internet_and_answers(tmp_path: Path) -> None:
+def test_a_small_part_installs_and_runs_without_internet_access(tmp_path: Path) -> None:
     """This program and what `launch` needs of its libraries, in a new environment that can reach no index."""
     requirements = installed_requirements("hydra-core", set())
     hydra = [

@@ -188,7 +188,7 @@ def test_wrong_options_are_named_all_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
         slurm(["--sumbit", "--chain"])
     assert caught.value.problems[0].startswith('There is no option "--sumbit" here.')
-    assert caught.value.problems[1].startswith("--chain wants a value.")
+    assert caught.value.problems[1].startswith("--chain needs a value.")
     with pytest.raises(ConfigError, match=r"--chain \(0\) must be a whole number of at least 1"):
         slurm(["--chain=0"])
 
@@ -255,7 +255,7 @@ def test_it_says_where_the_script_is_and_how_to_send_it_and_prints_it_when_asked
     monkeypatch.chdir(tmp_path)
     kept = Path("runs/a b/submit.sbatch")
     assert slurm(["run.name=a b"]) == (
-        f"The script is {kept}. Send it, from this folder:\n    sbatch '{kept}'"
+        f"The script is {kept}. Submit it from this folder:\n    sbatch '{kept}'"
     )
     printed = slurm(["run.name=a b", "--print"])
     assert kept.read_text().startswith(printed)

@@ -47,7 +47,7 @@ def test_a_run_that_was_finished_before_ends_the_job_too(tmp_path: Path) -> None
     assert Attempt(tmp_path, "exit 0").live().code == 0
 
 
-def test_a_request_of_a_former_attempt_is_forgotten_and_a_persons_holds(
+def test_a_stop_request_of_an_earlier_attempt_is_dropped_and_a_persons_request_is_kept(
     tmp_path: Path,
 ) -> None:
     run = tmp_path / "runs" / "default"
@@ -136,7 +136,7 @@ def test_wrong_input_and_bugs_are_not_tried_again_and_end_the_chain(
     assert attempt.calls[1:] == ["scancel 78 102"]
 
 
-def test_a_status_of_a_former_attempt_decides_nothing(tmp_path: Path) -> None:
+def test_the_status_of_an_earlier_attempt_is_ignored(tmp_path: Path) -> None:
     (tmp_path / "runs" / "default").mkdir(parents=True)
     script = f"run={tmp_path}/runs/default; {status('done', 96)}"
     subprocess.run(["bash", "-c", script], check=True)
@@ -164,12 +164,12 @@ def test_attempts_that_slurm_ended_are_counted_too(tmp_path: Path) -> None:
         attempt = Attempt(tmp_path, "kill -9 $PPID", restarts=restarts).live()
         assert attempt.code == -9
     assert Attempt(tmp_path, "exit 0", restarts=4).live().code == 3
-    # Sent again by hand, after whatever it was is mended, it is another job.
+    # Submitted again by hand, after the problem has been fixed, it is another job.
     (tmp_path / "runs/default/slurm/lives").write_text("76 9 0\n")
     assert Attempt(tmp_path, "exit 0").live().code == 0
 
 
-def test_a_task_of_an_array_speaks_of_itself_alone(tmp_path: Path) -> None:
+def test_a_task_of_an_array_reports_itself_only(tmp_path: Path) -> None:
     # squeue answers with a line for each task if asked for the array, and scontrol acts on all of them.
     attempt = Attempt(tmp_path, NODE_FAILURE, task=1).live()
     assert attempt.calls[1:] == [
@@ -209,7 +209,7 @@ OUTLIVED = "echo 1 > $run/slurm/job_77_life\n"
     ],
     ids=["killed", "node failure", "stopped", "refused", "ended", "warned"],
 )
-def test_a_script_that_slurm_took_for_dead_touches_nothing_of_the_next_life(
+def test_a_script_that_slurm_took_for_dead_does_not_interfere_with_the_next_attempt(
     tmp_path: Path, ended: str
 ) -> None:
     attempt = Attempt(tmp_path, OUTLIVED + ended).live()
@@ -219,12 +219,16 @@ def test_a_script_that_slurm_took_for_dead_touches_nothing_of_the_next_life(
     assert (tmp_path / "runs/default/slurm/excluded_nodes").read_text() == ""
 
 
-def test_a_file_system_that_does_not_answer_is_no_other_life(tmp_path: Path) -> None:
+def test_a_file_system_that_does_not_answer_is_not_taken_for_another_attempt(
+    tmp_path: Path,
+) -> None:
     lost = f"rm $run/slurm/job_77_life; {stop('SIGTERM')}; {status('stopped', 8)}; exit 75"
     assert Attempt(tmp_path, lost).live().calls[-1] == "scontrol requeue 77"
 
 
-def test_a_request_that_was_not_heard_is_not_repeated_to_the_next_life(tmp_path: Path) -> None:
+def test_a_requeue_that_failed_is_not_repeated_after_a_later_attempt_has_begun(
+    tmp_path: Path,
+) -> None:
     command(tmp_path / "bin" / "sleep", f"echo 1 > {tmp_path}/runs/default/slurm/job_77_life")
     attempt = Attempt(
         tmp_path,

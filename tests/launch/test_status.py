@@ -170,7 +170,7 @@ def test_runs_are_listed_the_newest_first(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert cli(["status"]) == 0
-    assert capsys.readouterr().out == ("There is no run in runs. Begin one with: python -m train\n")
+    assert capsys.readouterr().out == ("There is no run in runs. Start one with: python -m train\n")
     now = time.time()
     _run(tmp_path / "runs" / "old", state="done", samples_seen=4096, time=now - 200_000)
     _run(tmp_path / "runs" / "new\x1b", state="running", time=now - 61)

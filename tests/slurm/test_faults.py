@@ -155,7 +155,7 @@ def test_a_dead_slurmd_leaves_ranks_or_a_script_that_work_for_nobody(
 
 @slow
 @pytest.mark.parametrize("host", ["other_host", "batch_host"])
-def test_a_cut_off_former_attempt_never_has_its_checkpoint_chosen(
+def test_the_checkpoint_of_an_earlier_attempt_that_was_cut_off_is_never_chosen(
     host: str, cluster: Cluster, workplace: Path, undisturbed: Path
 ) -> None:
     drill = Drill(cluster, workplace, f"network_cut_{host}")

@@ -153,7 +153,7 @@ def num_calls(tmp_path: Path, again: Callable[[Path], object]) -> int:
         return count()
 
 
-def test_killed_anywhere_the_former_checkpoint_or_the_new_one_is_found(tmp_path: Path) -> None:
+def test_killed_anywhere_the_earlier_checkpoint_or_the_new_one_is_found(tmp_path: Path) -> None:
     def first(checkpoints: Path) -> None:
         save(checkpoints, 1, seed=1)
 

@@ -29,7 +29,7 @@ def test_the_published_run_is_told_with_its_cost() -> None:
     assert "It fits: " in text
 
 
-def test_what_is_a_model_says_so() -> None:
+def test_modelled_numbers_are_marked_as_such() -> None:
     text = estimate(["experiment=glm_130b"])
     assert "by the speed model, docs/estimates.md" in text
     assert "measured" not in text
@@ -39,12 +39,12 @@ def test_without_a_gpu_the_estimate_names_what_to_type_for_time_and_cost() -> No
     assert "cluster.gpu=A100-80G" in estimate([])
 
 
-def test_what_recompute_leaves_as_it_is_is_said() -> None:
+def test_the_estimate_says_when_recompute_does_not_change_the_peak() -> None:
     """The smallest model's peak is in the update, which recompute does not touch; the published one's is not."""
     assert estimate(["model=tiny"]).endswith(
-        "MiB, but the peak the same: it is that of the update."
+        "MiB, but the peak would be the same: it is in the update."
     )
-    assert "GiB, the peak " in estimate(["experiment=glm_130b"])
+    assert "GiB, and the peak " in estimate(["experiment=glm_130b"])
 
 
 def test_all_problems_come_at_once() -> None:
@@ -100,17 +100,17 @@ def test_the_search_finds_a_layout_at_least_as_good_as_the_published_one() -> No
     assert best.words.startswith("parallel.tp=4 parallel.pp=8 ")
 
 
-def test_the_search_says_why_the_others_lose() -> None:
+def test_the_search_says_why_the_others_are_slower() -> None:
     text = estimate(["--search", "experiment=glm_130b"])
     assert "the fastest that fits" in text
     assert "s of tensor-parallel sums" in text
     assert "lacks " in text and " GiB on stage" in text
-    assert text.endswith("It is the given layout.")
+    assert text.endswith("This is the given layout.")
 
 
 def test_the_search_compares_with_a_worse_layout_that_was_given() -> None:
     text = estimate(["--search", "experiment=glm_130b", "parallel.tp=8", "parallel.pp=4"])
-    assert "The best: parallel.tp=4 parallel.pp=8 " in text
+    assert "Best: parallel.tp=4 parallel.pp=8 " in text
     assert "tensor-parallel sums" in text.splitlines()[-1]
 
 

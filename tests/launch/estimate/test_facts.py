@@ -35,7 +35,7 @@ def test_the_published_run_is_told_in_its_own_numbers() -> None:
     assert rows["learning rate"] == (
         "0 to 8e-05 in 1,098,632 samples, then cosine to 8e-06 at 197,753,905"
     )
-    assert rows["computation"].endswith("FLOP the run; with recompute 1.33 times that")
+    assert rows["computation"].endswith("FLOP in total; with recompute 1.33 times that")
 
 
 def test_samples_and_tokens_are_those_of_whole_steps() -> None:
