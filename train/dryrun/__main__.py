@@ -2,8 +2,8 @@
 
     python -m launch dryrun [overrides] [--allow-uneven]
 
-    --allow-uneven   a number of layers that does not divide over the stages is
-                     a remark
+    --allow-uneven   only remark on a number of layers that does not divide over
+                     the stages
 
 For example, python -m launch dryrun experiment=glm_130b: all 768 ranks of the
 published run take some minutes on two cores. Exit code 0: they fit together;
@@ -27,9 +27,10 @@ from configs.terminal import tell
 from configs.version import asks_version, version_text
 from train.world import World, prepare_environment, process_start
 
-# Ranks that a process builds before it reports.
+# Ranks that a process builds before it reports progress.
 _PORTION = 16
-_TOLD = 8
+# Problems of a check that are printed.
+_SHOWN = 8
 ALLOW_UNEVEN = "--allow-uneven"
 
 
@@ -55,19 +56,19 @@ def dry_run(config: Config, allow_uneven: bool) -> list[str]:
     """Build all ranks, check them, and print a line per check.
 
     Args:
-        config: of the run.
-        allow_uneven: a number of layers that does not divide over the stages is a remark, no problem.
+        config: configuration of the run.
+        allow_uneven: a number of layers that does not divide over the stages is a remark, not a problem.
 
     Returns:
-        The problems.
+        All problems.
     """
     warnings.filterwarnings("ignore", module="megatron|deepspeed|torch.distributed")
     prepare_environment(World(), "cpu")
-    # Late on purpose: PyTorch, DeepSpeed and Megatron-core take seconds to import.
+    # Imported late, since PyTorch, DeepSpeed and Megatron-core take seconds to import.
     from train.dryrun.build import build_ranks, checked_steps
     from train.dryrun.checks import CHECKS
     from train.dryrun.facts import RankFacts
-    from train.dryrun.schedule import play
+    from train.dryrun.schedule import simulate
     from train.engine import stage_instructions
 
     world_size = derive.planned_world_size(config)
@@ -89,11 +90,11 @@ def dry_run(config: Config, allow_uneven: bool) -> list[str]:
     rows["schedule"] = [
         problem
         for count in sorted(counts)
-        for problem in play(count, config.parallel.pp, stage_instructions)
+        for problem in simulate(count, config.parallel.pp, stage_instructions)
     ]
     uneven = uneven_stages(config)
     if uneven and not allow_uneven:
-        rows["balance"] = [f"{uneven} Or {ALLOW_UNEVEN}, if it is meant."]
+        rows["balance"] = [f"{uneven} Or add {ALLOW_UNEVEN} if that is intended."]
     _print(rows, config, len(facts), time.time() - process_start())
     if uneven and allow_uneven:
         sys.stdout.write(f"Remark: {uneven}\n")
@@ -123,9 +124,9 @@ def _print(rows: dict[str, list[str]], config: Config, num_ranks: int, seconds: 
 def _lines(rows: dict[str, list[str]]) -> Iterator[str]:
     for name, problems in rows.items():
         yield f"{name:<14}{'good' if not problems else f'{len(problems)} problems'}"
-        yield from (f"  {problem}" for problem in problems[:_TOLD])
-        if len(problems) > _TOLD:
-            yield f"  and {len(problems) - _TOLD} more"
+        yield from (f"  {problem}" for problem in problems[:_SHOWN])
+        if len(problems) > _SHOWN:
+            yield f"  and {len(problems) - _SHOWN} more"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Build ranks with the real code, one after the other in this process, and record facts about each."""
+"""Build ranks with the code of a real run, one after the other in this process, and record facts about each."""
 
 from collections.abc import Sequence
 
@@ -18,10 +18,10 @@ from train.topology import Topology
 
 
 def build_ranks(config: Config, ranks: Sequence[int]) -> list[RankFacts]:
-    """Build some ranks of the run that `config` plans.
+    """Build some of the ranks of a run.
 
     Raises:
-        DistributedError: the libraries place a rank differently.
+        DistributedError: the libraries disagree on the coordinates of a rank.
     """
     world_size = derive.planned_world_size(config)
     found = []
@@ -33,7 +33,7 @@ def build_ranks(config: Config, ranks: Sequence[int]) -> list[RankFacts]:
 
 
 def checked_steps(config: Config) -> list[int]:
-    """Samples seen before the steps that are looked at: the run's first and last, and the ends of the batch ramp."""
+    """Samples seen before the steps that are checked: the first and last of the run, and two of the batch ramp."""
     levels = derive.ramp_levels(config.optim)
     last = levels[-1]
     middle = levels[len(levels) // 2]

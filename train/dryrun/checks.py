@@ -1,4 +1,4 @@
-"""Whether the ranks fit together: each check compares facts and names the ranks that disagree."""
+"""Checks that the ranks fit together: each compares facts and names the ranks that disagree."""
 
 import math
 from collections import Counter, defaultdict
@@ -13,20 +13,20 @@ Facts = Sequence[RankFacts]
 
 
 def place_problems(config: Config, facts: Facts) -> list[str]:
-    """Every place of the grid has one rank."""
+    """Check that every coordinate of the grid has one rank."""
     tp, pp = config.parallel.tp, config.parallel.pp
     dp = derive.data_parallel_size(config, derive.planned_world_size(config))
     taken = Counter((one.pp_rank, one.dp_rank, one.tp_rank) for one in facts)
     expected = {(p, d, t) for p in range(pp) for d in range(dp) for t in range(tp)}
     return [
-        f"place {place} of the grid has {taken[place]} ranks"
+        f"coordinate {place} of the grid has {taken[place]} ranks"
         for place in sorted(expected)
         if taken[place] != 1
     ]
 
 
 def group_problems(config: Config, facts: Facts) -> list[str]:
-    """Members of a group agree on it, differ along its axis only, and both libraries have the same groups."""
+    """Check that members of a group agree on it and differ only along its axis, and that both libraries have equal groups."""
     by_rank = {one.rank: one for one in facts}
     axes: dict[str, Callable[[RankFacts], tuple[int, int]]] = {
         "tensor": lambda one: (one.pp_rank, one.dp_rank),
@@ -53,25 +53,25 @@ def group_problems(config: Config, facts: Facts) -> list[str]:
 
 
 def stage_problems(config: Config, facts: Facts) -> list[str]:
-    """The ranks of a stage hold the same entries, all stages together each once, and as many as these allow."""
+    """Check that the ranks of a stage hold the same entries, that each entry is on one stage, and that stages are balanced."""
     num_layers, pp = config.model.num_layers, config.parallel.pp
     held = {one.pp_rank: one.chunks for one in reversed(facts)}
     found = [
-        f"{one}: it holds the entries {_text(one.chunks)}, others of its stage {_text(held[one.pp_rank])}"
+        f"{one}: it holds the entries {_text(one.chunks)}, other ranks of its stage {_text(held[one.pp_rank])}"
         for one in facts
         if one.chunks != held[one.pp_rank]
     ]
     entries = [entry for chunks in held.values() for chunk in chunks for entry in chunk]
     if sorted(entries) != list(range(num_layers + 3)):
         found.append(
-            f"the stages hold {'; '.join(map(_text, held.values()))}: not entries 0 to {num_layers + 2} once each"
+            f"the stages hold {'; '.join(map(_text, held.values()))} instead of entries 0 to {num_layers + 2} once each"
         )
         return found
     # The final norm belongs to the head's stage and does not count.
     norm = num_layers + 1
     sizes = [sum(len(chunk) - (norm in chunk) for chunk in held[stage]) for stage in sorted(held)]
     counted = num_layers + 2
-    # Where the count does not divide, some stages have one more (configs/checks/batches.py).
+    # If the count does not divide, some stages have one more (configs/checks/batches.py).
     if max(sizes) - min(sizes) > bool(counted % pp):
         found.append(f"the stages hold {sizes} of {counted} entries: all wait for the largest")
     return found
@@ -82,7 +82,7 @@ def _text(chunks: list[range]) -> str:
 
 
 def parameter_problems(config: Config, facts: Facts) -> list[str]:
-    """Shards make whole tensors, replicas are alike, and all together are the model."""
+    """Check that tensor slices make whole tensors, that replicas are equal, and that all stages make the model."""
     by_place = {(one.pp_rank, one.dp_rank, one.tp_rank): one for one in facts}
     found: list[str] = []
     whole: dict[str, tuple[int, ...]] = {}
@@ -92,7 +92,7 @@ def parameter_problems(config: Config, facts: Facts) -> list[str]:
             found.append(f"{one}: its parameters differ from those of {first}")
         names = by_place[one.pp_rank, one.dp_rank, 0].parameters
         if one.parameters.keys() != names.keys():
-            found.append(f"{one}: it holds other parameters than its tensor-parallel group")
+            found.append(f"{one}: it holds different parameters than its tensor-parallel group")
     for pp_rank in range(config.parallel.pp):
         shards = [by_place[pp_rank, 0, tp_rank] for tp_rank in range(config.parallel.tp)]
         for name, parameter in shards[0].parameters.items():
@@ -117,7 +117,7 @@ def parameter_problems(config: Config, facts: Facts) -> list[str]:
 
 
 def tied_problems(config: Config, facts: Facts) -> list[str]:
-    """The two copies of a tied module know each other: same replica, same shard, first and last stage."""
+    """Check that the two copies of a tied module are linked: same replica, same slice, first and last stage."""
     last = config.parallel.pp - 1
     if last == 0:
         return []
@@ -151,13 +151,13 @@ def tied_problems(config: Config, facts: Facts) -> list[str]:
 
 
 def sample_problems(config: Config, facts: Facts) -> list[str]:
-    """Each step draws each of its samples once over the replicas, and a replica's ranks draw the same."""
+    """Check that the replicas draw each sample of a step once, and that all ranks of a replica draw the same samples."""
     found: list[str] = []
     readers = [one for one in facts if one.steps]
     leaders = {one.dp_rank: one for one in readers if one.pp_rank == 0 and one.tp_rank == 0}
     for one in readers:
         if one.steps != leaders[one.dp_rank].steps:
-            found.append(f"{one}: it draws other samples than {leaders[one.dp_rank]}")
+            found.append(f"{one}: it draws different samples than {leaders[one.dp_rank]}")
     for number, first in enumerate(leaders[0].steps):
         drawn: dict[int, list[int]] = defaultdict(list)
         for dp_rank, leader in sorted(leaders.items()):

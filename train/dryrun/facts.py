@@ -9,9 +9,9 @@ class ParameterShape:
 
     shape: tuple[int, ...]
     axis: int | None
-    """Cut over the tensor-parallel ranks; None: whole on each."""
+    """Axis that is sharded over the tensor-parallel ranks; None: replicated."""
     is_copy: bool
-    """A tied copy that another stage owns."""
+    """True for a tied copy that another stage owns."""
 
 
 @dataclass(frozen=True)
@@ -22,12 +22,12 @@ class StepIndices:
     num_samples: int
     """Samples of the global batch."""
     micro_batches: list[list[int]]
-    """Drawn indices."""
+    """Drawn indices of each micro-batch."""
 
 
 @dataclass(frozen=True)
 class RankFacts:
-    """One rank of the run."""
+    """The facts about one rank."""
 
     rank: int
     tp_rank: int
@@ -38,13 +38,13 @@ class RankFacts:
     neighbours: tuple[int | None, int | None]
     """Ranks of the stage before and after."""
     chunks: list[range]
-    """List entries that it holds, in the order in which a pass meets them."""
+    """List entries that it holds, in the order of the forward pass."""
     parameters: dict[str, ParameterShape]
     tied: dict[str, list[int]]
-    """Ranks that hold a copy of each tied module, as this rank knows them."""
+    """Ranks that hold a copy of each tied module, according to this rank."""
     steps: list[StepIndices] = field(default_factory=list[StepIndices])
-    """Samples of some steps, on ranks that read data."""
+    """Samples of the checked steps, on ranks that read data."""
 
     def __str__(self) -> str:
-        """Name the place as messages do."""
+        """Name the rank and its coordinates, for messages."""
         return f"rank {self.rank} (pp {self.pp_rank}, dp {self.dp_rank}, tp {self.tp_rank})"

@@ -1,32 +1,33 @@
-"""Play a step's instructions on all stages at once: every send must meet its receive, or the pipeline hangs.
+"""Simulate the instructions of a step on all stages: every send must match a receive, or the pipeline hangs.
 
-DeepSpeed's transfers block (p2p.py), so a send that nobody receives stops its stage. The play follows micro-batches
-through the pipe buffers: each must be computed forward and backward once on each stage, with its own activations,
+DeepSpeed's transfers block (p2p.py), so a send without a receive stops its stage. The simulation follows micro-batches
+through the pipe buffers: each must have one forward and one backward pass on each stage, with its own activations,
 gradients and labels.
 """
 
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-# What a receiving stage must be at when its neighbour sends.
+# For each send, the instruction that the receiving stage must be at, and the direction in which that stage lies.
 _ANSWERS = {"SendActivation": ("RecvActivation", 1), "SendGrad": ("RecvGrad", -1)}
 _RECEIVES = {receive for receive, _ in _ANSWERS.values()}
 
 Instructions = Sequence[tuple[str, int]]
 
 
-def play(
+def simulate(
     num_micro_batches: int, pp: int, instructions_of: Callable[[int, int, int], Instructions]
 ) -> list[str]:
-    """Play one step.
+    """Simulate one step.
 
     Args:
-        num_micro_batches: of the step.
+        num_micro_batches: number of micro-batches of the step.
         pp: number of stages.
-        instructions_of: (micro-batches, stages, stage) to that stage's instructions and buffers.
+        instructions_of: function of (micro-batches, stages, stage) that returns the stage's instructions with their
+            buffers.
 
     Returns:
-        Problems; empty if the step ends with everything computed once.
+        The problems; empty if the step completes with everything computed once.
     """
     stages = [
         _Stage(number, pp, list(instructions_of(num_micro_batches, pp, number)))
@@ -40,7 +41,7 @@ def play(
 
 
 class _Stage:
-    """A stage at some instruction."""
+    """A stage and its next instruction."""
 
     def __init__(self, number: int, pp: int, instructions: list[tuple[str, int]]) -> None:
         self.number = number
@@ -66,7 +67,7 @@ class _Stage:
         self._at += 1
 
     def compute(self) -> None:
-        """Do a local instruction."""
+        """Execute an instruction that involves no other stage."""
         name, buffer = self.head
         if name == "LoadMicroBatch":
             if self.is_first:
@@ -83,7 +84,7 @@ class _Stage:
             batch = self.inputs.pop(buffer)
             if not self.is_last and self.gradients.pop(buffer, None) != batch:
                 self._wrong.append(f"stage {self.number} lacks the gradient of micro-batch {batch}")
-            # What it will send back: the gradient of its input.
+            # The gradient of its input, which it will send back.
             self.gradients[buffer] = batch
             self._done["backward", batch] += 1
         elif name == "OptimizerStep":
@@ -101,12 +102,14 @@ class _Stage:
         expected["update", 0] = 1
         if self._done != expected:
             wrong = sorted((self._done - expected).keys() | (expected - self._done).keys())
-            self._wrong.append(f"stage {self.number} does not do once each: {wrong[:4]}")
+            self._wrong.append(
+                f"stage {self.number} does not execute these exactly once: {wrong[:4]}"
+            )
         return self._wrong
 
 
 def _advance(stage: _Stage, stages: list[_Stage]) -> bool:
-    """Do the stage's next instruction if it can be done now."""
+    """Execute the next instruction of a stage if that is possible now; False if it must wait."""
     name, buffer = stage.head
     if not stage.is_waiting or name in _RECEIVES:
         return False

@@ -3,12 +3,12 @@
     srun python -m launch preflight [overrides] [--exclude-file FILE]
                                     [--patience SECONDS]
 
-    --exclude-file FILE   rank 0 adds the hosts that must not join, one a line
+    --exclude-file FILE   rank 0 adds the hosts that must not join, one per line
     --patience SECONDS    how long to wait for a node that does not answer
                           (120)
 
-For example, under srun: python -m launch preflight experiment=glm_130b
---exclude-file bad_nodes.txt. Under torchrun, too.
+For example: srun python -m launch preflight experiment=glm_130b
+--exclude-file bad_nodes.txt. It also runs under torchrun.
 """
 
 import os
@@ -57,9 +57,9 @@ def _check(words: list[str], world: World) -> int:
     patience = options.get("--patience", "120")
     if not patience.isdecimal() or int(patience) < 1:
         raise ConfigError([f"--patience ({patience}) must be whole seconds. Try --patience 120."])
-    # On how many nodes the run may go on depends on its checkpoint: that is training's to say.
+    # How many nodes the run needs depends on its checkpoint, so training checks that.
     config = load_config(overrides)
-    # PyTorch takes seconds to import: only after the words are known to be right.
+    # PyTorch takes seconds to import, so mistakes on the command line are reported first.
     from train.device import resolve_device
     from train.preflight.check import check_nodes
     from train.preflight.meeting import Meeting
@@ -92,12 +92,12 @@ def _sorted(words: list[str]) -> tuple[dict[str, str], list[str]]:
             continue
         options[name] = value or next(rest, "")
         if not options[name]:
-            raise ConfigError([f"{name} wants a value. See python -m launch preflight --help"])
+            raise ConfigError([f"{name} needs a value. See python -m launch preflight --help"])
     return options, overrides
 
 
 if __name__ == "__main__":
     exit_code = cli()
     sys.stdout.flush()
-    # Threads of a group that failed must not keep a bad node waiting.
+    # Threads of a process group that failed must not delay the end of the process.
     os._exit(exit_code)

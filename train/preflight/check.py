@@ -1,4 +1,4 @@
-"""The check on one rank: measure, publish, sum with neighbours, receive the verdict."""
+"""The check on one rank: measure, publish, all-reduce with neighbours, receive the verdict."""
 
 import json
 import sys
@@ -28,29 +28,32 @@ def check_nodes(
     patience_seconds: float,
     probes: Probes,
 ) -> int:
-    """Take part; returns the exit code, the same on every rank: 0, or 3 if the run must not start on these nodes.
+    """Take part in the check; all ranks call this.
 
     Args:
-        config: the run.
+        config: configuration of the run.
         meeting: the open store.
-        device: of this rank.
+        device: device of this rank.
         exclude_file: rank 0 adds bad hosts to it.
-        patience_seconds: how long to wait for others.
-        probes: how to measure.
+        patience_seconds: how long to wait for other ranks.
+        probes: the measurements.
+
+    Returns:
+        The exit code, the same on every rank: 0, or 3 if the run must not start on these nodes.
 
     Raises:
-        DistributedError: rank 0 is silent.
+        DistributedError: rank 0 does not answer.
     """
     with meeting.clock(probes.now):
         try:
-            said = measure(config, meeting, device, probes).to_json()
-        except (RuntimeError, OSError) as error:  # among them what a broken GPU raises
-            said = f"{_FAILED}{type(error).__name__}: {str(error).splitlines()[0]}"
-        meeting.publish("measured", said)
+            measured = measure(config, meeting, device, probes).to_json()
+        except (RuntimeError, OSError) as error:  # such as the errors of a broken GPU
+            measured = f"{_FAILED}{type(error).__name__}: {str(error).splitlines()[0]}"
+        meeting.publish("measured", measured)
         if meeting.world.is_main:
             return _lead(config, meeting, device, exclude_file, patience_seconds, probes)
         hosts = _sum(meeting, device, patience_seconds, probes)
-        code = int(meeting.hear_main("code", longest_seconds(hosts, patience_seconds)))
+        code = int(meeting.wait_for_main("code", longest_seconds(hosts, patience_seconds)))
         meeting.publish("left", "")
         return code
 
@@ -58,8 +61,12 @@ def check_nodes(
 def _sum(
     meeting: Meeting, device: torch.device, patience_seconds: float, probes: Probes
 ) -> list[str]:
-    """Sum with the ranks of this node and its neighbours; returns the node of each rank, empty if some did not come."""
-    hosts: list[str] = json.loads(meeting.hear_main("hosts"))
+    """All-reduce with the ranks of this node and its neighbours.
+
+    Returns:
+        The node of each rank; empty if some ranks did not answer.
+    """
+    hosts: list[str] = json.loads(meeting.wait_for_main("hosts"))
     if hosts:
         traffic = probes.traffic(meeting, device, hosts, patience_seconds)
         meeting.publish("traffic", traffic.to_json())
@@ -74,7 +81,7 @@ def _lead(
     patience_seconds: float,
     probes: Probes,
 ) -> int:
-    ranks, silent = _hear_measurements(meeting)
+    ranks, silent = _collect_measurements(meeting)
     hosts = meeting.hosts()
     all_hosts = [] if silent else [hosts[rank] for rank in range(meeting.world.size)]
     meeting.publish("hosts", json.dumps(all_hosts))
@@ -100,10 +107,12 @@ def _lead(
     return code
 
 
-def _hear_measurements(meeting: Meeting) -> tuple[dict[int, Measurement], dict[int, str]]:
-    """Collect what the ranks measured, and why others did not."""
-    said, missing = meeting.collect("measured")
+def _collect_measurements(meeting: Meeting) -> tuple[dict[int, Measurement], dict[int, str]]:
+    """Collect the measurements of the ranks, and for the other ranks the reason why they have none."""
+    texts, missing = meeting.collect("measured")
     silent = dict.fromkeys(missing, SILENT)
-    silent |= {rank: text for rank, text in said.items() if text.startswith(_FAILED)}
-    ranks = {rank: Measurement.from_json(text) for rank, text in said.items() if rank not in silent}
+    silent |= {rank: text for rank, text in texts.items() if text.startswith(_FAILED)}
+    ranks = {
+        rank: Measurement.from_json(text) for rank, text in texts.items() if rank not in silent
+    }
     return ranks, silent

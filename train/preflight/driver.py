@@ -1,4 +1,4 @@
-"""What the NVIDIA driver and the kernel's log report about a node's GPUs."""
+"""Faults of a node's GPUs that the NVIDIA driver and the kernel's log report."""
 
 import datetime
 import re
@@ -7,31 +7,31 @@ import subprocess
 from dataclasses import dataclass, field
 
 _QUERY = ("index", "ecc.errors.uncorrected.volatile.total", "retired_pages.pending")
-# The successor of retired pages: A100 and later answer [N/A] to the one, older GPUs to the other.
+# Row remapping replaced page retirement: A100 and later answer [N/A] to the query above, older GPUs to this one.
 _ROWS_QUERY = ("gpu_bus_id", "remapped_rows.pending", "remapped_rows.failure")
-# Exit codes of nvidia-smi that report a GPU fault; the others report a wrong query or installation.
+# Exit codes of nvidia-smi that report a GPU fault; other codes report a wrong query or installation.
 _GPU_FAULTS = {
     8: "a GPU's power cable is not attached",
     10: "a GPU's interrupts do not arrive",
     14: "a GPU's infoROM is corrupted",
     15: "a GPU has fallen off the bus",
 }
-# Time, hours and minutes of its zone (with or without a colon), GPU, number.
+# Time, hours and minutes of the time zone (with or without a colon), GPU, XID number.
 _XID = re.compile(r"^(\d[\dT:.,-]+)([+-]\d\d):?(\d\d) .*NVRM: Xid \(([^)]*)\): (\d+)", re.MULTILINE)
-# XIDs that an application causes itself (out-of-bounds access, a killed process) say nothing about the board.
+# XIDs that an application can cause itself (out-of-bounds access, a killed process); they do not indicate a bad board.
 _OWN_FAULT = {"13", "31", "43", "45"}
-# The log lasts until the node is started again: a GPU that was reset meanwhile must be able to join.
+# The log is kept until the next boot, so a GPU that has been reset since an old message must be able to join.
 XID_HOURS = 24
 _SECONDS = 30
 
 
 @dataclass(frozen=True)
 class DriverReport:
-    """What was found on a node."""
+    """The faults found on a node."""
 
     problems: list[str] = field(default_factory=list[str])
     notes: list[str] = field(default_factory=list[str])
-    """What could not be checked, which does not count against the node."""
+    """What could not be checked; this does not make a node bad."""
 
 
 def driver_report() -> DriverReport:
@@ -60,7 +60,7 @@ def memory_errors(text: str) -> list[str]:
         if uncorrected.isdigit() and int(uncorrected) > 0:
             found.append(f"GPU {index}: {uncorrected} uncorrected memory errors")
         if _is_yes(pending):
-            found.append(f"GPU {index}: memory pages wait to be retired; reset it")
+            found.append(f"GPU {index}: memory pages are pending retirement; reset it")
     return found
 
 
@@ -71,7 +71,7 @@ def row_errors(text: str) -> list[str]:
         if _is_yes(failure):
             found.append(f"GPU {bus_id}: memory rows could not be remapped; replace it")
         elif _is_yes(pending):
-            found.append(f"GPU {bus_id}: memory rows wait to be remapped; reset it")
+            found.append(f"GPU {bus_id}: memory rows are pending remapping; reset it")
     return found
 
 
@@ -79,14 +79,14 @@ def xid_errors(text: str, now: datetime.datetime) -> list[str]:
     """XID messages of the kernel's log, each kind once per GPU, none older than XID_HOURS.
 
     Args:
-        text: of `dmesg --time-format iso`.
-        now: with a time zone.
+        text: output of `dmesg --time-format iso`.
+        now: the present time, with a time zone.
     """
     oldest = now - datetime.timedelta(hours=XID_HOURS)
     seen: dict[tuple[str, str], None] = {}
     for time, hours, minutes, device, number in _XID.findall(text):
-        told = datetime.datetime.fromisoformat(f"{time.replace(',', '.')}{hours}:{minutes}")
-        if told >= oldest and number not in _OWN_FAULT:
+        logged = datetime.datetime.fromisoformat(f"{time.replace(',', '.')}{hours}:{minutes}")
+        if logged >= oldest and number not in _OWN_FAULT:
             seen[number, device] = None
     return [f"XID {number} on {device}" for number, device in seen]
 
@@ -111,7 +111,7 @@ def _smi(query: str) -> tuple[int | None, str]:
 
 
 def _run(*command: str) -> tuple[int | None, str]:
-    """Exit code and, if it is 0, output; None if the program is not there or does not end."""
+    """The exit code and, if it is 0, the output; None if the program is not installed or does not end in time."""
     if shutil.which(command[0]) is None:
         return None, ""
     try:

@@ -1,8 +1,8 @@
-"""From measurements to verdicts, in pure functions, so that every rule has a test.
+"""Turn measurements into verdicts, in pure functions, so that every rule has a test.
 
-A node is as good as its worst rank. Speeds are compared with the median of the nodes: the same GPUs differ by a few
+A node is as good as its worst rank. Speeds are compared with the median of the nodes: equal GPUs differ by a few
 percent, a throttled or badly seated one by far more. (GLM-130B's log: 134 TFLOP/s fell to 127 after a node was
-swapped, and the node was searched for by hand.)
+replaced, and the slow node had to be found by hand.)
 """
 
 from collections import Counter
@@ -26,19 +26,19 @@ class NodeLimits:
     disk: float = 0.3
     """Smallest share of the median disk speed."""
     memory_size: float = 0.95
-    """Smallest share of the median size of a GPU's memory, and of what is free of it."""
+    """Smallest share of the median size of a GPU's memory, and of its free memory."""
     clock_seconds: float = 1.0
     """Largest distance from the median clock."""
 
 
 GPU_LIMITS = NodeLimits()
-# Processes of a CPU node share cores and caches with whatever else runs there.
+# On CPU nodes, processes share cores and caches with whatever else runs there.
 CPU_LIMITS = NodeLimits(compute=0.4, network=0.2, disk=0.1)
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """One node."""
+    """Speeds and problems of one node."""
 
     host: str
     matmul_tflops: float | None
@@ -57,7 +57,7 @@ class Judgement:
     """The result of the check."""
 
     nodes: list[Verdict]
-    """In the order of their first ranks."""
+    """All nodes, in the order of their first ranks."""
     problems: list[str]
     """Problems that no single node causes."""
 
@@ -83,7 +83,7 @@ def judge(
     """Compare the nodes.
 
     Args:
-        hosts: the node of each rank that has come.
+        hosts: the node of each rank that has started.
         ranks: the measurements of each rank.
         traffic: bandwidths by rank; empty if not all ranks measured themselves.
         silent: ranks that did not answer, with the reason; SILENT if the reason is not known.
@@ -99,20 +99,20 @@ def judge(
     links = links_of(hosts, traffic)
     lonely = cut_off(links)
     verdicts: list[Verdict] = []
-    # A problem that all nodes share is not the fault of any node.
+    # A problem that all nodes have is not the fault of any single node.
     excusable: dict[str, list[str]] = {host: [] for host in nodes}
     for host, members in nodes.items():
         found = _slow(speeds[host], middle, limits)
         for rank in members:
             if rank in silent:
-                said = f"rank {rank} {silent[rank]}"
-                (found if silent[rank] == SILENT else excusable[host]).append(said)
+                problem = f"rank {rank} {silent[rank]}"
+                (found if silent[rank] == SILENT else excusable[host]).append(problem)
             if rank not in ranks:
                 continue
             found += _wrong(ranks[rank], usual, limits)
             if rank in traffic and host in traffic[rank].errors:
                 excusable[host].append(
-                    f"the sum within the node failed: {traffic[rank].errors[host]}"
+                    f"the all-reduce within the node failed: {traffic[rank].errors[host]}"
                 )
         if host in lonely:
             found.append(lonely[host])
@@ -129,11 +129,11 @@ def judge(
     if is_common:
         first = next(iter(excusable.values()))[0]
         problems.append(
-            f"On every node: {first}. Look at what they share: the environment (NCCL_SOCKET_IFNAME), the installation."
+            f"On every node: {first}. Check what the nodes share: the environment (NCCL_SOCKET_IFNAME), the installation."
         )
     if absent:
         named = ", ".join(map(str, absent))
-        problems.append(f"Ranks {named} never came: their nodes are not known.")
+        problems.append(f"Ranks {named} never started: their nodes are not known.")
     bad_hosts = [verdict.host for verdict in verdicts if verdict.problems]
     return Judgement(verdicts, problems + dead_links(links, bad_hosts))
 
@@ -150,7 +150,7 @@ _SHARES: dict[str, tuple[str, Callable[[NodeLimits], float]]] = {
 def _speeds(
     members: Sequence[int], ranks: Mapping[int, Measurement], traffic: Mapping[int, Traffic]
 ) -> dict[str, float | None]:
-    """A node's speeds: its worst rank's, and over the network its better neighbour's."""
+    """The speeds of a node: those of its worst rank; over the network, that with its better neighbour."""
     measured = [ranks[rank] for rank in members if rank in ranks]
     within = [traffic[rank].within_node for rank in members if rank in traffic]
     between = [
@@ -180,7 +180,7 @@ def _slow(
 
 @dataclass(frozen=True)
 class _Usual:
-    """The usual values among the ranks: a rank that differs is at fault; what is wrong on all is no node's fault."""
+    """The usual values among the ranks: a rank that differs has a problem; a problem of all ranks is no single node's."""
 
     num_devices: int
     memory_gib: float | None
@@ -199,7 +199,7 @@ class _Usual:
             num_devices if has_gpus else 0,
             _median([rank.memory_gib for rank in ranks]),
             _median([rank.free_memory_gib for rank in ranks]),
-            # Of two clocks that differ, rank 0's or one before it is the usual one.
+            # With only two clocks that differ, the lower offset counts as the usual one.
             median_low([rank.clock_offset_seconds for rank in ranks] or [0.0]),
             {name: version for (name, version), _ in reversed(versions.most_common())},
             {path for rank in ranks for path, state in rank.data.items() if state == "readable"},
@@ -213,7 +213,7 @@ def _wrong(rank: Measurement, usual: _Usual, limits: NodeLimits) -> list[str]:
     found = list(rank.device_errors)
     num_shown = rank.num_devices or 0
     if rank.local_rank == 0 and num_shown < usual.num_devices:
-        found.append(f"{num_shown} GPUs, the run puts {usual.num_devices} ranks on each node")
+        found.append(f"{num_shown} GPUs, but the run has {usual.num_devices} ranks on each node")
     sizes = (
         ("GiB of GPU memory", rank.memory_gib, usual.memory_gib),
         ("GiB of GPU memory free", rank.free_memory_gib, usual.free_memory_gib),
@@ -236,13 +236,13 @@ def _wrong(rank: Measurement, usual: _Usual, limits: NodeLimits) -> list[str]:
 
 
 def _wrong_everywhere(ranks: Sequence[Measurement], usual: _Usual) -> list[str]:
-    """What no node can do: a shared file is damaged, or a shared folder is full."""
+    """Problems that all nodes have: a shared file is damaged, or a shared folder is full."""
     found: dict[str, None] = {}
     for rank in ranks:
         if rank.disk_error and not usual.is_disk_writable:
             found[f"No node can write to {rank.disk_error}"] = None
         for path, state in rank.data.items():
-            # One that is absent everywhere is the name of a data set.
+            # A path that is absent everywhere is the name of a data set.
             if state not in ("readable", "absent") and path not in usual.readable:
                 found[f"No node can read data.paths: {path}{_state(state)}"] = None
     return list(found)

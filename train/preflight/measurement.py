@@ -1,4 +1,4 @@
-"""The measurements of ranks, as plain data that is sent as JSON."""
+"""The measurements of ranks, as plain data that is exchanged as JSON."""
 
 import json
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ class Measurement:
     device: str
     """Name of the device."""
     num_devices: int | None
-    """GPUs that the node shows; None on CPU nodes."""
+    """Number of GPUs that are visible on the node; None on CPU nodes."""
     memory_gib: float | None
     """Total memory of the GPU; None on CPU nodes."""
     free_memory_gib: float | None
@@ -23,14 +23,14 @@ class Measurement:
     matmul_tflops: float
     memory_gb_per_second: float
     disk_mb_per_second: float | None
-    """Written to the folder of the runs, on the node's first rank."""
+    """Write speed in the folder of the runs, on the node's first rank."""
     clock_offset_seconds: float
     """Difference of this clock from rank 0's."""
     versions: dict[str, str]
     disk_error: str = ""
     """Why the folder of the runs cannot be written to, on the node's first rank."""
     device_errors: list[str] = field(default_factory=list[str])
-    """What the driver reports, on the node's first rank."""
+    """Faults that the driver reports, on the node's first rank."""
     notes: list[str] = field(default_factory=list[str])
     """What could not be checked, on the node's first rank."""
     data: dict[str, str] = field(default_factory=dict[str, str])
@@ -48,14 +48,14 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Traffic:
-    """All-reduce bandwidths of one rank's node, in GB/s of bus traffic."""
+    """All-reduce bus bandwidths of one rank's node, in GB/s."""
 
     within_node: float | None
-    """None with one rank per node, or if the sum failed."""
+    """Bandwidth within the node; None with one rank per node, or if the all-reduce failed."""
     between_nodes: dict[str, float]
-    """By the other node of the pair; without those whose sum failed."""
+    """Bandwidth by the other node of the pair; pairs whose all-reduce failed are left out."""
     errors: dict[str, str] = field(default_factory=dict[str, str])
-    """Why sums failed, by the other node of the pair; within the node by its own name."""
+    """Reasons of failed all-reduces, by the other node of the pair, or by the node's own name within the node."""
 
     def to_json(self) -> str:
         """Encode."""
@@ -69,29 +69,29 @@ class Traffic:
 
 
 Links = dict[tuple[str, str], str]
-"""Why the sum of two neighbouring nodes failed; "" if it did not. Names are in alphabetical order."""
+"""For each pair of neighbouring nodes why its all-reduce failed; "" if it did not. Names are in alphabetical order."""
 
 
 def links_of(hosts: Mapping[int, str], traffic: Mapping[int, Traffic]) -> Links:
-    """The links between nodes: one has failed if any rank at either end says so.
+    """Find the links between nodes; a link has failed if any rank at either end reports it.
 
     Args:
         hosts: the node of each rank.
         traffic: the bandwidths of the ranks that have reported them.
     """
     links: Links = {}
-    for rank, told in sorted(traffic.items()):
-        for other in (*told.between_nodes, *told.errors):
+    for rank, seen in sorted(traffic.items()):
+        for other in (*seen.between_nodes, *seen.errors):
             if other != hosts[rank]:
                 first, second = sorted((hosts[rank], other))
-                links[first, second] = links.get((first, second)) or told.errors.get(other, "")
+                links[first, second] = links.get((first, second)) or seen.errors.get(other, "")
     return links
 
 
 def cut_off(links: Links) -> dict[str, str]:
-    """Nodes all of whose links have failed while others work, with the message for each.
+    """Find the nodes all of whose links have failed while others work; returns the message for each.
 
-    Where no link works at all, the network or its settings are to blame, and no node more than another.
+    If no link works at all, the network or its settings are the cause, not a single node.
     """
     if all(links.values()):
         return {}
@@ -101,14 +101,14 @@ def cut_off(links: Links) -> dict[str, str]:
         failed = {link: why for link, why in links.items() if host in link}
         if all(failed.values()):
             others = " nor ".join(end for link in failed for end in link if end != host)
-            found[host] = f"no sum with {others} ended: {next(iter(failed.values()))}"
+            found[host] = f"no all-reduce with {others} succeeded: {next(iter(failed.values()))}"
     return found
 
 
 def dead_links(links: Links, bad_hosts: list[str]) -> list[str]:
-    """Messages for failed links between nodes that are otherwise good: the run would wait on them for ever."""
+    """Messages for failed links between nodes that are otherwise good: the run would wait on them forever."""
     return [
-        f"The sum between {first} and {second} failed: {why}"
+        f"The all-reduce between {first} and {second} failed: {why}"
         for (first, second), why in links.items()
         if why and first not in bad_hosts and second not in bad_hosts
     ]

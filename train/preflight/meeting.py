@@ -1,4 +1,4 @@
-"""Exchange between ranks through the launcher's key-value store, in which no rank waits for ever for another."""
+"""Exchange of values between ranks through the launcher's key-value store; no rank waits forever for another."""
 
 import contextlib
 import datetime
@@ -20,12 +20,12 @@ class Meeting:
     """The store, and how long to wait for other ranks.
 
     Args:
-        store: shared by all ranks.
-        clock_store: the same through a connection of its own, for the clock's thread: one that waits holds its
+        store: the store, shared by all ranks.
+        clock_store: the same store over a second connection, for the clock's thread: a waiting call occupies its
             connection.
-        world: this process.
-        host: the node that it runs on.
-        patience_seconds: for each thing that others publish.
+        world: rank and launcher of this process.
+        host: name of the node that it runs on.
+        patience_seconds: how long to wait for each value that other ranks publish.
     """
 
     def __init__(
@@ -41,15 +41,15 @@ class Meeting:
         self.world = world
         self.host = host
         self._patience = patience_seconds
-        # Before anything that can hang: a rank that says no more than this is still known by its node.
+        # Before anything that can hang: if the rank publishes nothing else, its node is still known.
         self.publish("host", host)
 
     @classmethod
     def open(cls, world: World, host: str, patience_seconds: float) -> "Meeting":
-        """Reach the store that the launcher named; rank 0 serves it unless torchrun does.
+        """Connect to the store that the launcher named; rank 0 serves it unless torchrun does.
 
         Raises:
-            DistributedError: there is nobody at that address.
+            DistributedError: nothing answers at that address.
         """
         stores = open_stores(world, patience_seconds, 2)
         store, clock_store = (dist.PrefixStore("preflight", each) for each in stores)
@@ -73,7 +73,7 @@ class Meeting:
             The values by rank, and the ranks that published none in time.
         """
         deadline = time.monotonic() + (self._patience if seconds is None else seconds)
-        said: dict[int, str] = {}
+        values: dict[int, str] = {}
         asked = range(self.world.size) if among is None else among
         for rank in asked:
             key = f"{name}/{rank}"
@@ -82,24 +82,24 @@ class Meeting:
                 self.store.wait([key], datetime.timedelta(seconds=left))
             except (dist.DistStoreError, RuntimeError):
                 continue
-            said[rank] = self.store.get(key).decode()
-        return said, [rank for rank in asked if rank not in said]
+            values[rank] = self.store.get(key).decode()
+        return values, [rank for rank in asked if rank not in values]
 
     def another_store(self) -> dist.Store:
-        """The same store through a connection of its own: one that waits holds its connection."""
-        store: Any = self.store  # PyTorch's stubs know nothing of clone
+        """The same store over a new connection: a waiting call occupies its connection."""
+        store: Any = self.store  # PyTorch's type stubs lack clone
         return store.clone()
 
     def hosts(self) -> dict[int, str]:
-        """The node of each rank that has come so far."""
+        """The node of each rank that has started so far."""
         return {
             rank: self.store.get(f"host/{rank}").decode()
             for rank in range(self.world.size)
             if self.store.check([f"host/{rank}"])
         }
 
-    def hear_main(self, name: str, seconds: float = 0.0) -> str:
-        """Wait for a value of rank 0, which itself may be waiting for a silent rank.
+    def wait_for_main(self, name: str, seconds: float = 0.0) -> str:
+        """Wait for a value of rank 0, which itself may be waiting for a rank that does not answer.
 
         Args:
             name: name of the value.
@@ -113,7 +113,7 @@ class Meeting:
             self.store.wait([key], datetime.timedelta(seconds=3 * self._patience + seconds))
             return self.store.get(key).decode()
         except (dist.DistStoreError, RuntimeError) as error:
-            raise DistributedError(f"[rank {self.world.rank}] rank 0 is silent: {error}") from error
+            raise self._no_answer(error) from error
 
     @contextlib.contextmanager
     def clock(self, now: Callable[[], float]) -> Iterator[None]:
@@ -137,18 +137,21 @@ class Meeting:
             thread.join()
 
     def clock_offset_seconds(self, now: Callable[[], float]) -> float:
-        """This clock less rank 0's, to the few milliseconds that the store takes."""
+        """Offset of this clock from rank 0's, to within the few milliseconds that the store takes."""
         if self.world.is_main:
             return 0.0
         try:
             offsets = [now() - float(self.store.get(_CLOCK)) for _ in range(_CLOCK_READS)]
         except (dist.DistStoreError, RuntimeError) as error:
-            raise DistributedError(f"[rank {self.world.rank}] rank 0 is silent: {error}") from error
+            raise self._no_answer(error) from error
         return min(offsets, key=abs)
+
+    def _no_answer(self, error: Exception) -> DistributedError:
+        return DistributedError(f"[rank {self.world.rank}] rank 0 does not answer: {error}")
 
 
 def pairs_of(nodes: Iterable[str]) -> list[list[tuple[str, str]]]:
-    """Rounds of disjoint pairs in which every node meets both its neighbours in a ring (one, with two nodes)."""
+    """Divide the links of a ring of nodes into rounds of disjoint pairs; two nodes have one link."""
     names = list(nodes)
     count = len(names)
     if count < 2:

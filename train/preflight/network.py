@@ -1,8 +1,9 @@
 """All-reduce bandwidth within each node, and between neighbouring nodes in a ring.
 
-A dead link must not spoil the sums over the others. Each sum has a process group of its own, made of the backend
-alone: PyTorch's registry of groups, once a group has failed, names the next ones differently on different ranks. It
-begins when all its ranks have come to it, and each step of sums begins after the longest that one before it can take.
+A dead link must not disturb the all-reduces over the others. Each all-reduce has its own process group, made directly
+from the backend: once a group has failed, PyTorch's registry of groups names the next ones differently on different
+ranks. It starts when all its ranks are ready, and each round starts after the longest time that the one before it can
+take.
 """
 
 import datetime
@@ -21,8 +22,8 @@ from train.preflight.meeting import Meeting, pairs_of
 
 _REPEATS = 5
 _BYTES = {"cuda": 1 << 28, "cpu": 1 << 22}
-# Shares of the patience: what a sum may take, and when the next step begins without those that have not come. The first
-# one also loads the library, perhaps from a slow file system.
+# Shares of the patience: how long an all-reduce may take, and when the next round starts even if ranks are missing. The
+# first one also loads the library, perhaps from a slow file system.
 _FIRST_SUM, _FIRST_STEP = 0.5, 0.65
 _SUM, _STEP = 0.25, 0.4
 
@@ -30,10 +31,10 @@ Steps = list[list[tuple[str, str]]]
 
 
 def steps_of(hosts: Sequence[str]) -> Steps:
-    """Who sums with whom, one step after the other: each node's own ranks, then rounds of pairs of nodes.
+    """The rounds of all-reduces, one after the other: each node's own ranks, then disjoint pairs of nodes.
 
     Args:
-        hosts: of all ranks, in order.
+        hosts: node of each rank, in order.
     """
     nodes = list(dict.fromkeys(hosts))
     own = [(node, node) for node in nodes if hosts.count(node) > 1]
@@ -41,21 +42,21 @@ def steps_of(hosts: Sequence[str]) -> Steps:
 
 
 def longest_seconds(hosts: Sequence[str], patience_seconds: float) -> float:
-    """After which every rank has ended its sums, whatever fails."""
+    """Seconds after which every rank has finished its all-reduces, whatever fails."""
     return (_FIRST_STEP + len(steps_of(hosts)) * _STEP) * patience_seconds
 
 
 def measure_traffic(
     meeting: Meeting, device: torch.device, hosts: Sequence[str], patience_seconds: float
 ) -> Traffic:
-    """Sum a tensor with one's node, then with each neighbour's.
+    """All-reduce a tensor within this rank's node, then with each neighbouring node.
 
     Args:
-        meeting: the store to start the groups from.
-        device: of this rank.
-        hosts: of all ranks, in order.
-        patience_seconds: of which half goes to the first sum and a quarter to each other; one that does not end is an
-            error of its own.
+        meeting: the store through which the groups are created.
+        device: device of this rank.
+        hosts: node of each rank, in order.
+        patience_seconds: the first all-reduce may take half of it, each of the others a quarter; one that takes longer
+            is recorded as an error.
     """
     own, started = meeting.host, time.monotonic()
     speeds: dict[str, float] = {}
@@ -69,18 +70,18 @@ def measure_traffic(
             other = pair[1] if own == pair[0] else pair[0]
             ranks = [rank for rank, host in enumerate(hosts) if host in pair]
             try:
-                _come_together(meeting, f"sum {' '.join(pair)}", ranks, latest)
+                _wait_for_all(meeting, f"sum {' '.join(pair)}", ranks, latest)
                 speeds[other] = _in_time(_sum(meeting, device, ranks, " ".join(pair), limit), limit)
             except RuntimeError as error:
                 errors[other] = str(error).splitlines()[0]
     return Traffic(speeds.pop(own, None), speeds, errors)
 
 
-def _come_together(meeting: Meeting, name: str, ranks: list[int], latest: float) -> None:
+def _wait_for_all(meeting: Meeting, name: str, ranks: list[int], latest: float) -> None:
     meeting.publish(name, "")
     _, missing = meeting.collect(name, ranks, latest - time.monotonic())
     if missing:
-        raise RuntimeError(f"rank {missing[0]} did not come to it")
+        raise RuntimeError(f"rank {missing[0]} did not take part")
 
 
 def _sum(
@@ -101,10 +102,10 @@ def _sum(
 
 
 def _in_time(work: Callable[[], float], limit_seconds: float) -> float:
-    """The result of work that may hang in a library, whatever timeout that was given.
+    """Return the result of work that may hang in a library despite the timeout that the library was given.
 
     Raises:
-        RuntimeError: it has none in time; its thread is left behind.
+        RuntimeError: there is no result in time; the thread is abandoned.
     """
     results: queue.SimpleQueue[float | Exception] = queue.SimpleQueue()
 
@@ -118,7 +119,7 @@ def _in_time(work: Callable[[], float], limit_seconds: float) -> float:
     try:
         result = results.get(timeout=limit_seconds)
     except queue.Empty:
-        raise RuntimeError(f"it did not end in {limit_seconds:g} s") from None
+        raise RuntimeError(f"it did not finish in {limit_seconds:g} s") from None
     if isinstance(result, Exception):
         raise result
     return result
@@ -127,14 +128,14 @@ def _in_time(work: Callable[[], float], limit_seconds: float) -> float:
 def open_group(
     store: dist.Store, ranks: list[int], rank: int, device: torch.device, timeout_seconds: float
 ) -> Any:
-    """A process group that PyTorch's registry does not know.
+    """Create a process group outside of PyTorch's registry.
 
     Args:
-        store: where its ranks find each other.
-        ranks: of the world, which are its members.
-        rank: of this process, one of them.
-        device: whose backend is taken.
-        timeout_seconds: of each of its operations.
+        store: the store through which its ranks connect.
+        ranks: global ranks of its members.
+        rank: global rank of this process, one of them.
+        device: chooses the backend: NCCL for cuda, otherwise Gloo.
+        timeout_seconds: timeout of each operation of the group.
     """
     timeout = datetime.timedelta(seconds=timeout_seconds)
     place, size = ranks.index(rank), len(ranks)
@@ -146,7 +147,7 @@ def open_group(
 
 
 def bus_gb_per_second(group: Any, device: torch.device) -> float:
-    """Traffic per rank of a ring all-reduce: 2 (n - 1) / n of the tensor, over the best time."""
+    """Bus bandwidth of a ring all-reduce: 2 (n - 1) / n times the tensor's bytes, over the shortest time."""
     values = torch.zeros(_BYTES[device.type] // 4, device=device)
     together = torch.zeros(1, device=device)
     count = group.size()

@@ -1,4 +1,4 @@
-"""What one rank measures on its own: matrix products, memory, disk, versions, data. Seconds, not minutes."""
+"""The measurements of a single rank: matrix products, memory, disk, versions, data. They take seconds."""
 
 import hashlib
 import os
@@ -30,7 +30,7 @@ _DISK_BYTES = 1 << 26
 
 @dataclass(frozen=True)
 class Probes:
-    """The measurements of a rank; tests put others in their place."""
+    """The measurements of a rank; tests replace them."""
 
     num_devices: Callable[[torch.device], int | None] = lambda device: num_devices(device)
     matmul_tflops: Callable[[torch.device], float] = lambda device: matmul_tflops(device)
@@ -47,17 +47,17 @@ class Probes:
 
 
 def measure(config: Config, meeting: Meeting, device: torch.device, probes: Probes) -> Measurement:
-    """Measure this rank; disk and driver on the first rank of each node.
+    """Measure this rank; the disk and the driver only on the first rank of each node.
 
     Args:
-        config: the run whose folder and data are looked at.
+        config: configuration of the run, whose folder and data are checked.
         meeting: the open store.
-        device: of this rank.
-        probes: how to measure.
+        device: device of this rank.
+        probes: the measurements.
     """
     offset = meeting.clock_offset_seconds(probes.now)
     is_first = meeting.world.local_rank == 0
-    free = probes.free_memory_gib(device)  # before the measurements take some
+    free = probes.free_memory_gib(device)  # before the measurements allocate memory
     driver = probes.driver(device) if is_first else DriverReport()
     disk, disk_error = _disk(Path(derive.run_dir(config)), probes) if is_first else (None, "")
     return Measurement(
@@ -87,18 +87,18 @@ def _disk(folder: Path, probes: Probes) -> tuple[float | None, str]:
 
 
 def _node_devices(config: Config, world: World, device: torch.device, probes: Probes) -> int | None:
-    """GPUs of this node; a rank that sees only its own stands for as many as there are ranks."""
+    """Number of GPUs of this node; if each rank sees only its own GPU, the number of ranks."""
     seen = probes.num_devices(device)
     return derive.ranks_per_node(config) if seen and sees_only_its_gpus(world) else seen
 
 
 def num_devices(device: torch.device) -> int | None:
-    """GPUs that this node shows; None if the ranks compute on its CPUs."""
+    """Number of GPUs that are visible on this node; None if the ranks compute on its CPUs."""
     return device_count() if device.type == "cuda" else None
 
 
 def matmul_tflops(device: torch.device) -> float:
-    """Rate of a square matrix product, the best of a few."""
+    """Rate of a square matrix product, the best of several."""
     is_gpu = device.type == "cuda"
     size, dtype = (8192, torch.bfloat16) if is_gpu else (1024, torch.float32)
     left, right = (torch.full((size, size), 0.5, dtype=dtype, device=device) for _ in range(2))
@@ -107,7 +107,7 @@ def matmul_tflops(device: torch.device) -> float:
 
 
 def memory_speed(device: torch.device) -> float:
-    """GB/s of a copy, read and written, the best of a few."""
+    """Memory bandwidth of a copy in GB/s, read and write together, the best of several."""
     source = torch.zeros(
         1 << (30 if device.type == "cuda" else 26), dtype=torch.uint8, device=device
     )
@@ -116,10 +116,10 @@ def memory_speed(device: torch.device) -> float:
 
 
 def disk_speed(folder: Path) -> float:
-    """MB/s written and flushed where the run will be.
+    """Write speed to disk, in MB/s, in the folder of the run or its nearest existing parent.
 
     Raises:
-        OSError: it cannot be written to.
+        OSError: the folder cannot be written to.
     """
     place = next((parent for parent in (folder, *folder.parents) if parent.is_dir()), Path())
     block = bytes(1 << 20)
@@ -133,7 +133,7 @@ def disk_speed(folder: Path) -> float:
 
 
 def versions() -> dict[str, str]:
-    """What must be equal everywhere: Python, the libraries, the driver, and this program itself."""
+    """The versions that must be equal on all nodes: of Python, the libraries, the driver, and this program."""
     found = {"python": platform.python_version(), "glm-pretraining": _source_digest()}
     for package in _PACKAGES:
         found[package] = metadata.version(package)
@@ -144,7 +144,7 @@ def versions() -> dict[str, str]:
 
 
 def data_state(path: str) -> str:
-    """Read the first and the last token of shards, or a byte of a file."""
+    """Try to read the first and last token of shards, or a byte of a file; see `Measurement.data`."""
     try:
         if is_shard(path):
             stream = open_stream(path)
@@ -162,7 +162,7 @@ def data_state(path: str) -> str:
 
 def _best_seconds(work: Callable[[], object], device: torch.device) -> float:
     best = float("inf")
-    for _ in range(_REPEATS + 1):  # the first one warms up
+    for _ in range(_REPEATS + 1):  # the first one is a warm-up
         synchronize(device)
         started = time.perf_counter()
         work()

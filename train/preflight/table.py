@@ -1,4 +1,4 @@
-"""The verdicts as a table, and the file of nodes to leave out."""
+"""The verdicts as a table, and the file of excluded nodes."""
 
 import os
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ _HEAD = (
 
 
 def render(judgement: Judgement) -> str:
-    """One line per node, behind the speeds its problems and what could not be looked at, then what no single node is to blame for."""
+    """Render one line per node with its speeds, problems and notes, then the problems that no single node causes."""
     lines = [_HEAD + "verdict"]
     for verdict in judgement.nodes:
         speeds = (
@@ -36,7 +36,7 @@ def render(judgement: Judgement) -> str:
 
 
 def add_excluded(path: Path, hosts: Sequence[str]) -> None:
-    """Add hosts to a file of excluded nodes, one a line, each once."""
+    """Add hosts to a file of excluded nodes, one per line, each once."""
     known = path.read_text().splitlines() if path.exists() else []
     new = [host for host in hosts if host not in known]
     if new:

@@ -206,7 +206,7 @@ def test_layers_that_do_not_divide_are_no_fault_of_the_ranks() -> None:
         (
             "a rank cuts elsewhere",
             "stages",
-            "it holds the entries 1 to 3, others of its stage 2 to 3",
+            "it holds the entries 1 to 3, other ranks of its stage 2 to 3",
         ),
         ("a missing parameter", "parameters", "other parameters than its tensor-parallel group"),
     ],
@@ -237,7 +237,7 @@ UNEVEN = (
         (
             (),
             2,
-            ["balance       1 problems", f"  {UNEVEN} Or --allow-uneven, if it is meant."],
+            ["balance       1 problems", f"  {UNEVEN} Or add --allow-uneven if that is intended."],
             ["1 problems"],
         ),
         (("--allow-uneven",), 0, [], ["they fit together", f"Remark: {UNEVEN}"]),

@@ -2,14 +2,14 @@
 
 import pytest
 
-from train.dryrun.schedule import Instructions, play
+from train.dryrun.schedule import Instructions, simulate
 from train.engine import stage_instructions
 
 
 @pytest.mark.parametrize("pp", [1, 2, 3, 8])
 @pytest.mark.parametrize("num_micro_batches", [1, 2, 7, 16])
 def test_deepspeeds_schedule_computes_everything_once(num_micro_batches: int, pp: int) -> None:
-    assert play(num_micro_batches, pp, stage_instructions) == []
+    assert simulate(num_micro_batches, pp, stage_instructions) == []
 
 
 def changed(stage: int, edit: str) -> "Changed":
@@ -50,13 +50,17 @@ class Changed:
     [
         (0, "a send is lost", "hangs: stage 0 at"),
         (0, "a receive is lost", "hangs: stage 0 at"),
-        (1, "a micro-batch is computed twice", "stage 1 does not do once each: [('forward', 0)]"),
-        (2, "no update", "stage 2 does not do once each: [('update', 0)]"),
+        (
+            1,
+            "a micro-batch is computed twice",
+            "stage 1 does not execute these exactly once: [('forward', 0)]",
+        ),
+        (2, "no update", "stage 2 does not execute these exactly once: [('update', 0)]"),
         (3, "labels run ahead", "stage 3 has labels of micro-batch 1 for activations of 0"),
     ],
 )
 def test_a_fault_of_one_stage_is_found(stage: int, edit: str, words: str) -> None:
-    problems = play(6, 4, changed(stage, edit))
+    problems = simulate(6, 4, changed(stage, edit))
     assert any(words in problem for problem in problems), problems
 
 
@@ -68,7 +72,7 @@ def test_two_stages_that_both_send_first_hang() -> None:
             return [("LoadMicroBatch", 0), ("ForwardPass", 0), ("SendActivation", 0)]
         return [("SendGrad", 0), ("RecvActivation", 0)]
 
-    (problem,) = play(1, 2, instructions)
+    (problem,) = simulate(1, 2, instructions)
     assert problem == (
         "with 1 micro-batches the pipeline hangs: stage 0 at ('SendActivation', 0), stage 1 at ('SendGrad', 0)"
     )

@@ -180,7 +180,7 @@ def test_a_dead_link_is_named_and_spoils_no_other_sum(tmp_path: Path, how: str) 
     assert codes == {CODE_BAD}
     assert excluded == []
     assert table.count("good") == NODES
-    assert "The sum between node2 and node3 failed: " in table
+    assert "The all-reduce between node2 and node3 failed: " in table
     assert table.endswith("The run must not start on these nodes.\n")
 
 
@@ -189,7 +189,7 @@ def test_a_node_that_no_neighbour_reaches_is_excluded_and_they_are_not(tmp_path:
     assert codes == {CODE_BAD}
     assert excluded == ["node2"]
     assert table.count("good") == NODES - 1
-    assert "no sum with node1 nor node3 ended: " in table
+    assert "no all-reduce with node1 nor node3 succeeded: " in table
 
 
 def test_a_silent_rank_is_named_and_the_others_do_not_wait_for_ever(tmp_path: Path) -> None:
@@ -203,7 +203,7 @@ def test_a_silent_rank_is_named_and_the_others_do_not_wait_for_ever(tmp_path: Pa
 def test_a_rank_that_never_comes_keeps_the_run_from_starting(tmp_path: Path) -> None:
     codes, table, excluded = outcome(tmp_path, "absent", 6.0)
     assert codes == {CODE_BAD}
-    assert "Ranks 2 never came: their nodes are not known." in table
+    assert "Ranks 2 never started: their nodes are not known." in table
     assert table.endswith("The run must not start on these nodes.\n")
     assert excluded == []
 
@@ -279,7 +279,7 @@ def test_the_command_checks_one_node_for_real(tmp_path: Path) -> None:
     ("words", "message"),
     [
         (("--patience", "soon"), "--patience (soon) must be whole seconds. Try --patience 120."),
-        (("--exclude-file",), "--exclude-file wants a value."),
+        (("--exclude-file",), "--exclude-file needs a value."),
         (("cluster.gpu=H1",), "Try cluster.gpu=H100"),
     ],
 )

@@ -21,7 +21,7 @@ def test_memory_errors_and_pending_pages_are_found() -> None:
     text = "0, 0, No\n1, 3, No\n2, 0, Yes\n3, [N/A], [N/A]\n"
     assert memory_errors(text) == [
         "GPU 1: 3 uncorrected memory errors",
-        "GPU 2: memory pages wait to be retired; reset it",
+        "GPU 2: memory pages are pending retirement; reset it",
     ]
 
 
@@ -34,9 +34,9 @@ def test_rows_to_be_remapped_are_found() -> None:
         "00000000:88:00.0, [N/A], [N/A]\n"
     )
     assert row_errors(text) == [
-        "GPU 00000000:0B:00.0: memory rows wait to be remapped; reset it",
+        "GPU 00000000:0B:00.0: memory rows are pending remapping; reset it",
         "GPU 00000000:48:00.0: memory rows could not be remapped; replace it",
-        "GPU 00000000:4C:00.0: memory rows wait to be remapped; reset it",
+        "GPU 00000000:4C:00.0: memory rows are pending remapping; reset it",
     ]
 
 
@@ -86,8 +86,8 @@ esac"""
 @pytest.mark.parametrize(
     ("smi", "dmesg", "problems", "notes"),
     [
-        (A100, READABLE, ["GPU 00000000:07:00.0: memory rows wait to be remapped; reset it"], []),
-        (V100, READABLE, ["GPU 0: memory pages wait to be retired; reset it"], []),
+        (A100, READABLE, ["GPU 00000000:07:00.0: memory rows are pending remapping; reset it"], []),
+        (V100, READABLE, ["GPU 0: memory pages are pending retirement; reset it"], []),
         ("exit 15", READABLE, ["nvidia-smi: a GPU has fallen off the bus"], []),
         ("exit 2", READABLE, [], ["memory errors: not readable"]),
         ("echo '0, 0, No'", DENIED, [], ["XID: not readable"]),

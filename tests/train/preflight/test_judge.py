@@ -101,7 +101,7 @@ def test_one_bad_rank_keeps_its_node_out(change: dict[str, Any], words: str, ran
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"num_devices": 1}, "1 GPUs, the run puts 2 ranks on each node"),
+        ({"num_devices": 1}, "1 GPUs, but the run has 2 ranks on each node"),
         ({"disk_mb_per_second": 20.0}, "20 MB/s to disk, the median is 500"),
         (
             {"disk_mb_per_second": None, "disk_error": "runs/a: Read-only file system"},
@@ -151,12 +151,14 @@ def without(count: int, *dead: tuple[int, int]) -> dict[int, Traffic]:
 def test_a_sum_that_failed_within_a_node_is_its_own() -> None:
     traffic = network()
     traffic[1] = Traffic(None, traffic[1].between_nodes, {"node0": "timed out"})
-    assert bad(judged(nodes(), traffic)) == {"node0": ["the sum within the node failed: timed out"]}
+    assert bad(judged(nodes(), traffic)) == {
+        "node0": ["the all-reduce within the node failed: timed out"]
+    }
 
 
 def test_a_node_is_cut_off_if_no_neighbour_reaches_it_and_they_are_not() -> None:
     judgement = judged(nodes(5), without(5, (1, 2), (2, 3)))
-    assert bad(judgement) == {"node2": ["no sum with node1 nor node3 ended: timed out"]}
+    assert bad(judgement) == {"node2": ["no all-reduce with node1 nor node3 succeeded: timed out"]}
     assert judgement.problems == []
 
 
@@ -164,14 +166,14 @@ def test_a_node_is_cut_off_if_no_neighbour_reaches_it_and_they_are_not() -> None
 def test_one_dead_link_blames_neither_end_but_nothing_starts(count: int) -> None:
     judgement = judged(nodes(count), without(count, (0, 1)))
     assert bad(judgement) == {}
-    assert judgement.problems == ["The sum between node0 and node1 failed: timed out"]
+    assert judgement.problems == ["The all-reduce between node0 and node1 failed: timed out"]
     assert not judgement.is_good
 
 
 def test_of_two_nodes_neither_is_blamed() -> None:
     judgement = judged(nodes(2), without(2, (0, 1)))
     assert bad(judgement) == {}
-    assert judgement.problems == ["The sum between node0 and node1 failed: timed out"]
+    assert judgement.problems == ["The all-reduce between node0 and node1 failed: timed out"]
 
 
 def test_a_network_in_which_nothing_works_blames_no_node() -> None:
@@ -193,7 +195,7 @@ def test_one_rank_that_failed_is_enough_for_its_link() -> None:
     traffic = network(4)
     traffic[0] = Traffic(300.0, {"node3": 40.0}, {"node1": "timed out"})
     assert judged(nodes(4), traffic).problems == [
-        "The sum between node0 and node1 failed: timed out"
+        "The all-reduce between node0 and node1 failed: timed out"
     ]
 
 
@@ -222,21 +224,23 @@ def test_what_fails_on_every_node_is_no_nodes_fault() -> None:
     traffic = {rank: Traffic(None, {}, {host: "no such interface"}) for rank, host in hosts.items()}
     judgement = judged(ranks, traffic)
     assert bad(judgement) == {}
-    assert "the sum within the node failed: no such interface" in judgement.problems[0]
+    assert "the all-reduce within the node failed: no such interface" in judgement.problems[0]
 
 
 def test_ranks_of_unknown_nodes_are_named_and_no_node_is_blamed() -> None:
     ranks = nodes()
     del ranks[3], ranks[4]
     judgement = judged(ranks, {}, {3: "did not answer", 4: "did not answer"})
-    assert judgement.problems == ["Ranks 3, 4 never came: their nodes are not known."]
+    assert judgement.problems == ["Ranks 3, 4 never started: their nodes are not known."]
     assert judgement.bad_hosts == [] and not judgement.is_good
 
 
 def test_a_node_whose_gpus_are_gone_is_no_cpu_node() -> None:
     ranks = nodes()
     ranks[4] = replace(ranks[4], num_devices=None)
-    assert bad(judged(ranks, network())) == {"node2": ["0 GPUs, the run puts 2 ranks on each node"]}
+    assert bad(judged(ranks, network())) == {
+        "node2": ["0 GPUs, but the run has 2 ranks on each node"]
+    }
     cpus = {rank: replace(one, num_devices=None) for rank, one in nodes().items()}
     assert judged(cpus, network()).is_good
 
