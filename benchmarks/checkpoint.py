@@ -202,7 +202,7 @@ class _Peak:
 
 @contextmanager
 def _peak() -> Iterator[_Peak]:
-    """Most memory of this process beyond what it has on entry, page cache excluded."""
+    """Peak memory of this process above that on entry, page cache excluded."""
     Path("/proc/self/clear_refs").write_text("5")  # resets the high-water mark
     before = _memory("VmRSS")
     peak = _Peak()

@@ -217,9 +217,9 @@ def _missing(group: str, name: str, path: Path, folder: Path | None) -> str:
     """The message for a chosen file that does not exist."""
     if _is_path(name):
         return f"{group} ({name}): there is no file {path}.{nearest(path.stem, presets(group))}"
-    assert folder is not None, "a name that is no preset is looked for in --config-dir"
+    assert folder is not None, "a name that is not a preset is looked up in --config-dir"
     if not folder.is_dir():
-        kind = "is no folder" if folder.exists() else "does not exist"
+        kind = "is not a folder" if folder.exists() else "does not exist"
         return f"{CONFIG_DIR} ({folder}) {kind}. {group}={name} is looked for there."
     return _no_such(group, name, [*presets(group), *own_names(folder, group)])
 

@@ -18,7 +18,7 @@ def step_folder(checkpoints: Path, step: int) -> Path:
 def step_of(folder: Path) -> int:
     """The step that a checkpoint's folder is named after."""
     named = STEP_FOLDER.fullmatch(folder.name)
-    assert named is not None, f"{folder} is none of a checkpoint"
+    assert named is not None, f"{folder} is not named like a checkpoint"
     return int(named[1])
 
 

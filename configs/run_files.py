@@ -86,7 +86,7 @@ def metrics_line(line: bytes, where: str) -> MetricsLine:
     """Decode a line of metrics.jsonl.
 
     Raises:
-        RecordError: it is none.
+        RecordError: it is not such a line.
     """
     values = decode(line, MetricsLine, where)
     for key in ("step", "samples_seen", "tokens_seen"):

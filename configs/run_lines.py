@@ -42,9 +42,9 @@ def json_object(text: bytes | str, where: str) -> dict[str, Any]:
     try:
         found: Any = json.loads(text, parse_constant=_refused)
     except (ValueError, RecursionError) as error:
-        raise RecordError(f"{where} is damaged or not of this program: it is no JSON.") from error
+        raise RecordError(f"{where} is damaged or not of this program: it is not JSON.") from error
     if not isinstance(found, dict):
-        raise RecordError(f"{where} is damaged or not of this program: it is no object.")
+        raise RecordError(f"{where} is damaged or not of this program: it is not an object.")
     return cast(dict[str, Any], found)
 
 

@@ -58,7 +58,7 @@ def status_fields(run: Path) -> dict[str, Any] | None:
         return None
     found = {name: value for name, value in stored.items() if name in Status.__annotations__}
     if not found:
-        raise RecordError(f"{path} is damaged or not of this program: it says nothing of a run.")
+        raise RecordError(f"{path} is damaged or not of this program: it does not describe a run.")
     for name, value in found.items():
         if not _fits(name, value):
             raise RecordError(

@@ -61,7 +61,7 @@ class Line:
         if name == CONFIG_DIR:
             self.config_dir = raw
             if not raw:
-                self.found.append(f"{CONFIG_DIR} wants a folder: {CONFIG_DIR} DIR")
+                self.found.append(f"{CONFIG_DIR} needs a folder: {CONFIG_DIR} DIR")
         elif name.startswith("+") or (name.startswith("~") and "/" not in name):
             name = name.lstrip("+~")
             self.found.append(f'"{word}": every key exists already. Type {name}={raw or "VALUE"}')

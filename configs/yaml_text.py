@@ -41,7 +41,7 @@ def parse_yaml(text: str) -> dict[str, Any]:
     ) as error:
         raise ValueError(str(error).partition("\n")[0]) from error
     if not isinstance(parsed, dict):
-        raise ValueError("it is no mapping of keys to values")
+        raise ValueError("it is not a mapping of keys to values")
     return cast(dict[str, Any], parsed)
 
 
@@ -76,6 +76,6 @@ def _refuse_what_grows(text: str) -> None:
         if depth > _DEEPEST_NESTING:
             raise ValueError(f"line {line}: it is nested without end")
         if isinstance(event, ScalarEvent) and depth == 0 and event.value:
-            raise ValueError("it is no mapping of keys to values")
+            raise ValueError("it is not a mapping of keys to values")
         if documents > 1:
             raise ValueError(f"line {line}: a second document begins")

@@ -80,7 +80,7 @@ def _prepare(options: argparse.Namespace) -> None:
     _make_folder(output.parent)
     if share is None and _is_done(inputs, output, tokenizer, options.valid_fraction, settings):
         return
-    _report_former(output)
+    _report_replaced(output)
     work = (inputs, output, tokenizer, options.valid_fraction, settings)
     workers, meter = options.workers, console_meter()
     if share is None:
@@ -107,20 +107,20 @@ def _is_done(
     if done:
         held_out = f", and {done[1].num_documents:,} held out" if len(done) > 1 else ""
         tell(
-            f"{output} was prepared from this before, and is whole ({done[0].num_documents:,} documents{held_out}): "
-            "nothing is to be done."
+            f"{output} was prepared from this before, and is complete ({done[0].num_documents:,} documents{held_out}): "
+            "there is nothing to do."
         )
     return bool(done)
 
 
-def _report_former(output: Path) -> None:
+def _report_replaced(output: Path) -> None:
     with contextlib.suppress(
         UserError
     ):  # files that are not ours are refused later, with a message of their own
-        former = read_info(str(output))
-        if former is not None:
+        earlier = read_info(str(output))
+        if earlier is not None:
             tell(
-                f"{output} was prepared before ({former.num_documents:,} documents): it is replaced."
+                f"{output} was prepared before ({earlier.num_documents:,} documents): it is replaced."
             )
 
 
@@ -170,7 +170,7 @@ def _report_prepared(output: Path, done: Prepared) -> None:
 def _train_tokenizer(options: argparse.Namespace) -> None:
     if options.characters < len(options.input):
         raise DataError(
-            f"--characters ({options.characters:,}) is too little. Try --characters {SAMPLE_CHARACTERS}."
+            f"--characters ({options.characters:,}) is too small. Try --characters {SAMPLE_CHARACTERS}."
         )
     output = Path(options.output)
     if os.path.lexists(output):
@@ -280,7 +280,7 @@ def cli(arguments: list[str] | None = None) -> int:
         tell(as_options(str(error), names), sys.stderr)
         return EXIT_USER_INPUT
     except KeyboardInterrupt:
-        tell("Interrupted; nothing half-made is used. The same command goes on.", sys.stderr)
+        tell("Interrupted; incomplete files are not used. The same command continues.", sys.stderr)
         return EXIT_INTERRUPTED
     return EXIT_DONE
 

@@ -74,7 +74,7 @@ def mask_segments(
     firsts = stops - counts
     place = np.arange(stops[-1])
     # Places in the text of the tokens to predict. Before a span that begins the text, and after one that ends it, there
-    # is no token: any place will do, because `<sop>` and `<eop>` replace the token there.
+    # is no token: any place works, because `<sop>` and `<eop>` replace the token there.
     predicted = place + (starts[order] - firsts).repeat(counts)
     inputs, targets = (
         tokens.take(predicted - 1, mode="clip"),

@@ -1,4 +1,4 @@
-"""Whether a data set goes on where another one stopped: what was drawn must stay, what is ahead may change.
+"""Whether a data set continues where another one stopped: samples already drawn must stay, samples ahead may change.
 
 Two descriptions (`GLMDataset.describe`) are compared: the one in the checkpoint, of the data that it was trained on,
 and that of the data now.
@@ -87,7 +87,7 @@ class Continuity:
     ahead: list[str]
     """Differences that concern only samples to come."""
     has_new_tokens: bool
-    """True if a source that was drawn from has other tokens now."""
+    """True if a source that was drawn from has different tokens now."""
 
 
 def compare(before: dict[str, Any], now: dict[str, Any], drawn: int) -> Continuity:
@@ -99,7 +99,7 @@ def compare(before: dict[str, Any], now: dict[str, Any], drawn: int) -> Continui
         drawn: position of the data stream.
 
     Raises:
-        RecordError: `before` is no description.
+        RecordError: `before` is not a description.
     """
     read_description(before)
     breaks = [
@@ -119,10 +119,10 @@ def compare(before: dict[str, Any], now: dict[str, Any], drawn: int) -> Continui
     order = [source["name"] for source in used]
     is_present = {source["name"] for source in now["sources"]} >= set(order)
     advice = ""
-    wanted = _former_order(now, order)
+    wanted = _earlier_order(now, order)
     if is_present and wanted is not None:
         breaks.append(
-            f"data.paths are in another order than {', '.join(wanted)}, and the first of equals is drawn first"
+            f"data.paths are in a different order than {', '.join(wanted)}, and ties are drawn in this order"
         )
         advice = f"Name data.paths in the order {', '.join(wanted)}"
         now = _reordered(now, wanted)
@@ -153,18 +153,18 @@ def _source_breaks(used: list[dict[str, Any]], now: list[dict[str, Any]], drawn:
         name, same = source["name"], found.get(source["name"])
         if same is None and name == INSTRUCTIONS:
             breaks.append(
-                f"{name} ({source['tokens']:,} tokens) is empty now; to draw no more of it keep it, with the point "
+                f"{name} ({source['tokens']:,} tokens) is empty now; to draw no more from it, keep it and add the point "
                 f"[{drawn},0] at the end of data.instruction_share"
             )
         elif same is None:
             breaks.append(
-                f"source {name} ({source['tokens']:,} tokens) is missing from data.paths; to draw no more of it keep it "
-                "there with the weight 0 in a new row of data.stages"
+                f"source {name} ({source['tokens']:,} tokens) is missing from data.paths; to draw no more from it, keep "
+                "it there with weight 0 in a new row of data.stages"
             )
         elif same["fingerprint"] != source["fingerprint"] or same["tokens"] != source["tokens"]:
             together = (
-                " (its data sets have one order together: one more or less of them, or another data.instruction_cap, "
-                "shuffles all records anew, and some come again in the epoch that runs before others are seen)"
+                " (its data sets share one order: with one more or one fewer of them, or another data.instruction_cap, "
+                "all records are shuffled anew, and some repeat in the current epoch before others are seen)"
                 if name == INSTRUCTIONS
                 else ""
             )
@@ -175,8 +175,8 @@ def _source_breaks(used: list[dict[str, Any]], now: list[dict[str, Any]], drawn:
     return breaks
 
 
-def _former_order(now: dict[str, Any], order: list[str]) -> list[str] | None:
-    """Names of the corpora with those that were drawn from in their former order; None if that is theirs."""
+def _earlier_order(now: dict[str, Any], order: list[str]) -> list[str] | None:
+    """Names of the corpora, with those drawn from so far in their earlier order; None if they are in it already."""
     names = [source["name"] for source in now["sources"]]
     if [name for name in names if name in order] == order:
         return None
@@ -231,7 +231,7 @@ def _advice(
         words.append(f"data.instruction_share=[{typed}]")
     if ramp != now["mixture"]["ramp_samples"]:
         words.append(f"data.stage_ramp_samples={ramp}")
-    return f"To go on with the new weights from here, type {' '.join(words)}"
+    return f"To continue with the new weights from here, type {' '.join(words)}"
 
 
 def _texts_alone(stages: list[_Stage]) -> list[_Stage]:

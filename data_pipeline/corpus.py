@@ -348,7 +348,7 @@ def _check_shard(prefix: str, tokenizer: Tokenizer) -> None:
 
 
 def _is_usable(check: Callable[[], object]) -> bool:
-    """True if something that was made can be read; a disk that fails is no damage."""
+    """True if something that was made can be read; a failing disk does not count as damage."""
     try:
         check()
     except StorageError:

@@ -107,7 +107,7 @@ class FileWatch:
         if findings.damage:
             raise DataChangedError(
                 f"Data were changed while they were read: {'; '.join(findings.damage)}. Samples since the last checkpoint "
-                "may be others, and are not kept. Restore the files, then type the same command again: the run continues "
+                "may be wrong, and are not kept. Restore the files, then type the same command again: the run continues "
                 "from its newest checkpoint."
             )
         self._known = now
@@ -148,7 +148,7 @@ def _look_at(changed: Sequence[tuple[ShardPart, str]]) -> Findings:
         else:
             findings.notes.append(
                 f"{prefix} has been written to, or copied, and has no checksums: its ends and pages spread over it are "
-                "the same, of the rest nothing is known."
+                "unchanged; the rest was not compared."
             )
     return findings
 

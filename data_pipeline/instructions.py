@@ -77,7 +77,7 @@ class InstructionSet:
         if not index.holds_records:
             raise DataError(
                 f"{part.shard.prefix} has {index.num_sequences:,} texts in {index.num_documents:,} documents: these are "
-                "no (prompt, target) records. Prepare them: python -m data_pipeline prepare FILE --prompt-key prompt "
+                "not (prompt, target) records. Prepare them: python -m data_pipeline prepare FILE --prompt-key prompt "
                 f"--target-key target --output {part.shard.prefix} --tokenizer SPEC"
             )
 

@@ -3,9 +3,9 @@
 `slots` gives each window of 512 one record, as the original run. `filled` gives it as many as fit on average, for
 records much shorter than a window. Either way a row's records are a fixed number, so that any row is found at once.
 
-A record that is too long for its place loses tokens of its prompt first, down to a quarter of the place (128 of 512),
+A record that is too long for its room loses tokens of its prompt first, down to a quarter of the room (128 of 512),
 then the end of its target. A target without its end is not followed by `<eop>`: its last input predicts the token that
-really comes next.
+comes next in the full target.
 """
 
 from collections.abc import Sequence

@@ -103,7 +103,7 @@ def describe_roles(roles: Roles) -> str:
 
 def _named(find: Callable[[str], int | None], role: str, text: str) -> int:
     if role not in ROLES:
-        raise DataError(f"{role} is no role of a special token. Roles: {', '.join(ROLES)}.")
+        raise DataError(f"{role} is not a role of a special token. Roles: {', '.join(ROLES)}.")
     token = find(text)
     if token is None:
         raise DataError(

@@ -35,7 +35,7 @@ SPECIAL_TEXTS = {
     "pad": "<pad>",
 }
 
-# The seventh, of runs that hide whole sentences: it is no part of SpecialTokens, whose ids shards and checkpoints keep.
+# The seventh token, for runs that hide whole sentences. It is not in SpecialTokens, whose ids shards and checkpoints keep.
 SMASK_TEXT = "[sMASK]"
 
 MASK_TEXT, GMASK_TEXT = SPECIAL_TEXTS["mask"], SPECIAL_TEXTS["gmask"]

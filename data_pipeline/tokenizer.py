@@ -78,13 +78,13 @@ def load_tokenizer(spec: str, num_threads: int = -1) -> Tokenizer:
             the environment (RAYON_NUM_THREADS).
 
     Raises:
-        DataError: the spec is of no known form, or its file cannot be read.
+        DataError: the spec has an unknown form, or its file cannot be read.
     """
     kind, name, named = split_spec(spec)
     if spec == "bytes":
         return ByteTokenizer()
     if kind not in KINDS or not name:
-        raise DataError(f'The tokenizer "{spec}" is of no known form. Type data.tokenizer={SPECS}.')
+        raise DataError(f'The tokenizer "{spec}" has an unknown form. Type data.tokenizer={SPECS}.')
     path = Path(name).expanduser()
     if path.is_dir():
         path = file_in(kind, path)

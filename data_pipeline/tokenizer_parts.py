@@ -15,7 +15,7 @@ def read_tokenizer_file(path: Path) -> bytes:
     """Content of a tokenizer's file.
 
     Raises:
-        DataError: it is no file, or cannot be read.
+        DataError: it is not a file, or cannot be read.
     """
     try:
         return read_file(path, _LARGEST_FILE)

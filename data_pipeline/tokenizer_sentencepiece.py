@@ -35,7 +35,7 @@ class PieceModel:
         guarded: ids of the pieces that no text may become.
 
     Raises:
-        DataError: it is no such model.
+        DataError: it is not such a model.
     """
 
     def __init__(self, path: Path, content: bytes) -> None:

@@ -2,7 +2,7 @@
 
 A unigram model predicts each token by a fixed probability, context unseen. A network that has learnt nothing but
 frequencies reaches its loss; everything below was learnt from context. Of all unigram models the one with the held-out
-targets' own frequencies is the best: its loss is their entropy, which no frequencies counted in training can beat.
+targets' own frequencies is the best: its loss is their entropy, the minimum for any frequencies counted in training.
 """
 
 from collections.abc import Iterable

@@ -24,7 +24,7 @@ from glm.words import INCOMPLETE, begins_word, is_part_of_word, is_whole
 
 # A word that is not complete after this many tokens is given up; byte vocabularies need many.
 _LONGEST_WORD = 16
-# Beam width beyond the number of guesses that was asked for.
+# Number of beams in addition to the number of guesses that was asked for.
 _SPARE_WORDS = 5
 
 
@@ -108,8 +108,8 @@ class Trained:
         """Ids that no span contains: markers, padding, and rows of the embedding above the tokenizer's ids."""
         special = self.tokenizer.special
         rows = self.model.embedding.weight.shape[0]
-        beyond = range(self.tokenizer.vocab_size, rows)
-        return sorted({special.mask, special.gmask, special.sop, special.pad, *beyond})
+        padding = range(self.tokenizer.vocab_size, rows)
+        return sorted({special.mask, special.gmask, special.sop, special.pad, *padding})
 
     @cached_property
     def starts_something(self) -> torch.Tensor:
@@ -344,7 +344,7 @@ def _best(words: Sequence[_Word], following: torch.Tensor, width: int) -> list[_
 
 
 def _add(found: dict[str, float], text: str, score: float, has_blank: bool) -> None:
-    """Add a word's probability to that of the same word spelt in other tokens; parts of characters are no words."""
+    """Add up the probabilities of equal words that are made of different tokens; parts of characters are not words."""
     key = text.lstrip(" ") if has_blank else text
     if key and INCOMPLETE not in key:
         found[key] = found.get(key, 0.0) + math.exp(score)

@@ -214,7 +214,7 @@ def _count(least: int, most: int) -> Any:
         number = int(text) if text.lstrip("+-").isdecimal() and len(text) < 25 else None
         if number is None or not least <= number <= most:
             raise argparse.ArgumentTypeError(
-                f'"{text}" is no whole number from {least} to {most:,}'
+                f'"{text}" is not a whole number from {least} to {most:,}'
             )
         return number
 

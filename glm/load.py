@@ -25,7 +25,7 @@ from glm.tensor_parallel import whole_layers
 
 T = TypeVar("T")
 
-# Each try can lose a race against a run that saves and deletes checkpoints; this many in a row are no coincidence.
+# Each try can lose a race against a run that saves and deletes checkpoints, but hardly this many in a row.
 _TRIES = 10
 
 
@@ -86,7 +86,7 @@ def load_weights(folder: Path, config: Config) -> GLMModel:
             )
         if tensors[name].shape != parameter.shape:
             raise CheckpointError(
-                f"{folder} holds {name} of shape {list(tensors[name].shape)}, its configuration speaks of "
+                f"{folder} holds {name} of shape {list(tensors[name].shape)}, but its configuration requires "
                 f"{list(parameter.shape)}: it was written by another program."
             )
         parameter.data.copy_(tensors[name])
@@ -106,7 +106,7 @@ def stored_config(folder: Path) -> Config:
     expected = derive.parameters(config.model)
     if expected != manifest.num_parameters:
         raise CheckpointError(
-            f"{folder} has {manifest.num_parameters:,} parameters, its configuration speaks of {expected:,}: it was "
+            f"{folder} has {manifest.num_parameters:,} parameters, but its configuration requires {expected:,}: it was "
             "written by another program."
         )
     return config

@@ -38,7 +38,7 @@ class RunConfig:
     """Stop as if asked to before the process has run this long, in a form of `cluster.time`: when another step and a save, as slow as the
     slowest so far, would not end in time. null: SLURM's limit of the job, where it is known."""
     time_margin_seconds: Annotated[float, not_negative(60)] = 60.0
-    """Kept free before the time limit, in seconds; before the first save it also stands for what a save takes."""
+    """Kept free before the time limit, in seconds; before the first save it is also the assumed duration of a save."""
 
 
 @dataclass
@@ -50,7 +50,7 @@ class CheckpointConfig:
     keep_last: Count = 2
     """How many of the newest checkpoints to keep."""
     keep_every_samples: Count | None = None
-    """Also keep, for ever, the first checkpoint at or after each multiple of this many samples."""
+    """Also keep permanently the first checkpoint at or after each multiple of this many samples."""
     keep_healthy: bool = True
     """Also keep the newest checkpoint after which training is known to have gone well: no step was skipped before the next
     save, and the mean loss was finite and not higher than before. A diverged run can go back to it."""

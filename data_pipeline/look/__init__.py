@@ -1,1 +1,1 @@
-"""Looking at data and changing nothing: one sample, a stretch of them, the shards."""
+"""Inspecting data without changing it: one sample, a range of samples, the shards."""

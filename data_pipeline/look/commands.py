@@ -1,4 +1,4 @@
-"""The commands that look at data and change nothing: show, stats, verify."""
+"""The commands that inspect data without changing it: show, stats, verify."""
 
 import argparse
 import os
@@ -64,7 +64,7 @@ def show(options: argparse.Namespace) -> None:
 
 
 def _refuse_strange(page: Path) -> None:
-    """Refuse to replace a file that is no page of `show`."""
+    """Refuse to replace a file that `show` has not written."""
     if not os.path.lexists(page):
         return
     try:
@@ -73,12 +73,12 @@ def _refuse_strange(page: Path) -> None:
         is_ours = False
     if not is_ours:
         raise DataError(
-            f"{page} is no page that show has written, and would be replaced. Choose another --html FILE."
+            f"{page} was not written by show, and would be replaced. Choose another --html FILE."
         )
 
 
 def stats(options: argparse.Namespace) -> None:
-    """Print what a range of samples is."""
+    """Print the statistics of a range of samples."""
     start, stop = options.start, options.stop
     if not 0 <= start < stop:
         raise DataError(f"--from ({start:,}) must be at least 0 and below --to ({stop:,}).")
@@ -200,7 +200,7 @@ def _next_of(target: Target, wanted: Objective, index: int) -> int:
     found = next(rows, None)
     if found is None:
         raise DataError(
-            f"{target.name} has no --objective {wanted.key} sample after --index {index:,}. See which it has: python -m "
+            f"{target.name} has no --objective {wanted.key} sample at or after --index {index:,}. See which it has: python -m "
             f"data_pipeline stats {target.name}"
         )
     return found

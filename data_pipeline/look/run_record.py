@@ -58,14 +58,14 @@ def stored_config(folder: Path) -> Config:
 
     Raises:
         DataError: there is none.
-        RecordError: config.yaml is no text file.
-        ConfigError: it is no configuration.
+        RecordError: config.yaml is not a text file.
+        ConfigError: it is not a configuration.
     """
     path = RunPaths(folder).config
     try:
         return from_yaml(read_text(path))
     except FileNotFoundError as error:
-        raise DataError(f"{path} is not there any more. Look again.") from error
+        raise DataError(f"{path} no longer exists. Type the command again.") from error
     except ConfigError as error:
         raise ConfigError([f"{path}: {problem}" for problem in error.problems]) from error
 
@@ -147,6 +147,6 @@ def check_same_data(folder: Path, changes: list[str], overrides: list[str]) -> N
         what = f"With {' '.join(overrides)} the data" if overrides else "The data"
         advice = "Leave that out" if overrides else "Restore them"
         raise DataChangedError(
-            f"{what} are not those that {folder} was trained on ({'; '.join(changes)}). {advice}, or look at them all the "
-            "same with data.accept_changed=true."
+            f"{what} are not those that {folder} was trained on ({'; '.join(changes)}). {advice}, or inspect them anyway "
+            "with data.accept_changed=true."
         )

@@ -27,7 +27,7 @@ from data_pipeline.sampler import trained_position
 from data_pipeline.storage.shards import is_shard, open_stream
 from data_pipeline.tokenizer import Tokenizer, kept_tokenizer, load_tokenizer
 
-# What a shard that belongs to no run is looked at with: rows that fit a screen.
+# The row length for a shard that is opened without a run: rows that fit a screen.
 _LENGTH = "model.seq_length"
 _SCREEN = f"{_LENGTH}=512"
 
@@ -81,7 +81,7 @@ class Target:
         """What becomes of a sample in the run."""
         config = self.config
         if not self.is_as_trained:
-            return "not by this run: its data were others"
+            return "not by this run, whose data were different"
         if self.is_validation:
             return f"row {index:,} of the held-out set, the same at every evaluation"
         position = trained_position(index, config.data.skip_samples)
@@ -149,9 +149,9 @@ def absence(name: str) -> str:
     advice = did_you_mean(runs_and_shards_near(name))
     if os.path.isdir(name):
         return (
-            f"{name} holds no {CONFIG}: it is no run. {advice or 'Give a run folder or a PREFIX.'}"
+            f"{name} has no {CONFIG}: it is not a run. {advice or 'Give a run folder or a PREFIX.'}"
         )
-    return f"There is no run and no token shard of the name {name}. " + (
+    return f"There is no run or token shard named {name}. " + (
         advice or "Type a run folder, such as runs/default, or a PREFIX."
     )
 
@@ -215,8 +215,8 @@ def _found(
     """Replacement for `make_once` in commands that must not make anything."""
     if not folder.is_dir():
         raise DataError(
-            f"{folder} is not there: the corpora were never prepared like this, or have changed or been removed since. "
-            "Prepare them as shards of their own and look at these: python -m data_pipeline prepare INPUT --output PREFIX "
+            f"{folder} does not exist: the corpora were never prepared with these settings, or have been changed or removed "
+            "since. Prepare them as shards and inspect those: python -m data_pipeline prepare INPUT --output PREFIX "
             "--tokenizer SPEC."
         )
     return folder

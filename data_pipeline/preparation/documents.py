@@ -93,7 +93,7 @@ def documents_of(
     if not isinstance(record, Mapping):
         on_error(
             DataError(
-                f'{where()}: no record but {_described(record)}, so there is no field "{text_keys[0]}". Write each '
+                f'{where()}: {_described(record)} instead of a record, so there is no field "{text_keys[0]}". Write each '
                 f'line as {{"{text_keys[0]}": "..."}}. {_SKIP}'
             )
         )
@@ -182,7 +182,7 @@ def _decoded(lines: Lines, on_error: OnError) -> Iterator[tuple[Callable[[], str
         if hole >= 0:
             on_error(
                 DataError(
-                    f"{where()}: zeros from byte {hole:,} of the line on: a hole, as a copy that broke off leaves it. "
+                    f"{where()}: zeros from byte {hole:,} of the line on: a hole, as an interrupted copy leaves it. "
                     f"Fetch the file again. {_SKIP}"
                 )
             )

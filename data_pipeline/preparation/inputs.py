@@ -1,4 +1,4 @@
-"""Corpora and the parts that they are read in: .jsonl, .txt (also .gz, .zst), .parquet, a data set, or python-docs.
+"""Corpora and their parts: .jsonl, .txt (also .gz, .zst), .parquet, a data set, or python-docs.
 
 Where parts begin depends on the corpus alone, never on who reads them: part k holds the lines that begin in bytes
 [k, k + 1) * PART_BYTES of the text. A plain file is entered in the middle, a .parquet file at a row group; an archive
@@ -194,7 +194,7 @@ def _readable(path: str) -> Generator[None, None, None]:
     try:
         yield
     except ValueError as error:
-        raise DataError(f"{path!r} is no path ({error}). Check what was typed.") from error
+        raise DataError(f"{path!r} is not a path ({error}). Check what was typed.") from error
     except OSError as error:
         if error.errno in _USERS:
             raise DataError(

@@ -22,7 +22,7 @@ def parse_share(text: str) -> Share:
     """Read `I/N`, or take them from SLURM for `slurm`.
 
     Raises:
-        DataError: neither, or this process is no task of a job array.
+        DataError: the text is neither, or this process is not a task of a job array.
     """
     if text == "slurm":
         return _slurm_share()
@@ -31,9 +31,7 @@ def parse_share(text: str) -> Share:
         share = Share(int(index), int(count))
         if 1 <= share.index <= share.count:
             return share
-    raise DataError(
-        f"--part {text} is not a part of a whole. Type --part 1/8 to --part 8/8, or --part slurm."
-    )
+    raise DataError(f"--part {text} must be I/N. Type --part 1/8 to --part 8/8, or --part slurm.")
 
 
 def _slurm_share() -> Share:
@@ -41,7 +39,7 @@ def _slurm_share() -> Share:
     values = [os.environ.get(name, "") for name in names]
     if not all(value.isascii() and value.isdigit() for value in values):
         raise DataError(
-            "--part slurm: this is no task of a SLURM job array (SLURM_ARRAY_TASK_ID, _MIN and _COUNT are not all "
+            "--part slurm: this is not a task of a SLURM job array (SLURM_ARRAY_TASK_ID, _MIN and _COUNT are not all "
             "set). Submit with sbatch --array=1-8, or type --part 1/8."
         )
     task, first, count = map(int, values)

@@ -183,6 +183,6 @@ def _without_mark(line: bytes) -> bytes:
 
 def _too_long(where: str) -> DataError:
     return DataError(
-        f"{where}: a line of more than {LONGEST_RECORD // 2**20} MiB, which is no record. Write one record a line; "
-        "prepare passes over longer ones with --on-error skip."
+        f"{where}: a line of more than {LONGEST_RECORD // 2**20} MiB, too long for a record. Write one record per line; "
+        "with --on-error skip prepare leaves out longer ones."
     )

@@ -47,7 +47,7 @@ class Outputs:
         """
         if self.train.name in ("", ".."):
             raise DataError(
-                f"--output {self.train} is no PREFIX: it lacks the beginning of a file's name. Try --output "
+                f"--output {self.train} is not a PREFIX: it does not end in the beginning of a file name. Try --output "
                 f"{self.train / 'corpus'}."
             )
         for path in inputs:
@@ -105,7 +105,7 @@ class Outputs:
         if not os.path.lexists(self.tokenizer):
             return
         if not self.tokenizer.is_dir():
-            raise DataError(f"{self.tokenizer} is no folder that prepare has made. {_ADVICE}")
+            raise DataError(f"{self.tokenizer} is not a folder made by prepare. {_ADVICE}")
         spec = self.tokenizer / TOKENIZER_SPEC
         named = _named_by(spec)
         if named is None and os.path.lexists(spec):
@@ -127,7 +127,7 @@ def _check_shard(prefix: Path) -> None:
     if not found:
         return
     strange = next((path for path in found if not path.is_file()), None)
-    reason = "is no file" if strange else ""
+    reason = "is not a file" if strange else ""
     if strange is None:
         if _info(prefix) is not None:
             return

@@ -178,7 +178,7 @@ class PartsFolder:
             self._folder.mkdir()
         except FileExistsError:
             if not self._folder.is_dir():
-                raise self._strange(self._folder, "is no folder") from None
+                raise self._strange(self._folder, "is not a folder") from None
         is_empty = True
         with os.scandir(self._folder) as entries:
             for entry in entries:

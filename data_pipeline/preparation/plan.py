@@ -113,7 +113,9 @@ class PreparationPlan:
             raise DataError(f"{error} {_AGAIN}") from error
         is_whole = 0 < len(plan.inputs) == len(plan.identities) and plan.settings.text_keys
         if not is_whole or not 0 <= plan.valid_fraction < 1 or plan.num_shares < 1:
-            raise DataError(f"{path} is damaged: its values are those of no preparation. {_AGAIN}")
+            raise DataError(
+                f"{path} is damaged: its values do not describe a preparation. {_AGAIN}"
+            )
         return plan
 
     def to_dict(self) -> dict[str, Any]:

@@ -28,7 +28,7 @@ def parts_of_parquet(path: str, text_keys: Sequence[str], part_bytes: int) -> It
     """Yield runs of row groups of at least `part_bytes`.
 
     Raises:
-        DataError: it is no .parquet file, or has no such columns.
+        DataError: it is not a .parquet file, or has no such columns.
     """
     import pyarrow  # heavy, and not needed to train from prepared shards
     import pyarrow.parquet

@@ -199,6 +199,6 @@ def _death(code: int) -> BaseException:
         name = signal.Signals(-code).name
         return DataError(
             f"A worker was killed ({name}): the machine may be out of memory. Use fewer: --workers N. Finished parts "
-            "are kept; the same command goes on."
+            "are kept; the same command continues."
         )
     return RuntimeError(f"a worker ended with exit code {code}; its traceback is above")

@@ -37,7 +37,7 @@ class ZstdReader(io.RawIOBase):
 
         Raises:
             EOFError: the file ends within a frame.
-            zstandard.ZstdError: it is no archive, or damaged.
+            zstandard.ZstdError: it is not an archive, or is damaged.
         """
         while not self._ready:
             if not self._packed:

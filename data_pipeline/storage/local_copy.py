@@ -4,7 +4,7 @@ Each rank asks; the first of a node copies under a lock, the others wait, so eve
 copy is kept in a folder named after the shard's fingerprint: another run finds it, and a shard that has changed is
 copied anew. A copy is compared with the checksums of the shard before it is used; an incomplete copy is never used.
 
-A start that is ended while it copies (other nodes do not wait for ever) loses little: what is on the disk is noted, and
+A start that is ended while it copies (other nodes do not wait forever) loses little: what is on the disk is noted, and
 the next start copies only the rest.
 """
 

@@ -69,7 +69,7 @@ def read_index(prefix: str) -> Index:
         expected = pointers + 8 * num_sequences + 8 * num_borders
         if size not in (expected, expected + num_sequences):  # Megatron may add a mode per sequence
             raise DataError(
-                f"{path} has {size:,} bytes, but its header speaks of {expected:,}: it is truncated or damaged. "
+                f"{path} has {size:,} bytes, but its header requires {expected:,}: it is truncated or damaged. "
                 "Prepare the corpus again."
             )
         dtype = np.dtype(_TYPES[code])

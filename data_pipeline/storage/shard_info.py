@@ -17,8 +17,8 @@ BLOCK_BYTES = 16 * 2**20
 _LARGEST_BYTES = 2**28
 _CHECKSUMS = 2**32
 _ADVICE = (
-    "Prepare the corpus again, or, if the file is none of this program's, move it away: without it the tokens are read "
-    "as a plain Megatron corpus."
+    "Prepare the corpus again, or, if the file does not belong to this program, move it away: without it the tokens are "
+    "read as a plain Megatron corpus."
 )
 
 
@@ -83,7 +83,7 @@ def read_info(prefix: str) -> ShardInfo | None:
 
 
 def _problem(info: ShardInfo) -> str:
-    """What is wrong beyond the types of the values; empty if nothing is."""
+    """What is wrong with the values, whose types have been checked; empty if nothing is."""
     names = {each.name for each in fields(SpecialTokens)}
     if info.special_tokens.keys() != names:
         return f"its special_tokens must be {', '.join(sorted(names))}"

@@ -68,26 +68,26 @@ class ShardStream:
         size = self.stamp.size
         if size != self.index.data_bytes:
             raise DataError(
-                f"{prefix}.bin has {size:,} bytes, but {prefix}.idx speaks of {self.index.data_bytes:,}. One of them "
-                "is truncated or of another corpus: prepare it again."
+                f"{prefix}.bin has {size:,} bytes, but {prefix}.idx describes {self.index.data_bytes:,}. One of them "
+                "is truncated or belongs to another corpus: prepare it again."
             )
         num_tokens = size // self.index.dtype.itemsize
         if self.info is not None and self.info.num_tokens != num_tokens:
             raise DataError(
-                f"{prefix}.bin has {num_tokens:,} tokens, but {prefix}.json speaks of {self.info.num_tokens:,}. One of "
-                "them is of another corpus: prepare it again."
+                f"{prefix}.bin has {num_tokens:,} tokens, but {prefix}.json records {self.info.num_tokens:,}. One of "
+                "them belongs to another corpus: prepare it again."
             )
         if self.info is not None and self.info.num_documents != self.num_documents:
             raise DataError(
-                f"{prefix}.idx has {self.num_documents:,} documents, but {prefix}.json speaks of "
-                f"{self.info.num_documents:,}. One of them is of another corpus: prepare it again."
+                f"{prefix}.idx has {self.num_documents:,} documents, but {prefix}.json records "
+                f"{self.info.num_documents:,}. One of them belongs to another corpus: prepare it again."
             )
         if self.info is not None and len(self.info.block_crc32) != -(
             -size // self.info.block_bytes
         ):
             raise DataError(
                 f"{prefix}.json has checksums of {len(self.info.block_crc32):,} blocks of {self.info.block_bytes:,} bytes, "
-                f"but {prefix}.bin has {size:,} bytes. One of them is of another corpus: prepare it again."
+                f"but {prefix}.bin has {size:,} bytes. One of them belongs to another corpus: prepare it again."
             )
         self._num_tokens = num_tokens
         # Rows are read in a shuffled order: what the kernel would read ahead is not what comes next.
@@ -151,7 +151,7 @@ def is_shard(prefix: str) -> bool:
 
 
 def withdraw(prefix: Path) -> None:
-    """Remove a shard that is about to be replaced; from the first removal on it is no shard any more.
+    """Remove a shard that is about to be replaced; after the first removal it no longer counts as a shard.
 
     The .json, which says that the other files are ours, goes last.
     """

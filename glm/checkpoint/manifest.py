@@ -305,11 +305,11 @@ def _is_sane_shape(shape: list[int]) -> bool:
 def _number(value: object) -> int:
     # In Python bool is an int, and a float such as 1e300 would be accepted as one.
     if type(value) is not int or not 0 <= value < _LARGEST:
-        raise ValueError(f"{str(value)[:50]} is no count")
+        raise ValueError(f"{str(value)[:50]} is not a count")
     return value
 
 
 def _text(value: object) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"{str(value)[:50]} is no text")
+        raise TypeError(f"{str(value)[:50]} is not a text")
     return value

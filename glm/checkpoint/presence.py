@@ -28,7 +28,7 @@ def check_presence(path: Path) -> None:
 
 def no_checkpoint(path: Path) -> CheckpointError:
     """The message for a path without a checkpoint."""
-    what = "does not exist" if not path.exists() else "is no checkpoint, and holds none"
+    what = "does not exist" if not path.exists() else "is not a checkpoint, and contains none"
     advice = did_you_mean([name for name in runs_near(path) if _found(Path(name))]) or (
         f"Type a run folder, such as runs/default, or one of its {CHECKPOINTS}/{STEP}... folders."
     )

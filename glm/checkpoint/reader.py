@@ -45,7 +45,7 @@ def read_manifest(folder: Path, name: str = MANIFEST) -> Manifest:
         size = _regular_size(path)
         if size is None:
             raise DamagedCheckpointError(
-                f"{folder} is no complete checkpoint: {MANIFEST} is missing, or no ordinary file."
+                f"{folder} is not a complete checkpoint: {MANIFEST} is missing, or is not a regular file."
             )
         if size > _LARGEST_MANIFEST:
             raise DamagedCheckpointError(f"{path} is absurdly large: {size:,} bytes.")
@@ -53,7 +53,7 @@ def read_manifest(folder: Path, name: str = MANIFEST) -> Manifest:
             text = file.read(size).decode()
     except (OSError, UnicodeDecodeError) as error:
         raise DamagedCheckpointError(
-            f"{folder} is no complete checkpoint: {MANIFEST} cannot be read ({error})."
+            f"{folder} is not a complete checkpoint: {MANIFEST} cannot be read ({error})."
         ) from error
     manifest = Manifest.from_json(text, str(path))
     named = STEP_FOLDER.fullmatch(folder.name)
@@ -209,7 +209,7 @@ def _check_size(path: Path, stored: StoredFile) -> None:
     except OSError as error:
         raise _unreadable(path, error) from error
     if size != stored.num_bytes:
-        found = "missing, or no ordinary file," if size is None else f"{size:,} bytes"
+        found = "missing, or not a regular file," if size is None else f"{size:,} bytes"
         raise DamagedCheckpointError(
             f"{path} is damaged: {found} instead of {stored.num_bytes:,} bytes."
         )

@@ -102,10 +102,8 @@ def test_one_more_set_of_instructions_is_refused_with_what_accepting_it_means():
         each["sources"][2]["name"] = INSTRUCTIONS
     (found,) = compare(before, now, 100).breaks
     assert found.startswith(f"source {INSTRUCTIONS} had ")
-    assert "one order together" in found and "some come again in the epoch that runs" in found
-    assert (
-        "one order together" not in compare(described("ab"), described("ab", b=30_000), 1).breaks[0]
-    )
+    assert "share one order" in found and "some repeat in the current epoch" in found
+    assert "share one order" not in compare(described("ab"), described("ab", b=30_000), 1).breaks[0]
 
 
 def test_instructions_that_are_gone_are_refused_with_the_share_that_ends_them():
@@ -141,7 +139,7 @@ def test_changed_source_is_named_with_what_changed():
     found = compare(described("ab"), described("ab", b=30_000), 100)
     assert found.breaks[0].startswith("source b had 31,000 tokens with fingerprint ")
     assert "and has 30,000 with" in found.breaks[0]
-    assert "one order together" not in found.breaks[0]  # which is of instructions
+    assert "share one order" not in found.breaks[0]  # which is of instructions
     assert found.has_new_tokens
 
 

@@ -114,7 +114,7 @@ def test_bad_records_stop_or_are_skipped_and_counted(jsonl: Path, tmp_path: Path
         ),
         ("train-tokenizer {d}/corpus.jsonl --output {d}/t --vocab-size 10", "262 or more"),
         ("train-tokenizer {d}/empty.txt --output {d}/t --vocab-size 300", "no text"),
-        *((f"{word} {{d}}/gone", "no run and no token shard of the name") for word in LOOKING),
+        *((f"{word} {{d}}/gone", "no run or token shard named") for word in LOOKING),
         *((f"{word} {{d}}/kepd", "Did you mean {d}/kept?") for word in LOOKING),
     ],
 )
@@ -169,8 +169,8 @@ def test_prepared_twice_is_done_once(jsonl: Path, tmp_path: Path, capsys):
     before = shard_bytes(out)
     said, same = prepared()
     assert (said.count("\n"), same) == (1, made)
-    assert said.startswith(f"{out} was prepared from this before, and is whole (")
-    assert said.endswith("nothing is to be done.\n")
+    assert said.startswith(f"{out} was prepared from this before, and is complete (")
+    assert said.endswith("there is nothing to do.\n")
     assert prepared("--workers", 1) == (said, made)  # no matter who does it
 
     def is_made_anew(*more: object) -> bool:
@@ -195,4 +195,4 @@ def test_mistake_has_no_traceback_as_a_process(tmp_path: Path):
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
-    assert done.stderr.startswith("There is no run and no token shard of the name ")
+    assert done.stderr.startswith("There is no run or token shard named ")

@@ -58,7 +58,11 @@ def test_help_does_not_wait_for_libraries(module: str) -> None:
     ("module", "words", "told"),
     [
         ("glm.generate", ["nowhere", "--text", "a [MASK]"], "nowhere does not exist"),
-        ("glm.generate", ["docs", "--text", "a [MASK]"], "docs is no checkpoint, and holds none"),
+        (
+            "glm.generate",
+            ["docs", "--text", "a [MASK]"],
+            "docs is not a checkpoint, and contains none",
+        ),
         ("glm.generate", ["NEAR", "--text", "a [MASK]"], "Did you mean RUN?"),
         ("train.evaluate", ["NEAR"], "Did you mean RUN?"),
         ("glm.generate", ["RUN", "--text", "a [mask]"], "[mask] is not a marker"),

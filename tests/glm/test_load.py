@@ -35,7 +35,7 @@ def test_the_next_one_is_read_if_retention_deletes_it(run: Path) -> None:
         if len(tried) < 3:  # training has gone on, twice
             commit(run, 2 + len(tried))
             remove(folder)
-            raise CheckpointError(f"{folder} is no complete checkpoint")
+            raise CheckpointError(f"{folder} is not a complete checkpoint")
         return folder.name
 
     assert read_checkpoint(run, read) == "step_00000004"

@@ -119,11 +119,11 @@ CONFIGS: dict[str, tuple[Callable[[Path], dict[str, Any]], str]] = {
     ),
     "an endless model": (
         config_attack("num_layers: 2", "num_layers: 4000000000"),
-        "its configuration speaks of",
+        "but its configuration requires",
     ),
     "a model of nothing": (config_attack("hidden_size: 32", "hidden_size: -32"), "hidden_size"),
     "another shape": (config_attack("num_heads: 4", "num_heads: 0"), "num_heads"),
-    "no configuration": (lambda folder: {"config": ""}, "its configuration speaks of"),
+    "no configuration": (lambda folder: {"config": ""}, "but its configuration requires"),
 }
 
 

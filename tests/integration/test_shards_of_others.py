@@ -130,7 +130,7 @@ def copied(prefix: Path, folder: Path) -> Path:
 def truncate(prefix: Path) -> str:
     size = Path(f"{prefix}.bin").stat().st_size
     os.truncate(f"{prefix}.bin", size - 3)
-    return f"{prefix}.bin has {size - 3:,} bytes, but {prefix}.idx speaks of {size:,}."
+    return f"{prefix}.bin has {size - 3:,} bytes, but {prefix}.idx describes {size:,}."
 
 
 def flip(prefix: Path) -> str:
@@ -144,7 +144,7 @@ def exchange_index(prefix: Path) -> str:
     other = write_with_megatron(prefix.parent / "other", TEXTS[:9], np.uint16)
     shutil.copy(f"{other}.idx", f"{prefix}.idx")
     size, expected = (Path(f"{path}.bin").stat().st_size for path in (prefix, other))
-    return f"{prefix}.bin has {size:,} bytes, but {prefix}.idx speaks of {expected:,}."
+    return f"{prefix}.bin has {size:,} bytes, but {prefix}.idx describes {expected:,}."
 
 
 def break_index(prefix: Path) -> str:

@@ -119,7 +119,7 @@ def test_run_is_not_shown_in_words_that_it_never_saw(prefix: Path, tmp_path: Pat
         assert err.count("\n") == 1
     code, out, _ = run(capsys, "show", folder, "--index", 3, "data.accept_changed=true")
     assert code == 0
-    assert "not by this run: its data were others" in out
+    assert "not by this run, whose data were different" in out
     assert "as trained" not in out
 
 
@@ -139,7 +139,7 @@ def test_looking_prepares_nothing(tmp_path: Path, capsys):
     for target in (["show", folder], ["stats", folder], ["show", *words]):
         code, out, err = run(capsys, *target)
         assert (code, out) == (2, "")
-        assert "is not there: the corpora were never prepared like this" in err
+        assert "does not exist: the corpora were never prepared with these settings" in err
     assert sorted(cache.iterdir()) == made
 
 
@@ -188,7 +188,7 @@ def test_page_is_written(prefix: Path, tmp_path: Path, capsys):
     assert run(capsys, "show", prefix, "--index", 1, "--html", page)[0] == 0
     page.write_text("<!doctype html><title>mine</title>")
     code, _, said = run(capsys, "show", prefix, "--html", page)
-    assert code == 2 and "is no page that show has written" in said
+    assert code == 2 and "was not written by show" in said
     assert page.read_text() == "<!doctype html><title>mine</title>"
 
 
@@ -214,7 +214,7 @@ def test_verify_tells_every_problem_of_every_prefix(prefix: Path, tmp_path: Path
     code, out, err = run(capsys, "verify", tmp_path / "gone", prefix, tmp_path / "b")
     assert code == 2
     first, second = err.splitlines()
-    assert first.startswith(f"There is no run and no token shard of the name {tmp_path}/gone.")
+    assert first.startswith(f"There is no run or token shard named {tmp_path}/gone.")
     assert second.startswith(f"{tmp_path}/b.valid.bin is damaged in bytes 0 to {len(flipped):,}.")
     assert f"{prefix}: whole" in out
     assert f"{tmp_path}/b: whole" in out
@@ -223,7 +223,7 @@ def test_verify_tells_every_problem_of_every_prefix(prefix: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("show {d}", "holds no config.yaml: it is no run"),
+        ("show {d}", "has no config.yaml: it is not a run"),
         ("show {p} --index -1", "--index (-1) must be at least 0"),
         ("show {p} --objective mip", "data_pipeline stats {p}"),
         ("show {p} objective.gmask_share=1 --objective mask", "data_pipeline stats {p}"),
@@ -232,8 +232,8 @@ def test_verify_tells_every_problem_of_every_prefix(prefix: Path, tmp_path: Path
         ("show {p} model=gpt", "model (gpt) is not one of"),
         ("stats {p} --from 5 --to 5", "--from (5) must be at least 0 and below --to (5)"),
         ("stats {p} --samples 0", "--samples (0) must be at least 1"),
-        ("verify {d}", "holds no config.yaml: it is no run"),
-        ("stats {d}/gone", "There is no run and no token shard of the name"),
+        ("verify {d}", "has no config.yaml: it is not a run"),
+        ("stats {d}/gone", "There is no run or token shard named"),
     ],
 )
 def test_mistakes_end_with_one_message(words: str, said: str, prefix: Path, tmp_path: Path, capsys):

@@ -90,7 +90,7 @@ def test_a_run_named_by_a_sweep_is_looked_at_with_every_command(
             f"{shards}/a.valid",
         ]
     code, _, err = look(capsys, "show", "runs/default-optim.clip=0.5")
-    assert code == 2 and "no token shard of the name runs/default-optim.clip=0.5." in err
+    assert code == 2 and "or token shard named runs/default-optim.clip=0.5." in err
     assert "There is no key" in look(capsys, "show", "optim.clap=0.5")[2]
 
 

@@ -150,7 +150,7 @@ def test_plain_text_without_blank_lines_is_cut_at_lines(tmp_path: Path):
         (b'{"text": ["a", "b"]}', 'no text in field "text": its value is a list of 2'),
         (b'{"text": {"en": "a"}}', 'no text in field "text": its value is an object .en.'),
         (b'{"text": ' + b"9" * 5000 + b"}", "the number inf"),
-        (b'["a", "list"]', 'no record but a list of 2, so there is no field "text"'),
+        (b'["a", "list"]', 'a list of 2 instead of a record, so there is no field "text"'),
         (b'{"text": "caf\xe9"}', "not UTF-8 .byte 13 of the line is 0xe9.*iconv"),
         (b'{"text": "\\ud83d"}', "half a character"),
     ],
@@ -214,7 +214,7 @@ def test_pipe_is_refused_and_not_waited_for(tmp_path: Path):
     os.mkfifo(tmp_path / "pipe.jsonl")
     with pytest.raises(DataError, match="is a pipe or a device"):
         read(tmp_path / "pipe.jsonl")
-    with pytest.raises(DataError, match="is no path"):
+    with pytest.raises(DataError, match="is not a path"):
         read(Path("nul\0.jsonl"))
 
 

@@ -210,7 +210,7 @@ def test_mistyped_input_leaves_no_folder_and_no_file_is_replaced_by_a_tokenizer(
     assert "here.jsonl exists, and would be replaced" in capsys.readouterr().err
     assert everything(folder) == before
     assert cli(["prepare", corpus, "--tokenizer", "bytes", "--output", f"{folder}/.."]) == 2
-    assert "is no PREFIX" in capsys.readouterr().err
+    assert "is not a PREFIX" in capsys.readouterr().err
 
 
 def test_input_named_twice_is_said(folder: Path, capsys: pytest.CaptureFixture[str]):

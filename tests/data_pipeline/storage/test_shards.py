@@ -144,7 +144,7 @@ def test_an_index_with_other_documents_than_its_record_is_refused(tmp_path: Path
     write(tmp_path / "a")
     info = json.loads((tmp_path / "a.json").read_text())
     (tmp_path / "a.json").write_text(json.dumps({**info, "num_documents": 5}))
-    with pytest.raises(DataError, match=r"a\.idx has 4 documents, but .*a\.json speaks of 5"):
+    with pytest.raises(DataError, match=r"a\.idx has 4 documents, but .*a\.json records 5"):
         open_stream(str(tmp_path / "a"))
 
 
@@ -200,7 +200,7 @@ def test_missing_file_is_named_with_the_command_that_makes_it(ending: str, tmp_p
 def test_truncated_tokens_are_named(kept: int, tmp_path: Path):
     write(tmp_path / "a")
     (tmp_path / "a.bin").write_bytes((tmp_path / "a.bin").read_bytes()[:kept])
-    with pytest.raises(DataError, match=rf"a.bin has {kept} bytes, but .*a.idx speaks of 26"):
+    with pytest.raises(DataError, match=rf"a.bin has {kept} bytes, but .*a.idx describes 26"):
         open_stream(str(tmp_path / "a"))
 
 
@@ -226,7 +226,7 @@ def test_index_and_tokens_of_another_corpus_do_not_pass_for_ours(tmp_path: Path)
     write(tmp_path / "b", [[1]])
     for ending in ("bin", "idx"):
         (tmp_path / f"a.{ending}").write_bytes((tmp_path / f"b.{ending}").read_bytes())
-    with pytest.raises(DataError, match=r"a.bin has 2 tokens, but .*a.json speaks of 13"):
+    with pytest.raises(DataError, match=r"a.bin has 2 tokens, but .*a.json records 13"):
         open_stream(str(tmp_path / "a"))
 
 
