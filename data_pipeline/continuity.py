@@ -122,7 +122,7 @@ def compare(before: dict[str, Any], now: dict[str, Any], drawn: int) -> Continui
     wanted = _earlier_order(now, order)
     if is_present and wanted is not None:
         breaks.append(
-            f"data.paths are in a different order than {', '.join(wanted)}, and ties are drawn in this order"
+            f"data.paths are in a different order than {', '.join(wanted)}, and their order breaks ties"
         )
         advice = f"Name data.paths in the order {', '.join(wanted)}"
         now = _reordered(now, wanted)

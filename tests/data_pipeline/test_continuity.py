@@ -110,7 +110,7 @@ def test_instructions_that_are_gone_are_refused_with_the_share_that_ends_them():
     before = described("abc")
     before["sources"][2]["name"] = INSTRUCTIONS
     (found,) = compare(before, described("ab"), 100).breaks
-    assert found.endswith("keep it, with the point [100,0] at the end of data.instruction_share")
+    assert found.endswith("keep it and add the point [100,0] at the end of data.instruction_share")
 
 
 @pytest.mark.parametrize("after", ["abc", "cab"])
@@ -165,10 +165,12 @@ def test_another_order_of_sources_is_refused():
 
 def test_another_order_of_sources_is_refused_with_the_order_that_goes_on():
     found = compare(described("ab"), described("ba"), 1)
-    assert len(found.breaks) == 1 and "in another order" in found.breaks[0]
+    assert len(found.breaks) == 1 and "in a different order" in found.breaks[0]
     assert found.advice == "Name data.paths in the order a, b"
     found = compare(described("ab"), described("cba"), 100)
-    assert found.advice.startswith("Name data.paths in the order a, b, c. To go on with the new w")
+    assert found.advice.startswith(
+        "Name data.paths in the order a, b, c. To continue with the new w"
+    )
     taken = described("abc", typed_stages(found.advice))
     assert compare(described("ab"), taken, 100).breaks == []
 

@@ -217,7 +217,7 @@ def test_index_of_another_corpus_is_named(tmp_path: Path):
     write(tmp_path / "a")
     write(tmp_path / "b", [[1]])
     (tmp_path / "a.idx").write_bytes((tmp_path / "b.idx").read_bytes())
-    with pytest.raises(DataError, match="of another corpus"):
+    with pytest.raises(DataError, match="belongs to another corpus"):
         open_stream(str(tmp_path / "a"))
 
 

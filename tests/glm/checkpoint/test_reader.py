@@ -174,7 +174,7 @@ def test_a_folder_in_place_of_a_file_is_damage(folder: Path) -> None:
 
 def test_a_manifest_that_is_no_text_is_damage(folder: Path) -> None:
     (folder / "manifest.json").write_bytes(b"\x80\x02]q\x00.")
-    with pytest.raises(DamagedCheckpointError, match="no complete checkpoint"):
+    with pytest.raises(DamagedCheckpointError, match="not a complete checkpoint"):
         verify(folder)
 
 
