@@ -208,7 +208,11 @@ def test_layers_that_do_not_divide_are_no_fault_of_the_ranks() -> None:
             "stages",
             "it holds the entries 1 to 3, other ranks of its stage 2 to 3",
         ),
-        ("a missing parameter", "parameters", "different parameters than its tensor-parallel group"),
+        (
+            "a missing parameter",
+            "parameters",
+            "different parameters than its tensor-parallel group",
+        ),
     ],
 )
 def test_a_planted_fault_is_found(fault: str, check: str, words: str) -> None:
