@@ -5,14 +5,36 @@ resume, and any slice of a matrix can be drawn without drawing the rest. The has
 multiply-xorshift finaliser, carried out in int64 tensors.
 """
 
+import contextlib
 import hashlib
 import math
+from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
 
 import torch
 from torch import Tensor
 
 _WORD = 0xFFFFFFFF
-_CHUNK = 1 << 22
+_FIRST, _SECOND = 0x7FEB352D, 0x846CA68B
+# Elements drawn at once. A processor core keeps the int64 temporaries of so many in its second-level cache: of 2^22 they
+# are mapped anew each time, which costs ten times as much. A GPU wants fewer and larger kernels.
+_CPU_CHUNK = 1 << 16
+_GPU_CHUNK = 1 << 24
+
+_are_drawn: ContextVar[bool] = ContextVar("are_drawn", default=True)
+
+
+@contextlib.contextmanager
+def without_initial_values() -> Iterator[None]:
+    """Leave weights undrawn, for a model whose weights are all read from a checkpoint.
+
+    They are NaN until then: one that the checkpoint did not replace cannot be trained.
+    """
+    token = _are_drawn.set(False)
+    try:
+        yield
+    finally:
+        _are_drawn.reset(token)
 
 
 def key_of(*path: str | int) -> tuple[int, int]:
@@ -23,25 +45,30 @@ def key_of(*path: str | int) -> tuple[int, int]:
 
 def mix(words: Tensor) -> Tensor:
     """Scramble 32-bit words held in an int64 tensor."""
-    words = (words ^ (words >> 16)) * 0x7FEB352D & _WORD
-    words = (words ^ (words >> 15)) * 0x846CA68B & _WORD
+    words = (words ^ (words >> 16)) * _FIRST & _WORD
+    words = (words ^ (words >> 15)) * _SECOND & _WORD
     return words ^ (words >> 16)
 
 
-def random_words(key: tuple[int, int], index: Tensor, stream: int = 0) -> Tensor:
-    """Draw one 32-bit word for every element index.
+def random_words(
+    key: tuple[int, int], index: Tensor, streams: Sequence[int] = (0,)
+) -> list[Tensor]:
+    """Draw 32-bit words for every element index.
 
     Args:
         key: from `key_of`, for what the numbers are used for.
         index: int64, any shape, values in [0, 2^63).
-        stream: independent draws for the same index.
+        streams: independent draws for the same index.
 
     Returns:
-        Same shape, int64 in [0, 2^32).
+        For each stream a tensor of the same shape, int64 in [0, 2^32).
     """
-    low = mix((index & _WORD) ^ key[0])
-    high = (index >> 32) ^ key[1] ^ (stream * 0x9E3779B9 & _WORD)
-    return mix((low + high) & _WORD)
+    low = _mix_((index & _WORD).bitwise_xor_(key[0]))
+    high = (index >> 32).bitwise_xor_(key[1])
+    return [
+        _mix_((high ^ (stream * 0x9E3779B9 & _WORD)).add_(low).bitwise_and_(_WORD))
+        for stream in streams
+    ]
 
 
 def normal_(
@@ -54,6 +81,9 @@ def normal_(
 ) -> None:
     """Fill a slice of a matrix with N(0, std^2), each element by its place in the whole matrix.
 
+    The numbers are drawn on the slice's own device. Those of a GPU may differ from a CPU's in the last bit, because its
+    logarithm and cosine do.
+
     Args:
         local: (rows, columns), changed in place.
         std: standard deviation.
@@ -64,19 +94,32 @@ def normal_(
     """
     if local.is_meta:
         return
+    if not _are_drawn.get():
+        with torch.no_grad():
+            local.fill_(math.nan)
+        return
     rows, columns = local.shape
     column_index = torch.arange(column_offset, column_offset + columns, device=local.device)
-    step = max(_CHUNK // columns, 1)
+    step = max((_GPU_CHUNK if local.is_cuda else _CPU_CHUNK) // columns, 1)
     with torch.no_grad():
         for start in range(0, rows, step):
             stop = min(start + step, rows)
             row_index = torch.arange(row_offset + start, row_offset + stop, device=local.device)
             index = row_index[:, None] * full_width + column_index
-            local[start:stop] = (_normal(key, index) * std).to(local.dtype)
+            local[start:stop] = _normal(key, index).mul_(std).to(local.dtype)
 
 
 def _normal(key: tuple[int, int], index: Tensor) -> Tensor:
     """Box-Muller in float64."""
-    radius_draw = (random_words(key, index, 1).double() + 1) / 2**32  # (0, 1]
-    angle_draw = random_words(key, index, 2).double() / 2**32
-    return torch.sqrt(-2 * torch.log(radius_draw)) * torch.cos(2 * math.pi * angle_draw)
+    radius_words, angle_words = random_words(key, index, (1, 2))
+    radius_draw = radius_words.double().add_(1).div_(2**32)  # (0, 1]
+    angle_draw = angle_words.double().div_(2**32)
+    radius = radius_draw.log_().mul_(-2).sqrt_()
+    return radius.mul_(angle_draw.mul_(2 * math.pi).cos_())
+
+
+def _mix_(words: Tensor) -> Tensor:
+    """`mix` in place, which takes half the time on a CPU."""
+    for shift, factor in ((16, _FIRST), (15, _SECOND)):
+        words.bitwise_xor_(words >> shift).mul_(factor).bitwise_and_(_WORD)
+    return words.bitwise_xor_(words >> 16)

@@ -111,7 +111,8 @@ def resume(prepared: Prepared, session: Session, log: Trackers) -> Resumed:
     if checkpoint is not None:
         changes += start.check_data(checkpoint[1], prepared.training, config)
     counted = settle([prepared.training, prepared.validation], checkpoint and checkpoint[1])
-    engine = build_engine(config, session)
+    follows = checkpoint is not None or config.checkpoint.init_from is not None
+    engine = build_engine(config, session, draws_weights=not follows)
     progress = Progress()
     if checkpoint is not None:
         progress = restore(engine, *checkpoint)

@@ -8,8 +8,8 @@ from torch.nn import functional
 
 from configs.load import load_config
 from configs.schema import RopeTables
-from glm import deepnorm
-from glm.counter_random import key_of, normal_, random_words
+from glm import counter_random, deepnorm
+from glm.counter_random import key_of, mix, normal_, random_words, without_initial_values
 from glm.dropout import Dropout, keep_mask
 from glm.embedding import ScaleGradient
 from glm.loss import GLMLoss, ObjectiveSums
@@ -46,7 +46,60 @@ def test_initial_weights_are_normal_and_any_slice_is_a_slice() -> None:
 
 def test_random_words_use_every_bit_of_a_large_index() -> None:
     index = torch.tensor([5, 5 + 2**32, 5 + 2**40, 6])
-    assert len(set(random_words(key_of(0), index).tolist())) == 4
+    assert len(set(random_words(key_of(0), index)[0].tolist())) == 4
+
+
+def test_random_words_are_two_rounds_of_the_hash() -> None:
+    index, (low, high) = torch.tensor([0, 5, 2**40 + 7, 2**63 - 1]), key_of("anything")
+    untouched = index.clone()
+    streams = random_words(key_of("anything"), index, (0, 3))
+    for words, step in zip(streams, (0, 3 * 0x9E3779B9 % 2**32), strict=True):
+        expected = [
+            mix(mix(torch.tensor(i % 2**32 ^ low)) + (i >> 32 ^ high ^ step) & 0xFFFFFFFF)
+            for i in index.tolist()
+        ]
+        assert words.tolist() == [int(word) for word in expected]
+    assert torch.equal(index, untouched)
+
+
+# A rectangle that begins in row 2^20 and column 2^32 - 2 of a matrix of 2^33 + 5 columns.
+GOLDEN = [
+    "-0x1.c54ab8p-3 -0x1.4c8890p-6 -0x1.10cef0p-1 -0x1.debb2ep-3 -0x1.6bf972p-1",
+    "0x1.0e0968p-3 -0x1.7733dcp-4 -0x1.30425ap-1 0x1.b8f972p-1 -0x1.72492ap-3",
+    "-0x1.13fe82p-1 0x1.1d91aep-1 0x1.f57ef0p-5 0x1.d755cep-3 -0x1.ca7c56p-2",
+]
+
+
+def golden_rectangle() -> torch.Tensor:
+    drawn = torch.empty(3, 5)
+    key = key_of(7, "layers.3.mlp.dense_out.weight")
+    normal_(drawn, 0.5, key, full_width=2**33 + 5, row_offset=2**20, column_offset=2**32 - 2)
+    return drawn
+
+
+def test_initial_weights_are_those_of_every_earlier_program() -> None:
+    expected = [[float.fromhex(number) for number in row.split()] for row in GOLDEN]
+    assert golden_rectangle().tolist() == expected
+
+
+def test_initial_weights_do_not_depend_on_how_many_are_drawn_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    whole = torch.empty(300, 700)  # more than one chunk
+    normal_(whole, 0.5, key_of(1, "w"), full_width=700)
+    assert whole.numel() > counter_random._CPU_CHUNK
+    for chunk in (1, 3 * 700 + 5, 1 << 22):
+        monkeypatch.setattr(counter_random, "_CPU_CHUNK", chunk)
+        again = torch.empty(300, 700)
+        normal_(again, 0.5, key_of(1, "w"), full_width=700)
+        assert torch.equal(again, whole)
+
+
+def test_a_weight_that_is_not_drawn_is_nan_and_the_next_is_drawn() -> None:
+    with pytest.raises(KeyError), without_initial_values():
+        assert golden_rectangle().isnan().all()
+        raise KeyError
+    assert not golden_rectangle().isnan().any()
 
 
 def test_dropout_is_a_function_of_sample_layer_site_and_element() -> None:

@@ -12,8 +12,6 @@ STAGES, SHARDS = 8, 4
 
 def parameters_of_ranks(rank: int, world_size: int, tp: int, pp: int) -> list[tuple[int, int]]:
     """(parameters, of which tied copies) of every rank of one replica, by a fake process group."""
-    import torch
-
     from glm.tensor_parallel import partition_dim
     from train.distributed import fake_session
     from train.engine import build_pipeline
@@ -31,7 +29,7 @@ def parameters_of_ranks(rank: int, world_size: int, tp: int, pp: int) -> list[tu
     counts = []
     for place in range(tp * pp):
         topology = Topology(tp, pp, 1, place)
-        with fake_session(topology) as session, torch.device("meta"):
+        with fake_session(topology) as session:
             module = build_pipeline(config, session, None)
         own = copies = 0
         for parameter in module.parameters():

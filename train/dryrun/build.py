@@ -43,8 +43,7 @@ def checked_steps(config: Config) -> list[int]:
 
 def _facts(config: Config, session: Session) -> RankFacts:
     topology = session.topology
-    with torch.device("meta"):
-        module = build_pipeline(config, session, None)
+    module = build_pipeline(config, session, None)
     stage = topology.pp_rank
     neighbours = [
         module.rank_of_stage(other) if 0 <= other < topology.pp else None

@@ -1,6 +1,9 @@
 """The training engine: everything that knows DeepSpeed, behind the two interfaces of train/engine/interface.py."""
 
+import contextlib
+
 from configs.schema import Config
+from glm.counter_random import without_initial_values
 from train.engine.interface import (
     Engine,
     GradientNorms,
@@ -29,14 +32,16 @@ __all__ = [
 ]
 
 
-def build_engine(config: Config, session: Session) -> Engine:
+def build_engine(config: Config, session: Session, draws_weights: bool = True) -> Engine:
     """Build this rank's stage of the model and the engine that trains it.
 
     Args:
         config: of the run; `precision` is already resolved.
         session: the open process groups.
+        draws_weights: False if all weights are loaded from a checkpoint before the first step.
 
     Raises:
         ConfigError: optim.name is not installed.
     """
-    return PipelineEngine(config, session)
+    with contextlib.nullcontext() if draws_weights else without_initial_values():
+        return PipelineEngine(config, session)

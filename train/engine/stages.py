@@ -68,11 +68,12 @@ def is_tied_copy(parameter: nn.Parameter) -> bool:
 
 
 def build_pipeline(config: Config, session: Session, loss: GLMLoss | None) -> StagedModule:
-    """Build this rank's stage of the model as DeepSpeed's pipeline module."""
+    """Build this rank's stage of the model as DeepSpeed's pipeline module, on the session's device."""
     layers = layer_list(config.model, seed=config.seed)
     stages = derive.stage_entries(config.model.num_layers, session.topology.pp)
     bounds = [chunk.start for (chunk,) in stages] + [stages[-1][0].stop]
-    with quiet():
+    # Left alone, the weights would be drawn on the CPU and then copied.
+    with quiet(), session.device:
         return StagedModule(
             layers=[_layer_spec(layer) for layer in layers],
             topology=deepspeed_grid(session.topology),

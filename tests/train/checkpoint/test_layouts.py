@@ -77,16 +77,16 @@ def train_and_save(
 def load_and_train(
     rank: int, world_size: int, overrides: tuple[str, ...], folders: list[Path]
 ) -> list[dict[str, Any]]:
-    """Fresh engines of another seed continue from each checkpoint; looks at their state before any step."""
+    """Fresh engines of another seed, whose weights are not drawn, continue from each checkpoint; looks at their state before any step."""
     from train.checkpoint import restore, verify_together
-    from train.engine.pipeline import PipelineEngine
+    from train.engine import build_engine
 
     allow_fp16()
     config = config_of((*overrides, "seed=99"), world_size)
     results = []
     with rank_session(rank, world_size, config) as session:
         for folder in folders:
-            engine = PipelineEngine(config, session)
+            engine: Any = build_engine(config, session, draws_weights=False)
             progress = restore(engine, folder, verify_together(folder, session))
             state = held_state(engine, session, config)
             numbers = engine.state.numbers()
@@ -287,11 +287,11 @@ def start_from_weights(
 ) -> dict[str, Any]:
     """A new run from a checkpoint's weights alone."""
     from train.checkpoint import initialise_from
-    from train.engine.pipeline import PipelineEngine
+    from train.engine import build_engine
 
     config = config_of((*overrides, "seed=99"), world_size)
     with rank_session(rank, world_size, config) as session:
-        engine = PipelineEngine(config, session)
+        engine: Any = build_engine(config, session, draws_weights=False)
         initialise_from(engine, folder, config, session, print)
         state = held_state(engine, session, config)
         numbers = engine.state.numbers()

@@ -39,12 +39,13 @@ def go_back(
 ) -> dict[str, Any]:
     """Five steps, back to the checkpoint of step 2 twice, four steps; and a fresh engine from there."""
     from train.checkpoint import restore, verify_together
+    from train.engine import build_engine
     from train.engine.pipeline import PipelineEngine
 
     allow_fp16()
     config = config_of(overrides, world_size)
     with rank_session(rank, world_size, config) as session:
-        fresh = PipelineEngine(config, session)
+        fresh: Any = build_engine(config, session, draws_weights=False)
         manifest = verify_together(folder, session)
         first = restore(fresh, folder, manifest).step
         expected = train(fresh, session, config, first, 4)
