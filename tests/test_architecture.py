@@ -79,6 +79,7 @@ DOORS = {
 ENVIRONMENT_DOORS = [
     "configs/terminal.py",
     "train/world.py",
+    "train/cuda_environment.py",
     "train/cpu_threads.py",
     "train/tracker_wandb.py",
     "data_pipeline/cache.py",

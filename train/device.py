@@ -14,7 +14,7 @@ from train.world import World, sees_only_its_gpus
 
 
 def resolve_device(kind: DeviceKind, world: World) -> torch.device:
-    """Choose this rank's device.
+    """Choose this rank's device; CUDA is not started by that.
 
     Raises:
         ConfigError: there is no GPU although CUDA was asked for, or none for this rank.
@@ -32,9 +32,13 @@ def resolve_device(kind: DeviceKind, world: World) -> torch.device:
                 f"processes a node: python -m train.torchrun --nproc-per-node {count} -m train ..."
             ]
         )
-    device = torch.device("cuda", index)
-    torch.cuda.set_device(device)
-    return device
+    return torch.device("cuda", index)
+
+
+def start_device(device: torch.device) -> None:
+    """Make it the device that PyTorch means if none is named, which starts CUDA: the environment must be prepared."""
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
 
 
 def idle_devices_hint(device: torch.device, world: World) -> str | None:

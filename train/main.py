@@ -27,6 +27,7 @@ from configs.run_paths import RunPaths
 from configs.schema import Config
 from configs.terminal import LOADING, never_fail_to_print, tell
 from configs.version import asks_version, version_text
+from train.cuda_environment import prepare_cuda
 from train.early import check_names
 from train.failures import verdict
 from train.world import (
@@ -102,9 +103,10 @@ def train(overrides: list[str], world: World) -> int:
     if world.is_main:
         tell(LOADING)
     warnings.filterwarnings("ignore", module="megatron|deepspeed|torch.distributed")
+    prepare_cuda()
     # Late on purpose: PyTorch, DeepSpeed and Megatron-core take seconds to import, and DeepSpeed chooses its
     # accelerator meanwhile.
-    from train.device import resolve_device
+    from train.device import resolve_device, start_device
 
     try:
         device = resolve_device(config.device, world)
@@ -114,6 +116,7 @@ def train(overrides: list[str], world: World) -> int:
         # Rank 0 may have a device, and then reports nothing.
         raise RankError(f"[rank {world.rank} on {node_name()}] {error}") from error
     prepare_environment(world, device.type, device.index)
+    start_device(device)
     from train.run import run
 
     return run(config, overrides, world, device)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from configs.errors import ConfigError
+from train.cuda_environment import prepare_cuda
 
 _PR_SET_PDEATHSIG = 1
 # If they all fail, one rank of a node signals torchrun; torchrun gives its ranks 30 seconds to end.
@@ -170,6 +171,7 @@ def prepare_environment(world: World, device: str, index: int | None = None) -> 
         device: "cpu" or "cuda".
         index: of this rank's device among those that it sees; None: its local rank.
     """
+    prepare_cuda()  # for programs that have not done so before they imported PyTorch
     # DeepSpeed picks its accelerator at import; left alone it takes CUDA wherever a GPU is visible.
     os.environ["DS_ACCELERATOR"] = device
     # PipelineModule reads LOCAL_RANK; torch.distributed's env:// reads the others (srun sets none of them).
@@ -179,11 +181,6 @@ def prepare_environment(world: World, device: str, index: int | None = None) -> 
     if index is not None:
         # PipelineModule takes it for the device's index.
         os.environ["LOCAL_RANK"] = str(index)
-    # Megatron-core 0.16 asks for this on GPUs before Blackwell when tensor parallelism is used.
-    os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "1")
-    if device == "cuda":
-        # Lets deterministic matrix products run where the run asks for them; must be set before CUDA starts.
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     if is_on_one_node(world) and (interface := _loopback_interface()):
         # Left alone, both listen on the address of this machine's name, which others can reach, and which need not exist.
         os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)

@@ -22,7 +22,6 @@ def chosen(
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
-    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
     return resolve_device(DeviceKind.auto, World(1, 1, 2, launcher)).index
 
 

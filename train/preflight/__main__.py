@@ -25,6 +25,7 @@ from configs.errors import (
 from configs.load import load_config
 from configs.terminal import tell
 from configs.version import asks_version, version_text
+from train.cuda_environment import prepare_cuda
 from train.world import World, let_nccl_fail, node_name, prepare_environment
 
 _OPTIONS = {"--exclude-file", "--patience"}
@@ -59,8 +60,9 @@ def _check(words: list[str], world: World) -> int:
         raise ConfigError([f"--patience ({patience}) must be whole seconds. Try --patience 120."])
     # How many nodes the run needs depends on its checkpoint, so training checks that.
     config = load_config(overrides)
+    prepare_cuda()
     # PyTorch takes seconds to import, so mistakes on the command line are reported first.
-    from train.device import resolve_device
+    from train.device import resolve_device, start_device
     from train.preflight.check import check_nodes
     from train.preflight.meeting import Meeting
     from train.preflight.probes import Probes
@@ -74,6 +76,7 @@ def _check(words: list[str], world: World) -> int:
         raise DistributedError(f"[rank {world.rank}] {meeting.host}: {error}") from error
     prepare_environment(world, device.type, device.index)
     let_nccl_fail()
+    start_device(device)
     path = options.get("--exclude-file")
     return check_nodes(
         config, meeting, device, Path(path) if path else None, float(patience), Probes()
