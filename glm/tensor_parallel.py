@@ -1,4 +1,4 @@
-"""The only module that uses Megatron-core's layers: matrices cut over the tensor-parallel ranks.
+"""The only module that imports Megatron-core, and uses its layers: matrices cut over the tensor-parallel ranks.
 
 Column-parallel layers cut their output, row-parallel layers their input, the embedding its vocabulary. Each weight is
 filled here, slice by slice, from (seed, name, global position): no rank ever holds a whole matrix, and every cut of
@@ -21,8 +21,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from glm.counter_random import key_of, normal_
+from glm.light_imports import light_imports
 
-with warnings.catch_warnings():
+with light_imports(), warnings.catch_warnings():
     warnings.simplefilter(
         "ignore"
     )  # it recommends Transformer Engine and Apex, which are optional here

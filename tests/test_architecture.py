@@ -52,7 +52,7 @@ DOORS = {
     "omegaconf": ["configs/load.py", "configs/yaml_text.py"],
     "yaml": ["configs/yaml_text.py"],
     "msgspec": ["configs/records.py"],
-    "megatron": ["glm/tensor_parallel.py", "train/distributed.py"],
+    "megatron": ["glm/tensor_parallel.py"],
     "deepspeed": [
         "train/engine/groups.py",
         "train/engine/pipeline.py",

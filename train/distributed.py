@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from megatron.core import parallel_state
 
 from configs.errors import DistributedError
+from glm.tensor_parallel import parallel_state
 from train.engine.groups import place_of, start_groups, stop_groups
 from train.rendezvous import Rendezvous
 from train.session import Session

@@ -17,6 +17,7 @@ import deepspeed
 from configs.objectives import objectives_of
 from configs.schema import Config, Precision
 from glm.embedding import WordEmbedding
+from glm.light_imports import light_imports
 from glm.loss import GLMLoss, ObjectiveSums
 from glm.model import parameter_name
 from train.batches import MicroBatch
@@ -47,7 +48,7 @@ class PipelineEngine:
         self._sums = ObjectiveSums.zeros(len(objectives_of(config.objective)))
         self.module = build_pipeline(config, session, GLMLoss(self._sums))
         kind = optimizer_kind(config.optim.name, session.device.type)
-        with quiet():
+        with quiet(), light_imports():
             engine: Any
             engine, *_ = deepspeed.initialize(
                 model=self.module,
