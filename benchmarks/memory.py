@@ -60,13 +60,14 @@ def layout(
 LAYOUTS = (
     layout("fp32, no ZeRO", _FP32, 1, 1, 1, 4, 2, "parallel.zero_stage=0"),
     layout("fp32, ZeRO-1", _FP32, 1, 1, 1, 4, 2),
-    layout("fp32, dp 2, recompute", _FP32, 1, 1, 2, 4, 2, "parallel.recompute=true"),
+    layout("fp32, dp 2, recompute", _FP32, 1, 1, 2, 4, 2, "parallel.recompute=full"),
+    layout("fp32, selective recompute", _FP32, 1, 1, 1, 8, 2, "parallel.recompute=selective"),
     layout("fp32, tp 2", _FP32, 2, 1, 1, 8, 2),
     layout("fp32, pp 2", _FP32, 1, 2, 1, 4, 4),
     layout("bf16", _BF16, 1, 1, 1, 2, 2),
     layout("bf16, micro-batch 8", _BF16, 1, 1, 1, 8, 2),
     layout("bf16, pp 4", _BF16, 1, 4, 1, 4, 4),
-    layout("bf16, tp 2, pp 2, recompute", _BF16, 2, 2, 1, 4, 4, "parallel.recompute=true"),
+    layout("bf16, tp 2, pp 2, recompute", _BF16, 2, 2, 1, 4, 4, "parallel.recompute=full"),
     layout("bf16, tp 2, pp 2, dp 2, dropout", _BF16, 2, 2, 2, 2, 4, "model.hidden_dropout=0.1"),
 )
 

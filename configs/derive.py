@@ -7,7 +7,14 @@ import math
 from dataclasses import dataclass
 
 from configs.scheduler import limit_seconds
-from configs.schema import Config, DataConfig, LossWeighting, ModelConfig, OptimConfig
+from configs.schema import (
+    Config,
+    DataConfig,
+    LossWeighting,
+    ModelConfig,
+    OptimConfig,
+    Recompute,
+)
 
 # The original cuts 2000 stored tokens for a row of 2048, so that most inserted tokens fit.
 GLM_130B_ROW = (125, 128)
@@ -210,11 +217,11 @@ def matrix_weights(model: ModelConfig) -> int:
     return 4 * model.hidden_size**2 + 3 * model.hidden_size * model.ffn_size
 
 
-def flops_per_sample(model: ModelConfig, recompute: bool = False) -> float:
+def flops_per_sample(model: ModelConfig, recompute: Recompute = Recompute.none) -> float:
     """Floating-point operations to train one row, forward and backward.
 
-    At an inner width of 8/3 h that is, per row with recompute, 96 s L h^2 (1 + s / 6h + V / 16Lh); GLM-130B's log
-    counts the same way.
+    At an inner width of 8/3 h that is, per row with full recompute, 96 s L h^2 (1 + s / 6h + V / 16Lh); GLM-130B's log
+    counts the same way. Selective recompute repeats no matrix product, and so counts as none.
     """
     return transformer_flops(
         model.num_layers,
@@ -222,7 +229,7 @@ def flops_per_sample(model: ModelConfig, recompute: bool = False) -> float:
         matrix_weights(model),
         padded_vocab_size(model),
         model.seq_length,
-        recompute,
+        recompute is Recompute.full,
     )
 
 

@@ -8,7 +8,7 @@ from importlib import resources
 from typing import Any, cast, get_args, get_origin, get_type_hints
 
 from configs.document import documented_keys, without_none
-from configs.schema import Config
+from configs.schema import Config, Recompute
 
 GROUPS = ("model", "optim", "parallel", "experiment")
 
@@ -17,6 +17,14 @@ def presets(group: str) -> list[str]:
     """The choices of a group that come with this program."""
     names = [entry.name for entry in (resources.files("configs") / group).iterdir()]
     return sorted(name.removesuffix(".yaml") for name in names if name.endswith(".yaml"))
+
+
+# What YAML makes of the words on and off.
+_SWITCH = {True: "on", False: "off"}
+# Keys that had two values before they had more.
+_ENUM_OF_BOOL: dict[Any, dict[bool, str]] = {
+    Recompute: {True: Recompute.full.value, False: Recompute.none.value}
+}
 
 
 @lru_cache(maxsize=1)
@@ -80,7 +88,7 @@ def coerce(value: Any, hint: Any) -> Any:
     if value is None or is_dataclass(hint):
         return value
     if isinstance(value, bool) and isinstance(hint, type) and issubclass(hint, Enum):
-        return {True: "on", False: "off"}[value]  # what YAML makes of these two words
+        return _ENUM_OF_BOOL.get(hint, _SWITCH)[value]
     if get_args(hint) in ((str,), (float,)) and not isinstance(value, list):
         value = [value]
     return _coerce_nested(value, hint)

@@ -43,7 +43,8 @@ class RowPlan:
     def of(cls, fields: Tensor) -> "RowPlan":
         """The plan for a batch's fields, made at the first call.
 
-        Object identity is a safe key: DeepSpeed clones what it receives or loads for every micro-batch.
+        Object identity is a safe key: DeepSpeed clones what it receives or loads for every micro-batch, and a recomputed
+        layer is given the same tensor again (train/engine/recompute.py).
         """
         plan = _PLANS.get(fields)
         if plan is None:

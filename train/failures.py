@@ -48,7 +48,7 @@ _WRONG = (
 )
 
 _MEMORY_ADVICE = (
-    "Type the same command with a smaller optim.micro_batch_size, with parallel.recompute=true, with a larger "
+    "Type the same command with a smaller optim.micro_batch_size, with parallel.recompute=full, with a larger "
     "parallel.tp, parallel.pp or parallel.zero_stage, or on more devices: it continues from the last checkpoint. "
     "python -m launch estimate shows what each takes. If there should be enough, look for another process on that device."
 )

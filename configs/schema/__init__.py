@@ -27,6 +27,7 @@ from configs.schema.model import (
     ModelConfig,
     ParallelConfig,
     Precision,
+    Recompute,
     RopeTables,
 )
 from configs.schema.optim import BatchRampConfig, OptimConfig, Schedule, StabilityConfig
@@ -60,6 +61,7 @@ __all__ = [
     "ParallelConfig",
     "Precision",
     "ProgressBar",
+    "Recompute",
     "RopeTables",
     "RunConfig",
     "Schedule",

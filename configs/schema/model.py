@@ -40,6 +40,14 @@ class AttentionPath(str, Enum):
     flex = "flex"
 
 
+class Recompute(str, Enum):
+    """What the backward pass computes again instead of keeping it."""
+
+    none = "none"
+    selective = "selective"
+    full = "full"
+
+
 class RopeTables(str, Enum):
     """Precision of the rotary angles: fp16 reproduces the tables that the released GLM-130B was trained with."""
 
@@ -94,5 +102,6 @@ class ParallelConfig:
     """Pipeline-parallel size: the layers are cut into this many stages."""
     zero_stage: Annotated[int, ZERO_STAGE] = 1
     """0: every rank keeps the whole optimizer state (fp32 only); 1: it is sharded over the data-parallel ranks."""
-    recompute: bool = False
-    """Recompute each layer's activations in the backward pass instead of keeping them."""
+    recompute: Recompute = Recompute.none
+    """What the backward pass computes again instead of keeping it: full: each layer; selective: each layer but its
+    matrix products, attention and sums over ranks; none. true means full and false none."""

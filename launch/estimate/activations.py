@@ -8,7 +8,7 @@ Hidden states, their norms and sums are replicated on all tensor-parallel ranks;
 from dataclasses import dataclass
 
 from configs import computation
-from configs.schema import AttentionPath, Config
+from configs.schema import AttentionPath, Config, Recompute
 
 # glm/dropout.py hashes int64 indices: about four tensors of 8 bytes per element exist at the same time.
 _DROPOUT_BYTES = 32
@@ -24,8 +24,18 @@ class LayerSizes:
     """One tensor of hidden states: all that a layer keeps with recompute."""
     kept: int
     """Everything that its backward pass needs, including its output."""
+    selected: int
+    """What selective recompute keeps: the input, and the outputs of matrix products and attention."""
     working: int
     """Temporary buffers in addition to that."""
+
+    def kept_with(self, recompute: Recompute) -> int:
+        """What is kept of a layer until its backward pass begins."""
+        return {
+            Recompute.none: self.kept,
+            Recompute.selective: self.selected,
+            Recompute.full: self.hidden,
+        }[recompute]
 
     @classmethod
     def of(cls, config: Config, size: int, on_gpu: bool) -> "LayerSizes":
@@ -54,12 +64,16 @@ class LayerSizes:
             kept += scores * (4 + (size if size == 2 or has_dropout else 0) + has_dropout)
         elif path is AttentionPath.sdpa:
             kept += _mask_elements(config) * size
+        # The input; queries, keys and values, and mixed values; the two outer products; the two inner ones.
+        selected = 3 * hidden + 4 * hidden // tp + 2 * inner
+        if path is AttentionPath.reference:
+            selected += scores * size
         hashed = tokens * model.hidden_size if model.hidden_dropout > 0 else 0
         kept += 2 * hashed  # one byte per element at each of two places
         hashed = max(hashed, scores if has_dropout else 0)
         # The backward pass of the GeGLU holds two inner gradients and one of the hidden states.
         working = max(2 * inner + hidden, _DROPOUT_BYTES * hashed)
-        return cls(tokens, hidden, kept, working)
+        return cls(tokens, hidden, kept, selected, working)
 
 
 def _mask_elements(config: Config) -> int:

@@ -147,11 +147,11 @@ def _running(config: Config, stage: int, on_gpu: bool) -> tuple[int, int, int]:
     )
     in_flight = min(pp - stage, micro_batches)
     num_layers = derive.layers_of_stage(model.num_layers, pp, stage)
-    kept = layer.hidden if config.parallel.recompute else layer.kept
+    kept = layer.kept_with(config.parallel.recompute)
     # Each micro-batch keeps its input, which every stage clones, and what each layer keeps.
     activations = in_flight * (layer.hidden + num_layers * kept)
-    if config.parallel.recompute and num_layers:
-        activations += layer.kept - layer.hidden
+    if num_layers:
+        activations += layer.kept - kept  # of the layer that is computed again
     working = layer.working if num_layers else 0
     is_first, is_last = stage == 0, stage == pp - 1
     logits = 0

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 
+from configs.schema import Recompute
 from configs.terminal import hanging
 from launch.estimate.memory import StageMemory, memory_of_stages
 from launch.estimate.plan import GIB, ClusterPlan, is_on_gpu, usable_gib
@@ -47,7 +48,8 @@ def memory_table(plan: ClusterPlan, width: int | None = None) -> list[str]:
                 width,
             )
         )
-    return [*lines, hanging("", _other_recompute(plan), width)]
+    others = [mode for mode in Recompute if mode is not plan.config.parallel.recompute]
+    return [*lines, *(hanging("", _other_recompute(plan, mode), width) for mode in others)]
 
 
 def _side_by_side(
@@ -73,22 +75,22 @@ def _table(plan: ClusterPlan, groups: list[list[StageMemory]]) -> list[str]:
     return lines
 
 
-def _other_recompute(plan: ClusterPlan) -> str:
+def _other_recompute(plan: ClusterPlan, recompute: Recompute) -> str:
     config = plan.config
-    other = replace(
-        config, parallel=replace(config.parallel, recompute=not config.parallel.recompute)
-    )
+    other = replace(config, parallel=replace(config.parallel, recompute=recompute))
     changed = max(memory_of_stages(other, is_on_gpu(config)), key=lambda stage: stage.peak)
     kept = max(stage.activations for stage in plan.stages)
     then = max(stage.activations for stage in memory_of_stages(other, is_on_gpu(config)))
-    word = "Without" if config.parallel.recompute else "With"
     unit, name = _unit(plan)
     peak = f"and the peak {changed.peak / unit:,.2f} {name}"
     if changed.peak == plan.fullest.peak:
         phases = plan.fullest.phases
         when = max(phases, key=lambda phase: phases[phase])
         peak = f"but the peak would be the same: it is in the {_PHASES[when]}"
-    return f"{word} recompute the activations would be {then / unit:,.2f} instead of {kept / unit:,.2f} {name}, {peak}."
+    return (
+        f"With parallel.recompute={recompute.value} the activations would be {then / unit:,.2f} instead of "
+        f"{kept / unit:,.2f} {name}, {peak}."
+    )
 
 
 def _unit(plan: ClusterPlan) -> tuple[int, str]:

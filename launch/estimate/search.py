@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from configs import derive
 from configs.errors import ConfigError
 from configs.hardware import PRESETS, gpu_of
-from configs.schema import Config
+from configs.schema import Config, Recompute
 from configs.terminal import hanging
 from configs.validate import are_sizes_sound
 from launch.estimate.plan import GIB, ClusterPlan, needed_gib, usable_gib
@@ -39,7 +39,7 @@ class Candidate:
     def words(self) -> str:
         """The overrides that choose this layout."""
         config = self.plan.config
-        recompute = str(config.parallel.recompute).lower()
+        recompute = config.parallel.recompute.value
         return (
             f"parallel.tp={config.parallel.tp} parallel.pp={config.parallel.pp} "
             f"optim.micro_batch_size={config.optim.micro_batch_size} parallel.recompute={recompute}{self.more}"
@@ -132,7 +132,7 @@ def _row(candidate: Candidate, best: Candidate, width: int | None) -> str:
     memory = f"{plan.fullest.peak / GIB:.1f} of {usable_gib(plan.gpu):.1f}"
     figures = (
         f"{config.parallel.tp:4} {config.parallel.pp:4} {dp:4} {config.optim.micro_batch_size:6} "
-        f"{'yes' if config.parallel.recompute else 'no':>10} {memory:>13}  "
+        f"{config.parallel.recompute.value:>10} {memory:>13}  "
         f"{step.bubble / step.total:7.1%} {sums / step.total:8.1%} "
         f"{candidate.seconds:7.2f} {plan.mfu:6.1%}"
     )
@@ -188,7 +188,7 @@ def _reasons(best: Candidate, own: Candidate | None) -> list[str]:
     ]
 
 
-def _layout_of(config: Config) -> tuple[int, int, int, bool]:
+def _layout_of(config: Config) -> tuple[int, int, int, Recompute]:
     parallel = config.parallel
     return parallel.tp, parallel.pp, config.optim.micro_batch_size, parallel.recompute
 
@@ -222,7 +222,7 @@ def _layouts(config: Config) -> Iterator[Config]:
             if ranks % (tp * pp):
                 continue
             for micro_batch_size in sorted({*_MICRO_BATCHES, config.optim.micro_batch_size}):
-                for recompute in (False, True):
+                for recompute in Recompute:
                     changed = replace(
                         config,
                         parallel=replace(config.parallel, tp=tp, pp=pp, recompute=recompute),

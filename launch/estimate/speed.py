@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from configs import computation, derive
 from configs.hardware import Gpu
-from configs.schema import AttentionPath, Config
+from configs.schema import AttentionPath, Config, Recompute
 
 # Share of the peak that the matrix products of a layer reach, and share of the nominal bandwidths: fitted to the step
 # time of GLM-130B (88.5 s, A100-40G, 2022), and used unchanged for everything else.
@@ -90,15 +90,15 @@ class Transformer:
             is AttentionPath.reference,
         )
 
-    def flops_per_sample(self, recompute: bool = False) -> float:
-        """Floating-point operations to train one row."""
+    def flops_per_sample(self, recompute: Recompute = Recompute.none) -> float:
+        """Floating-point operations to train one row; selective recompute repeats no matrix product."""
         return derive.transformer_flops(
             self.num_layers,
             self.hidden_size,
             self.weights_per_layer,
             self.vocab_size,
             self.seq_length,
-            recompute,
+            recompute is Recompute.full,
         )
 
 
@@ -111,7 +111,7 @@ class Layout:
     dp: int
     gpus_per_node: int
     micro_batch_size: int
-    recompute: bool
+    recompute: Recompute
     size: int
     """Bytes of an activation's element."""
     gradient_bytes: int
@@ -143,14 +143,19 @@ def step_time(network: Transformer, layout: Layout, gpu: Gpu, global_batch_size:
     bandwidth = gpu.node_gb_per_second if within_node else gpu.network_gb_per_second
     # A ring all-reduce moves 2 (n - 1) / n times the data; forward and backward pass have two each, recompute two more.
     ring = 2 * (layout.tp - 1) / layout.tp
-    layer_sums = _seconds((6 if layout.recompute else 4) * ring * hidden_bytes, bandwidth)
-    layer = _layer_seconds(network, layout, gpu, tokens)
+    is_full = layout.recompute is Recompute.full
+    layer_sums = _seconds((6 if is_full else 4) * ring * hidden_bytes, bandwidth)
+    products, traffic = _layer_seconds(network, layout, gpu, tokens)
+    layer = products + traffic
+    # Selective recompute repeats what is no matrix product.
+    again = {Recompute.none: 0.0, Recompute.selective: traffic, Recompute.full: layer}[
+        layout.recompute
+    ]
     head = _head_seconds(network, layout, gpu, tokens)
-    passes = 4 if layout.recompute else 3
     # All stages wait for the slowest: one with the most layers, or the last, which has fewer layers and the head. In a
     # small model with a large vocabulary the head takes longer than several layers.
     _, layers, head = max(
-        (layers * (passes * layer + layer_sums) + heads * head, layers, heads * head)
+        (layers * (3 * layer + again + layer_sums) + heads * head, layers, heads * head)
         for layers, heads in _stages(network.num_layers, layout.pp)
     )
     spans_nodes = layout.tp * layout.pp * layout.dp > layout.gpus_per_node
@@ -161,8 +166,8 @@ def step_time(network: Transformer, layout: Layout, gpu: Gpu, global_batch_size:
     # Masters and moments are read and written, weights are written.
     updated = parameters / layout.dp * 28
     return StepTime(
-        micro_batch=passes * layers * layer + head,
-        recompute=layers * layer if layout.recompute else 0.0,
+        micro_batch=layers * (3 * layer + again) + head,
+        recompute=layers * again,
         tensor_parallel=layers * layer_sums,
         pipeline_traffic=_seconds(2 * hidden_bytes, far) if layout.pp > 1 else 0.0,
         num_micro_batches=micro_batches,
@@ -184,8 +189,10 @@ def _stages(num_layers: int, pp: int) -> list[tuple[int, int]]:
     ]
 
 
-def _layer_seconds(network: Transformer, layout: Layout, gpu: Gpu, tokens: int) -> float:
-    """Seconds of the forward pass of one layer on one rank."""
+def _layer_seconds(
+    network: Transformer, layout: Layout, gpu: Gpu, tokens: int
+) -> tuple[float, float]:
+    """Seconds of the forward pass of one layer on one rank: its matrix products, and its other memory traffic."""
     flops = 2 * tokens * network.weights_per_layer
     flops += 4 * tokens * network.seq_length * network.hidden_size
     hidden = tokens * network.hidden_size * layout.size
@@ -194,7 +201,7 @@ def _layer_seconds(network: Transformer, layout: Layout, gpu: Gpu, tokens: int) 
     if network.materialises_scores:
         moved += _SCORE_BYTES * tokens * network.seq_length * network.num_heads / layout.tp
     products = flops / layout.tp / (gpu.peak_tflops * 1e12 * MATMUL_EFFICIENCY)
-    return products + _seconds(moved, gpu.memory_gb_per_second)
+    return products, _seconds(moved, gpu.memory_gb_per_second)
 
 
 def _head_seconds(network: Transformer, layout: Layout, gpu: Gpu, tokens: int) -> float:

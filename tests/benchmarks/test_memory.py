@@ -6,6 +6,7 @@ from benchmarks.live_memory import peak_live_bytes
 from benchmarks.memory import LAYOUTS, Layout, compare
 from configs import derive
 from configs.load import load_config
+from configs.schema import Recompute
 from launch.estimate.memory import memory_of_stages
 from tests.helpers.distributed import run_distributed
 
@@ -26,7 +27,7 @@ SMALL = [
     "words",
     [
         ("precision=bf16", "parallel.pp=2"),
-        ("precision=fp32", "parallel.tp=2", "parallel.recompute=true"),
+        ("precision=fp32", "parallel.tp=2", "parallel.recompute=full"),
     ],
 )
 def test_the_estimate_is_within_a_tenth_of_the_measured_peak(words: tuple[str, ...]) -> None:
@@ -52,10 +53,10 @@ def test_ten_layouts_of_at_least_200_mb_are_within_a_tenth(run: Layout) -> None:
 
 def test_the_layouts_differ_in_everything_that_memory_depends_on() -> None:
     configs = [load_config(list(run.words)) for run in LAYOUTS]
-    assert len(configs) == 10
+    assert len(configs) == 11
     assert {config.precision.value for config in configs} == {"fp32", "bf16"}
     assert {config.parallel.tp for config in configs} == {1, 2}
     assert {config.parallel.pp for config in configs} == {1, 2, 4}
     assert {derive.data_parallel_size(c, derive.planned_world_size(c)) for c in configs} == {1, 2}
-    assert {config.parallel.recompute for config in configs} == {False, True}
+    assert {config.parallel.recompute for config in configs} == set(Recompute)
     assert len({config.optim.micro_batch_size for config in configs}) >= 3

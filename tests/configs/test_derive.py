@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from configs import derive
 from configs.load import load_config
-from configs.schema import BatchRampConfig, Config, ModelConfig, OptimConfig
+from configs.schema import BatchRampConfig, Config, ModelConfig, OptimConfig, Recompute
 
 GLM_130B = load_config(["experiment=glm_130b"])
 
@@ -78,7 +78,7 @@ def test_glm_130b_takes_the_steps_of_its_log() -> None:
 def test_glm_130b_computes_at_the_speed_of_its_log() -> None:
     # 88.5 s a step on 768 GPUs were 134 TFLOP/s with recompute, and three quarters of that without: MFU 32.5 %.
     per_gpu = 4224 / 768 / 88.5 / 1e12
-    with_recompute = derive.flops_per_sample(GLM_130B.model, recompute=True) * per_gpu
+    with_recompute = derive.flops_per_sample(GLM_130B.model, recompute=Recompute.full) * per_gpu
     assert with_recompute == pytest.approx(134.1, abs=0.1)
     assert derive.flops_per_sample(GLM_130B.model) * per_gpu / 312 == pytest.approx(
         0.325, abs=0.003
@@ -89,7 +89,9 @@ def test_operations_are_those_of_the_closed_formula() -> None:
     model = GLM_130B.model
     h, L, s, V = 12288, 70, 2048, 150528
     formula = 96 * s * L * h**2 * (1 + s / (6 * h) + V / (16 * L * h))
-    assert derive.flops_per_sample(model, recompute=True) == pytest.approx(formula, rel=1e-12)
+    assert derive.flops_per_sample(model, recompute=Recompute.full) == pytest.approx(
+        formula, rel=1e-12
+    )
 
 
 @given(num_layers=st.integers(1, 100), pp=st.integers(1, 100))

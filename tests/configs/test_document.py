@@ -44,7 +44,7 @@ def test_types_and_defaults_are_shown_as_they_are_typed() -> None:
     shown = {key.name: (key.type, key.default) for key in documented_keys()}
     assert shown["optim.lr"] == ("float, above 0", "0.001")
     assert shown["optim.min_lr"] == ("float or null", "null")
-    assert shown["parallel.recompute"] == ("bool", "false")
+    assert shown["parallel.recompute"] == ("none, selective, full", "none")
     assert shown["precision"] == ("auto, fp32, bf16, fp16", "auto")
     assert shown["data.paths"] == ("list[str]", "['python-docs']")
     assert shown["optim.batch_ramp.start"] == ("int or null, at least 1", "null")

@@ -7,11 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from configs import load
+from configs.checkpoint_yaml import from_checkpoint_yaml
 from configs.errors import ConfigError
 from configs.help import describe_key, help_text
 from configs.keys import GROUPS
-from configs.load import diff, flatten, from_yaml, load_config, to_yaml
-from configs.schema import BatchRampConfig, Config, Precision, Schedule, SliceRule
+from configs.load import apply_overrides, diff, flatten, from_yaml, load_config, to_yaml
+from configs.schema import BatchRampConfig, Config, Precision, Recompute, Schedule, SliceRule
 
 
 def problems_of(*words: str) -> list[str]:
@@ -56,7 +57,7 @@ def test_the_published_run_is_composed_exactly() -> None:
     assert (model.ffn_size, model.vocab_size, model.seq_length) == (32768, 150528, 2048)
     assert (model.hidden_dropout, model.attention_dropout, model.rope_2d) == (0.1, 0.1, False)
     assert (config.parallel.tp, config.parallel.pp, config.parallel.zero_stage) == (4, 8, 1)
-    assert config.parallel.recompute
+    assert config.parallel.recompute is Recompute.full
     assert (config.cluster.nodes, config.cluster.gpus_per_node) == (96, 8)
     assert config.precision is Precision.fp16
     assert (stability.initial_loss_scale, stability.loss_scale_window) == (2**16, 200)
@@ -137,7 +138,11 @@ def test_an_unknown_choice_names_the_choices_and_the_nearest() -> None:
         ("optim.lr=fast", "optim.lr (fast) must be a number."),
         ("optim.lr=1,2", "optim.lr (1,2) must be a number."),
         ("optim.lr=[1]", "optim.lr ([1]) must be a number."),
-        ("parallel.recompute=maybe", "parallel.recompute (maybe) must be true or false."),
+        (
+            "parallel.recompute=maybe",
+            "parallel.recompute (maybe) must be one of none, selective, full.",
+        ),
+        ("model.rope_2d=maybe", "model.rope_2d (maybe) must be true or false."),
         ("precision=fp8", "precision (fp8) must be one of auto, fp32, bf16, fp16."),
         ("optim.schedule=linear", "optim.schedule (linear) must be one of cosine, wsd, constant."),
         ("run.name=[a]", "run.name ([a]) must be a word."),
@@ -345,3 +350,30 @@ def test_options_and_variables_in_a_list_need_no_quotes() -> None:
         "--mpi=none",
         "-v",
     ]
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        ("true", Recompute.full),
+        ("false", Recompute.none),
+        ("full", Recompute.full),
+        ("selective", Recompute.selective),
+        ("none", Recompute.none),
+    ],
+)
+def test_recompute_is_read_as_it_was_typed_before_it_had_three_values(
+    tmp_path: Path, word: str, expected: Recompute
+) -> None:
+    key = f"parallel.recompute={word}"
+    assert load_config(["parallel=node", key]).parallel.recompute is expected
+    # In a file of one's own, in the record of a run, and in that of a checkpoint.
+    (tmp_path / "parallel").mkdir()
+    (tmp_path / "parallel" / "mine.yaml").write_text(f"recompute: {word}\n")
+    own = load_config(["--config-dir", str(tmp_path), "parallel=mine"])
+    assert own.parallel.recompute is expected
+    assert from_yaml(f"parallel:\n  recompute: {word}\n").parallel.recompute is expected
+    stored = from_checkpoint_yaml(f"parallel:\n  recompute: {word}\n")
+    assert stored.parallel.recompute is expected
+    assert from_yaml(to_yaml(stored)) == stored
+    assert apply_overrides(Config(), [key]).parallel.recompute is expected

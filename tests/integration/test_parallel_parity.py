@@ -35,12 +35,12 @@ NUM_STEPS = 5
 LAYOUTS = [(2, 1, 1), (1, 2, 1), (1, 4, 1), (1, 1, 2), (2, 2, 1), (2, 2, 2)]
 VARIANTS = {
     "plain": (),
-    "recompute": ("parallel.recompute=true",),
+    "recompute": ("parallel.recompute=full",),
     "dropout": ("model.hidden_dropout=0.1", "model.attention_dropout=0.1"),
     "dropout and recompute": (
         "model.hidden_dropout=0.1",
         "model.attention_dropout=0.1",
-        "parallel.recompute=true",
+        "parallel.recompute=full",
     ),
 }
 

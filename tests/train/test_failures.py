@@ -60,7 +60,7 @@ def store_error() -> Exception:
         (
             RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"),
             2,
-            "parallel.recompute=true",
+            "parallel.recompute=full",
         ),
         (RuntimeError("CUDA error: device-side assert triggered"), 1, "device-side assert"),
         (OSError("libcuda.so: cannot open shared object file"), 1, "libcuda"),

@@ -15,7 +15,7 @@ from typing import Any
 import deepspeed
 
 from configs.objectives import objectives_of
-from configs.schema import Config, Precision
+from configs.schema import Config, Precision, Recompute
 from glm.embedding import WordEmbedding
 from glm.light_imports import light_imports
 from glm.loss import GLMLoss, ObjectiveSums
@@ -25,6 +25,7 @@ from train.engine.accumulate import Accumulation
 from train.engine.gradients import counted_squares, measure_norms
 from train.engine.interface import GradientNorms, PendingUpdate, StepOutcome, UpdateHook
 from train.engine.optimizers import build_optimizer, optimizer_kind
+from train.engine.recompute import checkpoint_function
 from train.engine.settings import deepspeed_config
 from train.engine.stages import build_pipeline, quiet
 from train.engine.state import PartitionedState
@@ -56,6 +57,8 @@ class PipelineEngine:
                 config=deepspeed_config(config, session.topology.dp),
             )
         self.deepspeed = engine
+        if config.parallel.recompute is not Recompute.none:
+            self.module.activation_checkpoint_func = checkpoint_function(config.parallel.recompute)
         self._optimizer: Any = engine.optimizer
         update = self._optimizer.step
         if config.parallel.zero_stage == 0:

@@ -9,6 +9,7 @@ import pytest
 from configs import derive
 from configs.hardware import PRESETS
 from configs.load import load_config
+from configs.schema import Recompute
 from launch.estimate.plan import ClusterPlan, usable_gib
 from launch.estimate.reliability import best_interval, goodput
 from launch.estimate.speed import Layout, Transformer, flops_share, step_time
@@ -35,7 +36,7 @@ def test_glm_130b_at_its_logged_speed() -> None:
     assert derive.parameters(plan.config.model) == 128_697_794_560
     network = Transformer.of(plan.config)
     samples_per_second = 4224 / LOGGED_SECONDS
-    per_gpu = network.flops_per_sample(recompute=True) * samples_per_second / 768
+    per_gpu = network.flops_per_sample(recompute=Recompute.full) * samples_per_second / 768
     assert per_gpu / 1e12 == pytest.approx(134, rel=0.002)
     assert per_gpu / 312e12 == pytest.approx(0.430, abs=0.0005)
     assert plan.mfu == pytest.approx(0.324, abs=0.0005)
@@ -46,7 +47,7 @@ def test_glm_130b_at_its_logged_speed() -> None:
 def test_the_paper_takes_mfu_as_three_quarters_of_hfu() -> None:
     """Its 43.3 and 32.5 % are 135 / 312 and 3/4 of that; the head is not recomputed, which makes it a little more."""
     network = Transformer.of(published_run().config)
-    ratio = network.flops_per_sample() / network.flops_per_sample(recompute=True)
+    ratio = network.flops_per_sample() / network.flops_per_sample(recompute=Recompute.full)
     assert 0.75 < ratio < 0.755
 
 
@@ -66,7 +67,7 @@ def test_glm_130b_fits_40_gb_as_it_did_and_not_without_recompute_or_in_bf16_at_h
     plan = published_run()
     assert plan.missing_gib == 0
     assert 18 < plan.fullest.peak / GIB < usable_gib(PRESETS["A100-40G"]) < 40
-    assert published_run("parallel.recompute=false").missing_gib > 10
+    assert published_run("parallel.recompute=none").missing_gib > 10
     assert published_run("precision=bf16").missing_gib > 0
 
 
@@ -108,7 +109,7 @@ def test_this_trainer_would_be_slower_than_megatron(
     network: Transformer, tp: int, pp: int, micro_batch_size: int, batch: int, seconds: float
 ) -> None:
     """Megatron fuses softmax and elementwise kernels, interleaves stages and cuts sequences; the model knows neither."""
-    layout = Layout(tp, pp, 1, 8, micro_batch_size, False, 2, 2)
+    layout = Layout(tp, pp, 1, 8, micro_batch_size, Recompute.none, 2, 2)
     modelled = step_time(network, layout, PRESETS["A100-80G"], batch).total
     assert 1.0 < modelled / seconds < 1.8
 

@@ -7,6 +7,7 @@ import pytest
 from configs import derive
 from configs.hardware import PRESETS
 from configs.load import load_config
+from configs.schema import Recompute
 from launch.estimate.search import candidates
 from launch.estimate.speed import Layout, StepTime, Transformer, step_time
 
@@ -25,7 +26,7 @@ LARGE_VOCABULARY = (
 )
 
 
-def modelled(network: Transformer, pp: int, recompute: bool = False) -> StepTime:
+def modelled(network: Transformer, pp: int, recompute: Recompute = Recompute.none) -> StepTime:
     return step_time(network, Layout(1, pp, 1, 8, 1, recompute, 2, 4), GPU, 64)
 
 
@@ -54,9 +55,9 @@ def test_a_head_smaller_than_a_layer_leaves_the_pace_to_the_stages_with_most_lay
 
 def test_the_head_is_not_recomputed() -> None:
     large = network(150_528)
-    once, twice = modelled(large, 8), modelled(large, 8, recompute=True)
+    once, twice = modelled(large, 8), modelled(large, 8, recompute=Recompute.full)
     assert twice.micro_batch - once.micro_batch == pytest.approx(twice.recompute)
-    without_head = modelled(replace(large, vocab_size=0, num_layers=3), 1, recompute=True)
+    without_head = modelled(replace(large, vocab_size=0, num_layers=3), 1, recompute=Recompute.full)
     assert twice.recompute == pytest.approx(without_head.micro_batch / 4)
 
 
