@@ -7,13 +7,14 @@ one kernel with the traffic that its signature declares. The engine's handling o
     overrides      of the configuration; none: the H100 preset of GLM-130B
     --operators    also the operators of a layer that move most
     --all          a line for each model preset, precision, recompute and tp
+    --constants    the constants of the speed model (launch/estimate/traffic.py) for the precision
     --json PATH    also write what was counted; the last line is the same
 """
 
 import json
 import sys
 import warnings
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,8 @@ def main(words: list[str]) -> int:
         switches, path, overrides = _parsed(words)
         if "--all" in switches:
             lines, record = _all_presets(overrides)
+        elif "--constants" in switches:
+            lines, record = _constants(_resolved(load_config(overrides or list(_DEFAULT))))
         else:
             config = _resolved(load_config(overrides or list(_DEFAULT)))
             lines, record = _one(config, "--operators" in switches)
@@ -65,10 +68,10 @@ def _parsed(words: list[str]) -> tuple[set[str], str | None, list[str]]:
         path = rest[at + 1]
         del rest[at : at + 2]
     switches = {word for word in rest if word.startswith("--")}
-    unknown = switches - {"--operators", "--all"}
+    unknown = switches - {"--operators", "--all", "--constants"}
     if unknown:
         raise UserError(
-            f"{', '.join(sorted(unknown))}: there are --operators, --all and --json PATH. "
+            f"{', '.join(sorted(unknown))}: there are --operators, --all, --constants and --json PATH. "
             "Overrides have no dashes: precision=bf16"
         )
     return switches, path, [word for word in rest if word not in switches]
@@ -138,7 +141,7 @@ def _all_presets(overrides: list[str]) -> tuple[list[str], dict[str, Any]]:
     for model in _presets():
         for precision in (Precision.fp32, Precision.bf16):
             for tp in _SIZES:
-                for recompute in ("false", "true"):
+                for recompute in ("none", "selective", "full"):
                     words = [f"model={model}", f"precision={precision.value}", f"parallel.tp={tp}"]
                     words += [f"parallel.recompute={recompute}", *overrides]
                     layer = count_network(load_config(words)).layer
@@ -152,6 +155,15 @@ def _all_presets(overrides: list[str]) -> tuple[list[str], dict[str, Any]]:
                     )
                     records.append({"words": words, "layer": both.as_json()})
     return lines, {"layers": records}
+
+
+def _constants(config: Config) -> tuple[list[str], dict[str, Any]]:
+    """What launch/estimate/traffic.py holds for the configuration's precision."""
+    prepare_environment(World(), "cpu")
+    from benchmarks.counting.fit import fitted, lines
+
+    traffic = fitted(config.precision)
+    return lines(f"_{config.precision.name.upper()}", traffic), asdict(traffic)
 
 
 def _presets() -> list[str]:

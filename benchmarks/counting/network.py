@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from benchmarks.counting.attention import flex_counted_by
 from benchmarks.counting.counter import counting
@@ -14,11 +13,12 @@ from benchmarks.counting.rows import all_targets
 from benchmarks.counting.tally import Tally
 from configs import computation
 from configs.objectives import objectives_of
-from configs.schema import Config, Precision
+from configs.schema import Config, Precision, Recompute
 from glm.loss import GLMLoss, ObjectiveSums
 from glm.model import layer_list
 from train.batches import MicroBatch
 from train.distributed import fake_session
+from train.engine.recompute import checkpoint_function
 from train.topology import Topology
 
 DTYPES = {
@@ -79,10 +79,8 @@ def _count(config: Config, dtype: torch.dtype) -> NetworkCost:
     loss = GLMLoss(ObjectiveSums.zeros(len(objectives_of(config.objective))))
 
     def run_layer(given: Tensor) -> Tensor:
-        if config.parallel.recompute:
-            return checkpoint(
-                layer, (given, fields), use_reentrant=False, preserve_rng_state=False
-            )[0]
+        if config.parallel.recompute is not Recompute.none:
+            return checkpoint_function(config.parallel.recompute)(layer, (given, fields))[0]
         return layer((given, fields))[0]
 
     def run_head(given: Tensor) -> Tensor:

@@ -3,8 +3,8 @@
 from configs import derive
 from configs.hardware import Gpu
 from launch.estimate.memory import checkpoint_bytes
+from launch.estimate.network import Transformer
 from launch.estimate.plan import GIB, ClusterPlan
-from launch.estimate.speed import Transformer
 
 Row = tuple[str, str]
 
@@ -54,7 +54,8 @@ def _speed(plan: ClusterPlan, gpu: Gpu) -> list[Row]:
         rows.append(
             (
                 "of the step",
-                f"computing {slots * step.micro_batch / seconds:.1%}, tensor-parallel sums "
+                f"computing {slots * (step.micro_batch - step.accumulation) / seconds:.1%}, adding up gradients "
+                f"{slots * step.accumulation / seconds:.1%}, tensor-parallel sums "
                 f"{slots * step.tensor_parallel / seconds:.1%}, between stages "
                 f"{slots * step.pipeline_traffic / seconds:.1%}, bubble {step.bubble / seconds:.1%}, "
                 f"gradients {step.gradients / seconds:.1%}, update {step.update / seconds:.1%}",

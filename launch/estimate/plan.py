@@ -12,8 +12,9 @@ from launch.estimate.memory import (
     memory_of_stages,
     saved_bytes_per_parameter,
 )
+from launch.estimate.network import Layout, Transformer
 from launch.estimate.reliability import best_interval, goodput
-from launch.estimate.speed import Layout, StepTime, Transformer, flops_share, step_time
+from launch.estimate.speed import StepTime, flops_share, step_time
 
 GIB = 2**30
 # The CUDA context and NCCL's buffers, in GiB, and the share of memory that the caching allocator loses to fragmentation.

@@ -163,7 +163,11 @@ def _costs(plan: ClusterPlan) -> list[tuple[str, float]]:
     count = step.num_micro_batches
     return [
         ("recompute", count * step.recompute),
-        ("matrix products and memory traffic", count * (step.micro_batch - step.recompute)),
+        (
+            "matrix products and memory traffic",
+            count * (step.micro_batch - step.recompute - step.accumulation),
+        ),
+        ("adding up gradients", count * step.accumulation),
         ("tensor-parallel sums", count * step.tensor_parallel),
         ("traffic between stages", count * step.pipeline_traffic),
         ("pipeline bubble", step.bubble),

@@ -78,7 +78,7 @@ def printed(words: list[str], presets: list[str] | None = None) -> list[str]:
 @pytest.fixture(scope="module")
 def kept() -> NetworkCost:
     """Of the 130B shape at tp 4, nothing recomputed."""
-    return network(shape("parallel.recompute=false"))
+    return network(shape("parallel.recompute=none"))
 
 
 def test_the_products_are_those_of_the_layers_matrices(kept: NetworkCost) -> None:
@@ -116,7 +116,7 @@ def test_layers_alone_need_no_tensor_parallel_sums() -> None:
 
 
 def test_full_recompute_is_one_more_forward_pass(kept: NetworkCost) -> None:
-    again = network(shape("parallel.recompute=true"))
+    again = network(shape("parallel.recompute=full"))
     assert again.layer.forward.other == kept.layer.forward.other
     products = kept.layer.forward.products + kept.layer.backward.products
     assert again.layer.backward.products.flops == products.flops
@@ -127,7 +127,7 @@ def test_full_recompute_is_one_more_forward_pass(kept: NetworkCost) -> None:
 
 def test_the_published_runs_dropout_is_most_of_its_layers_traffic(kept: NetworkCost) -> None:
     published = network(
-        load_config(["experiment=glm_130b", "parallel.recompute=false", "cluster.gpu=H200"])
+        load_config(["experiment=glm_130b", "parallel.recompute=none", "cluster.gpu=H200"])
     )
     assert published.layer.forward.other.moved > 10 * kept.layer.forward.other.moved
 
@@ -148,7 +148,7 @@ def test_gradients_are_counted_in_the_real_engine() -> None:
 
 
 def test_a_stage_is_what_it_holds() -> None:
-    config = shape("parallel.recompute=false")
+    config = shape("parallel.recompute=none")
     cost, handling = network(config), gradients(Precision.bf16)
     stages = stage_costs(config, cost, handling)
     assert [stage.layers for stage in stages] == [8, 9, 9, 9, 9, 9, 9, 8]
@@ -181,15 +181,15 @@ def test_there_is_a_line_for_each_preset_and_layout() -> None:
     words = ["model.num_layers=2", "model.hidden_size=128", "model.num_heads=4"]
     words += ["model.ffn_size=384", "model.vocab_size=1024", "model.seq_length=256"]
     head, *rows, _ = printed(["--all", *words], ["glm_335m", "tiny"])
-    assert len(rows) == 2 * 2 * 2 * 2
+    assert len(rows) == 2 * 2 * 2 * 3
     assert max(map(len, [head, *rows])) <= 100
-    assert rows[-1].split()[:4] == ["tiny", "bf16", "4", "true"]
+    assert rows[-1].split()[:4] == ["tiny", "bf16", "4", "full"]
 
 
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["--everything"], "there are --operators, --all and --json PATH"),
+        (["--everything"], "there are --operators, --all, --constants and --json PATH"),
         (["--json"], "--json cost.json"),
         (["precision=bf17"], "precision"),
     ],

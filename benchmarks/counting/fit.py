@@ -1,0 +1,118 @@
+"""The constants of the speed model (launch/estimate/traffic.py), from counts at several shapes."""
+
+from collections.abc import Callable
+from dataclasses import asdict, replace
+
+import numpy as np
+
+from benchmarks.counting.gradients import count_gradients
+from benchmarks.counting.network import NetworkCost, Passes, count_network
+from benchmarks.counting.tally import Tally
+from configs import derive
+from configs.load import load_config
+from configs.schema import AttentionPath, Config, Precision
+from launch.estimate.traffic import UPDATE_BYTES, HeadTraffic, PassTraffic, Traffic
+
+# Shapes whose tensors of each kind differ: hidden size, inner width, tensor-parallel ranks.
+_SHAPES = ((1024, 2048, 1), (1024, 2048, 4), (2048, 2048, 4), (1024, 8192, 4))
+_VOCABULARIES = (8192, 32768)
+_HEAD_SIZE, _SEQ = 128, 2048
+
+
+def fitted(precision: Precision) -> Traffic:
+    """Count, and solve for the bytes per element."""
+    configs = [_config(precision, *shape) for shape in _SHAPES]
+    plain = [count_network(config) for config in configs]
+    # One shape is enough for what only one kind of tensor needs.
+    config, cost = configs[1], plain[1]
+    model = config.model
+    scores = replace(config, model=replace(model, attention=AttentionPath.reference))
+    dropped = replace(config, model=replace(model, hidden_dropout=0.1))
+    both = replace(
+        scores, model=replace(scores.model, attention=AttentionPath.auto, attention_dropout=0.1)
+    )
+    others = [count_network(other) for other in (scores, dropped, both)]
+    gradients = count_gradients(precision)
+    return Traffic(
+        _fit_pass(configs, plain, config, cost, others, lambda passes: passes.forward),
+        _fit_pass(configs, plain, config, cost, others, lambda passes: passes.backward),
+        _fit_head(precision),
+        round(gradients.bytes_per_micro_batch, 1),
+        round(gradients.bytes_per_step - UPDATE_BYTES, 1),
+        cost.layer.forward.collectives.total(),
+        cost.layer.backward.collectives.total(),
+    )
+
+
+def lines(name: str, traffic: Traffic) -> list[str]:
+    """Python text of a table of constants."""
+    return [
+        f"{name} = Traffic(",
+        *(f"    {key}={_text(value)}," for key, value in vars(traffic).items()),
+        ")",
+    ]
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, PassTraffic | HeadTraffic):
+        return f"{value:g}"
+    parts = ", ".join(f"{key}={number:g}" for key, number in asdict(value).items())
+    return f"{type(value).__name__}({parts})"
+
+
+def _config(precision: Precision, hidden: int, ffn: int, tp: int, vocab: int = 8192) -> Config:
+    words = [
+        "model=tiny",
+        f"precision={precision.value}",
+        f"model.hidden_size={hidden}",
+        f"model.num_heads={hidden // _HEAD_SIZE}",
+        f"model.ffn_size={ffn}",
+        f"model.vocab_size={vocab}",
+        f"model.seq_length={_SEQ}",
+        f"parallel.tp={tp}",
+        "optim.micro_batch_size=1",
+    ]
+    return load_config(words)
+
+
+def _fit_pass(
+    configs: list[Config],
+    plain: list[NetworkCost],
+    config: Config,
+    cost: NetworkCost,
+    others: list[NetworkCost],
+    side: Callable[[Passes], Tally],
+) -> PassTraffic:
+    rows = []
+    for each in configs:
+        tp, hidden = each.parallel.tp, each.model.hidden_size
+        rows.append([_SEQ * hidden, _SEQ * hidden / tp, _SEQ * each.model.ffn_size / tp])
+    moved = [side(each.layer).other.moved for each in plain]
+    whole, cut, inner = np.linalg.lstsq(np.array(rows), np.array(moved), rcond=None)[0]
+    elements = _SEQ * config.model.hidden_size
+    scores = _SEQ**2 * config.model.num_heads / config.parallel.tp
+    materialised, dropped, scores_dropped = (_all(side(other.layer)) for other in others)
+    base = side(cost.layer).other.moved
+    return PassTraffic(
+        *(round(float(value), 1) for value in (whole, cut, inner)),
+        scores=round((materialised - base) / scores, 1),
+        hidden_dropout=round((dropped - _all(side(cost.layer))) / elements, 1),
+        scores_dropout=round((scores_dropped - materialised) / scores, 1),
+    )
+
+
+def _fit_head(precision: Precision) -> HeadTraffic:
+    rows, moved = [], []
+    for hidden, ffn, tp in _SHAPES[1:3]:
+        for vocab in _VOCABULARIES:
+            config = _config(precision, hidden, ffn, tp, vocab)
+            local = derive.padded_vocab_size(config.model) // tp
+            rows.append([_SEQ * hidden, _SEQ * local, hidden * local])
+            moved.append(count_network(config).head.both.other.moved)
+    found = np.linalg.lstsq(np.array(rows), np.array(moved), rcond=None)[0]
+    return HeadTraffic(*(round(float(value), 1) for value in found))
+
+
+def _all(tally: Tally) -> int:
+    """Of a layer whose products with scores move them: those bytes too."""
+    return tally.other.moved + tally.attention.moved

@@ -1,0 +1,106 @@
+"""Bytes that the GPU's memory moves outside matrix products, per element: constants that were counted.
+
+`python -m benchmarks cost --constants` counts the real layers and engine and prints these tables; a test compares them.
+On CUDA a fused function's bytes are what it declares: no GPU has confirmed them yet.
+"""
+
+from dataclasses import dataclass, replace
+
+from configs.schema import ObjectiveConfig, Precision
+
+
+@dataclass(frozen=True)
+class PassTraffic:
+    """Bytes read and written in one pass of a layer, per element of a tensor."""
+
+    hidden: float
+    """(tokens, hidden), whole on every tensor-parallel rank unless sequences are cut."""
+    cut: float
+    """(tokens, hidden / tp): queries, keys, values, mixed values."""
+    inner: float
+    """(tokens, ffn / tp)."""
+    scores: float
+    """(tokens, seq, heads / tp), where they are materialised; their products with queries, keys and values included."""
+    hidden_dropout: float
+    """(tokens, hidden), more with dropout."""
+    scores_dropout: float
+    """(tokens, seq, heads / tp), more with dropout of the weights."""
+
+
+@dataclass(frozen=True)
+class HeadTraffic:
+    """Bytes of both passes of final norm, head and loss."""
+
+    hidden: float
+    """(tokens, hidden)."""
+    logits: float
+    """(tokens, vocabulary / tp); every token counts as a target."""
+    weights: float
+    """(vocabulary / tp, hidden)."""
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """What a program moves."""
+
+    forward: PassTraffic
+    backward: PassTraffic
+    head: HeadTraffic
+    gradients: float
+    """Per parameter of a rank and micro-batch: adding up gradients."""
+    step: float
+    """Per parameter of a rank and step: norm, clipping, copies of gradients; not the optimizer."""
+    sums_forward: int
+    """Sums over the tensor-parallel ranks in a layer's forward pass, each of all hidden states."""
+    sums_backward: int
+
+
+# The optimizer reads and writes masters and two moments, reads gradients and writes weights.
+UPDATE_BYTES = 28
+
+
+# Share of all pairs of a row's tokens that the mask allows: [gMASK] rows, and rows of equal [MASK] windows times their
+# number.
+GMASK_SHARE, WINDOW_SHARE = 0.583, 0.77
+
+
+def allowed_share(objective: ObjectiveConfig) -> float:
+    """Mean share of pairs over an objective's rows; rows of other objectives count as [MASK] rows."""
+    windows = WINDOW_SHARE / objective.windows_per_row
+    return objective.gmask_share * GMASK_SHARE + (1 - objective.gmask_share) * windows
+
+
+_BF16 = Traffic(
+    forward=PassTraffic(
+        hidden=37.1, cut=131.9, inner=18.5, scores=41.5, hidden_dropout=976, scores_dropout=488
+    ),
+    backward=PassTraffic(
+        hidden=43.1, cut=133.9, inner=22.5, scores=49.8, hidden_dropout=18, scores_dropout=9
+    ),
+    head=HeadTraffic(hidden=24.2, logits=52.1, weights=3.9),
+    gradients=10,
+    step=42.7,
+    sums_forward=2,
+    sums_backward=3,
+)
+_FP16 = replace(_BF16, gradients=6, step=60.7)
+_FP32 = Traffic(
+    forward=PassTraffic(
+        hidden=73.1, cut=135.9, inner=36.6, scores=33.5, hidden_dropout=1004, scores_dropout=502
+    ),
+    backward=PassTraffic(
+        hidden=85.1, cut=139.9, inner=44.6, scores=47, hidden_dropout=34, scores_dropout=17
+    ),
+    head=HeadTraffic(hidden=48.2, logits=40.1, weights=7.9),
+    gradients=12,
+    step=72.7,
+    sums_forward=2,
+    sums_backward=3,
+)
+OURS = {
+    Precision.auto: _BF16,
+    Precision.bf16: _BF16,
+    Precision.fp16: _FP16,
+    Precision.fp32: _FP32,
+}
+"""This trainer's, by precision."""
