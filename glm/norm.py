@@ -1,14 +1,15 @@
 """LayerNorm with its statistics in fp32, whatever the type of the parameters. GLM-130B, table 11.
 
-NVIDIA Apex's fused kernel is taken on CUDA where Apex is installed; torch's own kernel also accumulates in fp32.
+NVIDIA Apex's fused kernel is taken on CUDA where Apex is installed with it; torch's own kernel also accumulates in fp32.
 """
 
-import importlib.util
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from glm.apex_probe import is_usable
 
 
 class LayerNorm(nn.Module):
@@ -30,13 +31,10 @@ class LayerNorm(nn.Module):
 
 
 def _fused() -> Callable[..., Tensor] | None:
-    # `pip install apex` is an unrelated package without `normalization`.
-    if importlib.util.find_spec("apex") is None:
+    if not is_usable("fused_layer_norm_cuda", "apex.normalization.fused_layer_norm"):
         return None
-    try:
-        from apex.normalization.fused_layer_norm import fused_layer_norm_affine
-    except ImportError:
-        return None
+    from apex.normalization.fused_layer_norm import fused_layer_norm_affine
+
     return fused_layer_norm_affine
 
 

@@ -5,7 +5,6 @@ Weight decay applies to matrices, including the embedding, and not to LayerNorm 
 NVIDIA Apex's FusedAdam is used on CUDA where it is installed.
 """
 
-import importlib.util
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ from torch import nn
 from configs import optimizers
 from configs.optimizers import ADAMW, ADAMW_SLOTS, OptimizerKind, StepCount
 from configs.schema import OptimConfig
+from glm.apex_probe import is_usable
 
 DECAY = "decay"
 NO_DECAY = "no_decay"
@@ -89,14 +89,4 @@ APEX_ADAMW = OptimizerKind(ADAMW_SLOTS, _apex_adamw, StepCount.group)
 
 
 def _takes_apex(device_type: str) -> bool:
-    return device_type == "cuda" and _has_nvidia_apex()
-
-
-def _has_nvidia_apex() -> bool:
-    # `pip install apex` is an unrelated package without optimizers.
-    if importlib.util.find_spec("apex") is None:
-        return False
-    try:
-        return importlib.util.find_spec("apex.optimizers") is not None
-    except ImportError:
-        return False
+    return device_type == "cuda" and is_usable("amp_C", "apex.optimizers")
