@@ -16,6 +16,7 @@ import torch.distributed as dist
 from configs.errors import DistributedError
 from glm.tensor_parallel import parallel_state
 from train.engine.groups import place_of, start_groups, stop_groups
+from train.peer_sockets import make_room_for_peers
 from train.rendezvous import Rendezvous
 from train.session import Session
 from train.topology import Topology
@@ -42,7 +43,9 @@ def distributed_session(
 
     Raises:
         DistributedError: the ranks cannot connect, or a library places them differently.
+        RankError: the limit of open files is below the number of ranks.
     """
+    make_room_for_peers(world)
     rendezvous = rendezvous or Rendezvous.open(world, MEETING_SECONDS)
     rendezvous.gather()
     with rendezvous.watched():
