@@ -15,6 +15,7 @@ from configs.errors import (
     StorageError,
     UserError,
 )
+from train.memory_phase import phase_of
 from train.world import World, node_name
 
 # Words in the errors of gloo and NCCL when a peer is gone, and in PyTorch's errors when a device has failed.
@@ -82,7 +83,8 @@ def verdict(error: Exception, world: World) -> tuple[int, str]:
     if isinstance(error, DistributedError):
         return EXIT_PEER_FAILED, str(error)
     if is_out_of_memory(error):
-        return EXIT_USER_INPUT, f"{who} ran out of memory{_first_words(error)}. {_MEMORY_ADVICE}"
+        when = " ".join(filter(None, ("ran out of memory", phase_of(error))))
+        return EXIT_USER_INPUT, f"{who} {when}{_first_words(error)}. {_MEMORY_ADVICE}"
     if isinstance(error, OSError) and is_full(error):
         return EXIT_USER_INPUT, f"{who} {error}. Make room, then type the same command again."
     if isinstance(error, OSError) and may_pass(error):
