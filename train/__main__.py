@@ -2,6 +2,9 @@
 
 import sys
 
+from train.fast_exit import end_fast
 from train.main import cli
 
-sys.exit(cli())
+code = cli()
+end_fast(code)
+sys.exit(code)

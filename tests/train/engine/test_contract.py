@@ -81,6 +81,7 @@ ELSEWHERE = {
     "_fields",  # named tuples
     "_replace",
     "_exit",  # os
+    "_run_exitfuncs",  # atexit: tests/train/test_fast_exit.py
     "_store",  # torchrun's rendezvous: tests/integration/test_torchrun.py
     "_timeout",  # NCCL's options: needs CUDA
 }
