@@ -25,7 +25,7 @@ from configs.schema import Config, Precision
 from configs.terminal import tell
 from train.world import World, prepare_environment
 
-_DEFAULT = ("experiment=glm_130b",)
+_DEFAULT = ("experiment=glm_130b_h100",)
 # Of --all: a whole layer, and one that is cut as GLM-130B's are.
 _SIZES = (1, 4)
 

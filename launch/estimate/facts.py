@@ -2,7 +2,7 @@
 
 from configs import derive
 from configs.checks.batches import uneven_stages
-from configs.schema import Config, Schedule
+from configs.schema import Config, Recompute, Schedule
 
 Row = tuple[str, str]
 
@@ -91,7 +91,7 @@ def _computation(config: Config) -> Row:
     with_recompute = derive.flops_per_sample(model, config.parallel.recompute)
     recompute = (
         f"; with recompute {with_recompute / per_sample:.2f} times that"
-        if config.parallel.recompute
+        if config.parallel.recompute is Recompute.full
         else ""
     )
     return (

@@ -36,6 +36,8 @@ def test_the_published_run_is_told_in_its_own_numbers() -> None:
         "0 to 8e-05 in 1,098,632 samples, then cosine to 8e-06 at 197,753,905"
     )
     assert rows["computation"].endswith("FLOP in total; with recompute 1.33 times that")
+    once = table("experiment=glm_130b_h100")["computation"]
+    assert once.endswith("FLOP in total")
 
 
 def test_samples_and_tokens_are_those_of_whole_steps() -> None:
@@ -75,7 +77,7 @@ def test_every_schedule_is_put_in_words() -> None:
 
 
 def test_the_estimate_of_every_experiment_can_be_made() -> None:
-    for experiment in ("default", "glm_10b_1node", "glm_130b"):
+    for experiment in ("default", "glm_10b_1node", "glm_130b", "glm_130b_a100_80g"):
         assert table(f"experiment={experiment}")["model"].startswith(
             f"{load_config([f'experiment={experiment}']).model.num_layers} layers"
         )
