@@ -8,6 +8,7 @@ one kernel with the traffic that its signature declares. The engine's handling o
     --operators    also the operators of a layer that move most
     --all          a line for each model preset, precision, recompute and tp
     --constants    the constants of the speed model (launch/estimate/traffic.py) for the precision
+    --waterfall    the table of docs/benchmarks.md: what each change is worth in seconds of a step
     --json PATH    also write what was counted; the last line is the same
 """
 
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import configs
+from benchmarks.counting.waterfall import markdown, waterfall
 from configs.errors import UserError
 from configs.load import load_config
 from configs.schema import Config, Precision
@@ -42,6 +44,11 @@ def main(words: list[str]) -> int:
         switches, path, overrides = _parsed(words)
         if "--all" in switches:
             lines, record = _all_presets(overrides)
+        elif "--waterfall" in switches:
+            lines, record = (
+                markdown(),
+                {"waterfall": [asdict(row) for _, rows in waterfall() for row in rows]},
+            )
         elif "--constants" in switches:
             lines, record = _constants(_resolved(load_config(overrides or list(_DEFAULT))))
         else:
@@ -68,10 +75,10 @@ def _parsed(words: list[str]) -> tuple[set[str], str | None, list[str]]:
         path = rest[at + 1]
         del rest[at : at + 2]
     switches = {word for word in rest if word.startswith("--")}
-    unknown = switches - {"--operators", "--all", "--constants"}
+    unknown = switches - {"--operators", "--all", "--constants", "--waterfall"}
     if unknown:
         raise UserError(
-            f"{', '.join(sorted(unknown))}: there are --operators, --all, --constants and --json PATH. "
+            f"{', '.join(sorted(unknown))}: there are --operators, --all, --constants, --waterfall and --json PATH. "
             "Overrides have no dashes: precision=bf16"
         )
     return switches, path, [word for word in rest if word not in switches]

@@ -44,7 +44,8 @@ def layer_seconds(network: Transformer, layout: Layout, rates: Rates) -> Seconds
     )
     again = {
         Recompute.none: 0.0,
-        Recompute.selective: traffic,
+        # A compiled attention kernel is no operator whose output could be kept (train/engine/recompute.py).
+        Recompute.selective: traffic + (0.0 if network.materialises_scores else attention),
         Recompute.full: products + attention + traffic,
     }[layout.recompute]
     return Seconds(

@@ -15,6 +15,7 @@ from benchmarks.counting.network import NetworkCost
 from benchmarks.counting.rows import allowed_share
 from benchmarks.counting.stage import stage_costs
 from benchmarks.counting.tally import Tally
+from benchmarks.counting.waterfall import waterfall
 from configs import derive
 from configs.load import load_config
 from configs.schema import Config, Precision
@@ -186,10 +187,25 @@ def test_there_is_a_line_for_each_preset_and_layout() -> None:
     assert rows[-1].split()[:4] == ["tiny", "bf16", "4", "full"]
 
 
+def test_the_waterfall_falls() -> None:
+    (first, before), (_, now) = waterfall()
+    assert "7f75a97" in first
+    for rows in (before, now):
+        assert [row.seconds for row in rows] == sorted((row.seconds for row in rows), reverse=True)
+    # The model of the first commit's rows, made apart from this one, gave 120, 59, 32 s.
+    assert before[0].seconds[0] == pytest.approx(120, rel=0.15)
+    assert before[1].seconds[0] == pytest.approx(59, rel=0.15)
+    assert before[2].seconds[0] == pytest.approx(32, rel=0.15)
+    assert now[-1].seconds[0] < before[-1].seconds[0]
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["--everything"], "there are --operators, --all, --constants and --json PATH"),
+        (
+            ["--everything"],
+            "there are --operators, --all, --constants, --waterfall and --json PATH",
+        ),
         (["--json"], "--json cost.json"),
         (["precision=bf17"], "precision"),
     ],
