@@ -29,7 +29,9 @@ def flex_counted_by(counter: OperatorCounter) -> Iterator[None]:
     class Flex(torch.autograd.Function):
         @staticmethod
         def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            mixed, log_sums = q.new_empty(q.shape), q.new_empty(q.shape[:-1], dtype=torch.float32)
+            # Like the kernel's, the output lies in memory as the queries do.
+            mixed = torch.empty_like(q)
+            log_sums = q.new_empty(q.shape[:-1], dtype=torch.float32)
             ctx.save_for_backward(q, k, v, mixed, log_sums)
             flops = _FORWARD_PRODUCTS * _product_flops(q)
             work = Work(1, traffic([q, k, v]), traffic([mixed, log_sums]), flops)

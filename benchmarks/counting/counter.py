@@ -12,9 +12,9 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from benchmarks.counting.operators import kind_of, sync_of, work_of
+from benchmarks.counting.operators import bytes_of, kind_of, sync_of, work_of
 from benchmarks.counting.tally import Tally, Work
-from glm.fused import Fused, observing, traffic
+from glm.fused import Fused, observing
 
 
 class OperatorCounter(TorchDispatchMode):
@@ -62,7 +62,7 @@ class OperatorCounter(TorchDispatchMode):
         """Run a fused function, and count one kernel with the traffic that its signature declares."""
         with self.inside():
             results = function.function(*arguments)
-        work = Work(1, traffic(arguments), traffic(results))
+        work = Work(1, bytes_of(arguments), bytes_of(results))
         self.add("other", f"fused {function.name}", work)
         return results
 
@@ -81,7 +81,7 @@ class OperatorCounter(TorchDispatchMode):
             return
         self.tally.collectives[kind] += 1
         # The larger of input and output is the whole tensor.
-        sizes = [traffic(argument) for argument in args if _holds_tensors(argument)]
+        sizes = [bytes_of(argument) for argument in args if _holds_tensors(argument)]
         self.tally.collective_bytes[kind] += max(sizes, default=0)
 
 

@@ -44,6 +44,11 @@ _PLACES = {"aten::index_put_", "aten::index_add_", "aten::scatter_", "aten::scat
 _INTO_ZEROS = {"aten::slice_backward", "aten::select_backward", "aten::embedding_dense_backward"}
 
 
+def bytes_of(values: Any) -> int:
+    """Bytes that must be moved for the tensors among values, however nested, once each."""
+    return traffic(tree_leaves(values))
+
+
 def kind_of(name: str) -> str:
     """The field of a Tally to which an operator counts.
 
@@ -68,16 +73,16 @@ def work_of(func: Any, args: Sequence[Any], kwargs: dict[str, Any], result: Any)
     if name in _FREE or func.is_view or not _tensors((args, kwargs, result)):
         return Work()
     inputs, written = _inputs(func, name, args, kwargs), _written(func, args, kwargs, result)
-    read = traffic(inputs)
+    read = bytes_of(inputs)
     if name in _PICKS:
         # The first argument is the table.
-        read = traffic(result) + traffic([args[1:], kwargs])
+        read = bytes_of(result) + bytes_of([args[1:], kwargs])
     elif name in _PLACES:
-        given = traffic([args[1:], kwargs])
+        given = bytes_of([args[1:], kwargs])
         return Work(1, given, _values(args, kwargs))
     elif name in _INTO_ZEROS:
-        return Work(2, read, traffic(result) + traffic(args[0]))
-    return Work(1, read, traffic(written), _flops(name, args))
+        return Work(2, read, bytes_of(result) + bytes_of(args[0]))
+    return Work(1, read, bytes_of(written), _flops(name, args))
 
 
 def sync_of(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> str | None:
@@ -127,7 +132,7 @@ def _written(func: Any, args: Sequence[Any], kwargs: dict[str, Any], result: Any
 def _values(args: Sequence[Any], kwargs: dict[str, Any]) -> int:
     """Bytes of the tensor of values that an operator puts into places."""
     given = _tensors((args[1:], kwargs))
-    return sum(traffic(each) for each in given if each.is_floating_point())
+    return sum(bytes_of(each) for each in given if each.is_floating_point())
 
 
 def _flops(name: str, args: Sequence[Any]) -> int:
