@@ -2,7 +2,7 @@
 
 Initial weights and dropout masks come from here, so they are the same on every layout, under recomputation and after a
 resume, and any slice of a matrix can be drawn without drawing the rest. The hash is two rounds of a 32-bit
-multiply-xorshift finaliser, carried out in int64 tensors.
+multiply-xorshift finaliser, carried out in int64 tensors for masks and in int32 tensors, faster, for weights.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from torch import Tensor
 
 _WORD = 0xFFFFFFFF
 _FIRST, _SECOND = 0x7FEB352D, 0x846CA68B
-# Elements drawn at once. A processor core keeps the int64 temporaries of so many in its second-level cache: of 2^22 they
+# Elements drawn at once. A processor core keeps the temporaries of so many in its second-level cache: of 2^22 they
 # are mapped anew each time, which costs ten times as much. A GPU wants fewer and larger kernels.
 _CPU_CHUNK = 1 << 16
 _GPU_CHUNK = 1 << 24
@@ -61,14 +61,13 @@ def random_words(
         streams: independent draws for the same index.
 
     Returns:
-        For each stream a tensor of the same shape, int64 in [0, 2^32).
+        For each stream a tensor of the same shape: whole numbers in [0, 2^32), as float64.
     """
-    low = _mix_((index & _WORD).bitwise_xor_(key[0]))
-    high = (index >> 32).bitwise_xor_(key[1])
-    return [
-        _mix_((high ^ (stream * 0x9E3779B9 & _WORD)).add_(low).bitwise_and_(_WORD))
-        for stream in streams
-    ]
+    low = _mix_(index.to(torch.int32).bitwise_xor_(_signed(key[0])))
+    high = (index >> 32).to(torch.int32).bitwise_xor_(_signed(key[1]))
+    words = [_mix_((high ^ _signed(stream * 0x9E3779B9)).add_(low)) for stream in streams]
+    # The highest bit is the sign of an int32: turned over, the number is 2^31 less than without a sign.
+    return [word.bitwise_xor_(-(2**31)).double().add_(2.0**31) for word in words]
 
 
 def normal_(
@@ -112,14 +111,22 @@ def normal_(
 def _normal(key: tuple[int, int], index: Tensor) -> Tensor:
     """Box-Muller in float64."""
     radius_words, angle_words = random_words(key, index, (1, 2))
-    radius_draw = radius_words.double().add_(1).div_(2**32)  # (0, 1]
-    angle_draw = angle_words.double().div_(2**32)
+    radius_draw = radius_words.add_(1).div_(2**32)  # (0, 1]
+    angle_draw = angle_words.div_(2**32)
     radius = radius_draw.log_().mul_(-2).sqrt_()
     return radius.mul_(angle_draw.mul_(2 * math.pi).cos_())
 
 
 def _mix_(words: Tensor) -> Tensor:
-    """`mix` in place, which takes half the time on a CPU."""
-    for shift, factor in ((16, _FIRST), (15, _SECOND)):
-        words.bitwise_xor_(words >> shift).mul_(factor).bitwise_and_(_WORD)
-    return words.bitwise_xor_(words >> 16)
+    """`mix` in place of words held in an int32 tensor, which takes a third of the time on a CPU.
+
+    Sums and products wrap around, which is what the hash asks for; a shift to the right copies the sign, which is masked.
+    """
+    words.bitwise_xor_((words >> 16).bitwise_and_(0xFFFF)).mul_(_signed(_FIRST))
+    words.bitwise_xor_((words >> 15).bitwise_and_(0x1FFFF)).mul_(_signed(_SECOND))
+    return words.bitwise_xor_((words >> 16).bitwise_and_(0xFFFF))
+
+
+def _signed(word: int) -> int:
+    """The int32 of a 32-bit word."""
+    return (word + 2**31 & _WORD) - 2**31
