@@ -46,6 +46,19 @@ def fold_of_windows(windows_per_row: int) -> int:
     return next((fold for fold in FOLDS if windows_per_row % fold == 0), 1)
 
 
+# --- the head
+
+
+# A chunk's logits are an eighth of the matrix, or 16 MiB where the matrix is small.
+_SHARE_OF_MATRIX = 8
+_SMALL_CHUNK = 1 << 22
+
+
+def head_rows_at_once(vocab_local: int, hidden_size: int) -> int:
+    """Targets whose logits over a rank's part of the vocabulary are held at once (glm/head.py)."""
+    return max(hidden_size // _SHARE_OF_MATRIX, _SMALL_CHUNK // vocab_local, 1)
+
+
 # --- number formats
 
 

@@ -34,7 +34,7 @@ class ScaleGradient(torch.autograd.Function):
 
 
 class WordEmbedding(nn.Module):
-    """The first entry of the model's list and (through `output_logits`) the last one.
+    """The first entry of the model's list and (through `hidden_states`) the last one.
 
     Args:
         model: sizes and dropout.
@@ -63,6 +63,19 @@ class WordEmbedding(nn.Module):
         tokens, fields = inputs
         hidden = ScaleGradient.apply(self.word_embeddings(tokens), self.gradient_shrink)
         return self._dropout(hidden, fields[:, SAMPLE, 0]), fields
+
+
+def hidden_states(embedding: WordEmbedding, inputs: tuple[Tensor, Tensor]) -> Tensor:
+    """The last entry in training: what the loss computes its own logits from, chunk by chunk (glm/head.py).
+
+    Args:
+        embedding: the tied module, which the loss is given by itself.
+        inputs: hidden (batch, seq, hidden), after the final norm, and fields.
+
+    Returns:
+        (batch, seq, hidden).
+    """
+    return inputs[0]
 
 
 def output_logits(embedding: WordEmbedding, inputs: tuple[Tensor, Tensor]) -> Tensor:

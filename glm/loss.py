@@ -11,10 +11,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from glm.embedding import WordEmbedding
+from glm.head import target_losses
 from glm.tensor_parallel import token_losses
 
-# Targets and loss mask, (batch, seq) each; row weights, (batch,); numbers of objectives, (batch, seq).
-Labels = tuple[Tensor, Tensor, Tensor, Tensor]
+# Of each target, in row order: its place in the flattened micro-batch, its id, its row and its objective's number, (targets,)
+# int64 each; and the weights of the rows, (batch,) fp32. All are made on the host, so that no device is asked for a count.
+Labels = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
 @dataclass
@@ -32,20 +35,6 @@ class ObjectiveSums:
     def zeros(cls, num_objectives: int) -> "ObjectiveSums":
         """Sums of zero."""
         return cls([0.0] * num_objectives, [0.0] * num_objectives)
-
-    def add(self, objective: int, loss: float, weight: float) -> None:
-        """Add one row's losses of an objective."""
-        self.losses[objective] += loss
-        self.weights[objective] += weight
-
-    def clear(self) -> None:
-        """Start again at zero."""
-        self.losses = [0.0] * len(self.losses)
-        self.weights = [0.0] * len(self.weights)
-
-    def copy(self) -> "ObjectiveSums":
-        """An independent copy."""
-        return ObjectiveSums(list(self.losses), list(self.weights))
 
     def to_list(self) -> list[float]:
         """Flat values, to be added up over ranks."""
@@ -70,39 +59,54 @@ class ObjectiveSums:
 
 
 class GLMLoss:
-    """Callable that DeepSpeed's last stage applies to (logits, labels).
+    """Callable that DeepSpeed's last stage applies to (hidden states, labels).
+
+    It adds the losses up by objective, on the device; `take` reads them, once a step.
 
     Args:
-        sums: collects every row's loss, detached.
+        num_objectives: of the run.
     """
 
-    def __init__(self, sums: ObjectiveSums) -> None:
-        self._sums = sums
+    def __init__(self, num_objectives: int) -> None:
+        self.embedding: WordEmbedding | None = None
+        """The tied module, on the stage that has it."""
+        self.scale = 1.0
+        """Factor that the backward pass is expected to bring: fp16's loss scale."""
+        self._num_objectives = num_objectives
+        self._sums: Tensor | None = None
 
-    def __call__(self, logits: Tensor, labels: Labels) -> Tensor:
+    def __call__(self, hidden: Tensor, labels: Labels) -> Tensor:
         """Scalar fp32 loss of a micro-batch.
 
         Args:
-            logits: (targets, vocab_local) of the rows where loss_mask is set, in row order.
+            hidden: (batch, seq, hidden), after the final norm.
             labels: see Labels.
         """
-        targets, loss_mask, row_weights, objectives = labels
-        losses = token_losses(logits, targets[loss_mask])
-        row_of = loss_mask.nonzero()[:, 0]
-        row_sums = torch.zeros_like(row_weights).index_add(0, row_of, losses)
-        self._record(losses.detach(), row_of, row_weights, objectives[loss_mask])
-        return (row_sums * row_weights).sum()
+        places, targets, rows, objectives, row_weights = labels
+        assert self.embedding is not None, "the last stage has the head"
+        chosen = hidden.flatten(0, 1).index_select(0, places)
+        factors = row_weights.index_select(0, rows)
+        loss, losses = target_losses(self.embedding, chosen, targets, factors, self.scale)
+        self._record(losses, objectives, factors)
+        return loss
 
-    def _record(
-        self, losses: Tensor, row_of: Tensor, row_weights: Tensor, objectives: Tensor
-    ) -> None:
-        """Add up each row's losses per objective, target by target."""
-        num_rows, num_objectives = len(row_weights), len(self._sums.losses)
-        group = row_of * num_objectives + objectives
-        nothing = row_weights.new_zeros(num_rows * num_objectives)
-        sums = nothing.index_add(0, group, losses)
-        counts = nothing.index_add(0, group, torch.ones_like(losses))
-        weights = row_weights.double().repeat_interleave(num_objectives)
-        table = torch.stack([sums.double() * weights, counts.double() * weights], dim=1)
-        for number, (loss, weight) in enumerate(table.tolist()):  # one read-back per micro-batch
-            self._sums.add(number % num_objectives, loss, weight)
+    def add_logits(self, logits: Tensor, labels: Labels) -> None:
+        """Add up the losses of logits that were computed already: (targets, vocab), in the order of the labels."""
+        _, targets, rows, objectives, row_weights = labels
+        losses = token_losses(logits, targets)
+        self._record(losses, objectives, row_weights.index_select(0, rows))
+
+    def take(self) -> ObjectiveSums:
+        """The sums since the last call; reads them back from the device."""
+        sums, self._sums = self._sums, None
+        if sums is None:
+            return ObjectiveSums.zeros(self._num_objectives)
+        losses, weights = sums.tolist()
+        return ObjectiveSums(losses, weights)
+
+    def _record(self, losses: Tensor, objectives: Tensor, factors: Tensor) -> None:
+        wide = factors.double()
+        table = torch.stack([losses.detach().double() * wide, wide])
+        if self._sums is None:
+            self._sums = table.new_zeros(2, self._num_objectives)
+        self._sums.index_add_(1, objectives, table)

@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from configs.schema import ModelConfig
-from glm.embedding import WordEmbedding, output_logits
+from glm.embedding import WordEmbedding, hidden_states, output_logits
 from glm.layer import FinalNorm, GLMLayer
 from glm.tensor_parallel import ensure_initialised
 
@@ -46,7 +46,7 @@ def layer_list(model: ModelConfig, seed: int) -> list[LayerDef]:
             for layer in range(model.num_layers)
         ),
         LayerDef(FinalNorm, {"model": model}),
-        LayerDef(WordEmbedding, embedding, TIED_KEY, TIED_WEIGHT, output_logits),
+        LayerDef(WordEmbedding, embedding, TIED_KEY, TIED_WEIGHT, hidden_states),
     ]
 
 
@@ -99,10 +99,14 @@ class GLMModel(nn.Module):
         Returns:
             (targets, vocab) logits.
         """
+        return output_logits(self.embedding, self.final_state(tokens, fields))
+
+    def final_state(self, tokens: Tensor, fields: Tensor) -> tuple[Tensor, Tensor]:
+        """Hidden states (batch, seq, hidden) after the final norm, and the fields."""
         state = self.embedding((tokens, fields))
         for layer in self.layers:
             state = layer(state)
-        return output_logits(self.embedding, self.final(state))
+        return self.final(state)
 
     def stable_parameters(self) -> dict[str, nn.Parameter]:
         """Parameters by the names that checkpoints use."""

@@ -6,10 +6,11 @@ raises the number. A checkpoint keeps it, so that a run records where its bits b
 
 from typing import Any
 
-NUMERICS = 2
+NUMERICS = 3
 """
 1: everything before checkpoints kept the number.
 2: torch's fused AdamW on CPU.
+3: head and loss in chunks of targets, whose products are added up in fp32; sums per objective added up on the device.
 """
 
 ENTRY = "numerics"

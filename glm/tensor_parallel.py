@@ -190,6 +190,16 @@ class VocabEmbedding(nn.Module):
         layer.weight = self.weight
         return layer(tokens)
 
+    @property
+    def first_row(self) -> int:
+        """Global id of this rank's first row."""
+        return self.__dict__["_layer"].vocab_start_index
+
+    @property
+    def tp_group(self) -> Any:
+        """The ranks that share the table."""
+        return self.__dict__["_layer"].tp_group
+
     def logits(self, hidden: Tensor, weight: Tensor) -> Tensor:
         """Map (targets, hidden) to (targets, vocab_local), with the table (or a view of it) as the output matrix."""
         return _linear(hidden, weight, None, self.__dict__["_layer"].tp_group)

@@ -22,7 +22,7 @@ from glm.row_fields import pack_fields
 from train.plan import StepPlan, TrainingPlan
 from train.topology import Topology
 
-# (tokens, fields) for the first stage, (targets, loss_mask, row_weights, objectives) for the last.
+# (tokens, fields) for the first stage, what glm/loss.py needs of the targets for the last.
 MicroBatch = tuple[tuple[torch.Tensor, torch.Tensor], Labels]
 
 STEPS_AHEAD = 2
@@ -177,7 +177,7 @@ def row_weights(batch: Batch, weighting: LossWeighting, targets_per_mean: float)
 
 
 def to_micro_batch(batch: Batch, weights: np.ndarray) -> MicroBatch:
-    """Turn a NumPy batch into the engine's ((tokens, fields), (targets, loss_mask, row_weights, objectives))."""
+    """Turn a NumPy batch into the engine's ((tokens, fields), labels)."""
     loss_mask = torch.from_numpy(batch.loss_mask)
     fields = pack_fields(
         torch.from_numpy(batch.segment_ids),
@@ -188,11 +188,13 @@ def to_micro_batch(batch: Batch, weights: np.ndarray) -> MicroBatch:
         torch.from_numpy(batch.sample_index),
     )
     inputs = (torch.from_numpy(batch.tokens).long(), fields)
+    places = np.flatnonzero(batch.loss_mask)
     labels = (
-        torch.from_numpy(batch.targets).long(),
-        loss_mask,
+        torch.from_numpy(places),
+        torch.from_numpy(batch.targets.reshape(-1)[places]).long(),
+        torch.from_numpy(places // batch.loss_mask.shape[1]),
+        torch.from_numpy(batch.objectives.reshape(-1)[places]),
         torch.from_numpy(weights),
-        torch.from_numpy(batch.objectives),
     )
     return inputs, labels
 

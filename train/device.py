@@ -1,8 +1,9 @@
 """The device: which one it is, which precision suits it, how much memory it used. The only file that uses torch.cuda."""
 
 import resource
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -118,6 +119,28 @@ def synchronize(device: torch.device) -> None:
     """Wait for the device, so that times can be measured."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+def ahead(batches: Iterable[Any], device: torch.device) -> Iterator[Any]:
+    """Move batches, trees of tensors, to the device one before they are asked for; on CPU they stay as they are.
+
+    They travel from pinned memory, so that the device computes meanwhile and the host waits for nothing.
+    """
+    if device.type == "cpu":
+        yield from batches
+        return
+    waiting = list[Any]()
+    for batch in batches:
+        waiting.append(_moved(batch, device))
+        if len(waiting) > 1:
+            yield waiting.pop(0)
+    yield from waiting
+
+
+def _moved(batch: Any, device: torch.device) -> Any:
+    if isinstance(batch, Tensor):
+        return batch.pin_memory().to(device, non_blocking=True)
+    return tuple(_moved(part, device) for part in batch)
 
 
 class HostTransfer:

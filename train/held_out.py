@@ -22,7 +22,7 @@ from data_pipeline.unigram import best_unigram_loss, target_weights
 from glm.checkpoint.manifest import Manifest
 from glm.checkpoint.reader import read_manifest
 from glm.load import load_weights, read_checkpoint, stored_config
-from glm.loss import GLMLoss, ObjectiveSums
+from glm.loss import GLMLoss
 from glm.model import GLMModel
 from train.batches import row_weights, to_micro_batch
 from train.counted import settle
@@ -88,10 +88,10 @@ def measure(
         _report_changes(manifest, corpora, tokenizer, report)
     dataset = open_dataset(config, corpora, tokenizer, is_validation=True)
     objectives, counted = dataset.objectives, settle([dataset], manifest)
-    sums, num_targets, num_rows = ObjectiveSums.zeros(len(objectives)), 0, config.eval.num_samples
+    loss, num_targets, num_rows = GLMLoss(len(objectives)), 0, config.eval.num_samples
     targets: dict[int, np.ndarray] = {}
     for samples in _batches(dataset, config):
-        _add_losses(model, samples, sums)
+        _add_losses(model, samples, loss)
         num_targets += sum(int(sample.loss_mask.sum()) for sample in samples)
         for number, weights in target_weights(
             samples, derive.padded_vocab_size(config.model)
@@ -104,7 +104,7 @@ def measure(
         samples_seen=manifest.progress.get("samples_seen", 0),
         num_rows=num_rows,
         num_targets=num_targets,
-        losses=loss_metrics("valid", sums, objectives, counted),
+        losses=loss_metrics("valid", loss.take(), objectives, counted),
         unigram={
             f"valid/{objectives[number].loss}": best_unigram_loss(weights)
             for number, weights in sorted(targets.items())
@@ -140,9 +140,9 @@ def _batches(dataset: GLMDataset, config: Config) -> Iterator[list[Sample]]:
 
 
 @torch.no_grad()
-def _add_losses(model: GLMModel, samples: list[Sample], sums: ObjectiveSums) -> None:
+def _add_losses(model: GLMModel, samples: list[Sample], loss: GLMLoss) -> None:
     batch = collate(samples)
     # The rows of a shorter last batch must not get more weight.
     weights = row_weights(batch, LossWeighting.row, 0.0) * len(samples)
     (tokens, layout), labels = to_micro_batch(batch, weights)
-    GLMLoss(sums)(model(tokens, layout), labels)
+    loss.add_logits(model(tokens, layout), labels)

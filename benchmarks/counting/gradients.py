@@ -18,7 +18,7 @@ from configs import derive
 from configs.load import load_config
 from configs.objectives import objectives_of
 from configs.schema import Config, Precision
-from glm.loss import GLMLoss, ObjectiveSums
+from glm.loss import GLMLoss
 from glm.model import GLMModel
 from train.distributed import distributed_session
 from train.engine.pipeline import PipelineEngine
@@ -108,9 +108,10 @@ def _step(config: Config, session: Session, num_micro_batches: int) -> Tally:
 def _alone(config: Config) -> Tally:
     """Forward and backward pass of one micro-batch without the engine."""
     model = GLMModel(config.model, config.seed).to(DTYPES[config.precision])
-    loss = GLMLoss(ObjectiveSums.zeros(len(objectives_of(config.objective))))
+    loss = GLMLoss(len(objectives_of(config.objective)))
+    loss.embedding = model.embedding
     (tokens, fields), labels = all_targets(config.model, 1)
     with counting() as counter:
-        output: Any = loss(model(tokens, fields), labels)
+        output: Any = loss(model.final_state(tokens, fields)[0], labels)
         output.backward()
     return counter.tally

@@ -14,7 +14,7 @@ from benchmarks.counting.tally import Tally
 from configs import computation
 from configs.objectives import objectives_of
 from configs.schema import Config, Precision, Recompute
-from glm.loss import GLMLoss, ObjectiveSums
+from glm.loss import GLMLoss
 from glm.model import layer_list
 from train.batches import MicroBatch
 from train.distributed import fake_session
@@ -76,7 +76,8 @@ def _count(config: Config, dtype: torch.dtype) -> NetworkCost:
     assert head is not None
     inputs, labels = batch
     fields = inputs[1]
-    loss = GLMLoss(ObjectiveSums.zeros(len(objectives_of(config.objective))))
+    loss = GLMLoss(len(objectives_of(config.objective)))
+    loss.embedding = embedding
 
     def run_layer(given: Tensor) -> Tensor:
         if config.parallel.recompute is not Recompute.none:

@@ -69,7 +69,7 @@ def _does_not_fit(config: Config) -> list[str]:
         "gradients": stage.gradients,
         "masters and moments": stage.masters + stage.moments,
         "activations": stage.activations,
-        "logits and buffers": stage.peak - stage.state - stage.activations,
+        "outputs and buffers": stage.peak - stage.state - stage.activations,
     }
     named = ", ".join(f"{name} {size / GIB:.1f}" for name, size in parts.items() if size > 0)
     return [

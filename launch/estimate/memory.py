@@ -28,8 +28,8 @@ class StageMemory:
     moments: int
     activations: int
     """Kept for the backward passes of the micro-batches in flight, and temporary buffers of the current layer."""
-    logits: int
-    """Logits of the targets."""
+    outputs: int
+    """What the pipeline keeps of the last stage's outputs until they are overwritten."""
     pipe_buffers: int
     """Received and sent hidden states, row fields and gradients."""
     in_backward: int
@@ -48,7 +48,7 @@ class StageMemory:
     def phases(self) -> dict[str, int]:
         """Bytes allocated in each phase of a step."""
         # The pipeline keeps the last outputs until the next step overwrites them.
-        always = self.state + self.logits
+        always = self.state + self.outputs
         return {
             "backward": always + self.activations + self.pipe_buffers + self.in_backward,
             "reduction": always + self.in_reduction,
@@ -96,7 +96,7 @@ def _stage(config: Config, stage: int, on_gpu: bool) -> StageMemory:
     gradients = count * (size + 4) if computation.sums_in_fp32(config.precision) else count * size
     masters = 0 if parallel.zero_stage == 0 else 4 * count // dp
     moments = _slot_bytes(config) * count // (1 if parallel.zero_stage == 0 else dp)
-    activations, logits, buffers = _running(config, stage, on_gpu)
+    activations, outputs, buffers = _running(config, stage, on_gpu)
     in_backward, in_reduction, in_update = _buffers(config, count, dp, on_gpu)
     return StageMemory(
         stage=stage,
@@ -105,7 +105,7 @@ def _stage(config: Config, stage: int, on_gpu: bool) -> StageMemory:
         masters=masters,
         moments=moments,
         activations=activations,
-        logits=logits,
+        outputs=outputs,
         pipe_buffers=buffers,
         in_backward=in_backward,
         in_reduction=in_reduction,
@@ -154,11 +154,17 @@ def _running(config: Config, stage: int, on_gpu: bool) -> tuple[int, int, int]:
         activations += layer.kept - kept  # of the layer that is computed again
     working = layer.working if num_layers else 0
     is_first, is_last = stage == 0, stage == pp - 1
-    logits = 0
+    outputs = 0
     if is_last:
-        logits, head_working = _logits(config, size, micro_batches)
-        activations += layer.hidden  # the output of the final norm, at the targets
-        working = max(working, head_working)
+        # The pipeline keeps the outputs of two buffers until they are overwritten.
+        outputs = min(2, micro_batches) * layer.hidden
+        matrix, chunk = _head(config, size)
+        if is_first and size == 4:
+            # The gradient of the matrix waits for that of the lookup, the last of the backward pass.
+            activations += matrix
+            matrix = 0
+        # The chosen rows and their gradients.
+        working = max(working, matrix + chunk + 2 * layer.hidden)
     if is_first and model.hidden_dropout > 0:
         activations += in_flight * layer.tokens * model.hidden_size
     buffers = 0
@@ -169,22 +175,16 @@ def _running(config: Config, stage: int, on_gpu: bool) -> tuple[int, int, int]:
         buffers += (in_flight + 2) * layer.hidden + row_fields
     if not is_last:
         buffers += layer.hidden  # the received gradient
-    return activations + working, logits, buffers
+    return activations + working, outputs, buffers
 
 
-def _logits(config: Config, size: int, micro_batches: int) -> tuple[int, int]:
-    """Logits that are held through the backward pass, and the temporary buffers of the head's backward pass.
+def _head(config: Config, size: int) -> tuple[int, int]:
+    """The fp32 gradient of the tied matrix, and the logits of one chunk of targets (glm/head.py).
 
     Every position counts as a target: a long [gMASK] blank may hide the whole row.
     """
-    model, tp = config.model, config.parallel.tp
-    vocab = derive.padded_vocab_size(model) // tp
-    elements = config.optim.micro_batch_size * model.seq_length * vocab
-    # The pipeline keeps the outputs of two buffers until they are overwritten.
-    outputs = min(2, micro_batches) * size * elements
-    fp32_copy = 0 if size == 4 else 4 * elements
-    gradient = 0 if size == 4 else size * elements
-    matrix = (
-        2 * size * vocab * model.hidden_size
-    )  # the gradient of the tied matrix, before and after it is scaled
-    return outputs, max(fp32_copy + gradient, matrix)
+    model = config.model
+    vocab = derive.padded_vocab_size(model) // config.parallel.tp
+    tokens = config.optim.micro_batch_size * model.seq_length
+    rows = min(computation.head_rows_at_once(vocab, model.hidden_size), tokens)
+    return 4 * vocab * model.hidden_size, rows * vocab * (4 if size == 4 else size + 4)

@@ -14,7 +14,7 @@ _PARTS: dict[str, Callable[[StageMemory], int]] = {
     "masters (fp32)": lambda stage: stage.masters,
     "moments (fp32)": lambda stage: stage.moments,
     "activations": lambda stage: stage.activations,
-    "logits": lambda stage: stage.logits,
+    "last outputs": lambda stage: stage.outputs,
     "pipe buffers": lambda stage: stage.pipe_buffers,
     "reduce bucket while a micro-batch runs": lambda stage: stage.in_backward,
     "copies of the reduction": lambda stage: stage.in_reduction,

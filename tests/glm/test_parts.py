@@ -1,6 +1,7 @@
 """The parts of a layer against the paper's numbers and formulas."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -11,8 +12,8 @@ from configs.schema import RopeTables
 from glm import counter_random, deepnorm
 from glm.counter_random import key_of, mix, normal_, random_words, without_initial_values
 from glm.dropout import Dropout, keep_mask
-from glm.embedding import ScaleGradient
-from glm.loss import GLMLoss, ObjectiveSums
+from glm.embedding import ScaleGradient, WordEmbedding
+from glm.loss import GLMLoss
 from glm.mlp import GeGLU
 from glm.rotary import rotary_tables, rotate
 from glm.row_fields import may_attend, pack_fields
@@ -197,37 +198,61 @@ def test_the_layout_s_rule_by_hand() -> None:
 
 
 def test_the_loss_weighs_rows_and_reports_objectives() -> None:
-    ensure_initialised()
-    logits = torch.randn(5, 11, generator=torch.Generator().manual_seed(0))
-    targets = torch.tensor([[0, 3, 4, 0], [7, 0, 2, 9]])
-    loss_mask = torch.tensor([[False, True, True, False], [True, False, True, True]])
+    model, hidden, losses_of = small_head()
+    targets = torch.tensor([3, 4, 7, 2, 9])
+    places, rows = torch.tensor([1, 2, 4, 6, 7]), torch.tensor([0, 0, 1, 1, 1])
     row_weights = torch.tensor([1 / 4, 1 / 6])  # each row's mean, over two rows
-    objectives = torch.tensor([[0] * 4, [1] * 4])
-    sums = ObjectiveSums.zeros(3)
-    loss = GLMLoss(sums)(logits.clone(), (targets, loss_mask, row_weights, objectives))
-    losses = functional.cross_entropy(logits, targets[loss_mask], reduction="none")
+    loss = GLMLoss(3)
+    loss.embedding = model
+    value = loss(hidden, (places, targets, rows, rows, row_weights))
+    losses = losses_of(places, targets)
     first, second = losses[:2].mean(), losses[2:].mean()
-    torch.testing.assert_close(loss, (first + second) / 2)
+    torch.testing.assert_close(value, (first + second) / 2)
+    sums = loss.take()
     assert sums.mean_of(0) == pytest.approx(float(first))
     assert sums.mean_of(1) == pytest.approx(float(second))
     assert sums.mean_of(2) is None
-    assert sums.mean == pytest.approx(float(loss))
+    assert sums.mean == pytest.approx(float(value))
+    assert loss.take().mean is None, "what was taken is not counted again"
 
 
 def test_a_row_of_two_objectives_counts_for_each_with_its_own_targets() -> None:
-    ensure_initialised()
-    logits = torch.randn(4, 11, generator=torch.Generator().manual_seed(0))
-    targets = torch.tensor([[5, 3, 4, 1]])
-    loss_mask = torch.ones(1, 4, dtype=torch.bool)
-    sums = ObjectiveSums.zeros(2)
-    labels = (targets, loss_mask, torch.tensor([1 / 4]), torch.tensor([[0, 1, 1, 1]]))
-    loss = GLMLoss(sums)(logits.clone(), labels)
-    losses = functional.cross_entropy(logits, targets[0], reduction="none")
+    model, hidden, losses_of = small_head()
+    targets, places = torch.tensor([5, 3, 4, 1]), torch.arange(4)
+    labels = (
+        places,
+        targets,
+        torch.zeros(4).long(),
+        torch.tensor([0, 1, 1, 1]),
+        torch.tensor([1 / 4]),
+    )
+    loss = GLMLoss(2)
+    loss.embedding = model
+    value = loss(hidden[:1], labels)
+    losses = losses_of(places, targets)
+    sums = loss.take()
     assert sums.mean_of(0) == pytest.approx(float(losses[0]))
     assert sums.mean_of(1) == pytest.approx(float(losses[1:].mean()))
     assert sums.weights == pytest.approx([1 / 4, 3 / 4])
     assert sums.mean == pytest.approx(float(losses.mean()))
-    torch.testing.assert_close(loss, losses.mean())
+    torch.testing.assert_close(value, losses.mean())
+    loss.add_logits(hidden[0] @ model.weight.t(), labels)
+    assert loss.take().losses == pytest.approx(sums.losses)
+
+
+def small_head() -> tuple[WordEmbedding, torch.Tensor, Any]:
+    """An embedding, hidden states of two rows of four, and the plain losses at given places."""
+    ensure_initialised()
+    words = ["model.hidden_size=8", "model.num_heads=2", "model.vocab_size=16"]
+    model = load_config([*words, "model.vocab_multiple=16"]).model
+    embedding = WordEmbedding(model, seed=1)
+    hidden = torch.randn(2, 4, 8, generator=torch.Generator().manual_seed(0))
+
+    def losses_of(places: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        logits = hidden.flatten(0, 1)[places] @ embedding.weight.t()
+        return functional.cross_entropy(logits, targets, reduction="none")
+
+    return embedding, hidden, losses_of
 
 
 def test_the_published_vocabulary_is_not_padded_further() -> None:

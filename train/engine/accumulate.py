@@ -51,7 +51,10 @@ class Accumulation:
 
 @torch.no_grad()
 def _add(parameter: torch.Tensor) -> None:
-    assert parameter.grad is not None, "PyTorch calls the hook once it is there"
+    if (
+        parameter.grad is None
+    ):  # a layer has added its product itself, and returned nothing to autograd
+        return
     getattr(parameter, MAIN_GRAD).add_(parameter.grad)
     parameter.grad = None
     getattr(parameter, GRAD_READY)()

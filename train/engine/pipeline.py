@@ -21,6 +21,7 @@ from glm.light_imports import light_imports
 from glm.loss import GLMLoss, ObjectiveSums
 from glm.model import parameter_name
 from train.batches import MicroBatch
+from train.device import ahead
 from train.engine.accumulate import Accumulation
 from train.engine.gradients import counted_squares, measure_norms
 from train.engine.interface import GradientNorms, PendingUpdate, StepOutcome, UpdateHook
@@ -46,8 +47,8 @@ class PipelineEngine:
         assert config.precision is not Precision.auto, "the start resolves the precision first"
         self._config = config
         self._session = session
-        self._sums = ObjectiveSums.zeros(len(objectives_of(config.objective)))
-        self.module = build_pipeline(config, session, GLMLoss(self._sums))
+        self._loss = GLMLoss(len(objectives_of(config.objective)))
+        self.module = build_pipeline(config, session, self._loss)
         kind = optimizer_kind(config.optim.name, session.device.type)
         with quiet(), light_imports():
             engine: Any
@@ -94,11 +95,11 @@ class PipelineEngine:
         self._apply(step)
         loss_scale = self.loss_scale
         skipped_before = self.deepspeed.skipped_steps
-        self._sums.clear()
-        self.deepspeed.train_batch(iter(batches))
+        self._loss.scale = loss_scale or 1.0
+        self.deepspeed.train_batch(ahead(batches, self._session.device))
         norm = self.deepspeed.get_global_grad_norm()
         return StepOutcome(
-            sums=self._sums.copy(),
+            sums=self._loss.take(),
             grad_norm=math.nan if norm is None else float(norm),
             embedding_sum_of_squares=self._embedding_squares,
             was_skipped=self.deepspeed.skipped_steps > skipped_before,
@@ -108,14 +109,13 @@ class PipelineEngine:
 
     def evaluate(self, batches: Iterable[MicroBatch], num_micro_batches: int) -> ObjectiveSums:
         """Run forward only; returns this rank's loss sums (empty except on the last stage)."""
-        self._sums.clear()
         self.deepspeed.eval_batch(
-            iter(batches),
+            ahead(batches, self._session.device),
             num_micro_batches=num_micro_batches,
             reduce_output=None,
             bcast_loss=False,
         )
-        return self._sums.copy()
+        return self._loss.take()
 
     @property
     def loss_scale(self) -> float | None:

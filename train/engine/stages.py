@@ -11,8 +11,9 @@ from torch import nn
 
 from configs import derive
 from configs.schema import Config
+from glm.embedding import WordEmbedding
 from glm.loss import GLMLoss
-from glm.model import LayerDef, layer_list
+from glm.model import TIED_KEY, LayerDef, layer_list
 from train.engine.groups import deepspeed_grid
 from train.session import Session
 
@@ -74,13 +75,18 @@ def build_pipeline(config: Config, session: Session, loss: GLMLoss | None) -> St
     bounds = [chunk.start for (chunk,) in stages] + [stages[-1][0].stop]
     # Left alone, the weights would be drawn on the CPU and then copied.
     with quiet(), session.device:
-        return StagedModule(
+        module = StagedModule(
             layers=[_layer_spec(layer) for layer in layers],
             topology=deepspeed_grid(session.topology),
             loss_fn=loss,
             partition_method=",".join(map(str, bounds)),
             checkpointable_layers=["GLMLayer"],
         )
+    if loss is not None and session.topology.is_last_stage:
+        head = module.tied_modules[TIED_KEY]
+        assert isinstance(head, WordEmbedding), "the head is the embedding with another function"
+        loss.embedding = head
+    return module
 
 
 def stage_instructions(num_micro_batches: int, pp: int, stage: int) -> list[tuple[str, int]]:

@@ -123,6 +123,30 @@ def test_a_layer_may_add_its_product_itself() -> None:
     assert add_weight_gradient(weight, outputs, inputs) is not None
 
 
+class _Product(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, inputs: torch.Tensor, weight: nn.Parameter) -> torch.Tensor:
+        ctx.weight = weight
+        ctx.save_for_backward(inputs)
+        return inputs @ weight.t()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
+        return None, add_weight_gradient(ctx.weight, gradients[0], *ctx.saved_tensors)
+
+
+def test_a_function_that_has_added_its_product_returns_nothing_to_autograd() -> None:
+    weight = nn.Parameter(torch.zeros(3, 4, dtype=torch.bfloat16))
+    optimizer = toy_optimizer([weight])
+    Accumulation(optimizer)
+    inputs = torch.ones(5, 4, dtype=torch.bfloat16)
+    for _ in range(2):
+        output: Any = _Product.apply(inputs, weight)
+        output.sum().backward()
+    assert torch.equal(optimizer.fp32_groups_gradients[0][0], torch.full((12,), 10.0))
+    assert weight.grad is None and optimizer.fp32_groups_has_gradients == [[True]]
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("beta", [0.0, 1.0])
 def test_a_product_is_added_in_place(dtype: torch.dtype, beta: float) -> None:
