@@ -2,8 +2,8 @@
 
 import math
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 from configs import derive
 from configs.errors import CheckpointError, DistributedError, DivergenceError
@@ -16,6 +16,7 @@ from glm.loss import ObjectiveSums
 from train import time_limit
 from train.batches import BatchStream, StepBatches, micro_batches_of
 from train.checkpoint import Outcome, Saver
+from train.collection import collecting_between_steps
 from train.device import peak_memory_gib, peak_tflops, synchronize
 from train.engine import Engine, StepOutcome
 from train.evaluation import evaluate, share_of
@@ -89,6 +90,10 @@ class Trainer:
                 checkpoint was written.
             DivergenceError: too many steps in a row were skipped.
         """
+        with collecting_between_steps() as collect:
+            return self._run(progress, collect)
+
+    def _run(self, progress: Progress, collect: Callable[[int], None]) -> tuple[Progress, bool]:
         skipped_in_a_row = 0
         is_first = True
         while not self.plan.is_finished(progress.samples_seen):
@@ -103,6 +108,7 @@ class Trainer:
             if self.generation is not None and self.generation.is_superseded:
                 self.generation.fence()
             before, progress = progress, self._advance(progress, step, agreed)
+            collect(progress.step)
             skipped_in_a_row = skipped_in_a_row + 1 if agreed.was_skipped else 0
             self._check_skips(skipped_in_a_row)
             self._report_saves(self.saver.poll(agreed.save_failed))
@@ -165,23 +171,28 @@ class Trainer:
     def _agree(
         self, step: StepPlan, batches: StepBatches, outcome: StepOutcome, seconds: float
     ) -> Agreed:
-        """One sum and one maximum over all ranks: losses, norms, checksums, times, requests to stop."""
+        """One sum over all ranks: losses, norms, requests to stop, and each rank's own time and checksum."""
         topology = self.session.topology
         is_counted = topology.is_last_stage and topology.tp_rank == 0
-        sums = share_of(outcome.sums, self.session)
         targets = float(batches.num_targets) if is_counted else 0.0
-        *sums, squares, targets = self.session.sum(
-            [*sums, outcome.embedding_sum_of_squares, targets]
-        )
-        unknown = [-math.inf] * (2 * topology.dp)
-        if topology.reads_data:
-            unknown[topology.dp_rank] = batches.checksum
-            unknown[topology.dp + topology.dp_rank] = -batches.checksum
         if self.time_limit.is_near:
             self.stop.ask(time_limit.REASON)
         requests = [float(self.stop.reason is not None), float(self.saver.has_failed)]
-        stop, failed, *largest = self.session.max([*requests, seconds, -seconds, *unknown])
-        self._check_checksums(step, largest[2:])
+        # A rank alone writes its places of the last two parts, so their sums are what it wrote.
+        own = [0.0] * (2 * topology.world_size)
+        own[topology.rank] = seconds
+        own[topology.world_size + topology.rank] = float(batches.checksum)
+        values = self.session.sum(
+            [
+                *share_of(outcome.sums, self.session),
+                *(outcome.embedding_sum_of_squares, targets, *requests),
+                *own,
+            ]
+        )
+        of_ranks, values = values[-len(own) :], values[: -len(own)]
+        *sums, squares, targets, stop, failed = values
+        rank_seconds = of_ranks[: topology.world_size]
+        self._check_checksums(step, of_ranks[topology.world_size :])
         return Agreed(
             sums=ObjectiveSums.from_list(sums),
             grad_norm=outcome.grad_norm,
@@ -190,18 +201,23 @@ class Trainer:
             loss_scale=outcome.loss_scale,
             target_fraction=targets / (step.num_samples * self.config.model.seq_length),
             seconds=seconds,
-            rank_seconds_max=largest[0],
-            rank_seconds_min=-largest[1],
+            rank_seconds_max=max(rank_seconds),
+            rank_seconds_min=min(rank_seconds),
             wait_seconds=batches.wait_seconds,
             stop_requested=stop > 0,
             save_failed=failed > 0,
         )
 
-    def _check_checksums(self, step: StepPlan, extremes: list[float]) -> None:
-        """Largest and (negated) smallest checksum of each replica must be the same number."""
-        dp = self.session.topology.dp
-        for replica in range(dp):
-            if extremes[replica] != -extremes[dp + replica]:
+    def _check_checksums(self, step: StepPlan, checksums: list[float]) -> None:
+        """The ranks of a replica that read data, by the checksums of all ranks, must have read the same."""
+        own = self.session.topology
+        read: dict[int, set[float]] = {}
+        for rank, checksum in enumerate(checksums):
+            place = replace(own, rank=rank)
+            if place.reads_data:
+                read.setdefault(place.dp_rank, set()).add(checksum)
+        for replica, found in read.items():
+            if len(found) > 1:
                 raise DistributedError(
                     f"[{self.session.topology}] the ranks of replica {replica} drew different data for the step at "
                     f"sample {step.samples_seen:,}: first and last stage would train on unlike rows. Check that all "

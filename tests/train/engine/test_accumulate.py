@@ -17,18 +17,13 @@ from train.engine.accumulate import Accumulation
 THREE_MICRO_BATCHES = ("precision=bf16", "optim.global_batch_size=6", "optim.micro_batch_size=2")
 
 
-class SumsAlone:
-    """In place of Accumulation: weights have their sums, but autograd's gradients take DeepSpeed's way."""
+class SumsAlone(Accumulation):
+    """In place of Accumulation: what functions add to the sums themselves, while autograd's gradients take DeepSpeed's way."""
 
     def __init__(self, optimizer: Any) -> None:
-        for parameters, totals in zip(
-            optimizer.bf16_groups, optimizer.fp32_groups_gradients, strict=True
-        ):
-            for parameter, total in zip(parameters, totals, strict=True):
-                parameter.main_grad = total.view(parameter.shape)
-
-    def close(self) -> None:
-        """Nothing to let go of."""
+        super().__init__(optimizer)
+        for hook in self._hooks:
+            hook.remove()
 
 
 def trained(rank: int, world_size: int, overrides: tuple[str, ...], is_own: bool) -> dict[str, Any]:
