@@ -94,6 +94,19 @@ def coerce(value: Any, hint: Any) -> Any:
     return _coerce_nested(value, hint)
 
 
+def read_as_today(values: dict[str, Any]) -> None:
+    """Give stored values of keys that had another type in earlier versions the type of today.
+
+    Args:
+        values: of a stored configuration, by section; changed in place.
+    """
+    parallel = values.get("parallel")
+    if isinstance(parallel, dict):
+        stored = cast(dict[str, Any], parallel)
+        if isinstance(stored.get("recompute"), bool):
+            stored["recompute"] = coerce(stored["recompute"], Recompute)
+
+
 def _coerce_nested(value: Any, hint: Any) -> Any:
     if get_origin(hint) is list and isinstance(value, list):
         return [_coerce_nested(item, get_args(hint)[0]) for item in cast(list[Any], value)]

@@ -22,11 +22,11 @@ from configs import derive
 from configs.checks import text
 from configs.errors import ConfigError, RecordError
 from configs.home import expanded, with_home
-from configs.keys import GROUPS, coerce, expected, type_of
+from configs.keys import GROUPS, coerce, expected, read_as_today, type_of
 from configs.own_groups import Choice, OwnGroup, choose
 from configs.records import read_text
 from configs.run_paths import RunPaths
-from configs.schema import Config, Recompute
+from configs.schema import Config
 from configs.terminal import tell
 from configs.validate import are_sizes_sound, problems
 from configs.words import CONFIG_DIR, Line, joined
@@ -174,7 +174,7 @@ def from_yaml(text: str, without: str | None = None) -> Config:
         if "${" in text:
             raise ValueError("it holds an interpolation")
         values = {name: value for name, value in parse_yaml(text).items() if name != without}
-        _read_as_today(values)
+        read_as_today(values)
         return _to_config(OmegaConf.merge(OmegaConf.structured(Config), values))
     except (
         OmegaConfBaseException,
@@ -185,15 +185,6 @@ def from_yaml(text: str, without: str | None = None) -> Config:
     ) as error:
         reason = str(error).partition("\n")[0]
         raise ConfigError([f"The stored configuration cannot be read: {reason}"]) from error
-
-
-def _read_as_today(values: dict[str, Any]) -> None:
-    """Give values of keys that had another type in earlier versions the one of today."""
-    parallel = values.get("parallel")
-    if isinstance(parallel, dict):
-        stored = cast(dict[str, Any], parallel)
-        if isinstance(stored.get("recompute"), bool):
-            stored["recompute"] = coerce(stored["recompute"], Recompute)
 
 
 def flatten(config: Config) -> dict[str, Any]:
