@@ -36,6 +36,11 @@ def attention_path(model: ModelConfig, on_gpu: bool) -> tuple[AttentionPath, str
     return AttentionPath.sdpa, "FlexAttention has no backward pass on CPU"
 
 
+def attends_in_fp32(model: ModelConfig, on_gpu: bool) -> bool:
+    """True if the sdpa path converts half precision: on CPU its kernels for short rows take longer in bf16."""
+    return not on_gpu and model.seq_length <= SHORT_ROW
+
+
 def folds(seq_length: int) -> tuple[int, ...]:
     """Numbers of equal windows into which the sdpa path tries to fold a row of `seq_length` tokens, in order."""
     return (*FOLDS, 1) if seq_length <= SHORT_ROW else FOLDS

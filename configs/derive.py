@@ -13,6 +13,7 @@ from configs.schema import (
     LossWeighting,
     ModelConfig,
     OptimConfig,
+    ParallelConfig,
     Recompute,
 )
 
@@ -215,6 +216,11 @@ def parameters(model: ModelConfig) -> int:
 def matrix_weights(model: ModelConfig) -> int:
     """Weights of one layer's matrices, which multiply every token: attention's four and the three of the GeGLU."""
     return 4 * model.hidden_size**2 + 3 * model.hidden_size * model.ffn_size
+
+
+def is_sequence_cut(parallel: ParallelConfig) -> bool:
+    """True if hidden states between matrices are cut over the tensor-parallel ranks by tokens."""
+    return parallel.sequence and parallel.tp > 1
 
 
 def flops_per_sample(model: ModelConfig, recompute: Recompute = Recompute.none) -> float:

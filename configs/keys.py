@@ -117,3 +117,14 @@ def _coerce_nested(value: Any, hint: Any) -> Any:
     if hint is int and type(value) is float and value.is_integer():
         return int(value)
     return value
+
+
+def leaves(tree: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """The dotted keys of a nested configuration and their values; of an enumeration's member its name."""
+    found: list[tuple[str, Any]] = []
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            found += leaves(cast(dict[str, Any], value), f"{prefix}{name}.")
+        else:
+            found.append((prefix + name, value.value if isinstance(value, Enum) else value))
+    return found

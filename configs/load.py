@@ -13,7 +13,6 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from copy import deepcopy
 from dataclasses import asdict, replace
-from enum import Enum
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -22,7 +21,7 @@ from configs import derive
 from configs.checks import text
 from configs.errors import ConfigError, RecordError
 from configs.home import expanded, with_home
-from configs.keys import GROUPS, coerce, expected, read_as_today, type_of
+from configs.keys import GROUPS, coerce, expected, leaves, read_as_today, type_of
 from configs.own_groups import Choice, OwnGroup, choose
 from configs.records import read_text
 from configs.run_paths import RunPaths
@@ -189,7 +188,7 @@ def from_yaml(text: str, without: str | None = None) -> Config:
 
 def flatten(config: Config) -> dict[str, Any]:
     """All keys with plain values: {"optim.lr": 0.001, ...}."""
-    return dict(_leaves(asdict(config), ""))
+    return dict(leaves(asdict(config)))
 
 
 def diff(old: Config, new: Config) -> list[str]:
@@ -384,13 +383,3 @@ def _to_config(composed: Any) -> Config:
     config = OmegaConf.to_object(composed)
     assert isinstance(config, Config), "the root of every configuration is the schema"
     return config
-
-
-def _leaves(tree: dict[str, Any], prefix: str) -> list[tuple[str, Any]]:
-    leaves: list[tuple[str, Any]] = []
-    for name, value in tree.items():
-        if isinstance(value, dict):
-            leaves += _leaves(cast(dict[str, Any], value), f"{prefix}{name}.")
-        else:
-            leaves.append((prefix + name, value.value if isinstance(value, Enum) else value))
-    return leaves

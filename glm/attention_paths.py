@@ -13,6 +13,7 @@ gradient flows back from it.
 
 from collections.abc import Callable
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,6 +21,8 @@ from torch.nn import functional
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask
 from torch.nn.attention.flex_attention import flex_attention as _flex_attention
 
+from glm.dropout import KeptElements
+from glm.fused import fused
 from glm.row_fields import CONTEXT, SEGMENT
 from glm.row_plan import RowPlan, RowSegment
 
@@ -32,7 +35,7 @@ def reference_attention(
     v_BNSH: Tensor,
     plan: RowPlan,
     scale_factor: float = 1.0,
-    drop: Callable[[Tensor], Tensor] | None = None,
+    kept: KeptElements | None = None,
 ) -> Tensor:
     """Attention as written in the paper.
 
@@ -43,41 +46,83 @@ def reference_attention(
         plan: who may attend to whom.
         scale_factor: query-key layer scaling c: q is divided by sqrt(H) c before the product, which keeps fp16 scores
             in range, and the scores are multiplied by c in FP32. Mathematically this changes nothing.
-        drop: applied to the attention weights.
+        kept: what dropout keeps of the attention weights; None: everything.
     """
-    q_BNSH = q_BNSH / (q_BNSH.shape[-1] ** 0.5 * scale_factor)
-    scores_BNSS = torch.matmul(q_BNSH, k_BNSH.transpose(-1, -2)).float() * scale_factor
-    scores_BNSS = scores_BNSS.masked_fill(~plan.attention_mask, torch.finfo(torch.float32).min)
-    weights_BNSS = scores_BNSS.softmax(dim=-1).to(v_BNSH.dtype)
-    if drop is not None:
-        weights_BNSS = drop(weights_BNSS)
+    scaled_BNSH = q_BNSH / (q_BNSH.shape[-1] ** 0.5 * scale_factor)
+    scores_BNSS = torch.matmul(scaled_BNSH, k_BNSH.transpose(-1, -2))
+    keep, probability = (None, 0.0) if kept is None else (kept.mask, kept.probability)
+    weights_BNSS = _Softmax.apply(
+        scores_BNSS, plan.attention_mask, float(scale_factor), keep, probability
+    )
     return torch.matmul(weights_BNSS, v_BNSH)
+
+
+class _Softmax(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        scores: Tensor,
+        mask: Tensor,
+        factor: float,
+        keep: Tensor | None,
+        probability: float,
+    ) -> Tensor:
+        weights, kept_weights = masked_softmax(scores, mask, factor, keep, probability)
+        ctx.save_for_backward(weights, keep)
+        ctx.factor, ctx.probability = factor, probability
+        return kept_weights
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        weights, keep = ctx.saved_tensors
+        of_scores = masked_softmax_gradient(
+            gradients[0], weights, ctx.factor, keep, ctx.probability
+        )
+        return of_scores, None, None, None, None
+
+
+@fused
+def masked_softmax(
+    scores: Tensor, mask: Tensor, factor: float, keep: Tensor | None, probability: float
+) -> tuple[Tensor, Tensor]:
+    """Softmax over the last axis in FP32 of what may be attended to; before and after dropout."""
+    lowest = torch.finfo(torch.float32).min
+    wide = torch.where(mask, scores.float() * factor, lowest)
+    weights = wide.softmax(dim=-1).to(scores.dtype)
+    if keep is None:
+        return weights, weights
+    return weights, torch.where(keep, weights / (1.0 - probability), 0.0)
+
+
+@fused
+def masked_softmax_gradient(
+    gradient: Tensor, weights: Tensor, factor: float, keep: Tensor | None, probability: float
+) -> Tensor:
+    """The gradient of the scores."""
+    if keep is not None:
+        gradient = torch.where(keep, gradient / (1.0 - probability), 0.0)
+    wide = weights.float() * gradient.float()
+    of_scores = wide - weights.float() * wide.sum(dim=-1, keepdim=True)
+    return (of_scores * factor).to(weights.dtype)
 
 
 def sdpa_attention(q_BNSH: Tensor, k_BNSH: Tensor, v_BNSH: Tensor, plan: RowPlan) -> Tensor:
     """Attention by torch's scaled_dot_product_attention over the blocks that are not empty."""
-    folds = plan.folded_rows
-    parts: dict[int, Tensor] = {}
-    for fold in set(folds.values()):
-        rows = [row for row, row_fold in folds.items() if row_fold == fold]
-        index = torch.tensor(rows, device=q_BNSH.device)
-        mixed = _folded(
-            q_BNSH[index], k_BNSH[index], v_BNSH[index], plan.folded_mask(index, fold), fold
-        )
-        parts.update(zip(rows, mixed.unbind(), strict=True))
-    for row in range(len(q_BNSH)):
-        if row not in parts:
-            spans = [span for span in plan.spans if span.row == row]
-            parts[row] = _row(q_BNSH[row], k_BNSH[row], v_BNSH[row], spans)
-    return torch.stack([parts[row] for row in range(len(q_BNSH))])
+    parts = []
+    for run in plan.runs:
+        rows = slice(run.start, run.stop)
+        q, k, v = q_BNSH[rows], k_BNSH[rows], v_BNSH[rows]
+        if run.fold is None:
+            parts.append(_row(q, k, v, [span for span in plan.spans if span.row == run.start]))
+        else:
+            parts.append(_folded(q, k, v, plan.folded_mask(run, q.dtype), run.fold))
+    return parts[0] if len(parts) == 1 else _together(parts, dim=0)
 
 
 def flex_attention(q_BNSH: Tensor, k_BNSH: Tensor, v_BNSH: Tensor, plan: RowPlan) -> Tensor:
     """Attention by FlexAttention with the rows' block mask."""
     run = _compiled_flex() if q_BNSH.is_cuda else _flex_attention
-    mixed = run(
-        q_BNSH.contiguous(), k_BNSH.contiguous(), v_BNSH.contiguous(), block_mask=block_mask(plan)
-    )
+    mixed = run(q_BNSH, k_BNSH, v_BNSH, block_mask=block_mask(plan))
     assert isinstance(mixed, Tensor)
     return mixed
 
@@ -109,35 +154,42 @@ def _folded(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, fold: int) -> Tensor:
     batch, heads, seq, size = q.shape
 
     def split(values: Tensor) -> Tensor:
-        windows = values.reshape(batch, heads, fold, seq // fold, size).transpose(1, 2)
-        return windows.reshape(batch * fold, heads, seq // fold, size)
+        windows = values.transpose(1, 2).reshape(batch * fold, seq // fold, heads, size)
+        return windows.transpose(1, 2)
 
     mixed = functional.scaled_dot_product_attention(split(q), split(k), split(v), attn_mask=mask)
-    mixed = mixed.view(batch, fold, heads, seq // fold, size).transpose(1, 2)
-    return mixed.reshape(batch, heads, seq, size)
+    return mixed.transpose(1, 2).reshape(batch, seq, heads, size).transpose(1, 2)
 
 
 def _row(q: Tensor, k: Tensor, v: Tensor, spans: list[RowSegment]) -> Tensor:
-    """Attend within the segments of one row (N, S, H), each in two blocks; padding gives zeros."""
+    """Attend within the segments of one row (1, N, S, H), each in two blocks; padding gives zeros."""
     pieces, place = [], 0
     for span in spans:
-        pieces.append(torch.zeros_like(q[:, place : span.start]))
+        if span.start > place:
+            pieces.append(torch.zeros_like(q[:, :, place : span.start]))
         pieces += _segment(q, k, v, span)
         place = span.stop
-    pieces.append(torch.zeros_like(q[:, place:]))
-    return torch.cat(pieces, dim=1)
+    if place < q.shape[2]:
+        pieces.append(torch.zeros_like(q[:, :, place:]))
+    return _together(pieces, dim=2)
 
 
 def _segment(q: Tensor, k: Tensor, v: Tensor, span: RowSegment) -> list[Tensor]:
     start, split, stop = span.start, span.split, span.stop
     pieces = []
     if split > start:
-        context = (q[None, :, start:split], k[None, :, start:split], v[None, :, start:split])
-        pieces.append(functional.scaled_dot_product_attention(*context)[0])
+        context = (q[:, :, start:split], k[:, :, start:split], v[:, :, start:split])
+        pieces.append(functional.scaled_dot_product_attention(*context))
     if stop > split:
         # Targets see the whole context and the targets up to themselves.
         mask = torch.ones(stop - split, stop - start, dtype=torch.bool, device=q.device)
         mask = mask.tril(diagonal=split - start)
-        target = (q[None, :, split:stop], k[None, :, start:stop], v[None, :, start:stop])
-        pieces.append(functional.scaled_dot_product_attention(*target, attn_mask=mask)[0])
+        target = (q[:, :, split:stop], k[:, :, start:stop], v[:, :, start:stop])
+        pieces.append(functional.scaled_dot_product_attention(*target, attn_mask=mask))
     return pieces
+
+
+def _together(parts: list[Tensor], dim: int) -> Tensor:
+    """Concatenate (B, N, S, H) whose memory is (B, S, N, H), and keep it so."""
+    tokens_first = [part.transpose(1, 2) for part in parts]
+    return torch.cat(tokens_first, dim=0 if dim == 0 else 1).transpose(1, 2)

@@ -4,12 +4,24 @@ A generator's mask would change with the micro-batch size, the layout, a resume,
 recomputed region) even between the forward and the backward pass. This one cannot.
 """
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
 from glm.counter_random import key_of, mix
+from glm.fused import fused
 
 _WORD = 0xFFFFFFFF
+
+
+@dataclass(frozen=True)
+class KeptElements:
+    """Which elements dropout keeps; those are divided by 1 - probability."""
+
+    mask: Tensor
+    """Bool: True where an element is kept."""
+    probability: float
 
 
 class Dropout(nn.Module):
@@ -25,32 +37,42 @@ class Dropout(nn.Module):
     def __init__(self, probability: float, seed: int, layer: int, site: str) -> None:
         super().__init__()
         self.probability = probability
-        self._key = key_of(seed, "dropout", layer, site)
+        # A tensor, so that one compiled kernel serves all layers.
+        key = torch.tensor(key_of(seed, "dropout", layer, site))
+        self.register_buffer("_key", key, persistent=False)
 
-    def forward(self, values: Tensor, sample_index: Tensor, first: int = 0) -> Tensor:
-        """Drop elements.
+    @property
+    def is_active(self) -> bool:
+        """True if elements are dropped at all."""
+        return self.training and self.probability > 0.0
+
+    def kept(self, samples: Tensor, firsts: Tensor, width: int) -> KeptElements:
+        """Decide what an active dropout keeps of rows of elements.
 
         Args:
-            values: (batch, ...): everything after the first axis is one sample's.
-            sample_index: (batch,) int64.
-            first: index of this rank's first element within the sample: its tensor-parallel offset.
+            samples: (rows,) int64: index of each row's sample.
+            firsts: (rows,) int64: index of each row's first element within its sample.
+            width: elements of a row.
+
+        Returns:
+            A mask of (rows, width).
         """
-        if not self.training or self.probability == 0.0:
-            return values
-        keep = keep_mask(values.shape, sample_index, self._key, self.probability, first)
-        return torch.where(keep, values / (1.0 - self.probability), torch.zeros_like(values))
+        key: Tensor = self.get_buffer("_key")
+        mask = keep_mask(samples, firsts, width, key, self.probability)
+        return KeptElements(mask, self.probability)
 
 
+@fused
 def keep_mask(
-    shape: torch.Size,
-    sample_index: Tensor,
-    key: tuple[int, int],
-    probability: float,
-    first: int = 0,
+    samples: Tensor, firsts: Tensor, width: int, key: Tensor, probability: float
 ) -> Tensor:
-    """Decide which elements stay: bool of `shape`, True with 1 - probability."""
-    count = shape[1:].numel()
-    element = torch.arange(first, first + count, device=sample_index.device)
-    sample = mix((sample_index & _WORD) ^ key[0]) ^ mix((sample_index >> 32) + key[1] & _WORD)
-    words = mix((mix(element & _WORD)[None] + sample[:, None] ^ (element >> 32)[None]) & _WORD)
-    return (words >= int(probability * 2**32)).view(shape)
+    """Hash each element's place: (rows, width) bool, True with 1 - probability."""
+    element = firsts[:, None] + torch.arange(width, device=samples.device)
+    sample = mix((samples & _WORD) ^ key[0]) ^ mix((samples >> 32) + key[1] & _WORD)
+    words = mix((mix(element & _WORD) + sample[:, None] ^ (element >> 32)) & _WORD)
+    return words >= int(probability * 2**32)
+
+
+def drop(values: Tensor, kept: KeptElements) -> Tensor:
+    """Zero the elements of (rows, width) that are not kept, and scale the others."""
+    return torch.where(kept.mask, values / (1.0 - kept.probability), 0.0)

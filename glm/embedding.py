@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from configs.derive import embedding_init_std, padded_vocab_size
 from configs.schema import ModelConfig
-from glm.dropout import Dropout
-from glm.row_fields import SAMPLE, TARGET
+from glm.dropout import Dropout, drop
+from glm.row_fields import TARGET
+from glm.row_plan import RowPlan
 from glm.tensor_parallel import VocabEmbedding
 
 
@@ -39,9 +40,10 @@ class WordEmbedding(nn.Module):
     Args:
         model: sizes and dropout.
         seed: seed of the initial weights and of dropout.
+        is_sequence_cut: hidden states are this rank's part of the tokens.
     """
 
-    def __init__(self, model: ModelConfig, seed: int) -> None:
+    def __init__(self, model: ModelConfig, seed: int, is_sequence_cut: bool = False) -> None:
         super().__init__()
         self.word_embeddings = VocabEmbedding(
             padded_vocab_size(model),
@@ -49,6 +51,7 @@ class WordEmbedding(nn.Module):
             seed,
             "word_embeddings",
             embedding_init_std(model),
+            is_sequence_cut,
         )
         self.gradient_shrink = 1.0
         self._dropout = Dropout(model.hidden_dropout, seed, -1, "embedding")
@@ -59,10 +62,15 @@ class WordEmbedding(nn.Module):
         return self.word_embeddings.weight
 
     def forward(self, inputs: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        """Map (tokens (batch, seq), fields (batch, 6, seq)) to (hidden (batch, seq, hidden), fields)."""
+        """Map (tokens (batch, seq), fields (batch, 6, seq)) to (hidden (tokens, hidden), fields)."""
         tokens, fields = inputs
-        hidden = ScaleGradient.apply(self.word_embeddings(tokens), self.gradient_shrink)
-        return self._dropout(hidden, fields[:, SAMPLE, 0]), fields
+        table = self.word_embeddings
+        hidden = ScaleGradient.apply(table(tokens.reshape(-1)), self.gradient_shrink)
+        if self._dropout.is_active:
+            samples, places = RowPlan.of(fields).tokens(len(hidden), table.tp_rank)
+            width = hidden.shape[-1]
+            hidden = drop(hidden, self._dropout.kept(samples, places * width, width))
+        return hidden, fields
 
 
 def hidden_states(embedding: WordEmbedding, inputs: tuple[Tensor, Tensor]) -> Tensor:
@@ -70,12 +78,12 @@ def hidden_states(embedding: WordEmbedding, inputs: tuple[Tensor, Tensor]) -> Te
 
     Args:
         embedding: the tied module, which the loss is given by itself.
-        inputs: hidden (batch, seq, hidden), after the final norm, and fields.
+        inputs: hidden (tokens, hidden), after the final norm, and fields.
 
     Returns:
-        (batch, seq, hidden).
+        (tokens, hidden), of all tokens.
     """
-    return inputs[0]
+    return embedding.word_embeddings.all_tokens(inputs[0])
 
 
 def output_logits(embedding: WordEmbedding, inputs: tuple[Tensor, Tensor]) -> Tensor:
@@ -83,12 +91,13 @@ def output_logits(embedding: WordEmbedding, inputs: tuple[Tensor, Tensor]) -> Te
 
     Args:
         embedding: the tied module.
-        inputs: hidden (batch, seq, hidden), after the final norm, and fields.
+        inputs: hidden (tokens, hidden), after the final norm, and fields.
 
     Returns:
         (targets, vocab_local), targets in row order.
     """
     hidden, fields = inputs
-    rows = hidden[fields[:, TARGET].bool()]
+    hidden = embedding.word_embeddings.all_tokens(hidden)
+    rows = hidden[fields[:, TARGET].reshape(-1).bool()]
     weight = ScaleGradient.apply(embedding.weight, embedding.gradient_shrink)
     return embedding.word_embeddings.logits(rows, weight)

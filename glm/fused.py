@@ -9,11 +9,10 @@ inputs or outputs, so its signature declares those bytes too. No CPU run ever ca
 import contextlib
 from collections.abc import Callable, Iterator
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
 
 
 class Fused:
@@ -68,9 +67,23 @@ def observing(observer: Observer) -> Iterator[None]:
 
 
 def traffic(values: Any) -> int:
-    """Bytes that must be read or written for tensors once each; an axis that is expanded counts once."""
-    tensors = {id(leaf): leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)}
+    """Bytes that must be read or written for tensors once each; an axis that is expanded counts once.
+
+    Args:
+        values: a tensor, or lists, tuples and dictionaries of tensors and others.
+    """
+    tensors = {id(tensor): tensor for tensor in _tensors(values)}
     return sum(_stored(tensor) * tensor.element_size() for tensor in tensors.values())
+
+
+def _tensors(values: Any) -> Iterator[Tensor]:
+    if isinstance(values, Tensor):
+        yield values
+    elif isinstance(values, dict):
+        yield from _tensors(list(cast(dict[Any, Any], values).values()))
+    elif isinstance(values, (list, tuple)):
+        for value in cast(list[Any], values):
+            yield from _tensors(value)
 
 
 def _stored(tensor: Tensor) -> int:

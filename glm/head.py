@@ -41,7 +41,7 @@ def target_losses(
         The sum, fp32, which has gradients to rows and matrix; the losses, (targets,) fp32, which have none.
     """
     head = embedding.word_embeddings
-    place = (head.first_row, head.tp_group)
+    place = (head.first_row, head.group)
     weight = embedding.weight
     if not torch.is_grad_enabled() or not (rows.requires_grad or weight.requires_grad):
         losses, _, _ = _chunks(rows, weight, targets, None, 1.0, place)

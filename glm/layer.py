@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from configs.schema import ModelConfig
 from glm.attention import SelfAttention
 from glm.deepnorm import alpha
-from glm.dropout import Dropout
+from glm.dropout import Dropout, KeptElements
 from glm.mlp import GeGLU
-from glm.norm import LayerNorm
-from glm.row_fields import SAMPLE
+from glm.norm import LayerNorm, add, add_norm, norm
+from glm.row_plan import RowPlan
 
 
 class GLMLayer(nn.Module):
@@ -27,40 +27,56 @@ class GLMLayer(nn.Module):
         model: sizes and options.
         layer: index of the layer, from 0.
         seed: seed of the initial weights and of dropout.
+        is_sequence_cut: hidden states are this rank's part of the tokens.
     """
 
-    def __init__(self, model: ModelConfig, layer: int, seed: int) -> None:
+    def __init__(
+        self, model: ModelConfig, layer: int, seed: int, is_sequence_cut: bool = False
+    ) -> None:
         super().__init__()
-        name = f"layers.{layer}"
+        name, hidden_size = f"layers.{layer}", model.hidden_size
         self._alpha = alpha(model.num_layers)
-        self.input_norm = LayerNorm(model.hidden_size, model.layernorm_epsilon)
-        self.attention = SelfAttention(model, layer, seed, f"{name}.attention")
-        self.post_attention_norm = LayerNorm(model.hidden_size, model.layernorm_epsilon)
-        self.mlp = GeGLU(model.hidden_size, model.ffn_size, model.num_layers, seed, f"{name}.mlp")
+        self._hidden_size = hidden_size
+        self.input_norm = LayerNorm(hidden_size, model.layernorm_epsilon, is_sequence_cut)
+        self.attention = SelfAttention(model, layer, seed, f"{name}.attention", is_sequence_cut)
+        self.post_attention_norm = LayerNorm(hidden_size, model.layernorm_epsilon, is_sequence_cut)
+        self.mlp = GeGLU(
+            *(hidden_size, model.ffn_size, model.num_layers),
+            *(seed, f"{name}.mlp", is_sequence_cut),
+        )
         self._attention_dropout = Dropout(model.hidden_dropout, seed, layer, "attention_output")
         self._mlp_dropout = Dropout(model.hidden_dropout, seed, layer, "mlp_output")
 
     def forward(self, inputs: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        """Map (hidden (batch, seq, hidden), fields (batch, 6, seq)) to the same shapes."""
+        """Map (hidden (tokens, hidden), fields (batch, 6, seq)) to the same shapes."""
         hidden, fields = inputs
-        sample_index = fields[:, SAMPLE, 0]
-        hidden = self.input_norm(hidden)
-        mixed = self.attention(hidden, fields)
-        hidden = self._alpha * hidden + self._attention_dropout(mixed, sample_index)
-        hidden = self.post_attention_norm(hidden)
-        expanded = self.mlp(hidden)
-        hidden = self._alpha * hidden + self._mlp_dropout(expanded, sample_index)
-        return hidden, fields
+        plan = RowPlan.of(fields)
+        normed, residual = norm(self.input_norm, hidden, self._alpha)
+        mixed = self.attention(normed, plan)
+        kept = self._kept(self._attention_dropout, hidden, plan)
+        bias = self.attention.dense.bias
+        normed, residual = add_norm(
+            self.post_attention_norm, residual, mixed, bias, kept, self._alpha
+        )
+        expanded = self.mlp(normed)
+        kept = self._kept(self._mlp_dropout, hidden, plan)
+        return add(residual, expanded, self.mlp.dense_out.bias, kept, self._alpha), fields
+
+    def _kept(self, dropout: Dropout, hidden: Tensor, plan: RowPlan) -> KeptElements | None:
+        if not dropout.is_active:
+            return None
+        samples, places = plan.tokens(len(hidden), self.attention.dense.tp_rank)
+        return dropout.kept(samples, places * self._hidden_size, self._hidden_size)
 
 
 class FinalNorm(nn.Module):
     """The LayerNorm after the last layer: an entry of its own in the list."""
 
-    def __init__(self, model: ModelConfig) -> None:
+    def __init__(self, model: ModelConfig, is_sequence_cut: bool = False) -> None:
         super().__init__()
-        self.norm = LayerNorm(model.hidden_size, model.layernorm_epsilon)
+        self.norm = LayerNorm(model.hidden_size, model.layernorm_epsilon, is_sequence_cut)
 
     def forward(self, inputs: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """Normalise the hidden states; the fields are passed on."""
         hidden, fields = inputs
-        return self.norm(hidden), fields
+        return norm(self.norm, hidden)[0], fields

@@ -79,12 +79,12 @@ class GLMLoss:
         """Scalar fp32 loss of a micro-batch.
 
         Args:
-            hidden: (batch, seq, hidden), after the final norm.
+            hidden: (tokens, hidden), after the final norm.
             labels: see Labels.
         """
         places, targets, rows, objectives, row_weights = labels
         assert self.embedding is not None, "the last stage has the head"
-        chosen = hidden.flatten(0, 1).index_select(0, places)
+        chosen = hidden.index_select(0, places)
         factors = row_weights.index_select(0, rows)
         loss, losses = target_losses(self.embedding, chosen, targets, factors, self.scale)
         self._record(losses, objectives, factors)

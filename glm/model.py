@@ -36,16 +36,23 @@ class LayerDef:
     """Function called as forward(module, inputs); None: the module's own forward."""
 
 
-def layer_list(model: ModelConfig, seed: int) -> list[LayerDef]:
-    """Describe the model as num_layers + 3 entries."""
-    embedding = {"model": model, "seed": seed}
+def layer_list(model: ModelConfig, seed: int, is_sequence_cut: bool = False) -> list[LayerDef]:
+    """Describe the model as num_layers + 3 entries.
+
+    Args:
+        model: sizes and options.
+        seed: of the initial weights and of dropout.
+        is_sequence_cut: hidden states are cut over the tensor-parallel ranks by tokens.
+    """
+    cut = {"is_sequence_cut": is_sequence_cut}
+    embedding = {"model": model, "seed": seed, **cut}
     return [
         LayerDef(WordEmbedding, embedding, TIED_KEY, TIED_WEIGHT),
         *(
-            LayerDef(GLMLayer, {"model": model, "layer": layer, "seed": seed})
+            LayerDef(GLMLayer, {"model": model, "layer": layer, "seed": seed, **cut})
             for layer in range(model.num_layers)
         ),
-        LayerDef(FinalNorm, {"model": model}),
+        LayerDef(FinalNorm, {"model": model, **cut}),
         LayerDef(WordEmbedding, embedding, TIED_KEY, TIED_WEIGHT, hidden_states),
     ]
 
@@ -102,7 +109,7 @@ class GLMModel(nn.Module):
         return output_logits(self.embedding, self.final_state(tokens, fields))
 
     def final_state(self, tokens: Tensor, fields: Tensor) -> tuple[Tensor, Tensor]:
-        """Hidden states (batch, seq, hidden) after the final norm, and the fields."""
+        """Hidden states (tokens, hidden) after the final norm, and the fields."""
         state = self.embedding((tokens, fields))
         for layer in self.layers:
             state = layer(state)

@@ -9,7 +9,8 @@ from typing import Any
 NUMERICS = 3
 """
 1: everything before checkpoints kept the number.
-2: torch's fused AdamW on CPU.
+2: torch's fused AdamW on CPU; layers as fused functions, with biases added in the product or with the residual, and
+   attention of short rows in fp32 on CPU.
 3: head and loss in chunks of targets, whose products are added up in fp32; sums per objective added up on the device.
 """
 

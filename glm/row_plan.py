@@ -16,7 +16,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from configs.computation import folds
 from configs.schema import RopeTables
 from glm.rotary import rotary_tables
-from glm.row_fields import BLOCK_POSITION, CONTEXT, POSITION, SEGMENT, may_attend
+from glm.row_fields import BLOCK_POSITION, CONTEXT, POSITION, SAMPLE, SEGMENT, may_attend
 
 _PLANS: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
 
@@ -31,6 +31,15 @@ class RowSegment:
     stop: int
 
 
+@dataclass(frozen=True)
+class RowRun:
+    """Rows [start, stop) that fall into `fold` windows each; a row that does not is alone, with None."""
+
+    start: int
+    stop: int
+    fold: int | None
+
+
 @dataclass
 class RowPlan:
     """Everything that attention derives from the fields of its rows (batch, 6, seq)."""
@@ -38,6 +47,8 @@ class RowPlan:
     # A reference to the tensor itself would keep the weak key alive; a view of its storage does not.
     fields: Tensor
     _tables: dict[Any, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    _tokens: dict[tuple[int, int], tuple[Tensor, Tensor]] = field(default_factory=dict)
+    _masks: dict[tuple[RowRun, torch.dtype], Tensor] = field(default_factory=dict)
 
     @classmethod
     def of(cls, fields: Tensor) -> "RowPlan":
@@ -55,20 +66,24 @@ class RowPlan:
     def rotary(
         self, head_size: int, base: float, is_2d: bool, tables: RopeTables
     ) -> tuple[Tensor, Tensor]:
-        """Cosines and sines for a whole head: (batch, 1, seq, head_size) fp32 each."""
+        """Cosines and sines of a head's pairs: (tokens, parts, head_size / parts / 2) fp32 each."""
         key = (head_size, base, is_2d, tables)
         if key not in self._tables:
-            positions = self.fields[:, POSITION]
-            if is_2d:
-                halves = [
-                    rotary_tables(ids, head_size // 2, base, tables)
-                    for ids in (positions, self.fields[:, BLOCK_POSITION])
-                ]
-                cosines, sines = (torch.cat(parts, dim=-1) for parts in zip(*halves, strict=True))
-            else:
-                cosines, sines = rotary_tables(positions, head_size, base, tables)
-            self._tables[key] = (cosines, sines)
+            parts = [POSITION, BLOCK_POSITION] if is_2d else [POSITION]
+            ids = torch.stack([self.fields[:, part].reshape(-1) for part in parts], dim=1)
+            self._tables[key] = rotary_tables(ids, head_size // len(parts), base, tables)
         return self._tables[key]
+
+    def tokens(self, count: int, part: int) -> tuple[Tensor, Tensor]:
+        """Sample and place within it of the tokens [part * count, (part + 1) * count): (count,) int64 each."""
+        key = (count, part)
+        if key not in self._tokens:
+            seq = self.fields.shape[-1]
+            first = part * count if count < self.fields[:, SAMPLE].numel() else 0
+            mine = torch.arange(first, first + count, device=self.fields.device)
+            samples = self.fields[:, SAMPLE].reshape(-1)[first : first + count]
+            self._tokens[key] = (samples, mine % seq)
+        return self._tokens[key]
 
     @cached_property
     def attention_mask(self) -> Tensor:
@@ -107,9 +122,28 @@ class RowPlan:
                     break
         return found
 
-    def folded_mask(self, rows: Tensor, fold: int) -> Tensor:
-        """Mask of folded rows: (rows * fold, 1, window, window) bool."""
-        batch, fields, seq = self.fields[rows].shape
-        window = seq // fold
-        folded = self.fields[rows].view(batch, fields, fold, window).transpose(1, 2)
-        return may_attend(folded.reshape(batch * fold, fields, window))[:, None]
+    @cached_property
+    def runs(self) -> list[RowRun]:
+        """Neighbouring rows with the same number of windows, in order: each is one view of the batch."""
+        found: list[RowRun] = []
+        for row in range(len(self.fields)):
+            fold = self.folded_rows.get(row)
+            if found and fold is not None and found[-1].fold == fold:
+                found[-1] = RowRun(found[-1].start, row + 1, fold)
+            else:
+                found.append(RowRun(row, row + 1, fold))
+        return found
+
+    def folded_mask(self, run: RowRun, dtype: torch.dtype) -> Tensor:
+        """What is added to the scores of folded rows, 0 or -inf: (rows * fold, 1, window, window)."""
+        key = (run, dtype)
+        if key not in self._masks:
+            assert run.fold is not None
+            rows = self.fields[run.start : run.stop]
+            batch, fields, seq = rows.shape
+            window = seq // run.fold
+            folded = rows.view(batch, fields, run.fold, window).transpose(1, 2)
+            mask = may_attend(folded.reshape(batch * run.fold, fields, window))[:, None]
+            nothing = torch.zeros(mask.shape, dtype=dtype, device=mask.device)
+            self._masks[key] = nothing.masked_fill_(~mask, -torch.inf)
+        return self._masks[key]

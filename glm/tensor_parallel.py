@@ -1,12 +1,16 @@
-"""The only module that imports Megatron-core, and uses its layers: matrices cut over the tensor-parallel ranks.
+"""Matrices cut over the tensor-parallel ranks; the only module that imports Megatron-core, for its groups and losses.
 
 Column-parallel layers cut their output, row-parallel layers their input, the embedding its vocabulary. Each weight is
 filled here, slice by slice, from (seed, name, global position): no rank ever holds a whole matrix, and every cut of
 the same matrix starts from the same numbers. Shoeybi et al. 2019.
 
-In a plain process without a launcher `ensure_initialised` opens a group of one, which Megatron's layers need. A layer
-keeps the group that it was built in: with `whole_layers` a rank of a session builds a model of its own, beside the one
-that is cut over the ranks.
+In a plain process without a launcher `ensure_initialised` opens a group of one, which the layers need. A layer keeps
+the group that it was built in: with `whole_layers` a rank of a session builds a model of its own, beside the one that
+is cut over the ranks.
+
+With sequence parallelism (`is_sequence_cut`) what lies between the matrices (norms, residuals, dropout) is cut over the
+same ranks by tokens: a row-parallel layer scatters its sum, and the next column-parallel one gathers it. Korthikanti et
+al. 2022, section 4.2.
 """
 
 import contextlib
@@ -19,24 +23,21 @@ from typing import Any, cast
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn import functional
 
+from glm.collectives import Gather, ScatterSum, Sum
 from glm.counter_random import key_of, normal_
 from glm.light_imports import light_imports
+from glm.linear import linear
 
 with light_imports(), warnings.catch_warnings():
     warnings.simplefilter(
         "ignore"
     )  # it recommends Transformer Engine and Apex, which are optional here
-    from megatron.core import ModelParallelConfig, parallel_state
+    from megatron.core import parallel_state
     from megatron.core.tensor_parallel import (
-        ColumnParallelLinear,
-        RowParallelLinear,
-        VocabParallelEmbedding,
         set_tensor_model_parallel_attributes,
         vocab_parallel_cross_entropy,
-    )
-    from megatron.core.tensor_parallel.layers import (
-        linear_with_grad_accumulation_and_async_allreduce,
     )
 
 
@@ -69,14 +70,19 @@ def whole_layers() -> Iterator[None]:
         _alone.reset(token)
 
 
+def tp_group() -> Any:
+    """The ranks that share each layer that is built now."""
+    return _alone.get() or parallel_state.get_tensor_model_parallel_group()
+
+
 def tp_size() -> int:
     """Number of ranks that share each layer that is built now."""
-    return dist.get_world_size(_group())
+    return dist.get_world_size(tp_group())
 
 
 def tp_rank() -> int:
     """This rank's index among them."""
-    return dist.get_rank(_group())
+    return dist.get_rank(tp_group())
 
 
 def partition_dim(parameter: Tensor) -> int | None:
@@ -87,7 +93,7 @@ def partition_dim(parameter: Tensor) -> int | None:
 
 
 class ColumnLinear(nn.Module):
-    """y = x A^T + b with the rows of A, the outputs, cut over the ranks.
+    """Parameters of y = x A^T + b with the rows of A, the outputs, cut over the ranks; see `column_linear`.
 
     Args:
         input_size: width of x, whole on every rank.
@@ -96,6 +102,7 @@ class ColumnLinear(nn.Module):
         name: of this layer; "<name>.weight" keys its numbers.
         row_stds: standard deviations of the initial rows, repeating down the whole matrix: one number, or one per
             row of a repeating pattern given as (std, rows) pairs.
+        is_sequence_cut: x is this rank's part of the tokens, y has all of them.
     """
 
     def __init__(
@@ -105,33 +112,39 @@ class ColumnLinear(nn.Module):
         seed: int,
         name: str,
         row_stds: Sequence[tuple[float, int]],
+        is_sequence_cut: bool = False,
     ) -> None:
         super().__init__()
-        layer = ColumnParallelLinear(
-            input_size,
-            output_size,
-            config=_config(),
-            init_method=_no_init,
-            gather_output=False,
-            tp_group=_group(),
-        )
-        assert layer.weight is not None, "it was asked to allocate one"
-        _claim(layer.weight, 0)
-        # Keep Megatron's layer out of the parameter names: they are part of the checkpoint format.
-        self.weight: nn.Parameter = layer.weight
-        self.bias = layer.bias
-        object.__setattr__(self, "_tp_group", _group())
-        first = tp_rank() * layer.output_size_per_partition
-        _fill_rows(self.weight, row_stds, key_of(seed, f"{name}.weight"), first)
+        rows = output_size // tp_size()
+        self.weight = _cut_parameter(0, rows, input_size)
+        self.bias = _cut_parameter(0, rows)
+        self.group, self.is_sequence_cut = tp_group(), is_sequence_cut
+        _fill_rows(self.weight, row_stds, key_of(seed, f"{name}.weight"), tp_rank() * rows)
         _zero(self.bias)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Map (..., input_size) to (..., output_size / tp)."""
-        return _linear(inputs, self.weight, self.bias, self.__dict__["_tp_group"])
+        """Map (tokens, input_size) to (all tokens, output_size / tp)."""
+        return column_linear(inputs, [self])[0]
+
+
+def column_linear(inputs: Tensor, layers: Sequence[ColumnLinear]) -> list[Tensor]:
+    """Apply layers that share an input; its gradient is summed over the ranks once.
+
+    Args:
+        inputs: (tokens, input_size).
+        layers: all of one group.
+
+    Returns:
+        (all tokens, output_size / tp) each.
+    """
+    weights, biases = [layer.weight for layer in layers], [layer.bias for layer in layers]
+    return linear(inputs, weights, biases, layers[0].group, layers[0].is_sequence_cut)
 
 
 class RowLinear(nn.Module):
-    """y = x A^T + b with the columns of A, the inputs, cut over the ranks; the result is summed over them.
+    """y = x A^T with the columns of A, the inputs, cut over the ranks; the result is summed over them.
+
+    The bias is left to the caller, who adds it together with the residual.
 
     Args:
         input_size: width of x over all ranks.
@@ -139,56 +152,76 @@ class RowLinear(nn.Module):
         seed: of the initial weights.
         name: of this layer.
         std: standard deviation of the initial weights.
+        is_sequence_cut: x has all tokens, y is this rank's part of them.
     """
 
-    def __init__(self, input_size: int, output_size: int, seed: int, name: str, std: float) -> None:
+    def __init__(
+        self,
+        input_size: int,
+        output_size: int,
+        seed: int,
+        name: str,
+        std: float,
+        is_sequence_cut: bool = False,
+    ) -> None:
         super().__init__()
-        layer = RowParallelLinear(
-            input_size,
-            output_size,
-            config=_config(),
-            init_method=_no_init,
-            bias=True,
-            input_is_parallel=True,
-            skip_bias_add=False,
-            tp_group=_group(),
-        )
-        _claim(layer.weight, 1)
-        self.weight, self.bias = layer.weight, layer.bias
-        object.__setattr__(self, "_layer", layer)
-        first = tp_rank() * layer.input_size_per_partition
-        key = key_of(seed, f"{name}.weight")
+        columns = input_size // tp_size()
+        self.weight = _cut_parameter(1, output_size, columns)
+        self.bias = whole_parameter(torch.zeros(output_size), is_sequence_cut)
+        self.group, self.is_sequence_cut = tp_group(), is_sequence_cut
+        self.tp_rank = tp_rank()
+        key, first = key_of(seed, f"{name}.weight"), tp_rank() * columns
         normal_(self.weight.data, std, key, full_width=input_size, column_offset=first)
-        _zero(self.bias)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Map (..., input_size / tp) to (..., output_size)."""
-        layer = self.__dict__["_layer"]
-        # DeepSpeed may have replaced the parameters that Megatron's layer was built with.
-        layer.weight, layer.bias = self.weight, self.bias
-        outputs, _ = layer(inputs)
-        return outputs
+        """Map (all tokens, input_size / tp) to (tokens, output_size), without the bias."""
+        (partial,) = linear(inputs, [self.weight], [None], None)
+        return _reduce(partial, self.group, self.is_sequence_cut)
 
 
 class VocabEmbedding(nn.Module):
-    """Lookup table with its rows, the vocabulary, cut over the ranks; also the tied output matrix."""
+    """Lookup table with its rows, the vocabulary, cut over the ranks; also the tied output matrix.
 
-    def __init__(self, vocab_size: int, hidden_size: int, seed: int, name: str, std: float) -> None:
+    Args:
+        vocab_size: padded; the number of ranks divides it.
+        hidden_size: width of a row.
+        seed: of the initial weights.
+        name: of this layer.
+        std: standard deviation of the initial weights.
+        is_sequence_cut: what is looked up, and what the head reads, is this rank's part of the tokens.
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        hidden_size: int,
+        seed: int,
+        name: str,
+        std: float,
+        is_sequence_cut: bool = False,
+    ) -> None:
         super().__init__()
-        layer = VocabParallelEmbedding(
-            vocab_size, hidden_size, init_method=_no_init, config=_config(), tp_group=_group()
-        )
-        _claim(layer.weight, 0)
-        self.weight = layer.weight
-        object.__setattr__(self, "_layer", layer)
+        rows = vocab_size // tp_size()
+        self.weight = _cut_parameter(0, rows, hidden_size)
+        self.group, self.is_sequence_cut = tp_group(), is_sequence_cut
+        self.tp_rank = tp_rank()
+        self.first_row = self.tp_rank * rows
         key = key_of(seed, f"{name}.weight")
-        normal_(self.weight.data, std, key, hidden_size, row_offset=layer.vocab_start_index)
+        normal_(self.weight.data, std, key, hidden_size, row_offset=self.first_row)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Map (batch, seq) ids to (batch, seq, hidden)."""
-        layer = self.__dict__["_layer"]
-        layer.weight = self.weight
-        return layer(tokens)
+        """Map all (tokens,) ids to (tokens, hidden): with `is_sequence_cut` this rank's part of them."""
+        if dist.get_world_size(self.group) == 1:
+            return functional.embedding(tokens, self.weight)
+        rows = tokens - self.first_row
+        is_elsewhere = (rows < 0) | (rows >= self.weight.shape[0])
+        found = functional.embedding(rows.masked_fill(is_elsewhere, 0), self.weight)
+        partial = found.masked_fill(is_elsewhere[:, None], 0.0)
+        return _reduce(partial, self.group, self.is_sequence_cut)
+
+    def all_tokens(self, hidden: Tensor) -> Tensor:
+        """Gather this rank's part of the tokens, (tokens / tp, hidden), to all; every rank has the same gradient."""
+        return Gather.apply(hidden, self.group) if self.is_sequence_cut else hidden
 
     @property
     def first_row(self) -> int:
@@ -202,7 +235,7 @@ class VocabEmbedding(nn.Module):
 
     def logits(self, hidden: Tensor, weight: Tensor) -> Tensor:
         """Map (targets, hidden) to (targets, vocab_local), with the table (or a view of it) as the output matrix."""
-        return _linear(hidden, weight, None, self.__dict__["_layer"].tp_group)
+        return linear(hidden, [weight], [None], self.group)[0]
 
 
 def token_losses(logits: Tensor, targets: Tensor) -> Tensor:
@@ -218,40 +251,35 @@ def token_losses(logits: Tensor, targets: Tensor) -> Tensor:
     return vocab_parallel_cross_entropy(logits.float(), targets)
 
 
-def _linear(inputs: Tensor, weight: Tensor, bias: Tensor | None, group: Any) -> Tensor:
-    """Matrix product whose backward pass sums the input's gradient over the ranks."""
-    return linear_with_grad_accumulation_and_async_allreduce(
-        input=inputs,
-        weight=weight,
-        bias=bias,
-        gradient_accumulation_fusion=False,
-        allreduce_dgrad=dist.get_world_size(group) > 1,
-        sequence_parallel=False,
-        tp_group=group,
-    )
+def _cut_parameter(dim: int, *shape: int) -> nn.Parameter:
+    parameter = nn.Parameter(torch.empty(shape))
+    # DeepSpeed's gradient norm and our checkpoints read these attributes.
+    set_tensor_model_parallel_attributes(parameter, True, dim, 1)
+    return parameter
 
 
-def _group() -> Any:
-    return _alone.get() or parallel_state.get_tensor_model_parallel_group()
+def whole_parameter(values: Tensor, is_sequence_cut: bool) -> nn.Parameter:
+    """A parameter that every tensor-parallel rank holds whole.
+
+    Args:
+        values: its initial values.
+        is_sequence_cut: each rank applies it to its part of the tokens: its gradient is to be summed over the ranks.
+    """
+    parameter = nn.Parameter(values)
+    vars(parameter)["is_sequence_cut"] = is_sequence_cut
+    return parameter
 
 
-def _config() -> ModelParallelConfig:
-    # "CPU initialisation" only means: allocate on torch's default device, which also serves meta and CUDA.
-    return ModelParallelConfig(
-        tensor_model_parallel_size=tp_size(),
-        use_cpu_initialization=True,
-        perform_initialization=False,
-        gradient_accumulation_fusion=False,
-    )
+def has_partial_gradient(parameter: Tensor) -> bool:
+    """True if a parameter's gradient must be summed over the tensor-parallel ranks (sequence parallelism)."""
+    return bool(getattr(parameter, "is_sequence_cut", False))
 
 
-def _no_init(weight: Tensor) -> Tensor:
-    return weight
-
-
-def _claim(weight: Tensor, dim: int) -> None:
-    # Megatron sets these only when it initialises; DeepSpeed's gradient norm and our checkpoints read them.
-    set_tensor_model_parallel_attributes(weight, True, dim, 1)
+def _reduce(partial: Tensor, group: Any, is_sequence_cut: bool) -> Tensor:
+    """Sum over the ranks; each keeps all tokens, or its part of them."""
+    if dist.get_world_size(group) == 1:
+        return partial
+    return ScatterSum.apply(partial, group) if is_sequence_cut else Sum.apply(partial, group)
 
 
 def _zero(parameter: Tensor) -> None:

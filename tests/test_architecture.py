@@ -57,6 +57,7 @@ DOORS = {
         "train/engine/groups.py",
         "train/engine/pipeline.py",
         "train/engine/stages.py",
+        "train/engine/sequence.py",
         "train/engine/update.py",
     ],
     "wandb": ["train/tracker_wandb.py"],
@@ -72,7 +73,7 @@ DOORS = {
         "data_pipeline/preparation/archives.py",
         "data_pipeline/preparation/zstd_reader.py",
     ],
-    "apex": ["train/engine/optimizers.py", "glm/norm.py"],
+    "apex": ["train/engine/optimizers.py"],
     "safetensors": [],
 }
 # Names that open a door too.

@@ -15,6 +15,7 @@ from launch.estimate.traffic import UPDATE_BYTES, HeadTraffic, PassTraffic, Traf
 
 # Shapes whose tensors of each kind differ: hidden size, inner width, tensor-parallel ranks.
 _SHAPES = ((1024, 2048, 1), (1024, 2048, 4), (2048, 2048, 4), (1024, 8192, 4))
+_MANY_HEADS = (4096, 2048, 1)
 _VOCABULARIES = (8192, 32768)
 _HEAD_SIZE, _SEQ = 128, 2048
 
@@ -23,8 +24,9 @@ def fitted(precision: Precision) -> Traffic:
     """Count, and solve for the bytes per element."""
     configs = [_config(precision, *shape) for shape in _SHAPES]
     plain = [count_network(config) for config in configs]
-    # One shape is enough for what only one kind of tensor needs.
-    config, cost = configs[1], plain[1]
+    # One shape is enough for what only one kind of tensor needs; many heads, which share a mask.
+    config = _config(precision, *_MANY_HEADS)
+    cost = count_network(config)
     model = config.model
     scores = replace(config, model=replace(model, attention=AttentionPath.reference))
     dropped = replace(config, model=replace(model, hidden_dropout=0.1))
@@ -39,8 +41,8 @@ def fitted(precision: Precision) -> Traffic:
         _fit_head(precision),
         round(gradients.bytes_per_micro_batch, 1),
         round(gradients.bytes_per_step - UPDATE_BYTES, 1),
-        cost.layer.forward.collectives.total(),
-        cost.layer.backward.collectives.total(),
+        plain[1].layer.forward.collectives.total(),
+        plain[1].layer.backward.collectives.total(),
     )
 
 

@@ -11,7 +11,7 @@ from benchmarks.counting.attention import flex_counted_by
 from benchmarks.counting.counter import counting
 from benchmarks.counting.rows import all_targets
 from benchmarks.counting.tally import Tally
-from configs import computation
+from configs import computation, derive
 from configs.objectives import objectives_of
 from configs.schema import Config, Precision, Recompute
 from glm.loss import GLMLoss
@@ -66,7 +66,8 @@ def count_network(config: Config) -> NetworkCost:
 
 
 def _count(config: Config, dtype: torch.dtype) -> NetworkCost:
-    entries = layer_list(config.model, config.seed)
+    is_cut = derive.is_sequence_cut(config.parallel)
+    entries = layer_list(config.model, config.seed, is_cut)
     embedding, layer, norm = (
         entry.cls(**entry.kwargs).to(dtype).train()
         for entry in (entries[0], entries[2], entries[-2])

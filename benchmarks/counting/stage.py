@@ -52,6 +52,7 @@ def _transfers(config: Config, stage: int) -> Tally:
     """Hidden states, row fields and gradients that a stage sends; it receives as many."""
     tokens = config.optim.micro_batch_size * config.model.seq_length
     hidden = tokens * config.model.hidden_size * computation.element_bytes(config.precision)
+    hidden //= config.parallel.tp if derive.is_sequence_cut(config.parallel) else 1
     fields = tokens * computation.ROW_FIELDS * 8
     tally = Tally()
     if stage < config.parallel.pp - 1:

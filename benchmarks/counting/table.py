@@ -82,7 +82,8 @@ def _title(config: Config) -> list[str]:
     return [
         f"{model.num_layers} layers x {model.hidden_size:,}, tp {parallel.tp}, {config.precision.value}, "
         f"micro-batch {config.optim.micro_batch_size} x {model.seq_length:,}, {path.value} attention,",
-        f"dropout {model.hidden_dropout:g} / {model.attention_dropout:g}, recompute {parallel.recompute.value}; "
+        f"dropout {model.hidden_dropout:g} / {model.attention_dropout:g}, recompute {parallel.recompute.value}, "
+        f"{'sequences cut' if parallel.sequence else 'sequences whole'}; "
         f"every token a target. {derive.planned_world_size(config):,} ranks, pp {parallel.pp}.",
     ]
 

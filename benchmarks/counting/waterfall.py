@@ -41,6 +41,7 @@ _CHANGES = (
     ("selective recompute", ("parallel.recompute=selective",)),
     ("no recompute", ("parallel.recompute=none",)),
 )
+_NEW_CHANGES = (("sequence parallel", ("parallel.sequence=true",)),)
 # TFLOP/s of matrix products: the model's, and the best that others measured on good shapes.
 _RATES = (700, 780)
 
@@ -58,8 +59,8 @@ class Row:
 def waterfall() -> list[tuple[str, list[Row]]]:
     """Rows of the first commit, and of the program as it is."""
     return [
-        ("commit 7f75a97", [_row(*each, _FIRST) for each in _configs()]),
-        ("this program", [_row(*each, None) for each in _configs()]),
+        ("commit 7f75a97", [_row(*each, _FIRST) for each in _configs(_CHANGES)]),
+        ("this program", [_row(*each, None) for each in _configs(_CHANGES + _NEW_CHANGES)]),
     ]
 
 
@@ -75,9 +76,9 @@ def markdown() -> list[str]:
     return lines
 
 
-def _configs() -> Iterator[tuple[str, Config]]:
+def _configs(changes: tuple[tuple[str, tuple[str, ...]], ...]) -> Iterator[tuple[str, Config]]:
     words = list(_PUBLISHED)
-    for name, more in _CHANGES:
+    for name, more in changes:
         changed = {word.partition("=")[0] for word in more}
         words = [word for word in words if word.partition("=")[0] not in changed] + list(more)
         yield name, load_config(words)

@@ -20,6 +20,9 @@ def tensor_parallel_problems(config: Config, world_size: int | None) -> list[str
         "model.ffn_size": (model.ffn_size, f"model.ffn_size={-(-model.ffn_size // tp) * tp}"),
         "the padded vocabulary": (padded, f"model.vocab_multiple={model.vocab_multiple * tp}"),
     }
+    if config.parallel.sequence:
+        whole = -(-model.seq_length // tp) * tp
+        cut["model.seq_length"] = (model.seq_length, f"model.seq_length={whole}")
     wrong = {name: found for name, found in cut.items() if found[0] % tp}
     if not wrong:
         return []

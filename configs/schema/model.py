@@ -100,6 +100,9 @@ class ParallelConfig:
     """Tensor-parallel size: each layer's matrices are cut over this many ranks."""
     pp: Count = 1
     """Pipeline-parallel size: the layers are cut into this many stages."""
+    sequence: bool = False
+    """Sequence parallelism: norms, residuals and dropout are cut over the tensor-parallel ranks by tokens; parallel.tp
+    must divide model.seq_length. Without effect at parallel.tp=1."""
     zero_stage: Annotated[int, ZERO_STAGE] = 1
     """0: every rank keeps the whole optimizer state (fp32 only); 1: it is sharded over the data-parallel ranks."""
     recompute: Recompute = Recompute.none

@@ -1,13 +1,14 @@
 """Memory that one layer of glm/layer.py keeps for its backward pass, and its temporary buffers.
 
 Counted tensor by tensor, as in Korthikanti et al. 2022, section 4.1, but for this layer instead of a GPT layer:
-GeGLU keeps four inner tensors, rotated queries and keys are new tensors, and dropout keeps one byte per element.
-Hidden states, their norms and sums are replicated on all tensor-parallel ranks; the rest is sharded.
+GeGLU keeps value, gate and their product, rotated queries and keys are new tensors, and dropout keeps one byte per
+element. Hidden states, their norms and sums are replicated on all tensor-parallel ranks, unless sequence parallelism
+shards them as well; the rest is always sharded.
 """
 
 from dataclasses import dataclass
 
-from configs import computation
+from configs import computation, derive
 from configs.schema import AttentionPath, Config, Recompute
 
 # glm/dropout.py hashes int64 indices: about four tensors of 8 bytes per element exist at the same time.
@@ -28,6 +29,8 @@ class LayerSizes:
     """What selective recompute keeps: the input, and the outputs of matrix products and attention."""
     working: int
     """Temporary buffers in addition to that."""
+    shared: int
+    """What all layers of the micro-batch share."""
 
     def kept_with(self, recompute: Recompute) -> int:
         """What is kept of a layer until its backward pass begins."""
@@ -48,32 +51,57 @@ class LayerSizes:
         """
         model, tp = config.model, config.parallel.tp
         tokens = config.optim.micro_batch_size * model.seq_length
-        hidden = tokens * model.hidden_size * size
+        whole = tokens * model.hidden_size * size
+        parts = tp if derive.is_sequence_cut(config.parallel) else 1
+        hidden = whole // parts
         inner = tokens * model.ffn_size // tp * size
-        scores = config.optim.micro_batch_size * model.num_heads // tp * model.seq_length**2
-        # The outputs of two norms, the sum between them, the layer's output, and four inner tensors of the GeGLU.
-        kept = 4 * hidden + 4 * inner
-        path, _ = computation.attention_path(model, on_gpu)
-        is_long_on_cpu = path is AttentionPath.sdpa and model.seq_length > computation.SHORT_ROW
-        # Queries, keys, values, attention output and the input of the output layer; rows that are cut into blocks keep
-        # the fused tensor as well.
-        kept += (7 if is_long_on_cpu else 5) * hidden // tp
-        has_dropout = model.attention_dropout > 0
-        if path is AttentionPath.reference:
-            # The softmax in fp32, the weights in half precision, and what dropout adds.
-            kept += scores * (4 + (size if size == 2 or has_dropout else 0) + has_dropout)
-        elif path is AttentionPath.sdpa:
-            kept += _mask_elements(config) * size
+        # The outputs of two norms, the sum between them, the layer's output, and three inner tensors of the GeGLU.
+        kept = 4 * hidden + 3 * inner + _attention(config, whole // tp, size, on_gpu)
         # The input; queries, keys and values, and mixed values; the two outer products; the two inner ones.
-        selected = 3 * hidden + 4 * hidden // tp + 2 * inner
-        if path is AttentionPath.reference:
-            selected += scores * size
-        hashed = tokens * model.hidden_size if model.hidden_dropout > 0 else 0
+        selected = hidden + 4 * whole // tp + 2 * whole + 2 * inner
+        if computation.attention_path(model, on_gpu)[0] is AttentionPath.reference:
+            selected += _scores(config) * size
+        hashed = tokens // parts * model.hidden_size if model.hidden_dropout > 0 else 0
         kept += 2 * hashed  # one byte per element at each of two places
-        hashed = max(hashed, scores if has_dropout else 0)
-        # The backward pass of the GeGLU holds two inner gradients and one of the hidden states.
-        working = max(2 * inner + hidden, _DROPOUT_BYTES * hashed)
-        return cls(tokens, hidden, kept, selected, working)
+        if model.attention_dropout > 0:
+            hashed = max(hashed, _scores(config))
+        # The GeGLU's backward pass holds its output's gradient and makes two, on CPU from two temporaries; the products
+        # after it hold two and the gradient of all tokens' hidden states.
+        working = max((3 if on_gpu else 5) * inner, 2 * inner + whole, _DROPOUT_BYTES * hashed)
+        return cls(tokens, hidden, kept, selected, working, _mask_bytes(config, on_gpu))
+
+
+def _attention(config: Config, heads: int, size: int, on_gpu: bool) -> int:
+    """Bytes that attention keeps; `heads`: bytes of one tensor of all heads of a rank."""
+    model = config.model
+    path, _ = computation.attention_path(model, on_gpu)
+    # Queries, keys, values and the mixed values, which are the output layer's input as they lie.
+    kept = 4 * heads
+    if path is AttentionPath.reference:
+        # The weights in half precision, and again behind dropout with one byte for its mask.
+        kept += _scores(config) * (size + (size + 1 if model.attention_dropout > 0 else 0))
+    elif path is AttentionPath.sdpa:
+        if size == 2 and computation.attends_in_fp32(model, on_gpu):
+            kept = 2 * kept + heads  # the output layer's input is in half precision
+        elif model.seq_length > computation.SHORT_ROW:
+            kept += heads  # blocks are put together
+    return kept
+
+
+def _scores(config: Config) -> int:
+    """Attention scores of a micro-batch on a rank."""
+    model = config.model
+    heads = config.optim.micro_batch_size * model.num_heads // config.parallel.tp
+    return heads * model.seq_length**2
+
+
+def _mask_bytes(config: Config, on_gpu: bool) -> int:
+    """What the layers of a micro-batch share: the mask of the sdpa path."""
+    path, _ = computation.attention_path(config.model, on_gpu)
+    if path is not AttentionPath.sdpa:
+        return 0
+    in_fp32 = computation.attends_in_fp32(config.model, on_gpu)
+    return _mask_elements(config) * (4 if in_fp32 else computation.element_bytes(config.precision))
 
 
 def _mask_elements(config: Config) -> int:

@@ -67,7 +67,7 @@ def memory_of_stages(config: Config, on_gpu: bool = True) -> list[StageMemory]:
     Args:
         config: a checked configuration; `precision=auto` counts as bf16, and the number of replicas follows from
             `cluster.*`.
-        on_gpu: False for the attention path on CPUs and unfused AdamW.
+        on_gpu: False for the attention path on CPUs.
     """
     return [_stage(config, stage, on_gpu) for stage in range(config.parallel.pp)]
 
@@ -97,7 +97,7 @@ def _stage(config: Config, stage: int, on_gpu: bool) -> StageMemory:
     masters = 0 if parallel.zero_stage == 0 else 4 * count // dp
     moments = _slot_bytes(config) * count // (1 if parallel.zero_stage == 0 else dp)
     activations, outputs, buffers = _running(config, stage, on_gpu)
-    in_backward, in_reduction, in_update = _buffers(config, count, dp, on_gpu)
+    in_backward, in_reduction, in_update = _buffers(config, count, dp)
     return StageMemory(
         stage=stage,
         weights=count * size,
@@ -113,26 +113,24 @@ def _stage(config: Config, stage: int, on_gpu: bool) -> StageMemory:
     )
 
 
-def _buffers(config: Config, count: int, dp: int, on_gpu: bool) -> tuple[int, int, int]:
+def _buffers(config: Config, count: int, dp: int) -> tuple[int, int, int]:
     """DeepSpeed's buffers of the backward pass, the reduction and the update."""
     size, zero = computation.element_bytes(config.precision), config.parallel.zero_stage
     share = count // dp
-    # On CPUs torch's AdamW allocates tensors for the square root and the quotient; the fused kernel does not.
-    adam = 0 if on_gpu else 8 * share
     if computation.sums_in_fp32(config.precision):
         # allreduce_no_retain: the fp32 gradients of the two groups are copied together if they fit a bucket; a larger
         # group is reduced in place.
         copies = 4 * count if count <= computation.GRADIENT_BUCKET else 0
-        return 0, copies, max(adam, _SQUARES_BYTES)
+        return 0, copies, _SQUARES_BYTES
     if zero == 0:
         # Gradients are reduced in copies of at least a bucket; AdamW works parameter by parameter.
         largest = max(derive.parameter_sizes(config.model, config.parallel.tp))
         copied = min(count, computation.GRADIENT_BUCKET + largest)
-        return 0, 4 * copied, max(_SQUARES_BYTES, 0 if on_gpu else 8 * largest)
+        return 0, 4 * copied, _SQUARES_BYTES
     # DeepSpeedZeroOptimizer allocates a bucket at the first backward pass of a step, and another one to reduce.
     bucket = size * computation.reduce_bucket_size(config)
     # The update makes an fp32 copy of the averaged share of this replica; the gradients are freed by then.
-    update = size * share + 4 * share + adam - size * count
+    update = size * share + 4 * share - size * count
     return bucket, 2 * bucket, max(update, _SQUARES_BYTES - size * count)
 
 
@@ -149,7 +147,7 @@ def _running(config: Config, stage: int, on_gpu: bool) -> tuple[int, int, int]:
     num_layers = derive.layers_of_stage(model.num_layers, pp, stage)
     kept = layer.kept_with(config.parallel.recompute)
     # Each micro-batch keeps its input, which every stage clones, and what each layer keeps.
-    activations = in_flight * (layer.hidden + num_layers * kept)
+    activations = in_flight * (layer.hidden + num_layers * kept + layer.shared)
     if num_layers:
         activations += layer.kept - kept  # of the layer that is computed again
     working = layer.working if num_layers else 0

@@ -99,4 +99,5 @@ class Layout:
             recompute=config.parallel.recompute,
             size=size,
             gradient_bytes=4 if computation.sums_in_fp32(precision) else size,
+            sequence=derive.is_sequence_cut(config.parallel),
         )

@@ -72,30 +72,30 @@ def allowed_share(objective: ObjectiveConfig) -> float:
 
 _BF16 = Traffic(
     forward=PassTraffic(
-        hidden=37.1, cut=131.9, inner=18.5, scores=41.5, hidden_dropout=976, scores_dropout=488
+        hidden=18.3, cut=12, inner=6.1, scores=9, hidden_dropout=4, scores_dropout=4
     ),
     backward=PassTraffic(
-        hidden=43.1, cut=133.9, inner=22.5, scores=49.8, hidden_dropout=18, scores_dropout=9
+        hidden=32.3, cut=18, inner=14.1, scores=15.2, hidden_dropout=10, scores_dropout=1
     ),
-    head=HeadTraffic(hidden=24.2, logits=52.1, weights=3.9),
+    head=HeadTraffic(hidden=28.2, logits=52.1, weights=3.9),
     gradients=10,
     step=42.7,
     sums_forward=2,
-    sums_backward=3,
+    sums_backward=2,
 )
 _FP16 = replace(_BF16, gradients=6, step=60.7)
 _FP32 = Traffic(
     forward=PassTraffic(
-        hidden=73.1, cut=135.9, inner=36.6, scores=33.5, hidden_dropout=1004, scores_dropout=502
+        hidden=36.3, cut=24, inner=12.1, scores=18, hidden_dropout=4, scores_dropout=6
     ),
     backward=PassTraffic(
-        hidden=85.1, cut=139.9, inner=44.6, scores=47, hidden_dropout=34, scores_dropout=17
+        hidden=64.3, cut=36, inner=28.1, scores=30.5, hidden_dropout=18, scores_dropout=1
     ),
-    head=HeadTraffic(hidden=48.2, logits=40.1, weights=7.9),
+    head=HeadTraffic(hidden=56.3, logits=40.1, weights=7.9),
     gradients=12,
     step=72.7,
     sums_forward=2,
-    sums_backward=3,
+    sums_backward=2,
 )
 OURS = {
     Precision.auto: _BF16,

@@ -11,11 +11,11 @@ from configs.load import load_config
 from configs.schema import RopeTables
 from glm import counter_random, deepnorm
 from glm.counter_random import key_of, mix, normal_, random_words, without_initial_values
-from glm.dropout import Dropout, keep_mask
+from glm.dropout import Dropout, drop, keep_mask
 from glm.embedding import ScaleGradient, WordEmbedding
 from glm.loss import GLMLoss
 from glm.mlp import GeGLU
-from glm.rotary import rotary_tables, rotate
+from glm.rotary import rotary_tables, turned
 from glm.row_fields import may_attend, pack_fields
 from glm.tensor_parallel import ensure_initialised
 
@@ -104,39 +104,55 @@ def test_a_weight_that_is_not_drawn_is_nan_and_the_next_is_drawn() -> None:
 
 
 def test_dropout_is_a_function_of_sample_layer_site_and_element() -> None:
-    values = torch.ones(3, 50, 40)
     samples = torch.tensor([7, 8, 2**40 + 7])
     dropout = Dropout(0.1, seed=3, layer=2, site="mlp_output")
-    dropped = dropout(values, samples)
-    assert torch.equal(dropped, dropout(values, samples))
+
+    def mask(of: Dropout, samples: torch.Tensor) -> torch.Tensor:
+        return of.kept(samples, torch.zeros_like(samples), 2000).mask
+
+    kept = mask(dropout, samples)
+    assert torch.equal(kept, mask(dropout, samples))
     # Alone or in a batch, a sample has the same mask.
-    assert torch.equal(dropped[1:2], dropout(values[1:2], samples[1:2]))
-    assert not torch.equal(dropped[0], dropped[1]) and not torch.equal(dropped[0], dropped[2])
-    other = Dropout(0.1, seed=3, layer=3, site="mlp_output")(values, samples)
-    assert not torch.equal(dropped, other)
-    share = (dropped == 0).float().mean()
-    assert abs(share - 0.1) < 4 * math.sqrt(0.09 / dropped.numel())
-    assert dropped.max() == pytest.approx(1 / 0.9)
-    assert torch.equal(dropout.eval()(values, samples), values)
+    assert torch.equal(kept[1:2], mask(dropout, samples[1:2]))
+    assert not torch.equal(kept[0], kept[1]) and not torch.equal(kept[0], kept[2])
+    other = Dropout(0.1, seed=3, layer=3, site="mlp_output")
+    assert not torch.equal(kept, mask(other, samples))
+    share = 1 - kept.float().mean()
+    assert abs(share - 0.1) < 4 * math.sqrt(0.09 / kept.numel())
+    dropped = drop(torch.ones(3, 2000), dropout.kept(samples, torch.zeros_like(samples), 2000))
+    assert torch.equal(dropped > 0, kept) and dropped.max() == pytest.approx(1 / 0.9)
+    assert dropout.is_active
+    assert not dropout.eval().is_active and not Dropout(0.0, 3, 2, "mlp_output").is_active
 
 
-def test_a_tensor_parallel_slice_of_a_dropout_mask_is_its_slice() -> None:
-    key, samples = key_of(1, "dropout", 0, "attention_weights"), torch.tensor([4])
-    whole = keep_mask(torch.Size([1, 4, 6, 6]), samples, key, 0.3)
-    second = keep_mask(torch.Size([1, 2, 6, 6]), samples, key, 0.3, first=2 * 36)
-    assert torch.equal(second, whole[:, 2:])
+def test_the_masks_are_those_of_the_first_version() -> None:
+    samples, firsts = torch.tensor([7, 2**40 + 7]), torch.tensor([0, 2**33])
+    kept = Dropout(0.3, seed=3, layer=2, site="mlp_output").kept(samples, firsts, 24)
+    assert ["".join("x" if bit else "." for bit in row) for row in kept.mask.tolist()] == [
+        "xx.x.x.xxxx.xxxxx.xxx..x",
+        "x.xxxxx.x.xxx.xxxx.xx.xx",
+    ]
+
+
+def test_a_part_of_a_dropout_mask_is_its_part_of_the_whole_mask() -> None:
+    key, samples = torch.tensor(key_of(1, "dropout", 0, "attention_weights")), torch.tensor([4])
+    whole = keep_mask(samples, torch.tensor([0]), 4 * 36, key, 0.3)
+    second = keep_mask(samples, torch.tensor([2 * 36]), 2 * 36, key, 0.3)
+    assert torch.equal(second, whole[:, 2 * 36 :])
+    by_token = keep_mask(samples.expand(24), torch.arange(24) * 6, 6, key, 0.3)
+    assert torch.equal(by_token.view(1, -1), whole)
 
 
 def test_rotation_depends_on_the_distance_only() -> None:
     generator = torch.Generator().manual_seed(0)
-    q, k = (torch.randn(1, 1, 1, 16, generator=generator) for _ in range(2))
+    q, k = (torch.randn(1, 1, 16, generator=generator) for _ in range(2))
 
     def score(query_at: int, key_at: int) -> float:
-        turned = [
-            rotate(values, *rotary_tables(torch.tensor([[at]]), 16, 1e4, RopeTables.fp32))
+        q_and_k = [
+            turned(values, *rotary_tables(torch.tensor([[at]]), 16, 1e4, RopeTables.fp32))
             for values, at in ((q, query_at), (k, key_at))
         ]
-        return float((turned[0] * turned[1]).sum())
+        return float((q_and_k[0] * q_and_k[1]).sum())
 
     assert score(3, 10) == pytest.approx(score(103, 110), abs=1e-4)
     assert score(3, 10) != pytest.approx(score(3, 11), abs=1e-3)
@@ -144,10 +160,21 @@ def test_rotation_depends_on_the_distance_only() -> None:
 
 def test_rotation_by_hand() -> None:
     # size 4, base 10000: frequencies 1 and 0.01; pairs are (0, 2) and (1, 3).
-    cosines, sines = rotary_tables(torch.tensor([[2]]), 4, 1e4, RopeTables.fp32)
-    turned = rotate(torch.tensor([[[[1.0, 0.0, 0.0, 1.0]]]]), cosines, sines)[0, 0, 0]
+    tables = rotary_tables(torch.tensor([[2]]), 4, 1e4, RopeTables.fp32)
+    result = turned(torch.tensor([[[1.0, 0.0, 0.0, 1.0]]]), *tables)[0, 0]
     expected = [math.cos(2), -math.sin(0.02), math.sin(2), math.cos(0.02)]
-    assert turned.tolist() == pytest.approx(expected, abs=1e-6)
+    assert result.tolist() == pytest.approx(expected, abs=1e-6)
+
+
+def test_two_dimensional_rotation_by_hand() -> None:
+    # Two parts of size 4 at positions 2 and 5: pairs are (0, 2), (1, 3) and (4, 6), (5, 7).
+    tables = rotary_tables(torch.tensor([[2, 5]]), 4, 1e4, RopeTables.fp32)
+    head = torch.tensor([[[1.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 1.0]]])
+    expected = [
+        *(math.cos(2), -math.sin(0.02), math.sin(2), math.cos(0.02)),
+        *(math.cos(5), -math.sin(0.05), math.sin(5), math.cos(0.05)),
+    ]
+    assert turned(head, *tables)[0, 0].tolist() == pytest.approx(expected, abs=1e-6)
 
 
 def test_half_precision_tables_are_off_by_up_to_a_radian_as_the_trainer_s_were() -> None:
@@ -172,7 +199,7 @@ def test_embedding_gradient_shrink_scales_the_gradient_and_keeps_the_value() -> 
 def test_geglu_is_value_times_the_exact_gelu_of_the_gate() -> None:
     ensure_initialised()
     mlp = GeGLU(8, 16, num_layers=2, seed=0, name="layers.0.mlp").double()
-    hidden = torch.randn(1, 3, 8, dtype=torch.float64)
+    hidden = torch.randn(3, 8, dtype=torch.float64)
     value = hidden @ mlp.dense_value.weight.T
     gate = hidden @ mlp.dense_gate.weight.T
     expected = (value * gate * (1 + torch.erf(gate / math.sqrt(2))) / 2) @ mlp.dense_out.weight.T

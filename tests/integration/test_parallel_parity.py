@@ -32,6 +32,7 @@ OVERRIDES = (
     "optim.batch_ramp.samples=16",
 )
 NUM_STEPS = 5
+SEQUENCE = ("parallel.sequence=true",)
 LAYOUTS = [(2, 1, 1), (1, 2, 1), (1, 4, 1), (1, 1, 2), (2, 2, 1), (2, 2, 2)]
 VARIANTS = {
     "plain": (),
@@ -79,7 +80,7 @@ def parameters_of(results: list[dict[str, Any]]) -> dict[str, np.ndarray]:
 def trained(tp: int, pp: int, dp: int, *extra: str) -> dict[str, list[dict[str, Any]]]:
     """Every variant on a layout, in one start of its ranks: what each rank returned."""
     overrides = (*OVERRIDES, f"parallel.tp={tp}", f"parallel.pp={pp}", *extra)
-    chosen = ["plain"] if extra else list(VARIANTS)
+    chosen = ["plain"] if extra and extra != SEQUENCE else list(VARIANTS)
     words = [VARIANTS[variant] for variant in chosen]
     ranks = run_distributed(train_variants, tp * pp * dp, overrides, words)
     return dict(zip(chosen, map(list, zip(*ranks, strict=True)), strict=True))
@@ -98,6 +99,22 @@ def test_every_layout_trains_like_one_process(variant: str, tp: int, pp: int, dp
 @pytest.mark.parametrize("tp, pp, dp", [(1, 2, 1), (2, 2, 1), (1, 1, 2)])
 def test_whole_optimizer_states_train_like_sharded_ones(tp: int, pp: int, dp: int) -> None:
     check_layout(tp, pp, dp, "plain", "parallel.zero_stage=0")
+
+
+@pytest.mark.parametrize("variant", ["plain", "dropout and recompute"])
+@pytest.mark.parametrize("tp, pp, dp", [(2, 1, 1), (4, 1, 1), (2, 2, 2)])
+def test_tokens_cut_over_the_ranks_train_like_whole_rows(
+    variant: str, tp: int, pp: int, dp: int
+) -> None:
+    check_layout(tp, pp, dp, variant, *SEQUENCE)
+
+
+def test_tokens_cut_over_the_ranks_train_in_bf16() -> None:
+    bf16 = ("precision=bf16",)
+    reference = trained(1, 1, 1, *bf16)["plain"][0]
+    for result in trained(2, 2, 1, *bf16, *SEQUENCE)["plain"]:
+        np.testing.assert_allclose(losses_of(result), losses_of(reference), rtol=1e-3)
+        np.testing.assert_allclose(norms_of(result), norms_of(reference), rtol=2e-2)
 
 
 def test_bf16_trains_where_a_rank_counts_no_gradient_in_the_norm() -> None:

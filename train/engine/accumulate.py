@@ -51,9 +51,8 @@ class Accumulation:
 
 @torch.no_grad()
 def _add(parameter: torch.Tensor) -> None:
-    if (
-        parameter.grad is None
-    ):  # a layer has added its product itself, and returned nothing to autograd
+    # A layer has added its product itself, and returned nothing to autograd.
+    if parameter.grad is None:
         return
     getattr(parameter, MAIN_GRAD).add_(parameter.grad)
     parameter.grad = None

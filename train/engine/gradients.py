@@ -73,7 +73,7 @@ def counted_squares(optimizer: Any, parameter: nn.Parameter, topology: Topology)
         return _sharded(optimizer, parameter)
     if topology.dp_rank > 0:
         return 0.0
-    gradient = _whole(parameter)
+    gradient = whole_gradient(parameter)
     return 0.0 if gradient is None else sum_of_squares(gradient)
 
 
@@ -109,7 +109,7 @@ def holds_only_finite(optimizer: Any, parameters: Iterable[nn.Parameter]) -> boo
         of_groups = optimizer.averaged_gradients.values()
         held = [gradient for group in of_groups for gradient in group or []]
     else:
-        held = [_whole(parameter) for parameter in parameters]
+        held = [whole_gradient(parameter) for parameter in parameters]
     # Minimum and maximum propagate NaN and need no copy of the gradient. One transfer from the device is enough for all.
     extremes = [
         extreme
@@ -120,7 +120,7 @@ def holds_only_finite(optimizer: Any, parameters: Iterable[nn.Parameter]) -> boo
     return not extremes or bool(torch.stack(extremes).isfinite().all())
 
 
-def _whole(parameter: nn.Parameter) -> torch.Tensor | None:
+def whole_gradient(parameter: nn.Parameter) -> torch.Tensor | None:
     """The gradient of a parameter for an optimizer that does not shard gradients over the replicas."""
     gradient = getattr(parameter, "_hp_grad", None)
     return parameter.grad if gradient is None else gradient

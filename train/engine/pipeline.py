@@ -1,6 +1,6 @@
 """The engine that trains: DeepSpeed's pipeline engine over the model's layer list.
 
-DeepSpeed runs a 1F1B schedule over Megatron-core layers under ZeRO-1. One process on a laptop runs the same code as
+DeepSpeed runs a 1F1B schedule over tensor-parallel layers under ZeRO-1. One process on a laptop runs the same code as
 768 GPUs.
 
 Three features of DeepSpeed are turned off on purpose: its learning-rate scheduler, because schedules are functions of
@@ -20,6 +20,7 @@ from glm.embedding import WordEmbedding
 from glm.light_imports import light_imports
 from glm.loss import GLMLoss, ObjectiveSums
 from glm.model import parameter_name
+from glm.tensor_parallel import tp_group
 from train.batches import MicroBatch
 from train.device import ahead
 from train.engine.accumulate import Accumulation
@@ -27,6 +28,7 @@ from train.engine.gradients import counted_squares, measure_norms
 from train.engine.interface import GradientNorms, PendingUpdate, StepOutcome, UpdateHook
 from train.engine.optimizers import build_optimizer, optimizer_kind
 from train.engine.recompute import checkpoint_function
+from train.engine.sequence import sum_partial_gradients_first
 from train.engine.settings import deepspeed_config
 from train.engine.stages import build_pipeline, quiet
 from train.engine.state import PartitionedState
@@ -60,6 +62,7 @@ class PipelineEngine:
         self.deepspeed = engine
         if config.parallel.recompute is not Recompute.none:
             self.module.activation_checkpoint_func = checkpoint_function(config.parallel.recompute)
+        sum_partial_gradients_first(engine, self.module, tp_group())
         self._optimizer: Any = engine.optimizer
         update = self._optimizer.step
         if config.parallel.zero_stage == 0:

@@ -70,7 +70,7 @@ def is_tied_copy(parameter: nn.Parameter) -> bool:
 
 def build_pipeline(config: Config, session: Session, loss: GLMLoss | None) -> StagedModule:
     """Build this rank's stage of the model as DeepSpeed's pipeline module, on the session's device."""
-    layers = layer_list(config.model, seed=config.seed)
+    layers = layer_list(config.model, config.seed, derive.is_sequence_cut(config.parallel))
     stages = derive.stage_entries(config.model.num_layers, session.topology.pp)
     bounds = [chunk.start for (chunk,) in stages] + [stages[-1][0].stop]
     # Left alone, the weights would be drawn on the CPU and then copied.

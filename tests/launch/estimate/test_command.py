@@ -68,7 +68,7 @@ def test_too_little_memory_is_a_problem_among_others_and_its_advice_fits() -> No
     words = ["experiment=glm_130b", "parallel.recompute=false"]
     short, other = problems_of(*words, "optim.min_lr=1")[::-1]
     assert "optim.min_lr" in other
-    assert "needs 90" in short and "A100-40G" in short
+    assert "needs 75.7 GiB" in short and "A100-40G" in short
     config = load_config([*words, *typed(short)])
     assert ClusterPlan.of(config).missing_gib == 0
 

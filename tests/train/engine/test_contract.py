@@ -30,11 +30,6 @@ STATIC = [
         "deepspeed.runtime.zero.stage_1_and_2",
         "DeepSpeedZeroOptimizer._release_preflattened_grad_buffers",
     ),
-    (
-        "megatron-core",
-        "megatron.core.tensor_parallel.layers",
-        "linear_with_grad_accumulation_and_async_allreduce",
-    ),
     ("megatron-core", "megatron.core.tensor_parallel", "set_tensor_model_parallel_attributes"),
     ("megatron-core", "megatron.core.parallel_state", "destroy_model_parallel"),
     ("torch", "torch.testing._internal.distributed.fake_pg", "FakeStore"),
@@ -50,7 +45,8 @@ STATIC = [
 WRAPPER_OF_ZERO = ("averaged_gradients", "all_grad_tensors", "micro_step_id", "bit16_groups")
 LIVE = {
     "engine": {
-        "": ("global_steps", "global_samples", "skipped_steps", "set_train_batch_size"),
+        "": ("global_steps", "global_samples", "skipped_steps", "set_train_batch_size")
+        + ("_INSTRUCTION_MAP",),
     },
     "wrapper": {
         "": ("optimizer", "param_groups", "update_lp_params", "zero_grad", "overflow")
