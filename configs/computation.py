@@ -64,6 +64,11 @@ def head_rows_at_once(vocab_local: int, hidden_size: int) -> int:
     return max(hidden_size // _SHARE_OF_MATRIX, _SMALL_CHUNK // vocab_local, 1)
 
 
+def head_chunks(targets: int, vocab_local: int, hidden_size: int) -> int:
+    """Chunks in which the head and the loss of that many targets are computed."""
+    return -(-targets // head_rows_at_once(vocab_local, hidden_size))
+
+
 # --- number formats
 
 

@@ -223,16 +223,6 @@ class VocabEmbedding(nn.Module):
         """Gather this rank's part of the tokens, (tokens / tp, hidden), to all; every rank has the same gradient."""
         return Gather.apply(hidden, self.group) if self.is_sequence_cut else hidden
 
-    @property
-    def first_row(self) -> int:
-        """Global id of this rank's first row."""
-        return self.__dict__["_layer"].vocab_start_index
-
-    @property
-    def tp_group(self) -> Any:
-        """The ranks that share the table."""
-        return self.__dict__["_layer"].tp_group
-
     def logits(self, hidden: Tensor, weight: Tensor) -> Tensor:
         """Map (targets, hidden) to (targets, vocab_local), with the table (or a view of it) as the output matrix."""
         return linear(hidden, [weight], [None], self.group)[0]

@@ -8,7 +8,7 @@ import numpy as np
 from benchmarks.counting.gradients import count_gradients
 from benchmarks.counting.network import NetworkCost, Passes, count_network
 from benchmarks.counting.tally import Tally
-from configs import derive
+from configs import computation, derive
 from configs.load import load_config
 from configs.schema import AttentionPath, Config, Precision
 from launch.estimate.traffic import UPDATE_BYTES, HeadTraffic, PassTraffic, Traffic
@@ -16,7 +16,7 @@ from launch.estimate.traffic import UPDATE_BYTES, HeadTraffic, PassTraffic, Traf
 # Shapes whose tensors of each kind differ: hidden size, inner width, tensor-parallel ranks.
 _SHAPES = ((1024, 2048, 1), (1024, 2048, 4), (2048, 2048, 4), (1024, 8192, 4))
 _MANY_HEADS = (4096, 2048, 1)
-_VOCABULARIES = (8192, 32768)
+_VOCABULARIES = (8192, 32768, 131072)
 _HEAD_SIZE, _SEQ = 128, 2048
 
 
@@ -109,7 +109,9 @@ def _fit_head(precision: Precision) -> HeadTraffic:
         for vocab in _VOCABULARIES:
             config = _config(precision, hidden, ffn, tp, vocab)
             local = derive.padded_vocab_size(config.model) // tp
-            rows.append([_SEQ * hidden, _SEQ * local, hidden * local])
+            matrix = hidden * local
+            more = computation.head_chunks(_SEQ, local, hidden) - 1
+            rows.append([_SEQ * hidden, _SEQ * local, matrix, more * matrix])
             moved.append(count_network(config).head.both.other.moved)
     found = np.linalg.lstsq(np.array(rows), np.array(moved), rcond=None)[0]
     return HeadTraffic(*(round(float(value), 1) for value in found))

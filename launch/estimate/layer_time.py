@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from configs import computation
 from configs.schema import Recompute
 from launch.estimate.network import Layout, Transformer
 from launch.estimate.rates import Rates
@@ -61,7 +62,8 @@ def head_seconds(network: Transformer, layout: Layout, rates: Rates) -> float:
     tokens, local = layout.micro_batch_size * network.seq_length, network.vocab_size / layout.tp
     head = network.traffic.head
     moved = tokens * (head.hidden * network.hidden_size + head.logits * local)
-    moved += head.weights * local * network.hidden_size
+    again = computation.head_chunks(int(tokens), max(int(local), 1), network.hidden_size) - 1
+    moved += (head.weights + again * head.weights_again) * local * network.hidden_size
     return 6 * tokens * network.hidden_size * local / rates.products + moved / rates.memory
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from configs import computation, derive
 from configs.schema import AttentionPath, Config, Recompute
-from launch.estimate.traffic import OURS, Traffic, allowed_share
+from launch.estimate.traffic import Traffic, allowed_share, our_traffic
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Transformer:
             vocab_size=derive.padded_vocab_size(model),
             seq_length=model.seq_length,
             parameters=float(derive.parameters(model)),
-            traffic=OURS[config.precision],
+            traffic=our_traffic(config.precision),
             materialises_scores=path is AttentionPath.reference,
             allowed=allowed_share(config.objective),
             hidden_dropout=model.hidden_dropout > 0,

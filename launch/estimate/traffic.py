@@ -6,6 +6,7 @@ On CUDA a fused function's bytes are what it declares: no GPU has confirmed them
 
 from dataclasses import dataclass, replace
 
+from configs import computation
 from configs.schema import ObjectiveConfig, Precision
 
 
@@ -37,6 +38,8 @@ class HeadTraffic:
     """(tokens, vocabulary / tp); every token counts as a target."""
     weights: float
     """(vocabulary / tp, hidden)."""
+    weights_again: float = 0.0
+    """(vocabulary / tp, hidden), once more for each chunk of targets after the first."""
 
 
 @dataclass(frozen=True)
@@ -77,8 +80,8 @@ _BF16 = Traffic(
     backward=PassTraffic(
         hidden=32.3, cut=18, inner=14.1, scores=15.2, hidden_dropout=10, scores_dropout=1
     ),
-    head=HeadTraffic(hidden=28.2, logits=52.1, weights=3.9),
-    gradients=10,
+    head=HeadTraffic(hidden=32.2, logits=44, weights=20, weights_again=10),
+    gradients=9.8,
     step=42.7,
     sums_forward=2,
     sums_backward=2,
@@ -91,16 +94,16 @@ _FP32 = Traffic(
     backward=PassTraffic(
         hidden=64.3, cut=36, inner=28.1, scores=30.5, hidden_dropout=18, scores_dropout=1
     ),
-    head=HeadTraffic(hidden=56.3, logits=40.1, weights=7.9),
+    head=HeadTraffic(hidden=80.2, logits=24, weights=8),
     gradients=12,
     step=72.7,
     sums_forward=2,
     sums_backward=2,
 )
-OURS = {
-    Precision.auto: _BF16,
-    Precision.bf16: _BF16,
-    Precision.fp16: _FP16,
-    Precision.fp32: _FP32,
-}
-"""This trainer's, by precision."""
+
+
+def our_traffic(precision: Precision) -> Traffic:
+    """What this trainer moves in a precision."""
+    if computation.sums_in_fp32(precision):
+        return _BF16
+    return _FP32 if precision is Precision.fp32 else _FP16

@@ -155,7 +155,8 @@ def test_gradients_are_counted_in_the_real_engine() -> None:
     assert half.bytes_per_micro_batch == pytest.approx(3 * 2, rel=0.01)
     assert single.bytes_per_micro_batch == pytest.approx(3 * 4, rel=0.01)
     # Read in bf16, and added to an fp32 sum that is read and written.
-    assert gradients(Precision.bf16).bytes_per_micro_batch == pytest.approx(2 + 2 * 4, rel=0.001)
+    # The head adds its product to the sum itself.
+    assert 9.5 < gradients(Precision.bf16).bytes_per_micro_batch <= 2 + 2 * 4
 
 
 def test_a_stage_is_what_it_holds() -> None:

@@ -9,7 +9,7 @@ from configs.load import load_config
 from configs.schema import AttentionPath, Config, Precision
 from launch.estimate.layer_time import moved_bytes
 from launch.estimate.network import Layout, Transformer
-from launch.estimate.traffic import OURS, UPDATE_BYTES, allowed_share
+from launch.estimate.traffic import UPDATE_BYTES, allowed_share, our_traffic
 from tests.helpers.distributed import run_distributed
 
 FAST = ("model.hidden_dropout=0", "model.attention_dropout=0")
@@ -64,9 +64,9 @@ def test_layers_and_head_move_what_the_constants_say() -> None:
             assert [traffic.sums_forward, traffic.sums_backward] == sums
         tokens, local = layout.micro_batch_size * network.seq_length, network.vocab_size / layout.tp
         modelled = tokens * traffic.head.hidden * network.hidden_size
-        modelled += local * (
-            tokens * traffic.head.logits + traffic.head.weights * network.hidden_size
-        )
+        again = computation.head_chunks(tokens, int(local), network.hidden_size) - 1
+        weights = traffic.head.weights + again * traffic.head.weights_again
+        modelled += local * (tokens * traffic.head.logits + weights * network.hidden_size)
         # A cut sequence cuts a part of the head's hidden states too, which the model leaves whole.
         assert modelled == pytest.approx(head, rel=0.04 if layout.sequence else 0.03)
 
@@ -74,8 +74,8 @@ def test_layers_and_head_move_what_the_constants_say() -> None:
 @pytest.mark.parametrize("precision", [Precision.bf16, Precision.fp16, Precision.fp32])
 def test_the_engine_moves_what_the_constants_say(precision: Precision) -> None:
     ((micro_batch, step),) = run_distributed(gradients, 1, precision)
-    assert OURS[precision].gradients == pytest.approx(micro_batch, rel=0.01)
-    assert OURS[precision].step + UPDATE_BYTES == pytest.approx(step, rel=0.01)
+    assert our_traffic(precision).gradients == pytest.approx(micro_batch, rel=0.01)
+    assert our_traffic(precision).step + UPDATE_BYTES == pytest.approx(step, rel=0.01)
 
 
 def masked(rank: int, world_size: int, configs: list[Config]) -> list[float]:

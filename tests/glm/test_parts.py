@@ -255,7 +255,7 @@ def test_a_row_of_two_objectives_counts_for_each_with_its_own_targets() -> None:
     )
     loss = GLMLoss(2)
     loss.embedding = model
-    value = loss(hidden[:1], labels)
+    value = loss(hidden[:4], labels)
     losses = losses_of(places, targets)
     sums = loss.take()
     assert sums.mean_of(0) == pytest.approx(float(losses[0]))
@@ -263,7 +263,7 @@ def test_a_row_of_two_objectives_counts_for_each_with_its_own_targets() -> None:
     assert sums.weights == pytest.approx([1 / 4, 3 / 4])
     assert sums.mean == pytest.approx(float(losses.mean()))
     torch.testing.assert_close(value, losses.mean())
-    loss.add_logits(hidden[0] @ model.weight.t(), labels)
+    loss.add_logits(hidden[:4] @ model.weight.t(), labels)
     assert loss.take().losses == pytest.approx(sums.losses)
 
 
@@ -273,10 +273,10 @@ def small_head() -> tuple[WordEmbedding, torch.Tensor, Any]:
     words = ["model.hidden_size=8", "model.num_heads=2", "model.vocab_size=16"]
     model = load_config([*words, "model.vocab_multiple=16"]).model
     embedding = WordEmbedding(model, seed=1)
-    hidden = torch.randn(2, 4, 8, generator=torch.Generator().manual_seed(0))
+    hidden = torch.randn(2 * 4, 8, generator=torch.Generator().manual_seed(0))
 
     def losses_of(places: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        logits = hidden.flatten(0, 1)[places] @ embedding.weight.t()
+        logits = hidden[places] @ embedding.weight.t()
         return functional.cross_entropy(logits, targets, reduction="none")
 
     return embedding, hidden, losses_of
