@@ -50,11 +50,9 @@ def test_it_fits_its_gpus_and_runs_on_their_own_peak(name: str, gpu: str) -> Non
 
 @pytest.mark.parametrize("name", GPUS)
 def test_the_search_finds_nothing_faster_than_by_a_hundredth(name: str) -> None:
-    """More stages, say, can be that much faster at the full batch; at the ramp's small ones they wait more."""
+    """Another layout may be that much faster at the full batch; more stages wait more at the ramp's small ones."""
     config = preset(name)
     best, own = fastest_that_fits(config), ClusterPlan.of(config)
     assert best is not None and best.plan.step is not None and own.step is not None
     assert own.step.total <= 1.01 * best.plan.step.total
-    found = best.plan.config
-    assert found.parallel.recompute is config.parallel.recompute
-    assert found.optim.micro_batch_size == config.optim.micro_batch_size
+    assert best.plan.config.parallel.recompute is config.parallel.recompute
