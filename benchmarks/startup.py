@@ -9,20 +9,15 @@ its time. The last line is JSON.
 
 import json
 import os
-import platform
 import resource
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from importlib import metadata
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
-COMPARED = "7f75a97"
+from benchmarks.trees import COMPARED, ROOT, checked_out, environment, git, machine, python, summary
+
 ROUNDS = 5
 POLL_SECONDS = 0.005
 FIGURES = ("seconds_to_first_step", "seconds_of_exit", "cpu_seconds")
@@ -92,17 +87,6 @@ def main(words: list[str]) -> int:
     return 0
 
 
-@contextmanager
-def checked_out(commit: str, folder: str) -> Iterator[Path]:
-    """The files of a commit, in a folder below `folder`."""
-    tree = Path(folder) / "tree"
-    git("worktree", "add", "--detach", str(tree), commit)
-    try:
-        yield tree
-    finally:
-        git("worktree", "remove", "--force", str(tree))
-
-
 def start(tree: Path, folder: Path, name: str) -> tuple[float, float, float]:
     """Train one step.
 
@@ -137,33 +121,3 @@ def cpu_seconds() -> float:
     """Of all processes that this one has waited for."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
-
-
-def python(tree: Path, *words: str) -> str:
-    """What a Python that finds the packages of a tree prints."""
-    command = [sys.executable, *words]
-    return subprocess.check_output(command, cwd="/", env=environment(tree), text=True)
-
-
-def environment(tree: Path) -> dict[str, str]:
-    """This process's, with the packages of a tree, and with compiled files kept, as by default."""
-    kept = {key: text for key, text in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
-    return {**kept, "PYTHONPATH": str(tree)}
-
-
-def summary(values: list[float]) -> str:
-    """Median and range."""
-    return f"{statistics.median(values):8.3f}  ({min(values):.3f} .. {max(values):.3f})"
-
-
-def machine() -> str:
-    """Processor, cores and versions."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    model = next((line.split(": ")[1] for line in lines if line.startswith("model name")), "")
-    cores = len(os.sched_getaffinity(0))
-    return f"{cores} cores of {model}, Python {platform.python_version()}, PyTorch {metadata.version('torch')}"
-
-
-def git(*words: str) -> str:
-    """What git says of this repository."""
-    return subprocess.check_output(["git", "-C", str(ROOT), *words], text=True).strip()

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.startup import FIGURES, python, start, summary
+from benchmarks.startup import FIGURES, start
+from benchmarks.trees import python, summary
 
 # Stands for a tree: it trains at once, takes a while to end, and ends as a stopped run does.
 TRAIN = """
