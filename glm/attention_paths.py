@@ -26,6 +26,9 @@ from glm.fused import fused
 from glm.row_fields import CONTEXT, SEGMENT
 from glm.row_plan import RowPlan, RowSegment
 
+# A block of targets computes the pairs among them twice over: what lies above its diagonal is masked.
+_TARGETS_AT_ONCE = 512
+
 # B batch, N heads of this rank, S seq, H head size
 
 
@@ -180,11 +183,12 @@ def _segment(q: Tensor, k: Tensor, v: Tensor, span: RowSegment) -> list[Tensor]:
     if split > start:
         context = (q[:, :, start:split], k[:, :, start:split], v[:, :, start:split])
         pieces.append(functional.scaled_dot_product_attention(*context))
-    if stop > split:
+    for first in range(split, stop, _TARGETS_AT_ONCE):
         # Targets see the whole context and the targets up to themselves.
-        mask = torch.ones(stop - split, stop - start, dtype=torch.bool, device=q.device)
-        mask = mask.tril(diagonal=split - start)
-        target = (q[:, :, split:stop], k[:, :, start:stop], v[:, :, start:stop])
+        end = min(first + _TARGETS_AT_ONCE, stop)
+        mask = torch.ones(end - first, end - start, dtype=torch.bool, device=q.device)
+        mask = mask.tril(diagonal=first - start)
+        target = (q[:, :, first:end], k[:, :, start:end], v[:, :, start:end])
         pieces.append(functional.scaled_dot_product_attention(*target, attn_mask=mask))
     return pieces
 
