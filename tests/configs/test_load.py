@@ -299,7 +299,7 @@ def test_a_difference_names_key_old_and_new_value() -> None:
 
 def test_help_names_every_group_choice_and_key() -> None:
     text = help_text()
-    assert "  experiment=default | glm_10b_1node | glm_130b | glm_130b_a100_80g | " in text
+    assert "  experiment=default | glm_10b_1node | glm_130b | glm_130b_a100_80g |\n" in text
     assert "  optim.total_samples (4096)" in text
     assert "  optim.batch_ramp.start (null)" in text
 

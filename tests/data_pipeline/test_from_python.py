@@ -60,7 +60,7 @@ def test_what_is_looked_at_takes_paths_of_both_kinds(words: list[str], tmp_path:
     for name in (shard, Path(shard)):
         target = open_target(name, ["model.seq_length=128"])
         assert [sample.index for sample in islice(target.dataset, 3)] == [0, 1, 2]
-    with pytest.raises(DataError, match="holds no config"):
+    with pytest.raises(DataError, match="has no config.yaml"):
         open_target(tmp_path)
 
 
