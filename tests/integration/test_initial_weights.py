@@ -7,7 +7,7 @@ import pytest
 
 from tests.helpers.distributed import Ranks, run_distributed
 from tests.helpers.rank_runs import config_of, progress_after, rank_session, saver_of
-from tests.helpers.whole_runs import command, compared, live
+from tests.helpers.whole_runs import command, compared, run_attempt
 
 EVERY_STEP = ("checkpoint.save_every_samples=8", "checkpoint.keep_last=99")
 
@@ -17,7 +17,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a run of six steps, `run`, and what it was made from."""
     folder = tmp_path_factory.mktemp("whole")
     overrides = command(folder, *EVERY_STEP, f"run.dir={folder / 'run'}", "optim.total_samples=48")
-    assert live(1, overrides) == [0]
+    assert run_attempt(1, overrides) == [0]
     return folder
 
 
@@ -45,7 +45,7 @@ def test_a_new_run_draws(whole: Path, tmp_path: Path) -> None:
 def test_a_resumed_run_draws_nothing_and_trains_the_same(whole: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     overrides = command(whole, *EVERY_STEP, f"run.dir={run}", "optim.total_samples=48")
-    assert live(1, (*overrides, "run.stop_after_samples=16")) == [75]
+    assert run_attempt(1, (*overrides, "run.stop_after_samples=16")) == [75]
     assert start_without_drawing(*overrides) == 0
     assert compared(run) == compared(whole / "run")
     assert last_tensors(run) == last_tensors(whole / "run")
