@@ -70,7 +70,8 @@ class SelfAttention(nn.Module):
         fused = self.query_key_value(hidden)
         path, _ = attention_path(model, hidden.is_cuda)
         dtype = hidden.dtype
-        if path is AttentionPath.sdpa and attends_in_fp32(model, hidden.is_cuda):
+        is_half = dtype.itemsize == 2
+        if path is AttentionPath.sdpa and is_half and attends_in_fp32(model, hidden.is_cuda):
             dtype = torch.float32
         tables = plan.rotary(self._head_size, model.rope_base, model.rope_2d, model.rope_tables)
         heads = split_and_rotate(

@@ -123,9 +123,8 @@ class _AddNorm(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
         *saved, mask = ctx.saved_tensors
         of_sum, of_weight, of_norm_bias = _norm_backward(gradients, ctx.alpha, *saved)
-        of_branch = of_sum if mask is None else kept_gradient(of_sum, mask, ctx.probability)
-        of_bias = of_branch.sum(0)
-        return (of_sum, of_branch, of_bias, *(None, None, None), of_weight, of_norm_bias, None)
+        of_sums = _sum_backward(of_sum, mask, ctx.probability)
+        return (*of_sums, *(None, None, None), of_weight, of_norm_bias, None)
 
 
 class _Add(torch.autograd.Function):
@@ -146,8 +145,15 @@ class _Add(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (of_sum,), (mask,) = gradients, ctx.saved_tensors
-        of_branch = of_sum if mask is None else kept_gradient(of_sum, mask, ctx.probability)
-        return (of_sum, of_branch, of_branch.sum(0), None, None, None)
+        return (*_sum_backward(of_sum, mask, ctx.probability), None, None, None)
+
+
+def _sum_backward(
+    of_sum: Tensor, mask: Tensor | None, probability: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of alpha times the residual, of the branch and of its bias."""
+    of_branch = of_sum if mask is None else kept_gradient(of_sum, mask, probability)
+    return of_sum, of_branch, of_branch.sum(0)
 
 
 def _norm_backward(
@@ -169,6 +175,22 @@ def layer_norm(
 
 
 @fused
+def residual_sum(
+    residual: Tensor,
+    branch: Tensor,
+    bias: Tensor,
+    mask: Tensor | None,
+    probability: float,
+    alpha: float,
+) -> Tensor:
+    """Alpha times the residual, and what dropout keeps of the branch with its bias."""
+    branch = branch + bias
+    if mask is not None:
+        branch = torch.where(mask, branch / (1.0 - probability), 0.0)
+    return torch.add(branch, residual, alpha=alpha)
+
+
+@fused
 def residual_norm(
     residual: Tensor,
     branch: Tensor,
@@ -180,36 +202,9 @@ def residual_norm(
     norm_bias: Tensor,
     epsilon: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The sum, and what `layer_norm` makes of it."""
-    summed = _summed(residual, branch, bias, mask, probability, alpha)
-    return (summed, *torch.native_layer_norm(summed, weight.shape, weight, norm_bias, epsilon))
-
-
-@fused
-def residual_sum(
-    residual: Tensor,
-    branch: Tensor,
-    bias: Tensor,
-    mask: Tensor | None,
-    probability: float,
-    alpha: float,
-) -> Tensor:
-    """The sum alone."""
-    return _summed(residual, branch, bias, mask, probability, alpha)
-
-
-def _summed(
-    residual: Tensor,
-    branch: Tensor,
-    bias: Tensor,
-    mask: Tensor | None,
-    probability: float,
-    alpha: float,
-) -> Tensor:
-    branch = branch + bias
-    if mask is not None:
-        branch = torch.where(mask, branch / (1.0 - probability), 0.0)
-    return torch.add(branch, residual, alpha=alpha)
+    """The residual sum, and what `layer_norm` makes of it."""
+    summed = residual_sum.function(residual, branch, bias, mask, probability, alpha)
+    return (summed, *layer_norm.function(summed, weight, norm_bias, epsilon))
 
 
 @fused

@@ -138,7 +138,7 @@ def test_a_layer_and_its_gradients_are_those_of_the_formulas(case: str) -> None:
     inputs = [hidden, *parameters.values()]
     gradients = torch.autograd.grad((computed * weights).sum(), inputs)
     expected = plain_layer(layer, hidden, fields, case == "two dimensions")
-    # Rotary angles are fp32, and attention of short rows on CPU is computed in it.
+    # Queries and keys are turned in fp32.
     torch.testing.assert_close(computed, expected, rtol=1e-5, atol=1e-5)
     wanted = torch.autograd.grad((expected * weights).sum(), inputs)
     for name, gradient, other in zip(["hidden", *parameters], gradients, wanted, strict=True):
