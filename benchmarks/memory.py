@@ -64,9 +64,17 @@ LAYOUTS = (
     layout("fp32, selective recompute", _FP32, 1, 1, 1, 8, 2, "parallel.recompute=selective"),
     layout("fp32, tp 2", _FP32, 2, 1, 1, 8, 2),
     layout("fp32, pp 2", _FP32, 1, 2, 1, 4, 4),
+    layout(
+        *("fp32, pp 2, interleaved", _FP32, 1, 2, 1, 4, 4),
+        *("parallel.schedule=interleaved", "parallel.chunks=2"),
+    ),
     layout("bf16", _BF16, 1, 1, 1, 2, 2),
     layout("bf16, micro-batch 8", _BF16, 1, 1, 1, 8, 2),
     layout("bf16, pp 4", _BF16, 1, 4, 1, 4, 4),
+    layout(
+        *("bf16, pp 4, interleaved", _BF16, 1, 4, 1, 4, 6),
+        *("parallel.schedule=interleaved", "parallel.chunks=2"),
+    ),
     layout("bf16, tp 2, pp 2, recompute", _BF16, 2, 2, 1, 4, 4, "parallel.recompute=full"),
     layout("bf16, tp 2, pp 2, dp 2, dropout", _BF16, 2, 2, 2, 2, 4, "model.hidden_dropout=0.1"),
 )

@@ -3,7 +3,7 @@
 `glm` and `train` compute by them, and `launch`, which must not import PyTorch, calculates with them.
 """
 
-from configs import derive
+from configs import pipeline
 from configs.schema import AttentionPath, Config, ModelConfig, Precision
 
 # --- attention
@@ -97,5 +97,4 @@ def reduce_bucket_size(config: Config) -> int:
 
     DeepSpeed allocates it whole, and twice: 4 GB in fp32, however small the model.
     """
-    largest = max(derive.stage_parameters(config.model, config.parallel.pp, config.parallel.tp))
-    return min(GRADIENT_BUCKET, largest)
+    return min(GRADIENT_BUCKET, max(pipeline.stage_parameters(config)))

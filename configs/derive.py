@@ -131,24 +131,14 @@ def stage_entries(num_layers: int, pp: int, num_chunks: int = 1) -> list[list[ra
     return [parts[stage::pp] for stage in range(pp)]
 
 
-def layers_of_stage(num_layers: int, pp: int, stage: int) -> int:
+def layers_of_stage(num_layers: int, pp: int, stage: int, num_chunks: int = 1) -> int:
     """Number of transformer layers on one stage, without embedding, final norm and head."""
-    return layers_among(num_layers, stage_entries(num_layers, pp)[stage])
+    return layers_among(num_layers, stage_entries(num_layers, pp, num_chunks)[stage])
 
 
 def layers_among(num_layers: int, chunks: list[range]) -> int:
     """Transformer layers among list entries."""
     return sum(1 <= entry <= num_layers for chunk in chunks for entry in chunk)
-
-
-def pipeline_slots(pp: int, num_micro_batches: int) -> int:
-    """Length of a 1F1B step in micro-batch times of one stage, including those in which it waits: m + p - 1."""
-    return num_micro_batches + pp - 1
-
-
-def pipeline_bubble(pp: int, num_micro_batches: int) -> float:
-    """Idle share of a 1F1B step: (p - 1) / (m + p - 1). GLM-130B, appendix B.4."""
-    return (pp - 1) / pipeline_slots(pp, num_micro_batches)
 
 
 # --- the model's size
@@ -182,7 +172,7 @@ def layer_parameters(model: ModelConfig, tp: int = 1) -> int:
     return cut // tp + replicated
 
 
-def stage_parameters(model: ModelConfig, pp: int, tp: int = 1) -> list[int]:
+def stage_parameters(model: ModelConfig, pp: int, tp: int = 1, num_chunks: int = 1) -> list[int]:
     """Parameters that one rank of each stage holds; the tied head is a second copy on the last stage."""
     entries = (
         [padded_vocab_size(model) * model.hidden_size // tp]
@@ -191,7 +181,7 @@ def stage_parameters(model: ModelConfig, pp: int, tp: int = 1) -> list[int]:
     )
     head = model.num_layers + 2
     counts: list[int] = []
-    for chunks in stage_entries(model.num_layers, pp):
+    for chunks in stage_entries(model.num_layers, pp, num_chunks):
         held = [entry for chunk in chunks for entry in chunk]
         has_head_alone = head in held and 0 not in held
         counts.append(

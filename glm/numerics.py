@@ -6,12 +6,13 @@ raises the number. A checkpoint keeps it, so that a run records where its bits b
 
 from typing import Any
 
-NUMERICS = 3
+NUMERICS = 4
 """
 1: everything before checkpoints kept the number.
 2: torch's fused AdamW on CPU; layers as fused functions, with biases added in the product or with the residual, and
    attention of short rows in fp32 on CPU.
 3: head and loss in chunks of targets, whose products are added up in fp32; sums per objective added up on the device.
+4: in bf16, gradients of the embedding's rows added up in fp32 as well where a token occurs several times.
 """
 
 ENTRY = "numerics"

@@ -1,4 +1,4 @@
-"""Matrices cut over the tensor-parallel ranks; the only module that imports Megatron-core, for its groups and losses.
+"""Matrices cut over the tensor-parallel ranks; the module that imports Megatron-core, for its groups and losses.
 
 Column-parallel layers cut their output, row-parallel layers their input, the embedding its vocabulary. Each weight is
 filled here, slice by slice, from (seed, name, global position): no rank ever holds a whole matrix, and every cut of
@@ -23,12 +23,12 @@ from typing import Any, cast
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.nn import functional
 
 from glm.collectives import Gather, ScatterSum, Sum
 from glm.counter_random import key_of, normal_
 from glm.light_imports import light_imports
 from glm.linear import linear
+from glm.lookup import lookup
 
 with light_imports(), warnings.catch_warnings():
     warnings.simplefilter(
@@ -212,10 +212,10 @@ class VocabEmbedding(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """Map all (tokens,) ids to (tokens, hidden): with `is_sequence_cut` this rank's part of them."""
         if dist.get_world_size(self.group) == 1:
-            return functional.embedding(tokens, self.weight)
+            return lookup(tokens, self.weight)
         rows = tokens - self.first_row
         is_elsewhere = (rows < 0) | (rows >= self.weight.shape[0])
-        found = functional.embedding(rows.masked_fill(is_elsewhere, 0), self.weight)
+        found = lookup(rows.masked_fill(is_elsewhere, 0), self.weight)
         partial = found.masked_fill(is_elsewhere[:, None], 0.0)
         return _reduce(partial, self.group, self.is_sequence_cut)
 

@@ -14,12 +14,15 @@ A backward pass must take the weight from `ctx.weight`, not from `ctx.saved_tens
 checkpointing comes back as another tensor, without these attributes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
+
+# Elements of a product that are rounded before they are added: 8 MiB, and 16 MiB where they are widened.
+_ROUNDED_AT_ONCE = 1 << 22
 
 MAIN_GRAD = "main_grad"
 GRAD_READY = "grad_ready"
@@ -74,10 +77,20 @@ def add_product(
     elif has_wide_product(left.device, left.dtype):
         wide: Any = torch.addmm
         wide(total, left, right, out_dtype=total.dtype, beta=beta, alpha=alpha, out=total)
-    elif beta == 0.0:
-        torch.mul(left @ right, alpha, out=total)
     else:
-        total.add_(left @ right, alpha=alpha)
+        for part in _blocks(total):
+            product = left[part] @ right
+            if beta == 0.0:
+                torch.mul(product, alpha, out=total[part])
+            else:
+                total[part].add_(product, alpha=alpha)
+
+
+def _blocks(total: Tensor) -> Iterator[slice]:
+    """Rows whose product is made at once: PyTorch widens a whole product in memory before it is added."""
+    rows, width = total.shape
+    size = max(_ROUNDED_AT_ONCE // width, 1)
+    return (slice(start, start + size) for start in range(0, rows, size))
 
 
 @lru_cache(maxsize=8)

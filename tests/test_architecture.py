@@ -52,9 +52,10 @@ DOORS = {
     "omegaconf": ["configs/load.py", "configs/yaml_text.py"],
     "yaml": ["configs/yaml_text.py"],
     "msgspec": ["configs/records.py"],
-    "megatron": ["glm/tensor_parallel.py"],
+    "megatron": ["glm/tensor_parallel.py", "train/engine/megatron_schedule.py"],
     "deepspeed": [
         "train/engine/groups.py",
+        "train/engine/interleaved.py",
         "train/engine/pipeline.py",
         "train/engine/stages.py",
         "train/engine/sequence.py",

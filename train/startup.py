@@ -2,7 +2,7 @@
 
 import torch
 
-from configs import derive
+from configs import derive, pipeline
 from configs.computation import attention_path
 from configs.schema import Config
 from data_pipeline.dataset import GLMDataset
@@ -31,7 +31,7 @@ def startup_report(
         ),
         "layout": (
             f"tp {topology.tp} x pp {topology.pp} x dp {topology.dp} on {device_name(device)}"
-            + _stages(model.num_layers, topology.pp)
+            + _stages(config)
         ),
         "precision": f"{config.precision.value}: {precision_reason}",
         "attention": f"{path.value}: {path_reason}",
@@ -54,9 +54,12 @@ def startup_report(
     return "\n".join(f"{name:<{width}}  {text}" for name, text in rows.items())
 
 
-def _stages(num_layers: int, pp: int) -> str:
-    """How many layers each pipeline stage holds, where there are several."""
-    if pp == 1:
+def _stages(config: Config) -> str:
+    """How many layers each pipeline stage holds, where there are several, and in how many parts."""
+    if config.parallel.pp == 1:
         return ""
-    layers = [derive.layers_of_stage(num_layers, pp, stage) for stage in range(pp)]
-    return f"; layers of the stages: {', '.join(map(str, layers))}"
+    stages = pipeline.stage_chunks(config)
+    layers = [derive.layers_among(config.model.num_layers, chunks) for chunks in stages]
+    parts = len(stages[0])
+    cut = f" in {parts} interleaved parts" if parts > 1 else ""
+    return f"; layers of the stages: {', '.join(map(str, layers))}{cut}"

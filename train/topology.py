@@ -7,6 +7,7 @@ the order of both DeepSpeed's PipeModelDataParallelTopology and Megatron-core's 
 
 from dataclasses import dataclass
 
+from configs import pipeline
 from configs.schema import ParallelConfig
 
 
@@ -18,13 +19,16 @@ class Topology:
     pp: int
     dp: int
     rank: int
+    chunks: int = 1
+    """Parts of the model on each stage."""
 
     @classmethod
     def from_config(cls, parallel: ParallelConfig, rank: int, world_size: int) -> "Topology":
         """Give `rank` its place; the data-parallel size is what tp and pp leave of the world."""
         model_parallel = parallel.tp * parallel.pp
         assert world_size % model_parallel == 0, "configs.validate admits no such world size"
-        return cls(parallel.tp, parallel.pp, world_size // model_parallel, rank)
+        dp = world_size // model_parallel
+        return cls(parallel.tp, parallel.pp, dp, rank, pipeline.num_chunks(parallel))
 
     @property
     def world_size(self) -> int:
@@ -58,8 +62,11 @@ class Topology:
 
     @property
     def reads_data(self) -> bool:
-        """True on the stages that need batches: the first (tokens) and the last (targets)."""
-        return self.is_first_stage or self.is_last_stage
+        """True on the stages that need batches: the first (tokens) and the last (targets); all with several chunks.
+
+        Megatron-core's interleaved schedule sends hidden states alone, so every stage reads the fields of its rows itself.
+        """
+        return self.is_first_stage or self.is_last_stage or self.chunks > 1
 
     def __str__(self) -> str:
         """The position, for messages."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from benchmarks.counting.gradients import GradientCost
 from benchmarks.counting.network import NetworkCost
 from benchmarks.counting.tally import Tally
-from configs import computation, derive
+from configs import computation, derive, pipeline
 from configs.schema import Config
 
 
@@ -27,12 +27,12 @@ class StageCost:
 
 def stage_costs(config: Config, network: NetworkCost, gradients: GradientCost) -> list[StageCost]:
     """Add up what each stage holds."""
-    model, parallel = config.model, config.parallel
+    model = config.model
     dp = derive.data_parallel_size(config, derive.planned_world_size(config))
     count = derive.grad_accum(config.optim, dp, config.optim.global_batch_size)
-    parameters = derive.stage_parameters(model, parallel.pp, parallel.tp)
+    parameters = pipeline.stage_parameters(config)
     found = []
-    for stage, chunks in enumerate(derive.stage_entries(model.num_layers, parallel.pp)):
+    for stage, chunks in enumerate(pipeline.stage_chunks(config)):
         entries = [entry for chunk in chunks for entry in chunk]
         layers = derive.layers_among(model.num_layers, chunks)
         micro_batch = network.plan + network.layer.both * layers
@@ -49,14 +49,20 @@ def stage_costs(config: Config, network: NetworkCost, gradients: GradientCost) -
 
 
 def _transfers(config: Config, stage: int) -> Tally:
-    """Hidden states, row fields and gradients that a stage sends; it receives as many."""
+    """Hidden states, row fields and gradients that a stage sends; it receives as many.
+
+    The interleaved schedule sends once for each part of the stage, and round from the last stage to the first; row
+    fields travel with 1F1B alone.
+    """
+    parallel = config.parallel
+    chunks, is_first, is_last = pipeline.num_chunks(parallel), stage == 0, stage == parallel.pp - 1
     tokens = config.optim.micro_batch_size * config.model.seq_length
     hidden = tokens * config.model.hidden_size * computation.element_bytes(config.precision)
-    hidden //= config.parallel.tp if derive.is_sequence_cut(config.parallel) else 1
-    fields = tokens * computation.ROW_FIELDS * 8
-    tally = Tally()
-    if stage < config.parallel.pp - 1:
-        tally += Tally(collectives=Counter(send=2), collective_bytes=Counter(send=hidden + fields))
-    if stage > 0:
-        tally += Tally(collectives=Counter(send=1), collective_bytes=Counter(send=hidden))
-    return tally
+    hidden //= parallel.tp if derive.is_sequence_cut(parallel) else 1
+    fields = tokens * computation.ROW_FIELDS * 8 if chunks == 1 else 0
+    forward, back = chunks - is_last, chunks - is_first
+    sends = forward * (2 if fields else 1) + back
+    size = forward * (hidden + fields) + back * hidden
+    if sends == 0:
+        return Tally()
+    return Tally(collectives=Counter(send=sends), collective_bytes=Counter(send=size))

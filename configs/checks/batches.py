@@ -1,6 +1,6 @@
 """The checks that depend on the number of processes: the layout tp x pp x dp, and every batch size of the ramp."""
 
-from configs import derive
+from configs import derive, pipeline
 from configs.percent import percent
 from configs.schema import Config
 
@@ -14,6 +14,8 @@ def layout_problems(config: Config, world_size: int | None) -> list[str]:
             f"parallel.pp ({pp}) must not exceed model.num_layers ({model.num_layers}). "
             f"Try parallel.pp={model.num_layers}."
         )
+    else:
+        found += _schedule_problems(config)
     ranks = tp * pp
     planned = cluster.nodes * cluster.gpus_per_node
     if world_size is not None and world_size % ranks:
@@ -27,6 +29,33 @@ def layout_problems(config: Config, world_size: int | None) -> list[str]:
             f"cluster.gpus_per_node ({cluster.gpus_per_node}) = {planned}. {_cluster_that_fits(config)}"
         )
     return found
+
+
+def _schedule_problems(config: Config) -> list[str]:
+    """Check that the stages can be cut into the chunks of the schedule."""
+    parallel, num_layers = config.parallel, config.model.num_layers
+    pp, chunks = parallel.pp, parallel.chunks
+    name = f"parallel.schedule ({parallel.schedule.value})"
+    if not pipeline.is_interleaved(parallel):
+        if chunks is None:
+            return []
+        return [
+            f"parallel.chunks ({chunks}) needs parallel.schedule=interleaved: with {name} a stage is one part. "
+            "Try parallel.schedule=interleaved, or parallel.chunks=null."
+        ]
+    if pp == 1:
+        return [
+            f"{name} needs several stages, and parallel.pp is {pp}. Try parallel.pp=2, or parallel.schedule=1f1b."
+        ]
+    parts, counted = pp * pipeline.num_chunks(parallel), num_layers + 2
+    if parts <= counted:
+        return []
+    most = counted // pp
+    better = f"parallel.chunks={most}" if most > 1 else "parallel.schedule=1f1b"
+    return [
+        f"parallel.pp ({pp}) x parallel.chunks ({pipeline.num_chunks(parallel)}) = {parts} parts must not exceed "
+        f"model.num_layers ({num_layers}) + embedding + head = {counted}. Try {better}."
+    ]
 
 
 def batch_problems(config: Config, world_size: int | None, samples_seen: int = 0) -> list[str]:
@@ -79,12 +108,33 @@ def _batch_size_problems(config: Config, world_size: int | None, samples_seen: i
     visited = sorted({level.batch_size for level in levels} | {full})
     wrong = [size for size in visited if not derive.divides(config.optim, dp, size)]
     if not wrong:
-        return []
+        return _pipeline_problems(config, visited, dp)
     where = "optim.global_batch_size" if wrong[0] == full else "A batch size of optim.batch_ramp"
     position = f" still to come after {samples_seen:,} samples" if samples_seen else ""
     return [
         f"{where} ({wrong[0]:,}){position} must be a multiple of optim.micro_batch_size ({micro}) x data-parallel size "
         f"({dp}) = {micro * dp:,}. {_what_works(visited, micro, dp, samples_seen > 0)}"
+    ]
+
+
+def _pipeline_problems(config: Config, visited: list[int], dp: int) -> list[str]:
+    """Check that every batch fills the pipeline with the interleaved schedule; the batches divide."""
+    pp, micro = config.parallel.pp, config.optim.micro_batch_size
+    smallest = visited[0]
+    count = derive.grad_accum(config.optim, dp, smallest)
+    if not pipeline.is_interleaved(config.parallel) or count >= pp:
+        return []
+    ramp, full = derive.batch_ramp(config.optim), config.optim.global_batch_size
+    needed = pp * micro * dp
+    where = "optim.global_batch_size" if smallest == full else "The batch size of optim.batch_ramp"
+    better = ""
+    if smallest < full and ramp is not None and full % needed == 0:
+        better = f", or optim.batch_ramp.start={needed} optim.batch_ramp.increment={needed}"
+    elif smallest == full:
+        better = f", or optim.global_batch_size={needed}"
+    return [
+        f"{where} ({smallest:,}) gives each replica {count} micro-batch{'es'[: 2 * (count > 1)]}, and parallel.schedule (interleaved) needs at "
+        f"least parallel.pp ({pp}). Try parallel.schedule=1f1b{better}."
     ]
 
 
@@ -113,23 +163,25 @@ def _what_works(visited: list[int], micro: int, dp: int, has_begun: bool) -> str
 def uneven_stages(config: Config) -> str:
     """The message for uneven stages: the idle share, and numbers of layers that divide; empty if they are even."""
     num_layers, pp = config.model.num_layers, config.parallel.pp
-    counted = num_layers + 2
-    if counted % pp == 0:
+    counted, parts = num_layers + 2, pp * pipeline.num_chunks(config.parallel)
+    if counted % parts == 0:
         return ""
-    # The final norm belongs to the head's stage and does not count.
+    # The final norm belongs to the head's part and does not count.
     norm = num_layers + 1
-    sizes = [
-        sum(len(chunk) - (norm in chunk) for chunk in chunks)
-        for chunks in derive.stage_entries(num_layers, pp)
-    ]
-    idle = 1 - counted / (pp * max(sizes))
+    # All parts in the order of a pass.
+    held = zip(*pipeline.stage_chunks(config), strict=True)
+    sizes = [len(part) - (norm in part) for turn in held for part in turn]
+    idle = 1 - counted / (parts * max(sizes))
     better = [
         f"model.num_layers={layers}"
-        for layers in (num_layers - counted % pp, num_layers + pp - counted % pp)
-        if layers >= pp
+        for layers in (num_layers - counted % parts, num_layers + parts - counted % parts)
+        if layers >= pp and layers + 2 >= parts
     ]
+    over, what = f"parallel.pp ({pp})", "stages"
+    if parts > pp:
+        over, what = f"{over} x parallel.chunks ({parts // pp}) = {parts} parts", "parts"
     return (
-        f"model.num_layers ({num_layers}) + embedding + head = {counted} does not divide over parallel.pp ({pp}): "
-        f"the stages hold {sizes}. Training accepts this; about {percent(idle)} of each step is idle, since all wait for the "
+        f"model.num_layers ({num_layers}) + embedding + head = {counted} does not divide over {over}: "
+        f"the {what} hold {sizes}. Training accepts this; about {percent(idle)} of each step is idle, since all wait for the "
         f"largest. Try {' or '.join(better)}."
     )

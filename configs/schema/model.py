@@ -13,6 +13,8 @@ ZERO_STAGE = Bound(
     must="be 0 or 1: the pipeline engine shards optimizer states only",
 )
 
+CHUNKS = Bound("at least 2", lambda value: value >= 2, 2)
+
 
 class Precision(str, Enum):
     """Number format of parameters and activations."""
@@ -46,6 +48,13 @@ class Recompute(str, Enum):
     none = "none"
     selective = "selective"
     full = "full"
+
+
+# The order in which a stage runs the passes of a step. Written as a call because OmegaConf goes by the members' names, and
+# 1f1b is no name of Python's.
+PipelineSchedule = Enum(
+    "PipelineSchedule", {"1f1b": "1f1b", "interleaved": "interleaved"}, type=str, module=__name__
+)
 
 
 class RopeTables(str, Enum):
@@ -108,3 +117,8 @@ class ParallelConfig:
     recompute: Recompute = Recompute.none
     """What the backward pass computes again instead of keeping it: full: each layer; selective: each layer but its
     matrix products, attention and sums over ranks; none. true means full and false none."""
+    schedule: PipelineSchedule = PipelineSchedule["1f1b"]
+    """1f1b: each stage is one part of the model. interleaved: each stage is several parts, and the time that stages wait
+    is divided by their number; every step needs at least parallel.pp micro-batches."""
+    chunks: Annotated[int, CHUNKS] | None = None
+    """Parts of the model on each stage with parallel.schedule=interleaved; default 2."""

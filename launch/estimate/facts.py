@@ -1,6 +1,6 @@
 """The rows that follow from a configuration exactly: sizes, stages, batches, steps, schedules, computation."""
 
-from configs import derive
+from configs import derive, pipeline
 from configs.checks.batches import uneven_stages
 from configs.schema import Config, Recompute, Schedule
 
@@ -28,9 +28,9 @@ def _layout(config: Config) -> list[Row]:
     tp, pp = config.parallel.tp, config.parallel.pp
     ranks = derive.planned_world_size(config)
     rows = [("processes", f"{ranks:,} = tp {tp} x pp {pp} x dp {_dp(config)}")]
-    entries = derive.stage_entries(config.model.num_layers, pp)
-    whole = derive.stage_parameters(config.model, pp)
-    cut = derive.stage_parameters(config.model, pp, tp)
+    entries = pipeline.stage_chunks(config)
+    whole = derive.stage_parameters(config.model, pp, 1, pipeline.num_chunks(config.parallel))
+    cut = pipeline.stage_parameters(config)
     stages = [
         f"{_contents(chunks, config.model.num_layers)}: {whole[stage]:,} parameters, {cut[stage]:,} per rank"
         for stage, chunks in enumerate(entries)
@@ -112,7 +112,7 @@ def _one_batch(config: Config, batch_size: int) -> str:
         f"{batch_size:,} rows = micro-batch {optim.micro_batch_size} x {accumulated:,} accumulated x dp {dp}; "
         f"{batch_size * config.model.seq_length:,} tokens per step"
     )
-    bubble = derive.pipeline_bubble(pp, accumulated)
+    bubble = pipeline.bubble(pp, accumulated, pipeline.num_chunks(config.parallel))
     return text + (f"; pipeline bubble {bubble:.1%}" if pp > 1 else "")
 
 

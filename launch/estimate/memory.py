@@ -8,7 +8,7 @@ the sum with the allocator's live bytes.
 
 from dataclasses import dataclass
 
-from configs import computation, derive, optimizers
+from configs import computation, derive, optimizers, pipeline
 from configs.schema import Config
 from launch.estimate.activations import LayerSizes
 
@@ -91,9 +91,9 @@ def _slot_bytes(config: Config) -> int:
 def _stage(config: Config, stage: int, on_gpu: bool) -> StageMemory:
     parallel, size = config.parallel, computation.element_bytes(config.precision)
     dp = derive.data_parallel_size(config, derive.planned_world_size(config))
-    count = derive.stage_parameters(config.model, parallel.pp, parallel.tp)[stage]
-    # bf16: every replica holds the whole fp32 sum over micro-batches, and the gradients of the last micro-batch.
-    gradients = count * (size + 4) if computation.sums_in_fp32(config.precision) else count * size
+    count = pipeline.stage_parameters(config)[stage]
+    # bf16: every replica holds the whole fp32 sum over micro-batches, into which each gradient goes at once.
+    gradients = count * max(size, 4) if computation.sums_in_fp32(config.precision) else count * size
     masters = 0 if parallel.zero_stage == 0 else 4 * count // dp
     moments = _slot_bytes(config) * count // (1 if parallel.zero_stage == 0 else dp)
     activations, outputs, buffers = _running(config, stage, on_gpu)
@@ -143,11 +143,27 @@ def _running(config: Config, stage: int, on_gpu: bool) -> tuple[int, int, int]:
         derive.data_parallel_size(config, derive.planned_world_size(config)),
         config.optim.global_batch_size,
     )
-    in_flight = min(pp - stage, micro_batches)
-    num_layers = derive.layers_of_stage(model.num_layers, pp, stage)
+    chunks = pipeline.num_chunks(config.parallel)
+    held = [
+        derive.layers_among(model.num_layers, [chunk])
+        for chunk in pipeline.stage_chunks(config)[stage]
+    ]
+    num_layers = sum(held)
     kept = layer.kept_with(config.parallel.recompute)
-    # Each micro-batch keeps its input, which every stage clones, and what each layer keeps.
-    activations = in_flight * (layer.hidden + num_layers * kept + layer.shared)
+    # Each pass keeps its input, which DeepSpeed's schedule clones, and what each layer keeps; Megatron-core's keeps its
+    # output as well.
+    ends = layer.hidden * (1 if chunks == 1 else 2)
+    moments = pipeline.kept_passes(pp, stage, micro_batches, chunks)
+    activations, in_flight = max(
+        (
+            sum(
+                passes * (ends + layers * kept) for passes, layers in zip(moment, held, strict=True)
+            )
+            + max(moment) * layer.shared,
+            max(moment),
+        )
+        for moment in moments
+    )
     if num_layers:
         activations += layer.kept - kept  # of the layer that is computed again
     working = layer.working if num_layers else 0
@@ -165,6 +181,8 @@ def _running(config: Config, stage: int, on_gpu: bool) -> tuple[int, int, int]:
         working = max(working, matrix + chunk + 2 * layer.hidden)
     if is_first and model.hidden_dropout > 0:
         activations += in_flight * layer.tokens * model.hidden_size
+    if chunks > 1:
+        return activations + working, outputs, _interleaved_buffers(config, stage, layer)
     buffers = 0
     if not is_first:
         # The received tensors of each buffer (their clones are counted above), one more pair to receive into, and the
@@ -174,6 +192,18 @@ def _running(config: Config, stage: int, on_gpu: bool) -> tuple[int, int, int]:
     if not is_last:
         buffers += layer.hidden  # the received gradient
     return activations + working, outputs, buffers
+
+
+def _interleaved_buffers(config: Config, stage: int, layer: LayerSizes) -> int:
+    """What the interleaved schedule has received and not used yet, or sends; and the row fields of its micro-batches."""
+    pp, optim = config.parallel.pp, config.optim
+    dp = derive.data_parallel_size(config, derive.planned_world_size(config))
+    count = derive.grad_accum(optim, dp, optim.global_batch_size)
+    group = pipeline.group_size(pp, count)
+    # The first stage receives the outputs of the last one, and the last one gradients of the first, before their turn.
+    early = group - pp if stage in (0, pp - 1) else 0
+    fields = (group + 1) * layer.tokens * computation.ROW_FIELDS * 8
+    return (4 + early) * layer.hidden + fields
 
 
 def _head(config: Config, size: int) -> tuple[int, int]:

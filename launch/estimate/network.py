@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from configs import computation, derive
+from configs import computation, derive, pipeline
 from configs.schema import AttentionPath, Config, Recompute
 from launch.estimate.traffic import Traffic, allowed_share, our_traffic
 
@@ -100,4 +100,5 @@ class Layout:
             size=size,
             gradient_bytes=4 if computation.sums_in_fp32(precision) else size,
             sequence=derive.is_sequence_cut(config.parallel),
+            chunks=pipeline.num_chunks(config.parallel),
         )

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from configs import derive
+from configs import derive, pipeline
 from configs.hardware import Gpu, gpu_of
 from configs.schema import Config, DeviceKind
 from launch.estimate.memory import (
@@ -111,7 +111,7 @@ class ClusterPlan:
         """Host memory of one rank's share of a checkpoint."""
         config = self.config
         dp = derive.data_parallel_size(config, self.gpus)
-        held = max(derive.stage_parameters(config.model, config.parallel.pp, config.parallel.tp))
+        held = max(pipeline.stage_parameters(config))
         return held * saved_bytes_per_parameter(config) // dp
 
     @property
@@ -131,13 +131,14 @@ class ClusterPlan:
 
     def _share(self, batch_size: int) -> float:
         """Time of a step of `batch_size`, relative to a step of the full batch."""
-        optim, pp = self.config.optim, self.config.parallel.pp
+        optim, parallel = self.config.optim, self.config.parallel
         if self.step is not None and self.gpu is not None:
             network, layout = Transformer.of(self.config), Layout.of(self.config)
             return step_time(network, layout, self.gpu, batch_size).total / self.step.total
         dp = derive.data_parallel_size(self.config, self.gpus)
+        chunks = pipeline.num_chunks(parallel)
         slots, full = (
-            derive.pipeline_slots(pp, derive.grad_accum(optim, dp, size))
+            pipeline.slots(parallel.pp, derive.grad_accum(optim, dp, size), chunks)
             for size in (batch_size, optim.global_batch_size)
         )
         return slots / full

@@ -1,17 +1,18 @@
-"""Search tp x pp x micro-batch x recompute for the fastest layout that fits, and explain why the others are slower."""
+"""Search tp x pp x chunks x micro-batch x recompute for the fastest layout that fits, and explain why the others are slower."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from configs import derive
+from configs import derive, pipeline
 from configs.errors import ConfigError
 from configs.hardware import PRESETS, gpu_of
-from configs.schema import Config, Recompute
+from configs.schema import Config, ParallelConfig, PipelineSchedule, Recompute
 from configs.terminal import hanging
 from configs.validate import are_sizes_sound
 from launch.estimate.plan import GIB, ClusterPlan, needed_gib, usable_gib
 
 _MICRO_BATCHES = (1, 2, 4, 8, 16)
+_CHUNKS = (2, 3, 4, 6)
 _SHOWN = 5
 _MORE_NODES = (2, 4, 8)
 
@@ -22,7 +23,8 @@ class Candidate:
 
     plan: ClusterPlan
     more: str = ""
-    """Further overrides to type: the ranks of a node, if `cluster.*` is left at one rank."""
+    """Further overrides to type: the schedule, if it is not the given one; the ranks of a node, if `cluster.*` is left at
+    one rank."""
 
     @property
     def seconds(self) -> float:
@@ -50,8 +52,22 @@ def candidates(config: Config) -> list[Candidate]:
     """All layouts of the cluster that pass the checks of the configuration, fastest first."""
     ranks = derive.ranks_per_node(config)
     more = "" if ranks == config.cluster.gpus_per_node else f" cluster.gpus_per_node={ranks}"
-    found = [Candidate(ClusterPlan.of(changed), more) for changed in _layouts(config)]
+    found = [
+        Candidate(ClusterPlan.of(changed), _schedule_words(config, changed) + more)
+        for changed in _layouts(config)
+    ]
     return sorted(found, key=lambda candidate: candidate.seconds)
+
+
+def _schedule_words(given: Config, changed: Config) -> str:
+    """What to type for the schedule of a layout, if it is not the given one."""
+    chunks = pipeline.num_chunks(changed.parallel)
+    if chunks == pipeline.num_chunks(given.parallel):
+        return ""
+    if chunks > 1:
+        return f" parallel.schedule=interleaved parallel.chunks={chunks}"
+    cleared = " parallel.chunks=null" if given.parallel.chunks else ""
+    return f" parallel.schedule=1f1b{cleared}"
 
 
 def fastest_that_fits(config: Config) -> Candidate | None:
@@ -110,6 +126,8 @@ def search_table(config: Config, width: int | None = None) -> str:
             "faster, but too large:",
             *(_row(each, best, width) for each in faster[:_SHOWN]),
         ]
+    if any(pipeline.num_chunks(each.plan.config.parallel) > 1 for each in fitting[:_SHOWN]):
+        lines += ["", "pp 8x3: 8 stages of 3 parts each, with parallel.schedule=interleaved"]
     lines += ["", hanging("Best: ", best.words, width)]
     lines += [hanging("", reason, width) for reason in _reasons(best, own)]
     return "\n".join(lines)
@@ -130,8 +148,10 @@ def _row(candidate: Candidate, best: Candidate, width: int | None) -> str:
     dp = derive.data_parallel_size(config, plan.gpus)
     sums = step.num_micro_batches * step.tensor_parallel
     memory = f"{plan.fullest.peak / GIB:.1f} of {usable_gib(plan.gpu):.1f}"
+    chunks = pipeline.num_chunks(config.parallel)
+    pp = f"{config.parallel.pp}x{chunks}" if chunks > 1 else str(config.parallel.pp)
     figures = (
-        f"{config.parallel.tp:4} {config.parallel.pp:4} {dp:4} {config.optim.micro_batch_size:6} "
+        f"{config.parallel.tp:4} {pp:>4} {dp:4} {config.optim.micro_batch_size:6} "
         f"{config.parallel.recompute.value:>10} {memory:>13}  "
         f"{step.bubble / step.total:7.1%} {sums / step.total:8.1%} "
         f"{candidate.seconds:7.2f} {plan.mfu:6.1%}"
@@ -192,9 +212,9 @@ def _reasons(best: Candidate, own: Candidate | None) -> list[str]:
     ]
 
 
-def _layout_of(config: Config) -> tuple[int, int, int, Recompute]:
-    parallel = config.parallel
-    return parallel.tp, parallel.pp, config.optim.micro_batch_size, parallel.recompute
+def _layout_of(config: Config) -> tuple[int, int, int, int, Recompute]:
+    parallel, micro = config.parallel, config.optim.micro_batch_size
+    return parallel.tp, parallel.pp, pipeline.num_chunks(parallel), micro, parallel.recompute
 
 
 def _larger(config: Config) -> Iterator[tuple[str, Config]]:
@@ -225,15 +245,27 @@ def _layouts(config: Config) -> Iterator[Config]:
         for pp in range(1, min(model.num_layers, ranks // tp) + 1):
             if ranks % (tp * pp):
                 continue
-            for micro_batch_size in sorted({*_MICRO_BATCHES, config.optim.micro_batch_size}):
-                for recompute in Recompute:
-                    changed = replace(
-                        config,
-                        parallel=replace(config.parallel, tp=tp, pp=pp, recompute=recompute),
-                        optim=replace(config.optim, micro_batch_size=micro_batch_size),
-                    )
-                    if are_sizes_sound(changed):
-                        yield changed
+            for parallel in _schedules(config, tp, pp):
+                for micro_batch_size in sorted({*_MICRO_BATCHES, config.optim.micro_batch_size}):
+                    for recompute in Recompute:
+                        changed = replace(
+                            config,
+                            parallel=replace(parallel, recompute=recompute),
+                            optim=replace(config.optim, micro_batch_size=micro_batch_size),
+                        )
+                        if are_sizes_sound(changed):
+                            yield changed
+
+
+def _schedules(config: Config, tp: int, pp: int) -> Iterator[ParallelConfig]:
+    """1F1B, and the interleaved schedule with the given parts or those that divide the model evenly."""
+    plain = PipelineSchedule["1f1b"]
+    yield replace(config.parallel, tp=tp, pp=pp, schedule=plain, chunks=None)
+    given = pipeline.num_chunks(config.parallel)
+    even = {chunks for chunks in _CHUNKS if (config.model.num_layers + 2) % (pp * chunks) == 0}
+    for chunks in sorted(even | ({given} - {1})) if pp > 1 else ():
+        interleaved = PipelineSchedule.interleaved
+        yield replace(config.parallel, tp=tp, pp=pp, schedule=interleaved, chunks=chunks)
 
 
 def _divisors(value: int) -> list[int]:

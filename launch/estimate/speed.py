@@ -97,7 +97,9 @@ def _stages(num_layers: int, layout: Layout) -> list[tuple[int, int]]:
     even = num_layers // layout.pp
     return [
         (
-            derive.layers_of_stage(num_layers, layout.pp, stage) if layout.ends_count else even,
+            derive.layers_of_stage(num_layers, layout.pp, stage, layout.chunks)
+            if layout.ends_count
+            else even,
             int(stage == layout.pp - 1),
         )
         for stage in range(layout.pp)

@@ -4,7 +4,7 @@ import pytest
 
 from benchmarks.live_memory import peak_live_bytes
 from benchmarks.memory import LAYOUTS, Layout, compare
-from configs import derive
+from configs import derive, pipeline
 from configs.load import load_config
 from configs.schema import Recompute
 from launch.estimate.memory import memory_of_stages
@@ -53,7 +53,8 @@ def test_ten_layouts_of_at_least_200_mb_are_within_a_tenth(run: Layout) -> None:
 
 def test_the_layouts_differ_in_everything_that_memory_depends_on() -> None:
     configs = [load_config(list(run.words)) for run in LAYOUTS]
-    assert len(configs) == 11
+    assert len(configs) == 13
+    assert {pipeline.num_chunks(config.parallel) for config in configs} == {1, 2}
     assert {config.precision.value for config in configs} == {"fp32", "bf16"}
     assert {config.parallel.tp for config in configs} == {1, 2}
     assert {config.parallel.pp for config in configs} == {1, 2, 4}

@@ -33,6 +33,14 @@ OVERRIDES = (
 )
 NUM_STEPS = 5
 SEQUENCE = ("parallel.sequence=true",)
+INTERLEAVED = ("parallel.schedule=interleaved",)
+# Five micro-batches, then ten: the groups of a step are all of them with 4 stages, 3 and 2 of them with 2 stages.
+ODD_BATCHES = (
+    "optim.batch_ramp.start=10",
+    "optim.batch_ramp.increment=10",
+    "optim.global_batch_size=20",
+    "optim.total_samples=80",
+)
 LAYOUTS = [(2, 1, 1), (1, 2, 1), (1, 4, 1), (1, 1, 2), (2, 2, 1), (2, 2, 2)]
 VARIANTS = {
     "plain": (),
@@ -77,10 +85,12 @@ def parameters_of(results: list[dict[str, Any]]) -> dict[str, np.ndarray]:
 
 
 @cache
-def trained(tp: int, pp: int, dp: int, *extra: str) -> dict[str, list[dict[str, Any]]]:
-    """Every variant on a layout, in one start of its ranks: what each rank returned."""
+def trained(
+    tp: int, pp: int, dp: int, *extra: str, only: str = ""
+) -> dict[str, list[dict[str, Any]]]:
+    """Every variant on a layout, or one, in one start of its ranks: what each rank returned."""
     overrides = (*OVERRIDES, f"parallel.tp={tp}", f"parallel.pp={pp}", *extra)
-    chosen = ["plain"] if extra and extra != SEQUENCE else list(VARIANTS)
+    chosen = [only] if only else ["plain"] if extra and extra != SEQUENCE else list(VARIANTS)
     words = [VARIANTS[variant] for variant in chosen]
     ranks = run_distributed(train_variants, tp * pp * dp, overrides, words)
     return dict(zip(chosen, map(list, zip(*ranks, strict=True)), strict=True))
@@ -126,11 +136,60 @@ def test_bf16_trains_where_a_rank_counts_no_gradient_in_the_norm() -> None:
         np.testing.assert_allclose(norms_of(result), norms_of(reference), rtol=2e-2)
 
 
+INTERLEAVED_CASES = {
+    "2 stages of 2": ((1, 2, 1), (), "dropout and recompute", ()),
+    "2 stages of 3, one entry each": ((1, 2, 1), ("parallel.chunks=3",), "plain", ()),
+    "4 stages of 2": ((1, 4, 1), (), "dropout", ("model.num_layers=6",)),
+    "4 stages of 2, odd batches": ((1, 4, 1), (), "plain", ("model.num_layers=6", *ODD_BATCHES)),
+    "2 stages of 2, odd batches": ((1, 2, 1), (), "plain", ODD_BATCHES),
+    "two replicas": ((1, 2, 2), (), "plain", ()),
+    "tokens cut over tp 2": ((2, 2, 1), SEQUENCE, "dropout and recompute", ()),
+    "whole optimizer states": ((1, 2, 1), ("parallel.zero_stage=0",), "plain", ()),
+}
+
+
+@pytest.mark.parametrize("case", INTERLEAVED_CASES)
+def test_the_interleaved_schedule_trains_like_one_process(case: str) -> None:
+    layout, extra, variant, model = INTERLEAVED_CASES[case]
+    reference = trained(1, 1, 1, *model, only=variant) if model else trained(1, 1, 1)
+    results = trained(*layout, *INTERLEAVED, *extra, *model, only=variant)[variant]
+    check_equal(results, reference[variant][0])
+
+
+def test_the_interleaved_schedule_gives_the_bits_of_the_default_one() -> None:
+    """Each gradient adds up its micro-batches in the same order."""
+    for one, other in zip(
+        trained(1, 2, 1, only="dropout")["dropout"],
+        trained(1, 2, 1, *INTERLEAVED, only="dropout")["dropout"],
+        strict=True,
+    ):
+        assert losses_of(one) == losses_of(other)
+    whole, expected = (
+        parameters_of(trained(1, 2, 1, *extra, only="dropout")["dropout"])
+        for extra in (INTERLEAVED, ())
+    )
+    for name, values in expected.items():
+        np.testing.assert_array_equal(whole[name], values, err_msg=name)
+
+
+@pytest.mark.parametrize("extra", [(), SEQUENCE], ids=["whole rows", "tokens cut"])
+def test_the_interleaved_schedule_trains_in_bf16(extra: tuple[str, ...]) -> None:
+    bf16 = ("precision=bf16",)
+    reference = trained(1, 1, 1, *bf16)["plain"][0]
+    for result in trained(2, 2, 1, *bf16, *INTERLEAVED, *extra)["plain"]:
+        np.testing.assert_allclose(losses_of(result), losses_of(reference), rtol=1e-3)
+        np.testing.assert_allclose(norms_of(result), norms_of(reference), rtol=2e-2)
+
+
 def check_layout(tp: int, pp: int, dp: int, variant: str, *extra: str) -> None:
     """Train on a layout what one process trained under ZeRO-1, and compare."""
-    reference = one_process(variant)
     results = trained(tp, pp, dp, *extra)[variant]
     assert [step.num_samples for step in results[0]["steps"]] == [8, 8, 16, 16, 16]
+    check_equal(results, one_process(variant))
+
+
+def check_equal(results: list[dict[str, Any]], reference: dict[str, Any]) -> None:
+    """Compare what the ranks of a layout trained with what one process trained."""
     np.testing.assert_allclose(losses_of(results[0]), losses_of(reference), rtol=1e-5)
     np.testing.assert_allclose(norms_of(results[0]), norms_of(reference), rtol=1e-4)
     np.testing.assert_allclose(

@@ -18,7 +18,7 @@ import warnings
 from collections.abc import Iterator
 from functools import partial
 
-from configs import derive
+from configs import derive, pipeline
 from configs.checks.batches import uneven_stages
 from configs.errors import EXIT_DONE, EXIT_USER_INPUT, DistributedError, UserError
 from configs.load import load_config
@@ -68,8 +68,6 @@ def dry_run(config: Config, allow_uneven: bool) -> list[str]:
     from train.dryrun.build import build_ranks, checked_steps
     from train.dryrun.checks import CHECKS
     from train.dryrun.facts import RankFacts
-    from train.dryrun.schedule import simulate
-    from train.engine import stage_instructions
 
     world_size = derive.planned_world_size(config)
     portions = [
@@ -88,9 +86,7 @@ def dry_run(config: Config, allow_uneven: bool) -> list[str]:
         for seen in checked_steps(config)
     }
     rows["schedule"] = [
-        problem
-        for count in sorted(counts)
-        for problem in simulate(count, config.parallel.pp, stage_instructions)
+        problem for count in sorted(counts) for problem in _rehearsed(config, count)
     ]
     uneven = uneven_stages(config)
     if uneven and not allow_uneven:
@@ -99,6 +95,19 @@ def dry_run(config: Config, allow_uneven: bool) -> list[str]:
     if uneven and allow_uneven:
         sys.stdout.write(f"Remark: {uneven}\n")
     return [problem for problems in rows.values() for problem in problems]
+
+
+def _rehearsed(config: Config, num_micro_batches: int) -> list[str]:
+    """Problems of a step's schedule."""
+    pp, chunks = config.parallel.pp, pipeline.num_chunks(config.parallel)
+    if chunks > 1:
+        from train.dryrun.interleaved import rehearse
+
+        return rehearse(num_micro_batches, pp, chunks)
+    from train.dryrun.schedule import simulate
+    from train.engine import stage_instructions
+
+    return simulate(num_micro_batches, pp, stage_instructions)
 
 
 def _progress(done: int, total: int) -> None:

@@ -1,7 +1,7 @@
 """The engine that trains: DeepSpeed's pipeline engine over the model's layer list.
 
-DeepSpeed runs a 1F1B schedule over tensor-parallel layers under ZeRO-1. One process on a laptop runs the same code as
-768 GPUs.
+DeepSpeed runs a 1F1B schedule over tensor-parallel layers under ZeRO-1, or Megatron-core an interleaved one over the
+same engine. One process on a laptop runs the same code as 768 GPUs.
 
 Three features of DeepSpeed are turned off on purpose: its learning-rate scheduler, because schedules are functions of
 the samples seen (train/plan.py); partitioned activations between stages, because they need fixed shapes and a float
@@ -14,6 +14,7 @@ from typing import Any
 
 import deepspeed
 
+from configs import pipeline
 from configs.objectives import objectives_of
 from configs.schema import Config, Precision, Recompute
 from glm.embedding import WordEmbedding
@@ -26,6 +27,7 @@ from train.device import ahead
 from train.engine.accumulate import Accumulation
 from train.engine.gradients import counted_squares, measure_norms
 from train.engine.interface import GradientNorms, PendingUpdate, StepOutcome, UpdateHook
+from train.engine.one_forward_one_backward import OneForwardOneBackward, Schedule
 from train.engine.optimizers import build_optimizer, optimizer_kind
 from train.engine.recompute import checkpoint_function
 from train.engine.sequence import sum_partial_gradients_first
@@ -61,7 +63,7 @@ class PipelineEngine:
             )
         self.deepspeed = engine
         if config.parallel.recompute is not Recompute.none:
-            self.module.activation_checkpoint_func = checkpoint_function(config.parallel.recompute)
+            self.module.recompute = checkpoint_function(config.parallel.recompute)
         sum_partial_gradients_first(engine, self.module, tp_group())
         self._optimizer: Any = engine.optimizer
         update = self._optimizer.step
@@ -81,6 +83,7 @@ class PipelineEngine:
         self.state = PartitionedState(
             self.deepspeed, self.module, kind, config.model.num_layers, session.topology
         )
+        self._schedule = self._build_schedule()
         self._embeddings = [
             module for module in self.module.modules() if isinstance(module, WordEmbedding)
         ]
@@ -99,7 +102,7 @@ class PipelineEngine:
         loss_scale = self.loss_scale
         skipped_before = self.deepspeed.skipped_steps
         self._loss.scale = loss_scale or 1.0
-        self.deepspeed.train_batch(ahead(batches, self._session.device))
+        self._schedule.train(ahead(batches, self._session.device))
         norm = self.deepspeed.get_global_grad_norm()
         return StepOutcome(
             sums=self._loss.take(),
@@ -112,12 +115,7 @@ class PipelineEngine:
 
     def evaluate(self, batches: Iterable[MicroBatch], num_micro_batches: int) -> ObjectiveSums:
         """Run forward only; returns this rank's loss sums (empty except on the last stage)."""
-        self.deepspeed.eval_batch(
-            ahead(batches, self._session.device),
-            num_micro_batches=num_micro_batches,
-            reduce_output=None,
-            bcast_loss=False,
-        )
+        self._schedule.evaluate(ahead(batches, self._session.device), num_micro_batches)
         return self._loss.take()
 
     @property
@@ -136,6 +134,14 @@ class PipelineEngine:
         if self._accumulation is not None:
             self._accumulation.close()
         self.deepspeed.destroy()
+
+    def _build_schedule(self) -> Schedule:
+        if not pipeline.is_interleaved(self._config.parallel):
+            return OneForwardOneBackward(self.deepspeed)
+        # Late: Megatron-core's schedules take a second to import.
+        from train.engine.interleaved import Interleaved
+
+        return Interleaved(self._config, self._session, self.deepspeed, self._loss)
 
     def _apply(self, step: StepPlan) -> None:
         if self.deepspeed.train_batch_size() != step.num_samples:

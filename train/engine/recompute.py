@@ -33,7 +33,7 @@ _KEPT = (
 
 
 def checkpoint_function(recompute: Recompute) -> Callable[..., Any]:
-    """The function that DeepSpeed's pipeline module runs a layer with: called as function(layer, *inputs).
+    """The function that a stage runs its layers with: called as function(layer, *inputs).
 
     Args:
         recompute: selective or full.

@@ -3,7 +3,7 @@
 import math
 
 from configs import computation
-from configs.schema import Config, Precision, Recompute
+from configs.schema import Config, Precision
 
 
 def deepspeed_config(config: Config, dp: int) -> dict[str, object]:
@@ -24,7 +24,8 @@ def deepspeed_config(config: Config, dp: int) -> dict[str, object]:
         },
         "zero_allow_untested_optimizer": True,
         "pipeline": {
-            "activation_checkpoint_interval": int(config.parallel.recompute is not Recompute.none),
+            # The module computes again by itself (train/engine/stages.py).
+            "activation_checkpoint_interval": 0,
             "use_reentrant": False,
             "pipe_partitioned": False,
             "grad_partitioned": False,

@@ -1,17 +1,20 @@
 """A rank's stage of the model as DeepSpeed's pipeline module, and DeepSpeed's schedule for it."""
 
 import contextlib
+import functools
 import io
-from collections.abc import Iterator
+import itertools
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from deepspeed.pipe import LayerSpec, PipelineModule, TiedLayerSpec
 from deepspeed.runtime.pipe.schedule import TrainSchedule
 from torch import nn
 
-from configs import derive
+from configs import derive, pipeline
 from configs.schema import Config
 from glm.embedding import WordEmbedding
+from glm.layer import GLMLayer
 from glm.loss import GLMLoss
 from glm.model import TIED_KEY, LayerDef, layer_list
 from train.engine.groups import deepspeed_grid
@@ -19,22 +22,59 @@ from train.session import Session
 
 
 class StagedModule(PipelineModule):
-    """DeepSpeed's pipeline module, cut at the borders that configs/derive.py computes.
+    """DeepSpeed's pipeline module, cut at the borders that configs/derive.py computes, into one chunk or several.
 
-    DeepSpeed's own balancing may leave the tied head alone on the last stage; see `derive.stage_entries`.
+    DeepSpeed's own balancing may leave the tied head alone on the last stage; see `derive.stage_entries`. One chunk at a
+    time is active: the one that `forward` runs.
     """
 
+    chunks: list[range]
+    """List entries of each chunk of this rank, as DeepSpeed has built them."""
+    recompute: Callable[..., Any] | None = None
+    """Runs each layer, called as recompute(layer, *inputs), and computes it again for its backward pass; None: nothing is
+    computed again."""
+
     def _partition_layers(self, method: str = "uniform") -> None:
-        """Take the stage borders from the partition method, a comma-separated list of entries."""
+        """Take the borders of all parts from the partition method, a comma-separated list of entries."""
         self.parts = [int(bound) for bound in method.split(",")]
         stage = self._topo.get_coord(self.global_rank).pipe
-        self._set_bounds(start=self.parts[stage], stop=self.parts[stage + 1])
+        self._bounds = list(itertools.pairwise(self.parts))[stage :: self.num_stages]
 
-    @property
-    def chunks(self) -> list[range]:
-        """List entries that this rank holds, as DeepSpeed has built them."""
-        built: Any = self
-        return [range(built._local_start, built._local_stop)]
+    def _build(self) -> None:
+        self.chunks = []
+        self._chunk_functions: list[list[Callable[..., Any]]] = []
+        for start, stop in self._bounds:
+            self._set_bounds(start, stop)
+            self.forward_funcs = []
+            super()._build()
+            built: Any = self
+            self.chunks.append(range(built._local_start, built._local_stop))
+            self._chunk_functions.append(self.forward_funcs)
+        self.activate(0)
+
+    def activate(self, chunk: int) -> None:
+        """Make `forward` run a chunk."""
+        self._set_bounds(*self._bounds[chunk])
+        self.forward_funcs = self._chunk_functions[chunk]
+
+    def forward(self, forward_input: Any) -> Any:
+        """Run the active chunk.
+
+        DeepSpeed's own function looks up what to compute again when it does, and another chunk may be active by then.
+        """
+        state = forward_input
+        for function in self.forward_funcs:
+            if self.recompute is not None and isinstance(function, GLMLayer):
+                state = self.recompute(functools.partial(_call, function), *state)
+            else:
+                state = function(state)
+        return state
+
+    def stage_owner(self, layer_idx: int) -> int:
+        """The stage that holds a list entry."""
+        assert self.num_stages is not None
+        parts = enumerate(itertools.pairwise(self.parts))
+        return next(part for part, (a, b) in parts if a <= layer_idx < b) % self.num_stages
 
     @property
     def groups(self) -> dict[str, list[int]]:
@@ -71,8 +111,9 @@ def is_tied_copy(parameter: nn.Parameter) -> bool:
 def build_pipeline(config: Config, session: Session, loss: GLMLoss | None) -> StagedModule:
     """Build this rank's stage of the model as DeepSpeed's pipeline module, on the session's device."""
     layers = layer_list(config.model, config.seed, derive.is_sequence_cut(config.parallel))
-    stages = derive.stage_entries(config.model.num_layers, session.topology.pp)
-    bounds = [chunk.start for (chunk,) in stages] + [stages[-1][0].stop]
+    turns = zip(*pipeline.stage_chunks(config), strict=True)
+    parts = [part for turn in turns for part in turn]
+    bounds = [*(part.start for part in parts), parts[-1].stop]
     # Left alone, the weights would be drawn on the CPU and then copied.
     with quiet(), session.device:
         module = StagedModule(
@@ -80,7 +121,6 @@ def build_pipeline(config: Config, session: Session, loss: GLMLoss | None) -> St
             topology=deepspeed_grid(session.topology),
             loss_fn=loss,
             partition_method=",".join(map(str, bounds)),
-            checkpointable_layers=["GLMLayer"],
         )
     if loss is not None and session.topology.is_last_stage:
         head = module.tied_modules[TIED_KEY]
@@ -108,6 +148,10 @@ def quiet() -> Iterator[None]:
     """Suppress what the libraries print to standard output."""
     with contextlib.redirect_stdout(io.StringIO()):
         yield
+
+
+def _call(layer: Callable[..., Any], *state: Any) -> Any:
+    return layer(state)
 
 
 def _layer_spec(layer: LayerDef) -> LayerSpec:

@@ -6,7 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from configs.checks.batches import batch_problems, layout_problems, nearest_divisor
+from configs.checks.batches import (
+    batch_problems,
+    layout_problems,
+    nearest_divisor,
+    uneven_stages,
+)
 from configs.errors import ConfigError
 from configs.load import load_config
 from configs.schema import Config
@@ -137,4 +142,71 @@ def test_a_run_is_asked_about_the_batches_that_it_has_before_it() -> None:
         "A batch size of optim.batch_ramp (4,176) still to come after 5,453,164 samples must be a multiple of "
         "optim.micro_batch_size (1) x data-parallel size (22) = 22. Data-parallel sizes that work for the rest of the "
         "ramp: 3, 4, 6, 8, 12, 24."
+    )
+
+
+INTERLEAVED = ("parallel.pp=2", "parallel.schedule=interleaved")
+
+
+@pytest.mark.parametrize(
+    "words, problem, better",
+    [
+        (
+            ("parallel.pp=2", "parallel.chunks=2"),
+            "parallel.chunks (2) needs parallel.schedule=interleaved: with parallel.schedule (1f1b) a stage is one part. "
+            "Try parallel.schedule=interleaved, or parallel.chunks=null.",
+            ("parallel.pp=2", "parallel.chunks=2", "parallel.schedule=interleaved"),
+        ),
+        (
+            ("parallel.schedule=interleaved",),
+            "parallel.schedule (interleaved) needs several stages, and parallel.pp is 1. "
+            "Try parallel.pp=2, or parallel.schedule=1f1b.",
+            ("parallel.schedule=1f1b",),
+        ),
+        (
+            (*INTERLEAVED, "parallel.chunks=1"),
+            "parallel.chunks (1) must be at least 2. Try parallel.chunks=2.",
+            (*INTERLEAVED, "parallel.chunks=2"),
+        ),
+        (
+            (*INTERLEAVED, "parallel.chunks=4"),
+            "parallel.pp (2) x parallel.chunks (4) = 8 parts must not exceed model.num_layers (4) + embedding + head = 6. "
+            "Try parallel.chunks=3.",
+            (*INTERLEAVED, "parallel.chunks=3"),
+        ),
+        (
+            ("parallel.pp=4", "parallel.schedule=interleaved"),
+            "parallel.pp (4) x parallel.chunks (2) = 8 parts must not exceed model.num_layers (4) + embedding + head = 6. "
+            "Try parallel.schedule=1f1b.",
+            ("parallel.pp=4",),
+        ),
+        (
+            (*INTERLEAVED, "optim.global_batch_size=4"),
+            "optim.global_batch_size (4) gives each replica 1 micro-batch, and parallel.schedule (interleaved) needs at "
+            "least parallel.pp (2). Try parallel.schedule=1f1b, or optim.global_batch_size=8.",
+            (*INTERLEAVED, "optim.global_batch_size=8"),
+        ),
+        (
+            (*INTERLEAVED, "optim.batch_ramp.start=4"),
+            "The batch size of optim.batch_ramp (4) gives each replica 1 micro-batch, and parallel.schedule "
+            "(interleaved) needs at least parallel.pp (2). Try parallel.schedule=1f1b, or optim.batch_ramp.start=8 "
+            "optim.batch_ramp.increment=8.",
+            (*INTERLEAVED, "optim.batch_ramp.start=8", "optim.batch_ramp.increment=8"),
+        ),
+    ],
+)
+def test_the_interleaved_schedule_is_told_what_works(
+    words: tuple[str, ...], problem: str, better: tuple[str, ...]
+) -> None:
+    world = 4 if "parallel.pp=4" in words else 2
+    assert problem_of(*words, world=world) == problem
+    load_config(list(better), world)
+
+
+def test_uneven_parts_are_named_in_the_order_of_a_pass() -> None:
+    config = load_config([*INTERLEAVED, "model.num_layers=5"], 2)
+    assert uneven_stages(config) == (
+        "model.num_layers (5) + embedding + head = 7 does not divide over parallel.pp (2) x parallel.chunks (2) = 4 "
+        "parts: the parts hold [2, 2, 2, 1]. Training accepts this; about 12% of each step is idle, since all wait for "
+        "the largest. Try model.num_layers=2 or model.num_layers=6."
     )

@@ -20,9 +20,9 @@ def stages(*words: str, on_gpu: bool = True) -> list[StageMemory]:
     [
         (("precision=fp32", "parallel.zero_stage=0"), 4 + 4 + 8),
         (("precision=fp32", "cluster.gpus_per_node=4"), 4 + 4 + 12 / 4),
-        # bf16 sums in fp32 beside the weights' own gradients, and that sum is not sharded.
-        (("precision=bf16", "cluster.gpus_per_node=4"), 2 + 2 + 4 + 12 / 4),
-        (("precision=auto",), 2 + 2 + 4 + 12),
+        # bf16 sums in fp32, and that sum is not sharded.
+        (("precision=bf16", "cluster.gpus_per_node=4"), 2 + 4 + 12 / 4),
+        (("precision=auto",), 2 + 4 + 12),
         (("precision=fp16", "cluster.gpus_per_node=4"), 2 + 2 + 12 / 4),
     ],
 )

@@ -221,6 +221,35 @@ def test_fp16_continues_on_another_layout_with_its_loss_scale(tmp_path: Path) ->
     check_pair(tmp_path, (1, 1, 2), (1, 2, 1), "fp16", 5e-3)
 
 
+INTERLEAVED = ("parallel.schedule=interleaved",)
+
+
+@pytest.mark.parametrize(
+    "precision, tolerance, source, target",
+    [
+        ("fp32", 1e-5, ((1, 2, 1), *INTERLEAVED), ((1, 1, 1),)),
+        ("fp32", 1e-5, ((2, 1, 1),), ((1, 2, 1), *INTERLEAVED, "parallel.chunks=3")),
+        ("bf16", 5e-3, ((1, 2, 1), *INTERLEAVED), ((1, 2, 2), *INTERLEAVED, "parallel.chunks=3")),
+        ("fp16", 5e-3, ((1, 2, 1),), ((1, 2, 1), *INTERLEAVED)),
+    ],
+    ids=str,
+)
+def test_chunks_are_a_matter_of_the_layout(
+    tmp_path: Path, precision: str, tolerance: float, source: Any, target: Any
+) -> None:
+    (layout, *more), (other, *their_more) = source, target
+    saved = run_distributed(
+        train_and_save, world_of(layout), overrides_of(layout, precision, *more), tmp_path
+    )
+    folder = saved[0]["folder"]
+    ranks = run_distributed(
+        *(load_and_train, world_of(other)),
+        *(overrides_of(other, precision, *their_more), [folder]),
+    )
+    check_continues(saved, [results[0] for results in ranks], tolerance)
+    check_files(folder, assemble(saved), precision)
+
+
 def test_unsharded_and_sharded_optimizers_read_each_other(tmp_path: Path) -> None:
     plain = overrides_of((1, 1, 2), "fp32", "parallel.zero_stage=0")
     saved = run_distributed(train_and_save, 2, plain, tmp_path)

@@ -66,8 +66,8 @@ def _unbalance() -> None:
 
     entries = derive.stage_entries
 
-    def shifted(num_layers: int, pp: int) -> list[list[range]]:
-        (first,), (second,), *others = entries(num_layers, pp)
+    def shifted(num_layers: int, pp: int, num_chunks: int = 1) -> list[list[range]]:
+        (first,), (second,), *others = entries(num_layers, pp, num_chunks)
         border = first.stop - 1
         return [[range(first.start, border)], [range(border, second.stop)], *others]
 

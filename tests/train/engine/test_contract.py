@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import inspect
 from importlib import metadata
 from typing import Any
 
@@ -32,6 +33,20 @@ STATIC = [
     ),
     ("megatron-core", "megatron.core.tensor_parallel", "set_tensor_model_parallel_attributes"),
     ("megatron-core", "megatron.core.parallel_state", "destroy_model_parallel"),
+    (
+        "megatron-core",
+        "megatron.core.pipeline_parallel.schedules",
+        "forward_backward_pipelining_with_interleaving",
+    ),
+    ("megatron-core", "megatron.core.pipeline_parallel.p2p_communication", "_p2p_ops"),
+    (
+        "megatron-core",
+        "megatron.core.pipeline_parallel.p2p_communication",
+        "P2PCommunicator._communicate",
+    ),
+    ("deepspeed", "deepspeed.pipe", "PipelineModule._build"),
+    ("deepspeed", "deepspeed.pipe", "PipelineModule.stage_owner"),
+    ("deepspeed", "deepspeed.runtime.engine", "DeepSpeedEngine.forward"),
     ("torch", "torch.testing._internal.distributed.fake_pg", "FakeStore"),
     (
         "torch",
@@ -46,7 +61,8 @@ WRAPPER_OF_ZERO = ("averaged_gradients", "all_grad_tensors", "micro_step_id", "b
 LIVE = {
     "engine": {
         "": ("global_steps", "global_samples", "skipped_steps", "set_train_batch_size")
-        + ("_INSTRUCTION_MAP",),
+        + ("_INSTRUCTION_MAP", "_running_engine_backward", "_backward_prologue_per_tensor")
+        + ("micro_batches",),
     },
     "wrapper": {
         "": ("optimizer", "param_groups", "update_lp_params", "zero_grad", "overflow")
@@ -120,6 +136,14 @@ def live_objects(rank: int, world_size: int, precision: str) -> list[str]:
         look("mapping", weight._hp_mapping)
         engine.close()
     return missing
+
+
+def test_megatrons_schedule_makes_nothing_by_zeros_but_its_count_of_tokens() -> None:
+    """train/engine/megatron_schedule.py gives it a `torch` whose `zeros` stays on CPU."""
+    schedules: Any = importlib.import_module("megatron.core.pipeline_parallel.schedules")
+    source = inspect.getsource(schedules.forward_backward_pipelining_with_interleaving)
+    assert source.count("torch.zeros(") == 1
+    assert 'total_num_tokens = torch.zeros([], dtype=torch.int, device="cuda")' in source
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])

@@ -15,6 +15,7 @@ LAYOUTS = [
     (4, ("precision=fp32", "parallel.tp=2")),
     (4, ("precision=bf16", "parallel.tp=2", "parallel.pp=2")),
     (2, ("precision=fp16",)),
+    (2, ("precision=bf16", "parallel.pp=2", "parallel.schedule=interleaved")),
 ]
 
 
