@@ -81,7 +81,7 @@ _BF16 = Traffic(
         hidden=32.3, cut=18, inner=14.1, scores=15.2, hidden_dropout=10, scores_dropout=1
     ),
     head=HeadTraffic(hidden=32.2, logits=44, weights=20, weights_again=10),
-    gradients=9.8,
+    gradients=9.7,
     step=42.7,
     sums_forward=2,
     sums_backward=2,
