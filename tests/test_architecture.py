@@ -56,6 +56,7 @@ DOORS = {
     "deepspeed": [
         "train/engine/groups.py",
         "train/engine/interleaved.py",
+        "train/engine/overlapped.py",
         "train/engine/pipeline.py",
         "train/engine/stages.py",
         "train/engine/sequence.py",

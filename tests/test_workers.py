@@ -1,6 +1,7 @@
 """The workers that tests are spread over."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,11 @@ from tests.helpers.workers import group_of, turn_of, workers_for
 
 def test_folders_are_spread_and_single_files_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(3)))
+    monkeypatch.setattr(shutil, "which", lambda _: None)
     assert workers_for(["tests"]) == workers_for(["tests/glm", "tests/test_workers.py"]) == 3
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/sbin/{name}")
+    assert workers_for(["tests"]) == workers_for(["tests/glm", "tests/slurm/"]) == 4
+    assert workers_for(["tests/glm", "tests/test_workers.py", "tests/data_pipeline"]) == 3
     assert workers_for(["tests/test_workers.py"]) == 0
     assert workers_for(["tests/test_workers.py::test_of_a_file", "tests/other.py"]) == 0
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(192)))

@@ -14,6 +14,11 @@ def _precision(config: Config) -> list[str]:
             f"parallel.zero_stage (0) keeps no fp32 copy that precision ({precision.value}) needs. "
             "Try parallel.zero_stage=1, or precision=fp32."
         )
+    if config.parallel.overlap and (precision is not Precision.bf16 or stage != 1):
+        found.append(
+            f"parallel.overlap needs precision=bf16 and parallel.zero_stage=1, whose gradients lie in one buffer; they are "
+            f"{precision.value} and {stage}. Try parallel.overlap=false, or precision=bf16 parallel.zero_stage=1."
+        )
     return found
 
 

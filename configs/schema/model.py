@@ -112,6 +112,9 @@ class ParallelConfig:
     sequence: bool = False
     """Sequence parallelism: norms, residuals and dropout are cut over the tensor-parallel ranks by tokens; parallel.tp
     must divide model.seq_length. Without effect at parallel.tp=1."""
+    overlap: bool = False
+    """Reduce gradients over the replicas while the last backward passes run, and gather weights while the next forward
+    passes run: bf16 with ZeRO-1. Without effect on one replica."""
     zero_stage: Annotated[int, ZERO_STAGE] = 1
     """0: every rank keeps the whole optimizer state (fp32 only); 1: it is sharded over the data-parallel ranks."""
     recompute: Recompute = Recompute.none

@@ -120,7 +120,10 @@ def _buffers(config: Config, count: int, dp: int) -> tuple[int, int, int]:
     if computation.sums_in_fp32(config.precision):
         # allreduce_no_retain: the fp32 gradients of the two groups are copied together if they fit a bucket; a larger
         # group is reduced in place.
-        copies = 4 * count if count <= computation.GRADIENT_BUCKET else 0
+        is_copied = count <= computation.GRADIENT_BUCKET and not (
+            config.parallel.overlap and dp > 1
+        )
+        copies = 4 * count if is_copied else 0
         return 0, copies, _SQUARES_BYTES
     if zero == 0:
         # Gradients are reduced in copies of at least a bucket; AdamW works parameter by parameter.

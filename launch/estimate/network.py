@@ -83,7 +83,9 @@ class Layout:
     hidden_sums: float = 0.0
     """Share of the tensor-parallel sums that runs beside products."""
     hidden_reduction: float = 0.0
-    """Share of the gradients' reduction that runs beside the last micro-batches."""
+    """Share of the gradients' reduction that runs beside the last micro-batches, of another trainer."""
+    overlap: bool = False
+    """Gradients are reduced to the replicas that own them beside the last passes, weights gathered beside the next."""
 
     @classmethod
     def of(cls, config: Config) -> "Layout":
@@ -101,4 +103,5 @@ class Layout:
             gradient_bytes=4 if computation.sums_in_fp32(precision) else size,
             sequence=derive.is_sequence_cut(config.parallel),
             chunks=pipeline.num_chunks(config.parallel),
+            overlap=config.parallel.overlap,
         )

@@ -13,6 +13,7 @@ from configs import derive
 from configs.hardware import Gpu
 from launch.estimate.layer_time import head_seconds, layer_seconds
 from launch.estimate.network import Layout, Transformer
+from launch.estimate.overlap import waited_for
 from launch.estimate.rates import Rates
 from launch.estimate.traffic import UPDATE_BYTES
 
@@ -70,7 +71,15 @@ def step_time(network: Transformer, layout: Layout, gpu: Gpu, global_batch_size:
     far = rates.network if spans_nodes else rates.node
     parameters = network.parameters / (layout.tp * layout.pp)
     replicas = (layout.dp - 1) / layout.dp
-    reduced = replicas * parameters * (2 * layout.gradient_bytes + layout.size)
+    pass_seconds = layers * (layer.computing + layer.sums) + head
+    reduction = replicas * parameters * layout.gradient_bytes / far
+    gathering = replicas * parameters * layout.size / far
+    between = (
+        waited_for(layout, micro_batches, pass_seconds, reduction, gathering)
+        if layout.overlap
+        # A sum on all replicas moves everything twice.
+        else (2 * reduction + gathering) * (1 - layout.hidden_reduction)
+    )
     moved = parameters * (network.traffic.step + UPDATE_BYTES / layout.dp)
     added_up = parameters * network.traffic.gradients / rates.memory
     return StepTime(
@@ -82,7 +91,7 @@ def step_time(network: Transformer, layout: Layout, gpu: Gpu, global_batch_size:
         num_micro_batches=micro_batches,
         pp=layout.pp,
         chunks=layout.chunks,
-        gradients=reduced / far * (1 - layout.hidden_reduction),
+        gradients=between,
         update=moved / rates.memory,
     )
 

@@ -22,9 +22,10 @@ class Accumulation:
 
     Args:
         optimizer: DeepSpeed's BF16_Optimizer. What it does itself after a backward pass finds no gradients.
+        on_ready: called with a parameter's group and index whenever its sum has grown.
     """
 
-    def __init__(self, optimizer: Any) -> None:
+    def __init__(self, optimizer: Any, on_ready: Callable[[int, int], None] | None = None) -> None:
         self._parameters: list[nn.Parameter] = []
         self._hooks: list[Any] = []
         for group, parameters in enumerate(optimizer.bf16_groups):
@@ -33,7 +34,7 @@ class Accumulation:
                 # DeepSpeed's reduction of tied weights, and our norms, read it there.
                 parameter._hp_grad = total
                 setattr(parameter, MAIN_GRAD, total.view(parameter.shape))
-                setattr(parameter, GRAD_READY, _marker(optimizer, group, index))
+                setattr(parameter, GRAD_READY, _marker(optimizer, group, index, on_ready))
                 hook = parameter.register_post_accumulate_grad_hook(_add)
                 self._hooks.append(hook)
                 self._parameters.append(parameter)
@@ -59,9 +60,13 @@ def _add(parameter: torch.Tensor) -> None:
     getattr(parameter, GRAD_READY)()
 
 
-def _marker(optimizer: Any, group: int, index: int) -> Callable[[], None]:
+def _marker(
+    optimizer: Any, group: int, index: int, on_ready: Callable[[int, int], None] | None
+) -> Callable[[], None]:
     # The optimizer replaces its lists at every step.
     def mark() -> None:
         optimizer.fp32_groups_has_gradients[group][index] = True
+        if on_ready is not None:
+            on_ready(group, index)
 
     return mark

@@ -1,8 +1,8 @@
 """Gradient norms and the check for finite gradients, read from the optimizer's buffers between reduction and update.
 
 GLM-130B's instabilities showed first in the embedding (gradient norm above 170 in April 2022), so it has a norm of its
-own. Each wrapper keeps its gradients in a different place: BF16_Optimizer in a whole fp32 copy per rank, ZeRO-1 in one
-partition per replica, and torch's own optimizers in `grad`.
+own. Each wrapper keeps its gradients in a different place: BF16_Optimizer in a whole fp32 copy per rank (of which only one
+partition is valid with `parallel.overlap`), ZeRO-1 in one partition per replica, and torch's own optimizers in `grad`.
 """
 
 import math
@@ -16,6 +16,7 @@ from configs.computation import SQUARED_AT_ONCE
 from glm.model import EMBEDDING_NAME, layer_index
 from glm.tensor_parallel import partition_dim
 from train.engine.interface import GradientNorms
+from train.engine.overlap import overlap_of
 from train.engine.stages import is_tied_copy
 from train.session import Session
 from train.topology import Topology
@@ -71,6 +72,10 @@ def counted_squares(optimizer: Any, parameter: nn.Parameter, topology: Topology)
         return 0.0
     if hasattr(optimizer, "averaged_gradients"):
         return _sharded(optimizer, parameter)
+    overlap = overlap_of(optimizer)
+    if overlap is not None:
+        part = overlap.own_part(parameter)
+        return 0.0 if part is None else sum_of_squares(part)
     if topology.dp_rank > 0:
         return 0.0
     gradient = whole_gradient(parameter)
@@ -105,7 +110,9 @@ def holds_only_finite(optimizer: Any, parameters: Iterable[nn.Parameter]) -> boo
         optimizer: DeepSpeed's wrapper, or torch's optimizer, just before its `step`.
         parameters: the parameters of this rank's stage.
     """
-    if hasattr(optimizer, "averaged_gradients"):
+    if overlap_of(optimizer) is not None:
+        held = list(optimizer.fp32_groups_gradient_flat_partition)
+    elif hasattr(optimizer, "averaged_gradients"):
         of_groups = optimizer.averaged_gradients.values()
         held = [gradient for group in of_groups for gradient in group or []]
     else:

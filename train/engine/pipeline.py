@@ -29,12 +29,19 @@ from train.engine.gradients import counted_squares, measure_norms
 from train.engine.interface import GradientNorms, PendingUpdate, StepOutcome, UpdateHook
 from train.engine.one_forward_one_backward import OneForwardOneBackward, Schedule
 from train.engine.optimizers import build_optimizer, optimizer_kind
+from train.engine.overlapped import build_overlap
 from train.engine.recompute import checkpoint_function
 from train.engine.sequence import sum_partial_gradients_first
 from train.engine.settings import deepspeed_config
 from train.engine.stages import build_pipeline, quiet
 from train.engine.state import PartitionedState
-from train.engine.update import UpdateGate, agreed_finite, allow_empty_norm, clipped_update
+from train.engine.update import (
+    UpdateGate,
+    agreed_finite,
+    allow_empty_norm,
+    clipped_update,
+    overlapped_update,
+)
 from train.plan import StepPlan
 from train.session import Session
 
@@ -64,24 +71,35 @@ class PipelineEngine:
         self.deepspeed = engine
         if config.parallel.recompute is not Recompute.none:
             self.module.recompute = checkpoint_function(config.parallel.recompute)
-        sum_partial_gradients_first(engine, self.module, tp_group())
         self._optimizer: Any = engine.optimizer
+        clip = config.optim.clip
+        self._overlap = build_overlap(config, session, engine, self.module)
+        sum_partial_gradients_first(engine, self.module, tp_group())
         update = self._optimizer.step
+        # fp16's wrapper checks the gradients of all ranks itself, and adjusts its loss scale by the result.
+        is_finite = None if config.precision is Precision.fp16 else self._is_finite
         if config.parallel.zero_stage == 0:
-            update = clipped_update(self._optimizer, self.module, session, config.optim.clip)
+            update = clipped_update(self._optimizer, self.module, session, clip)
+        elif self._overlap is not None:
+            update = overlapped_update(self._optimizer, self.module, session, clip, self._overlap)
+            is_finite = None
         elif config.precision is Precision.bf16:
             allow_empty_norm(self._optimizer)
         is_wide = hasattr(self._optimizer, "fp32_groups_gradients")
-        self._accumulation = Accumulation(self._optimizer) if is_wide else None
-        # fp16's wrapper checks the gradients of all ranks itself, and adjusts its loss scale by the result.
-        is_finite = None if config.precision is Precision.fp16 else self._is_finite
+        on_ready = None if self._overlap is None else self._overlap.add_ready
+        self._accumulation = Accumulation(self._optimizer, on_ready) if is_wide else None
         self._gate = UpdateGate(self._optimizer, update, self._measure_norms, is_finite)
         if config.precision is Precision.fp16:
             # At the smallest scale DeepSpeed would raise. The loop counts skipped steps in a row instead, and its
             # message says what to do.
             self._optimizer.loss_scaler.raise_error_at_min_scale = False
         self.state = PartitionedState(
-            self.deepspeed, self.module, kind, config.model.num_layers, session.topology
+            self.deepspeed,
+            self.module,
+            kind,
+            config.model.num_layers,
+            session.topology,
+            self.settle,
         )
         self._schedule = self._build_schedule()
         self._embeddings = [
@@ -102,6 +120,8 @@ class PipelineEngine:
         loss_scale = self.loss_scale
         skipped_before = self.deepspeed.skipped_steps
         self._loss.scale = loss_scale or 1.0
+        if self._overlap is not None:
+            self._overlap.begin(self.deepspeed.gradient_accumulation_steps())
         self._schedule.train(ahead(batches, self._session.device))
         norm = self.deepspeed.get_global_grad_norm()
         return StepOutcome(
@@ -129,8 +149,15 @@ class PipelineEngine:
         """Call `hook` in every step from now on, after earlier hooks; returns a function that removes it."""
         return self._gate.add(hook)
 
+    def settle(self) -> None:
+        """Wait for weights that other replicas still send, before anything but a forward pass reads them."""
+        if self._overlap is not None:
+            self._overlap.settle()
+
     def close(self) -> None:
         """Release the engine's hooks and buffers."""
+        if self._overlap is not None:
+            self._overlap.close()
         if self._accumulation is not None:
             self._accumulation.close()
         self.deepspeed.destroy()

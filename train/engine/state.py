@@ -6,7 +6,7 @@ where in the partition. DeepSpeed's own accessors for optimizer states fail with
 only the first), so this file cuts the flat tensors itself.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,6 +55,7 @@ class PartitionedState:
         kind: the optimizer's description, which declares its slots.
         num_layers: number of layers of the whole model; needed to name parameters.
         topology: this rank's position in the layout.
+        settle: waits for what still changes the weights after a step.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class PartitionedState:
         kind: OptimizerKind,
         num_layers: int,
         topology: Topology,
+        settle: Callable[[], None],
     ) -> None:
         self._engine = engine
         self._wrapper = engine.optimizer
@@ -74,6 +76,7 @@ class PartitionedState:
         self._module = module
         self._num_layers = num_layers
         self._topology = topology
+        self._settle = settle
         self._pieces: list[Piece] = []
         self._cut_at: list[int] = []
 
@@ -96,6 +99,7 @@ class PartitionedState:
 
         The same list is returned as long as the tensors have not moved, so that a save need not cut them again.
         """
+        self._settle()
         self._ensure_slots()
         addresses = self._addresses()
         if addresses != self._cut_at:
@@ -145,6 +149,7 @@ class PartitionedState:
         Raises:
             CheckpointError: the checkpoint holds other tensors or another optimizer's slots, or its numbers are damaged.
         """
+        self._settle()
         self._check_shapes(reader)
         self._check_slots(reader)
         self._ensure_slots()
@@ -166,6 +171,7 @@ class PartitionedState:
         Raises:
             CheckpointError: the checkpoint holds other tensors.
         """
+        self._settle()
         self._check_shapes(reader)
         with torch.no_grad():
             for owned in self._owned(with_slots=False):

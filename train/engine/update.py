@@ -14,6 +14,7 @@ from torch import nn
 
 from train.engine.gradients import counted_squares, holds_only_finite
 from train.engine.interface import GradientNorms, PendingUpdate, UpdateHook
+from train.engine.overlap import Overlap
 from train.session import Session
 
 Update = Callable[..., object]
@@ -121,6 +122,49 @@ def allow_empty_norm(optimizer: Any) -> None:
         return gradients or [optimizer.fp32_groups_gradients_flat[0].new_zeros(1)], of_experts
 
     optimizer.get_grads_for_norm = never_empty
+
+
+def overlapped_update(
+    optimizer: Any, module: nn.Module, session: Session, clip: float, overlap: Overlap
+) -> Update:
+    """The update where each replica holds the gradients of its own partition alone (`parallel.overlap`).
+
+    Like DeepSpeed's, it sets `_global_grad_norm` and `overflow`. Norm and the check for finite gradients are one exchange.
+
+    Args:
+        optimizer: DeepSpeed's BF16_Optimizer.
+        module: this rank's stage.
+        session: process groups of all ranks that train the model.
+        clip: largest global gradient norm; 0: no clipping.
+        overlap: what has reduced the gradients, and gathers the weights.
+    """
+
+    def step(*args: object, **kwargs: object) -> None:
+        squares = sum(
+            counted_squares(optimizer, parameter, session.topology)
+            for parameter in module.parameters()
+        )
+        wrong = not holds_only_finite(optimizer, module.parameters())
+        total, num_wrong = session.sum([squares, float(wrong)])
+        optimizer.overflow = num_wrong > 0
+        optimizer._global_grad_norm = math.inf if num_wrong else math.sqrt(total)
+        if num_wrong:
+            discard_gradients(optimizer)
+            return
+        own = optimizer.fp32_groups_gradient_flat_partition
+        # As DeepSpeed clips.
+        factor = clip / (optimizer._global_grad_norm + 1e-6)
+        for masters, gradients in zip(optimizer.fp32_groups_flat_partition, own, strict=True):
+            if 0 < factor < 1:
+                gradients.mul_(factor)
+            masters.grad = gradients
+        optimizer.optimizer.step()
+        # Links the optimizer's slots to the parameters, at the first step.
+        optimizer._lazy_init_hp_params_optimizer_state()
+        overlap.gather()
+        optimizer.clear_hp_grads()
+
+    return step
 
 
 def clipped_update(optimizer: Any, module: nn.Module, session: Session, clip: float) -> Update:

@@ -20,8 +20,8 @@ THREE_MICRO_BATCHES = ("precision=bf16", "optim.global_batch_size=6", "optim.mic
 class SumsAlone(Accumulation):
     """In place of Accumulation: what functions add to the sums themselves, while autograd's gradients take DeepSpeed's way."""
 
-    def __init__(self, optimizer: Any) -> None:
-        super().__init__(optimizer)
+    def __init__(self, optimizer: Any, on_ready: Any) -> None:
+        super().__init__(optimizer, on_ready)
         for hook in self._hooks:
             hook.remove()
 

@@ -70,6 +70,9 @@ LIVE = {
         "fp32": WRAPPER_OF_ZERO,
         "fp16": WRAPPER_OF_ZERO,
         "bf16": ("bf16_groups", "clear_hp_grads", "fp32_groups_gradients")
+        + ("bf16_groups_flat", "bf16_partitioned_groups", "fp32_groups_gradients_flat")
+        + ("fp32_groups_flat_partition", "fp32_groups_gradient_flat_partition")
+        + ("real_dp_process_group", "_lazy_init_hp_params_optimizer_state")
         + ("fp32_groups_has_gradients", "get_grads_for_norm"),
     },
     "loss_scaler": {
