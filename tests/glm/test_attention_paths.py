@@ -202,6 +202,41 @@ def test_flex_attention_computes_the_forward_of_the_definition(name: str) -> Non
     assert_close(flex * is_real, naive(q.double(), k.double(), v.double(), ROWS[name]))
 
 
+def softmax_in(dtype: torch.dtype, scores: Tensor, v: Tensor) -> Tensor:
+    """Attention whose exponentials, sum and weights are rounded to `dtype`; the rest is exact."""
+    exponentials = (scores - scores.amax(-1, keepdim=True)).exp().to(dtype)
+    total = torch.zeros_like(exponentials[..., :1])
+    for key in range(scores.shape[-1]):
+        total = total + exponentials[..., key : key + 1]
+    return (exponentials / total).double() @ v.double()
+
+
+def check_softmax_is_fp32(device: str) -> None:
+    """300 equal scores: a sum in bf16 stops growing at 256, which makes every output 17 % too large."""
+    row = [Piece(300, 20)]
+    fields = layout_of(row).to(device)
+    q = torch.zeros(1, HEADS, 320, 16, dtype=torch.bfloat16, device=device)
+    v = torch.ones_like(q)
+    found = flex_attention(q, q.clone(), v, RowPlan.of(fields))[0, :, :300]
+    assert found.dtype is torch.bfloat16
+    # The weights are rounded to bf16 for their product with the values.
+    assert_close(found, torch.ones_like(found), 2**-8)
+    # The measure is one that bf16 would fail.
+    scores, ones = torch.zeros(1, 300, dtype=torch.float64), torch.ones(300, 1)
+    assert softmax_in(torch.float32, scores, ones).item() == pytest.approx(1, abs=1e-6)
+    assert softmax_in(torch.bfloat16, scores, ones).item() > 1.1
+
+
+def test_flex_attention_keeps_its_softmax_in_fp32_for_bf16() -> None:
+    check_softmax_is_fp32("cpu")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device: FlexAttention's kernels")
+def test_flex_attentions_kernels_keep_their_softmax_in_fp32_for_bf16() -> None:
+    check_softmax_is_fp32("cuda")
+
+
 def test_flex_attention_does_not_mix_the_rows_of_a_batch() -> None:
     rows = [[Piece(90, 38)], ROWS["two segments in a window"], [Piece(0, 100, 28)]]
     fields = layout_of(*rows)
