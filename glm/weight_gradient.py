@@ -87,9 +87,9 @@ def add_product(
 
 
 def _blocks(total: Tensor) -> Iterator[slice]:
-    """Rows whose product is made at once: PyTorch widens a whole product in memory before it is added."""
+    """Rows whose product is made at once: on CPU PyTorch widens a whole product in memory before it is added."""
     rows, width = total.shape
-    size = max(_ROUNDED_AT_ONCE // width, 1)
+    size = max(_ROUNDED_AT_ONCE // width, 1) if total.device.type == "cpu" else rows
     return (slice(start, start + size) for start in range(0, rows, size))
 
 

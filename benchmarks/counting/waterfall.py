@@ -41,7 +41,11 @@ _CHANGES = (
     ("selective recompute", ("parallel.recompute=selective",)),
     ("no recompute", ("parallel.recompute=none",)),
 )
-_NEW_CHANGES = (("sequence parallel", ("parallel.sequence=true",)),)
+_NEW_CHANGES = (
+    ("sequence parallel", ("parallel.sequence=true",)),
+    ("interleaved schedule, 3 chunks", ("parallel.schedule=interleaved", "parallel.chunks=3")),
+    ("overlap between replicas", ("parallel.overlap=true",)),
+)
 # TFLOP/s of matrix products: the model's, and the best that others measured on good shapes.
 _RATES = (700, 780)
 
