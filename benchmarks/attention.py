@@ -5,8 +5,6 @@ of PyTorch's scaled_dot_product_attention of the same block length. Ideal is the
 allows at the causal call's rate. Both take turns; medians and ranges of the ratio. The last line is JSON.
 """
 
-import json
-import os
 import statistics
 import time
 from collections.abc import Callable
@@ -16,7 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from benchmarks.trees import git, machine, summary
+from benchmarks.report import Record
+from benchmarks.trees import summary
 from glm.attention_paths import sdpa_attention
 from glm.row_fields import may_attend, pack_fields
 from glm.row_plan import RowPlan
@@ -48,16 +47,14 @@ def run() -> None:
     """Print a table."""
     torch.set_num_threads(1)
     record: dict[str, list[float]] = {}
-    before = os.getloadavg()
+    made = Record("attention")
     print(f"{'':34}{'length':>7}  time / ideal")
     for kind in KINDS:
         for length in LENGTHS:
             ratios = measured(kind, length)
             record[f"{kind.name}, {length}"] = ratios
             print(f"{kind.name:34}{length:7}{summary(ratios)}", flush=True)
-    about = {"commit": git("rev-parse", "--short", "HEAD"), "machine": machine()}
-    loads = {"load_before": before, "load_after": os.getloadavg()}
-    print(json.dumps({"benchmark": "attention", **about, **loads, "ratios": record}))
+    print(made.text(ratios=record))
 
 
 def measured(kind: Kind, length: int) -> list[float]:

@@ -51,6 +51,12 @@ class CycleStream:
         return "cycle"
 
 
+def cycle_dataset(config: Config) -> GLMDataset:
+    """A corpus in memory, for a run that only has to train."""
+    source = Source("cycle", CycleStream(200_000, config.model.vocab_size))
+    return GLMDataset([source], SPECIAL, config.objective, config.model.seq_length, config.seed)
+
+
 def peak_live_bytes(rank: int, world_size: int, overrides: list[str]) -> int:
     """Train two steps in this rank; returns its peak.
 
@@ -69,11 +75,9 @@ def _train_two_steps(config: Config, world: World) -> None:
     plan = TrainingPlan.from_config(config)
     with distributed_session(world, topology, torch.device("cpu")) as session:
         engine = PipelineEngine(config, session)
-        source = Source("cycle", CycleStream(200_000, config.model.vocab_size))
-        dataset = GLMDataset(
-            [source], SPECIAL, config.objective, config.model.seq_length, config.seed
+        stream = BatchStream(
+            cycle_dataset(config), plan, topology, config.optim.micro_batch_size, [], 0
         )
-        stream = BatchStream(dataset, plan, topology, config.optim.micro_batch_size, [], 0)
         for number in range(2):
             step = plan.step_at(number * config.optim.global_batch_size)
             batches = micro_batches_of(stream.next_step(), config.objective.loss_weighting, 0.0)

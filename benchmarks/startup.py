@@ -7,8 +7,6 @@ CPU thread needs for an initial weight. On a machine that others use, the CPU se
 its time. The last line is JSON.
 """
 
-import json
-import os
 import resource
 import subprocess
 import sys
@@ -16,7 +14,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.trees import COMPARED, ROOT, checked_out, environment, git, machine, python, summary
+from benchmarks.report import Record
+from benchmarks.trees import COMPARED, ROOT, checked_out, environment, python, summary
 
 ROUNDS = 5
 POLL_SECONDS = 0.005
@@ -50,7 +49,7 @@ def run(compared: str = COMPARED) -> None:
         trees = {"this": ROOT, compared: tree}
         for name, place in trees.items():  # prepares the data and the caches of compiled files
             start(place, Path(folder) / name, "warm")
-        before = os.getloadavg()
+        record = Record("startup")
         starts: dict[str, list[tuple[float, float, float]]] = {name: [] for name in trees}
         weights: dict[str, list[float]] = {name: [] for name in trees}
         for number in range(ROUNDS):
@@ -69,16 +68,7 @@ def run(compared: str = COMPARED) -> None:
             print(f"{figure:24}{name:10}{summary(values)}")
         pairs = zip(found["this"], found[compared], strict=True)
         print(f"{'':24}{'ratio':10}{summary([this / other for this, other in pairs])}")
-    record = {
-        "benchmark": "startup",
-        "commit": git("rev-parse", "--short", "HEAD"),
-        "compared": compared,
-        "machine": machine(),
-        "load_before": before,
-        "load_after": os.getloadavg(),
-        **figures,
-    }
-    print(json.dumps(record))
+    print(record.text(compared=compared, **figures))
 
 
 def main(words: list[str]) -> int:

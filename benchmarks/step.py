@@ -6,14 +6,14 @@ last line is JSON.
 """
 
 import json
-import os
 import statistics
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.trees import COMPARED, ROOT, checked_out, environment, git, machine, summary
+from benchmarks.report import Record
+from benchmarks.trees import COMPARED, ROOT, checked_out, environment, summary
 
 ROUNDS = 5
 PRECISIONS = ("fp32", "bf16")
@@ -28,7 +28,7 @@ def run(compared: str = COMPARED) -> None:
         trees = {"this": ROOT, compared: tree}
         for name, place in trees.items():  # prepares the data
             step_seconds(place, Path(folder) / name, "warm", "fp32")
-        before = os.getloadavg()
+        record = Record("step")
         for precision in PRECISIONS:
             seconds: dict[str, list[float]] = {name: [] for name in trees}
             for number in range(ROUNDS):
@@ -43,16 +43,7 @@ def run(compared: str = COMPARED) -> None:
             pairs = zip(seconds["this"], seconds[compared], strict=True)
             ratios = summary([this / other for this, other in pairs])
             print(f"{precision:6}{'ratio':10}{ratios}", flush=True)
-    record = {
-        "benchmark": "step",
-        "commit": git("rev-parse", "--short", "HEAD"),
-        "compared": compared,
-        "machine": machine(),
-        "load_before": before,
-        "load_after": os.getloadavg(),
-        "seconds": figures,
-    }
-    print(json.dumps(record))
+    print(record.text(compared=compared, seconds=figures))
 
 
 def main(words: list[str]) -> int:
