@@ -27,8 +27,9 @@ def num_chunks(parallel: ParallelConfig) -> int:
 
 def stage_chunks(config: Config) -> list[list[range]]:
     """Of each stage its chunks, in the order in which a pass meets them; see `derive.stage_entries`."""
-    parallel = config.parallel
-    return derive.stage_entries(config.model.num_layers, parallel.pp, num_chunks(parallel))
+    parallel, model = config.parallel, config.model
+    head = derive.head_layers(model)
+    return derive.stage_entries(model.num_layers, parallel.pp, num_chunks(parallel), head)
 
 
 def stage_parameters(config: Config) -> list[int]:

@@ -48,6 +48,12 @@ class Transformer:
             attention_dropout=model.attention_dropout > 0,
         )
 
+    @property
+    def head_layers(self) -> float:
+        """Operations of the head, in layers."""
+        weights = self.vocab_size * self.hidden_size
+        return derive.head_share(weights, self.weights_per_layer, self.seq_length, self.hidden_size)
+
     def flops_per_sample(self, recompute: Recompute = Recompute.none) -> float:
         """Floating-point operations to train one row; selective recompute repeats no matrix product."""
         return derive.transformer_flops(

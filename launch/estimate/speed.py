@@ -65,7 +65,7 @@ def step_time(network: Transformer, layout: Layout, gpu: Gpu, global_batch_size:
     # much as several layers in a small model with a large vocabulary.
     _, layers, head = max(
         (layers * (layer.computing + layer.sums) + heads * head, layers, heads * head)
-        for layers, heads in _stages(network.num_layers, layout)
+        for layers, heads in _stages(network, layout)
     )
     spans_nodes = layout.tp * layout.pp * layout.dp > layout.gpus_per_node
     far = rates.network if spans_nodes else rates.node
@@ -101,17 +101,14 @@ def flops_share(network: Transformer, samples_per_second: float, gpus: int, gpu:
     return network.flops_per_sample() * samples_per_second / (gpus * gpu.peak_tflops * 1e12)
 
 
-def _stages(num_layers: int, layout: Layout) -> list[tuple[int, int]]:
+def _stages(network: Transformer, layout: Layout) -> list[tuple[int, int]]:
     """Layers and heads of every stage."""
-    even = num_layers // layout.pp
+    num_layers, parts = network.num_layers, layout.pp * layout.chunks
+    sizes: tuple[int, ...] = (num_layers // parts,) * parts
+    if layout.ends_count:
+        sizes = derive.layers_of_parts(num_layers, parts, network.head_layers)
     return [
-        (
-            derive.layers_of_stage(num_layers, layout.pp, stage, layout.chunks)
-            if layout.ends_count
-            else even,
-            int(stage == layout.pp - 1),
-        )
-        for stage in range(layout.pp)
+        (sum(sizes[stage :: layout.pp]), int(stage == layout.pp - 1)) for stage in range(layout.pp)
     ]
 
 

@@ -49,6 +49,30 @@ def test_glm_130b_has_nine_list_entries_on_each_of_eight_stages() -> None:
     assert derive.stage_entries(70, 8) == expected
 
 
+def test_a_head_of_about_a_layer_leaves_nine_times_eight() -> None:
+    assert derive.head_layers(GLM_130B.model) == pytest.approx(1.007, abs=0.001)
+    sizes = (8, 9, 9, 9, 9, 9, 9, 8)
+    assert derive.layers_of_parts(70, 8) == derive.layers_of_parts(70, 8, 1.007) == sizes
+
+
+@pytest.mark.parametrize(
+    "num_layers, parts, head, sizes",
+    [
+        (4, 4, 0.4, (1, 1, 1, 1)),  # by entries 1, 2, 1, 0: the second takes 2
+        (4, 4, 1.0, (1, 2, 1, 0)),  # 2 either way
+        (36, 8, 20.0, (5, 5, 5, 5, 5, 5, 6, 0)),  # the head is slowest, and has no layer beside it
+        (12, 4, 3.0, (3, 4, 4, 1)),  # by entries 3, 4, 3, 2: the last takes 5
+        (7, 4, 1.0, (2, 2, 2, 1)),
+        (5, 1, 30.0, (5,)),
+    ],
+)
+def test_parts_have_equal_operations_where_that_is_faster(
+    num_layers: int, parts: int, head: float, sizes: tuple[int, ...]
+) -> None:
+    assert derive.layers_of_parts(num_layers, parts, head) == sizes
+    assert sum(sizes) == num_layers
+
+
 def test_chunks_go_round_the_stages() -> None:
     # 6 layers, embedding and head on 2 stages in 2 chunks each: two entries a chunk, and the norm before the head.
     expected = [[range(0, 2), range(4, 6)], [range(2, 4), range(6, 9)]]
@@ -91,6 +115,20 @@ def test_operations_are_those_of_the_closed_formula() -> None:
     assert derive.flops_per_sample(model, recompute=Recompute.full) == pytest.approx(
         formula, rel=1e-12
     )
+
+
+@given(num_layers=st.integers(2, 60), parts=st.integers(2, 30), tenths=st.integers(0, 300))
+def test_no_other_number_of_layers_beside_the_head_is_faster(
+    num_layers: int, parts: int, tenths: int
+) -> None:
+    parts, head = min(parts, num_layers), tenths / 10
+    sizes = derive.layers_of_parts(num_layers, parts, head)
+    assert sum(sizes) == num_layers and min(sizes[:-1]) >= 1 and sizes[-1] >= 0
+    slowest = max(*sizes[:-1], sizes[-1] + head)
+    for last in range(num_layers - parts + 2):
+        assert (
+            slowest <= max(math.ceil((num_layers - last) / (parts - 1)), last + head) / 0.98 + 1e-9
+        )
 
 
 @given(num_layers=st.integers(1, 100), pp=st.integers(1, 100))

@@ -5,7 +5,13 @@ import pytest
 from configs import pipeline
 from configs.load import load_config
 
-INTERLEAVED = ("model.num_layers=6", "parallel.pp=2", "parallel.schedule=interleaved")
+# With this vocabulary the head is half a layer, which changes nothing.
+INTERLEAVED = (
+    "model.num_layers=6",
+    "model.vocab_size=2048",
+    "parallel.pp=2",
+    "parallel.schedule=interleaved",
+)
 
 
 def test_groups_are_the_smallest_that_leave_no_rest_or_a_full_one() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from configs import derive
 from configs.load import load_config
 from tests.helpers.distributed import run_distributed
 from tests.helpers.rank_runs import assemble, held_state, rank_session, train_in_detail
@@ -129,7 +130,12 @@ def test_tokens_cut_over_the_ranks_train_in_bf16() -> None:
 
 def test_bf16_trains_where_a_rank_counts_no_gradient_in_the_norm() -> None:
     """The last of four stages holds no layer: what stands there counts on tp rank 0 and on the first stage."""
-    bf16 = ("precision=bf16",)
+    # A head of more than a layer, which has no layer beside it.
+    bf16 = ("precision=bf16", "model.vocab_size=1024")
+    assert (
+        derive.layers_of_parts(4, 4, derive.head_layers(load_config([*OVERRIDES, *bf16]).model))[-1]
+        == 0
+    )
     reference = trained(1, 1, 1, *bf16)["plain"][0]
     for result in trained(2, 4, 1, *bf16)["plain"]:
         np.testing.assert_allclose(losses_of(result), losses_of(reference), rtol=1e-3)

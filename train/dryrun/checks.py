@@ -67,13 +67,14 @@ def stage_problems(config: Config, facts: Facts) -> list[str]:
             f"the stages hold {'; '.join(map(_text, held.values()))} instead of entries 0 to {num_layers + 2} once each"
         )
         return found
-    # The final norm belongs to the head's stage and does not count.
-    norm = num_layers + 1
-    sizes = [sum(len(chunk) - (norm in chunk) for chunk in held[stage]) for stage in sorted(held)]
-    counted = num_layers + 2
-    # If the count does not divide, some stages have one more (configs/checks/batches.py).
-    if max(sizes) - min(sizes) > bool(counted % pp):
-        found.append(f"the stages hold {sizes} of {counted} entries: all wait for the largest")
+    head = derive.head_layers(config.model)
+    turns = zip(*(held[stage] for stage in range(pp)), strict=True)
+    layers = [derive.layers_among(num_layers, [part]) for turn in turns for part in turn]
+    best = derive.layers_of_parts(num_layers, len(layers), head)
+    if max(*layers[:-1], layers[-1] + head, 0.0) > max(*best[:-1], best[-1] + head, 0.0):
+        found.append(
+            f"the parts hold {layers} layers instead of {list(best)}: all wait for the slowest"
+        )
     return found
 
 

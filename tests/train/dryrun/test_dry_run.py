@@ -66,8 +66,10 @@ def _unbalance() -> None:
 
     entries = derive.stage_entries
 
-    def shifted(num_layers: int, pp: int, num_chunks: int = 1) -> list[list[range]]:
-        (first,), (second,), *others = entries(num_layers, pp, num_chunks)
+    def shifted(
+        num_layers: int, pp: int, num_chunks: int = 1, head: float = 1.0
+    ) -> list[list[range]]:
+        (first,), (second,), *others = entries(num_layers, pp, num_chunks, head)
         border = first.stop - 1
         return [[range(first.start, border)], [range(border, second.stop)], *others]
 
@@ -196,7 +198,11 @@ def test_layers_that_do_not_divide_are_no_fault_of_the_ranks() -> None:
 @pytest.mark.parametrize(
     ("fault", "check", "words"),
     [
-        ("wrong stage balance", "stages", "the stages hold [1, 3, 2, 2] of 8 entries"),
+        (
+            "wrong stage balance",
+            "stages",
+            "the parts hold [0, 3, 2, 1] layers instead of [1, 2, 2, 1]",
+        ),
         ("mismatched tied ranks", "tied weights", "its tied embed is shared with rank 0"),
         (
             "a sample drawn twice",
