@@ -1,7 +1,7 @@
 """Idle share of a step by both schedules, on four stages whose layers sleep (benchmarks/sleeping.py), beside theory.
 
 A stage is busy while it sleeps; whatever else a step takes, from the first pass to the last reduction, counts as
-waiting: transfers, hooks, and the processor's other work.
+waiting: transfers, autograd, DeepSpeed's hooks, and the processor's other work.
 """
 
 import statistics
@@ -16,7 +16,7 @@ NUM_LAYERS = 22
 CHUNKS = (1, 2, 3)
 MICRO_BATCHES = (4, 8, 16)
 # Of an entry's forward pass; its backward pass takes twice as long.
-SECONDS = 0.01
+SECONDS = 0.04
 BACKWARD = 2
 ROUNDS = 3
 TINY = (
@@ -62,7 +62,6 @@ def interleaved(chunks: int) -> list[str]:
 
 def measured() -> list[Bubble]:
     """Measure all schedules; they take turns in every round."""
-    busy = micro_batch_seconds(NUM_LAYERS, PP, SECONDS)
     shares: dict[tuple[int, int], list[float]] = {
         (count, chunks): [] for count in MICRO_BATCHES for chunks in CHUNKS
     }
@@ -73,24 +72,21 @@ def measured() -> list[Bubble]:
             team.ask(PP)  # the first step allocates
             for _ in range(ROUNDS):
                 for count in MICRO_BATCHES:
-                    seconds = max(team.ask(count))
-                    shares[count, chunks].append(idle_share(count * busy, seconds))
+                    shares[count, chunks].append(idle_share(team.ask(count)))
     return [
         Bubble(chunks, count, pipeline.bubble(PP, count, chunks), found)
         for (count, chunks), found in shares.items()
     ]
 
 
-def micro_batch_seconds(num_layers: int, pp: int, seconds: float) -> float:
-    """How long a stage sleeps for a micro-batch, both passes, where the entries divide evenly."""
-    entries, rest = divmod(num_layers + 2, pp)
-    assert rest == 0, "every stage has as many entries"
-    return entries * (1 + BACKWARD) * seconds
+def idle_share(stages: list[tuple[float, float]]) -> float:
+    """Share of a step in which its stages are not busy, on average.
 
-
-def idle_share(busy_seconds: float, seconds: float) -> float:
-    """Share of a step in which a stage is not busy."""
-    return 1 - busy_seconds / seconds
+    Args:
+        stages: of each stage the seconds of its step and those in which it is busy.
+    """
+    seconds, busy = zip(*stages, strict=True)
+    return 1 - statistics.mean(busy) / max(seconds)
 
 
 def table(bubbles: list[Bubble]) -> list[str]:

@@ -15,7 +15,7 @@ from configs.load import load_config
 
 PP = 2
 MICRO_BATCHES = (8, 16)
-ROUNDS = 5
+ROUNDS = 3
 WANTED = 0.93
 """Of what the bubble leaves."""
 # 12 entries: three in each of the interleaved schedule's four parts.

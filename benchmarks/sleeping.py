@@ -19,44 +19,62 @@ from glm.layer import FinalNorm, GLMLayer
 from train.topology import Topology
 
 
+class Sleeper:
+    """Sleeps, and adds up for how long: a sleep ends a little late, and on a busy machine later.
+
+    Args:
+        seconds: of a forward pass.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self.slept = 0.0
+
+    def sleep(self, passes: int = 1) -> None:
+        """Sleep for some forward passes."""
+        started = time.perf_counter()
+        time.sleep(passes * self._seconds)
+        self.slept += time.perf_counter() - started
+
+
 class Sleep(torch.autograd.Function):
     """Identity that takes its time."""
 
     @staticmethod
-    def forward(ctx: Any, seconds: float, hidden: Tensor, *weights: Tensor) -> Tensor:
+    def forward(ctx: Any, sleeper: Sleeper, hidden: Tensor, *weights: Tensor) -> Tensor:
         """Sleep, and return the hidden states."""
-        ctx.seconds = seconds
+        ctx.sleeper = sleeper
         ctx.weights = weights
-        time.sleep(seconds)
+        sleeper.sleep()
         return hidden.view_as(hidden)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         """Sleep, and return the gradient; that of the weights is zero."""
-        time.sleep(BACKWARD * ctx.seconds)
+        ctx.sleeper.sleep(BACKWARD)
         return None, gradients[0], *(torch.zeros_like(weight) for weight in ctx.weights)
 
 
-def let_entries_sleep(stage: nn.Module, topology: Topology, seconds: float) -> None:
+def let_entries_sleep(stage: nn.Module, topology: Topology, sleeper: Sleeper) -> None:
     """Replace the forward pass of each entry of a stage; the embedding still looks up.
 
     Args:
         stage: this rank's part of the model.
         topology: its place.
-        seconds: of an entry's forward pass.
+        sleeper: of all entries.
     """
     for module in stage.modules():
         if isinstance(module, GLMLayer | FinalNorm):
-            module.forward = functools.partial(_slept, seconds, list(module.parameters()), None)
+            module.forward = functools.partial(_slept, sleeper, list(module.parameters()), None)
         elif isinstance(module, WordEmbedding) and topology.is_first_stage:
-            module.forward = functools.partial(_slept, seconds, [], module.forward)
+            module.forward = functools.partial(_slept, sleeper, [], module.forward)
 
 
 def _slept(
-    seconds: float,
+    sleeper: Sleeper,
     weights: list[Tensor],
     computed: Callable[[tuple[Tensor, Tensor]], tuple[Tensor, Tensor]] | None,
     inputs: tuple[Tensor, Tensor],
 ) -> tuple[Tensor, Tensor]:
     hidden, fields = computed(inputs) if computed is not None else inputs
-    return Sleep.apply(seconds, hidden, *weights), fields
+    return Sleep.apply(sleeper, hidden, *weights), fields

@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 
 from benchmarks.live_memory import cycle_dataset
-from benchmarks.sleeping import let_entries_sleep
+from benchmarks.sleeping import Sleeper, let_entries_sleep
 from configs.load import load_config
 from configs.schema import Config
 from data_pipeline.batch import collate
@@ -108,10 +108,19 @@ def steps(world: World, words: list[str]) -> Iterator[Callable[[int], float]]:
 @contextlib.contextmanager
 def sleeping_steps(
     world: World, words: list[str], seconds: float
-) -> Iterator[Callable[[int], float]]:
-    """Answers (micro-batches) with the seconds of a step's passes, where each entry sleeps (benchmarks/sleeping.py)."""
+) -> Iterator[Callable[[int], tuple[float, float]]]:
+    """Answers (micro-batches) with the seconds of a step's passes, and those that its entries slept.
+
+    Each entry sleeps for `seconds` in a forward pass (benchmarks/sleeping.py).
+    """
     with opened(world, words) as (config, session):
         stepper = Stepper(config, session)
-        let_entries_sleep(stepper.engine.module, session.topology, seconds)
-        yield stepper.passes
+        sleeper = Sleeper(seconds)
+        let_entries_sleep(stepper.engine.module, session.topology, sleeper)
+
+        def answer(num_micro_batches: int) -> tuple[float, float]:
+            before = sleeper.slept
+            return stepper.passes(num_micro_batches), sleeper.slept - before
+
+        yield answer
         stepper.engine.close()
