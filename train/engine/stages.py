@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import torch
 from deepspeed.pipe import LayerSpec, PipelineModule, TiedLayerSpec
 from deepspeed.runtime.pipe.schedule import TrainSchedule
 from torch import nn
@@ -69,6 +70,11 @@ class StagedModule(PipelineModule):
             else:
                 state = function(state)
         return state
+
+    def _synchronize_tied_weights(self) -> None:
+        # Otherwise PyTorch warns in every rank's first backward pass that it cannot differentiate a broadcast.
+        with torch.no_grad():
+            super()._synchronize_tied_weights()
 
     def stage_owner(self, layer_idx: int) -> int:
         """The stage that holds a list entry."""

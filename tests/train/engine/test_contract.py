@@ -46,6 +46,7 @@ STATIC = [
     ),
     ("deepspeed", "deepspeed.pipe", "PipelineModule._build"),
     ("deepspeed", "deepspeed.pipe", "PipelineModule.stage_owner"),
+    ("deepspeed", "deepspeed.pipe", "PipelineModule._synchronize_tied_weights"),
     ("deepspeed", "deepspeed.runtime.engine", "DeepSpeedEngine.forward"),
     ("torch", "torch.testing._internal.distributed.fake_pg", "FakeStore"),
     (

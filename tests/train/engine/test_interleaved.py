@@ -1,5 +1,6 @@
 """The interleaved schedule: Megatron-core's arithmetic is that of configs/pipeline.py, and what it leaves to us."""
 
+import warnings
 from typing import Any
 
 import pytest
@@ -89,3 +90,26 @@ def test_what_is_computed_again_is_the_chunk_of_the_backward_pass() -> None:
     words = (*TWO_STAGES, *INTERLEAVED, "parallel.recompute=full")
     for ran in run_distributed(recomputed, 2, words):
         assert {name: ran.count(name) for name in set(ran)} == dict.fromkeys(set(ran), 8)
+
+
+def warned(rank: int, world_size: int, overrides: tuple[str, ...]) -> list[str]:
+    """What PyTorch warns of while a first step is trained."""
+    from train.engine.pipeline import PipelineEngine
+
+    config = config_of(overrides, world_size)
+    with (
+        rank_session(rank, world_size, config) as session,
+        warnings.catch_warnings(record=True) as found,
+    ):
+        warnings.simplefilter("always")
+        engine = PipelineEngine(config, session)
+        train(engine, session, config, 0, 1)
+        engine.close()
+    return [str(warning.message) for warning in found if "c10d" in str(warning.message)]
+
+
+@pytest.mark.parametrize("schedule", [(), INTERLEAVED], ids=["1f1b", "interleaved"])
+def test_no_rank_is_warned_of_transfers_that_pytorch_cannot_differentiate(
+    schedule: tuple[str, ...],
+) -> None:
+    assert run_distributed(warned, 2, (*TWO_STAGES, *schedule)) == [[], []]
