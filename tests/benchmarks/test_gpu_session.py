@@ -140,7 +140,7 @@ def test_whatever_a_section_does_the_others_run_and_keep_what_they_found(
 def test_a_section_that_takes_too_long_is_ended_with_all_that_it_started(
     tmp_path: Path, pids: Path
 ) -> None:
-    code, ended = session_of(tmp_path / "out", {"slow": 5, "last": 60})
+    code, ended = session_of(tmp_path / "out", {"slow": 10, "last": 60})
     assert code == 1
     assert [each["status"] for each in ended] == ["TOO LONG", "ran"]
     assert ended[0]["results"] == [{"what": "first", "ms": 2.5}], (
