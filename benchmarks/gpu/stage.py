@@ -15,6 +15,7 @@ from configs import derive
 from configs.hardware import PRESETS, gpu_of
 from configs.load import load_config
 from configs.schema import Config
+from glm.layer import GLMLayer
 from glm.weight_gradient import GRAD_READY, MAIN_GRAD
 from launch.estimate.network import Layout, Transformer
 from launch.estimate.speed import step_time
@@ -77,7 +78,7 @@ def _run(bench: Bench, config: Config, module: torch.nn.Module, stage: int) -> N
     if not bench.is_dry:
         torch.cuda.reset_peak_memory_stats(device)
     ms = milliseconds(slot, device)
-    layers = derive.layers_of_stage(model.num_layers, config.parallel.pp, stage, chunks)
+    layers = sum(isinstance(each, GLMLayer) for each in module.modules())
     modelled = _modelled_ms(config, "" if bench.is_dry else torch.cuda.get_device_name(device))
     bench.record(
         "slot",
