@@ -1,0 +1,51 @@
+"""This program's model as a worker."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.rival.sizes import Size
+from benchmarks.rival.worker import Rows, serve
+from glm.head import target_losses
+from glm.model import GLMModel
+from glm.row_fields import TARGET
+
+
+class Ours:
+    """`GLMModel`, with the trainer's head and loss.
+
+    Args:
+        inputs: see `sizes.write_inputs`.
+        dtype: of weights and activations.
+    """
+
+    def __init__(self, inputs: dict[str, Any], dtype: torch.dtype) -> None:
+        self.module = GLMModel(Size(**inputs["size"]).config().model, seed=1)
+        named = self.module.stable_parameters()
+        assert named.keys() == inputs["ours"].keys()
+        with torch.no_grad():
+            for name, parameter in named.items():
+                parameter.copy_(inputs["ours"][name])
+        self.module.to(dtype)
+
+    def loss(self, rows: Rows, head: str) -> Tensor:
+        """See `worker.Side`."""
+        # A new tensor of fields, as every micro-batch has: what is derived from it is derived again.
+        hidden, _ = self.module.final_state(rows["tokens"], rows["fields"].clone())
+        places, targets, factors = (rows[name] for name in ("places", "targets", "factors"))
+        if head == "all":
+            targets = torch.zeros(len(hidden), dtype=torch.int64).index_copy(0, places, targets)
+            factors = torch.zeros(len(hidden)).index_copy(0, places, factors)
+        else:
+            hidden = hidden.index_select(0, places)
+        return target_losses(self.module.embedding, hidden, targets, factors)[0]
+
+    def logits(self, rows: Rows) -> Tensor:
+        """See `worker.Side`."""
+        assert int(rows["fields"][:, TARGET].sum()) == len(rows["places"])
+        return self.module(rows["tokens"], rows["fields"].clone())
+
+
+if __name__ == "__main__":
+    serve(Ours)
