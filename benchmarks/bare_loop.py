@@ -2,8 +2,9 @@
 
 The bare loop (benchmarks/loop_turns.py) has the same model, loss, clipping and optimizer (PyTorch's fused AdamW), and its
 batches are there before its time begins. The trainer is the whole one of `python -m train`; nothing is saved or evaluated
-while it is measured. Both have one thread, train the same rows in turns, and must reach the same losses. Figures are CPU
-seconds of a step; speed is the bare loop's over the trainer's in the same turn.
+while it is measured. Both compute with one thread, train the same rows in turns, and must reach the same losses. Figures
+are CPU seconds of a step - of the trainer those of all its threads: data, sockets, watchdog - and speed is the bare loop's
+over the trainer's in the same turn.
 """
 
 import json

@@ -110,8 +110,9 @@ class Turns:
     dataset: GLMDataset
     block: int
     trainer: list[float] = field(default_factory=list)
-    """CPU seconds of a step, of each turn."""
+    """CPU seconds of a step, of all threads of the process, of each turn."""
     bare: list[float] = field(default_factory=list)
+    """Of the thread that runs the bare loop: it needs no other."""
     losses: list[tuple[float, float]] = field(default_factory=list)
     """Of each step: the trainer's and the bare loop's."""
 
@@ -137,12 +138,12 @@ class Turns:
 
     def _train_bare(self) -> None:
         made = [self._micro_batches(step) for step in self._steps]
-        begin = time.process_time()
+        begin = time.thread_time()
         losses = [
             float(self._loop.step(step, batches))
             for step, batches in zip(self._steps, made, strict=True)
         ]
-        self.bare.append((time.process_time() - begin) / self.block)
+        self.bare.append((time.thread_time() - begin) / self.block)
         self.losses += zip(self._of_trainer, losses, strict=True)
         self._steps, self._of_trainer = [], []
 
