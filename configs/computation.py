@@ -92,8 +92,14 @@ OVERLAP_BUCKET = 40_000_000
 network of 50 GB/s, far above what starting a collective takes."""
 
 # Squares of a gradient are added up in float64, so many elements at a time: two such copies of GLM-130B's embedding
-# shard would be 7 GB.
+# shard would be 7 GB. On CPU the copies stay in the cache, which is five times as fast.
 SQUARED_AT_ONCE = 1 << 22
+SQUARED_IN_CACHE = 1 << 16
+
+
+def squared_at_once(on_gpu: bool) -> int:
+    """Elements of a gradient that are squared at once."""
+    return SQUARED_AT_ONCE if on_gpu else SQUARED_IN_CACHE
 
 
 def reduce_bucket_size(config: Config) -> int:

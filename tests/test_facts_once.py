@@ -67,6 +67,7 @@ def test_estimates_take_what_the_trainer_does_from_configs() -> None:
         for value in (
             computation.GRADIENT_BUCKET,
             computation.SQUARED_AT_ONCE,
+            computation.SQUARED_IN_CACHE,
             computation.SHORT_ROW,
             *hardware.PEAK_TFLOPS.values(),
         )

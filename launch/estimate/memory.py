@@ -12,9 +12,6 @@ from configs import computation, derive, optimizers, pipeline
 from configs.schema import Config
 from launch.estimate.activations import LayerSizes
 
-# Two float64 copies of the part of a gradient that is squared at once.
-_SQUARES_BYTES = 2 * 8 * computation.SQUARED_AT_ONCE
-
 
 @dataclass(frozen=True)
 class StageMemory:
@@ -97,7 +94,7 @@ def _stage(config: Config, stage: int, on_gpu: bool) -> StageMemory:
     masters = 0 if parallel.zero_stage == 0 else 4 * count // dp
     moments = _slot_bytes(config) * count // (1 if parallel.zero_stage == 0 else dp)
     activations, outputs, buffers = _running(config, stage, on_gpu)
-    in_backward, in_reduction, in_update = _buffers(config, count, dp)
+    in_backward, in_reduction, in_update = _buffers(config, count, dp, on_gpu)
     return StageMemory(
         stage=stage,
         weights=count * size,
@@ -113,10 +110,12 @@ def _stage(config: Config, stage: int, on_gpu: bool) -> StageMemory:
     )
 
 
-def _buffers(config: Config, count: int, dp: int) -> tuple[int, int, int]:
+def _buffers(config: Config, count: int, dp: int, on_gpu: bool) -> tuple[int, int, int]:
     """DeepSpeed's buffers of the backward pass, the reduction and the update."""
     size, zero = computation.element_bytes(config.precision), config.parallel.zero_stage
     share = count // dp
+    # Two float64 copies of the part of a gradient that is squared at once.
+    squares = 2 * 8 * computation.squared_at_once(on_gpu)
     if computation.sums_in_fp32(config.precision):
         # allreduce_no_retain: the fp32 gradients of the two groups are copied together if they fit a bucket; a larger
         # group is reduced in place.
@@ -124,17 +123,17 @@ def _buffers(config: Config, count: int, dp: int) -> tuple[int, int, int]:
             config.parallel.overlap and dp > 1
         )
         copies = 4 * count if is_copied else 0
-        return 0, copies, _SQUARES_BYTES
+        return 0, copies, squares
     if zero == 0:
         # Gradients are reduced in copies of at least a bucket; AdamW works parameter by parameter.
         largest = max(derive.parameter_sizes(config.model, config.parallel.tp))
         copied = min(count, computation.GRADIENT_BUCKET + largest)
-        return 0, 4 * copied, _SQUARES_BYTES
+        return 0, 4 * copied, squares
     # DeepSpeedZeroOptimizer allocates a bucket at the first backward pass of a step, and another one to reduce.
     bucket = size * computation.reduce_bucket_size(config)
     # The update makes an fp32 copy of the averaged share of this replica; the gradients are freed by then.
     update = size * share + 4 * share - size * count
-    return bucket, 2 * bucket, max(update, _SQUARES_BYTES - size * count)
+    return bucket, 2 * bucket, max(update, squares - size * count)
 
 
 def _running(config: Config, stage: int, on_gpu: bool) -> tuple[int, int, int]:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from configs.computation import SQUARED_AT_ONCE
+from configs.computation import squared_at_once
 from glm.model import EMBEDDING_NAME, layer_index
 from glm.tensor_parallel import partition_dim
 from train.engine.interface import GradientNorms
@@ -135,5 +135,6 @@ def whole_gradient(parameter: nn.Parameter) -> torch.Tensor | None:
 
 def sum_of_squares(gradient: torch.Tensor) -> float:
     """Squared norm, in float64."""
-    parts = gradient.detach().reshape(-1).split(SQUARED_AT_ONCE)
+    size = squared_at_once(on_gpu=gradient.is_cuda)
+    parts = gradient.detach().reshape(-1).split(size)
     return float(sum(part.double().pow(2).sum() for part in parts))
