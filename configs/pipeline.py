@@ -9,7 +9,7 @@ import it, calculates with. Tests compare the two.
 from collections.abc import Iterator
 from functools import lru_cache
 
-from configs import derive
+from configs import cutting
 from configs.schema import Config, ParallelConfig, PipelineSchedule
 
 DEFAULT_CHUNKS = 2
@@ -26,16 +26,16 @@ def num_chunks(parallel: ParallelConfig) -> int:
 
 
 def stage_chunks(config: Config) -> list[list[range]]:
-    """Of each stage its chunks, in the order in which a pass meets them; see `derive.stage_entries`."""
+    """Of each stage its chunks, in the order in which a pass meets them; see `cutting.stage_entries`."""
     parallel, model = config.parallel, config.model
-    head = derive.head_layers(model)
-    return derive.stage_entries(model.num_layers, parallel.pp, num_chunks(parallel), head)
+    head = cutting.head_layers(model)
+    return cutting.stage_entries(model.num_layers, parallel.pp, num_chunks(parallel), head)
 
 
 def stage_parameters(config: Config) -> list[int]:
     """Parameters that one rank of each stage holds."""
     parallel = config.parallel
-    return derive.stage_parameters(config.model, parallel.pp, parallel.tp, num_chunks(parallel))
+    return cutting.stage_parameters(config.model, parallel.pp, parallel.tp, num_chunks(parallel))
 
 
 def group_size(pp: int, num_micro_batches: int) -> int:

@@ -9,7 +9,10 @@ from configs import computation, hardware
 from tests.helpers.sources import sources
 
 # Modules of configs whose functions answer what follows from a configuration.
-FACTS = ("configs/computation.py", "configs/derive.py", "configs/hardware.py")
+FACTS = (
+    *("configs/computation.py", "configs/cutting.py", "configs/derive.py"),
+    *("configs/hardware.py", "configs/pipeline.py"),
+)
 
 
 def functions(tree: ast.Module) -> Iterator[str]:

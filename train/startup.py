@@ -2,7 +2,7 @@
 
 import torch
 
-from configs import derive, pipeline
+from configs import cutting, derive, pipeline
 from configs.computation import attention_path
 from configs.schema import Config
 from data_pipeline.dataset import GLMDataset
@@ -59,7 +59,7 @@ def _stages(config: Config) -> str:
     if config.parallel.pp == 1:
         return ""
     stages = pipeline.stage_chunks(config)
-    layers = [derive.layers_among(config.model.num_layers, chunks) for chunks in stages]
+    layers = [cutting.layers_among(config.model.num_layers, chunks) for chunks in stages]
     parts = len(stages[0])
     cut = f" in {parts} interleaved parts" if parts > 1 else ""
     return f"; layers of the stages: {', '.join(map(str, layers))}{cut}"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from benchmarks.counting.gradients import GradientCost
 from benchmarks.counting.network import NetworkCost
 from benchmarks.counting.tally import Tally
-from configs import computation, derive, pipeline
+from configs import computation, cutting, derive, pipeline
 from configs.schema import Config
 
 
@@ -34,7 +34,7 @@ def stage_costs(config: Config, network: NetworkCost, gradients: GradientCost) -
     found = []
     for stage, chunks in enumerate(pipeline.stage_chunks(config)):
         entries = [entry for chunk in chunks for entry in chunk]
-        layers = derive.layers_among(model.num_layers, chunks)
+        layers = cutting.layers_among(model.num_layers, chunks)
         micro_batch = network.plan + network.layer.both * layers
         if 0 in entries:
             micro_batch += network.embedding.both

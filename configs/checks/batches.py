@@ -1,6 +1,6 @@
 """The checks that depend on the number of processes: the layout tp x pp x dp, and every batch size of the ramp."""
 
-from configs import derive, pipeline
+from configs import cutting, derive, pipeline
 from configs.percent import percent
 from configs.schema import Config
 
@@ -164,8 +164,8 @@ def uneven_stages(config: Config) -> str:
     """The message for uneven stages: the idle share, and numbers of layers that divide; empty if they are even."""
     num_layers, pp = config.model.num_layers, config.parallel.pp
     counted, parts = num_layers + 2, pp * pipeline.num_chunks(config.parallel)
-    by_operations = derive.layers_of_parts(num_layers, parts, derive.head_layers(config.model))
-    if counted % parts == 0 or by_operations != derive.layers_of_parts(num_layers, parts):
+    by_operations = cutting.layers_of_parts(num_layers, parts, cutting.head_layers(config.model))
+    if counted % parts == 0 or by_operations != cutting.layers_of_parts(num_layers, parts):
         return ""
     # The final norm belongs to the head's part and does not count.
     norm = num_layers + 1

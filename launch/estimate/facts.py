@@ -1,6 +1,6 @@
 """The rows that follow from a configuration exactly: sizes, stages, batches, steps, schedules, computation."""
 
-from configs import derive, pipeline
+from configs import cutting, derive, pipeline
 from configs.checks.batches import uneven_stages
 from configs.schema import Config, Recompute, Schedule
 
@@ -29,7 +29,7 @@ def _layout(config: Config) -> list[Row]:
     ranks = derive.planned_world_size(config)
     rows = [("processes", f"{ranks:,} = tp {tp} x pp {pp} x dp {_dp(config)}")]
     entries = pipeline.stage_chunks(config)
-    whole = derive.stage_parameters(config.model, pp, 1, pipeline.num_chunks(config.parallel))
+    whole = cutting.stage_parameters(config.model, pp, 1, pipeline.num_chunks(config.parallel))
     cut = pipeline.stage_parameters(config)
     stages = [
         f"{_contents(chunks, config.model.num_layers)}: {whole[stage]:,} parameters, {cut[stage]:,} per rank"
@@ -119,7 +119,7 @@ def _one_batch(config: Config, batch_size: int) -> str:
 def _contents(chunks: list[range], num_layers: int) -> str:
     """Name the list entries of a stage: embedding, layers, final norm, head."""
     entries = [entry for chunk in chunks for entry in chunk]
-    layers = derive.layers_among(num_layers, chunks)
+    layers = cutting.layers_among(num_layers, chunks)
     parts = [f"{layers} layers" if layers != 1 else "1 layer"] if layers > 0 else []
     if 0 in entries:
         parts.insert(0, "embedding")

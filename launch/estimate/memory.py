@@ -8,7 +8,7 @@ the sum with the allocator's live bytes.
 
 from dataclasses import dataclass
 
-from configs import computation, derive, optimizers, pipeline
+from configs import computation, cutting, derive, optimizers, pipeline
 from configs.schema import Config
 from launch.estimate.activations import LayerSizes
 
@@ -147,7 +147,7 @@ def _running(config: Config, stage: int, on_gpu: bool) -> tuple[int, int, int]:
     )
     chunks = pipeline.num_chunks(config.parallel)
     held = [
-        derive.layers_among(model.num_layers, [chunk])
+        cutting.layers_among(model.num_layers, [chunk])
         for chunk in pipeline.stage_chunks(config)[stage]
     ]
     num_layers = sum(held)

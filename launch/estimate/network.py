@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from configs import computation, derive, pipeline
+from configs import computation, cutting, derive, pipeline
 from configs.schema import AttentionPath, Config, Recompute
 from launch.estimate.traffic import Traffic, allowed_share, our_traffic
 
@@ -52,7 +52,9 @@ class Transformer:
     def head_layers(self) -> float:
         """Operations of the head, in layers."""
         weights = self.vocab_size * self.hidden_size
-        return derive.head_share(weights, self.weights_per_layer, self.seq_length, self.hidden_size)
+        return cutting.head_share(
+            weights, self.weights_per_layer, self.seq_length, self.hidden_size
+        )
 
     def flops_per_sample(self, recompute: Recompute = Recompute.none) -> float:
         """Floating-point operations to train one row; selective recompute repeats no matrix product."""

@@ -9,7 +9,7 @@ of a given time, are exact (configs/derive.py); docs/estimates.md compares both 
 
 from dataclasses import dataclass
 
-from configs import derive
+from configs import cutting
 from configs.hardware import Gpu
 from launch.estimate.layer_time import head_seconds, layer_seconds
 from launch.estimate.network import Layout, Transformer
@@ -106,7 +106,7 @@ def _stages(network: Transformer, layout: Layout) -> list[tuple[int, int]]:
     num_layers, parts = network.num_layers, layout.pp * layout.chunks
     sizes: tuple[int, ...] = (num_layers // parts,) * parts
     if layout.ends_count:
-        sizes = derive.layers_of_parts(num_layers, parts, network.head_layers)
+        sizes = cutting.layers_of_parts(num_layers, parts, network.head_layers)
     return [
         (sum(sizes[stage :: layout.pp]), int(stage == layout.pp - 1)) for stage in range(layout.pp)
     ]

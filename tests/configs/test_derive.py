@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from configs import derive
+from configs import cutting, derive
 from configs.load import load_config
 from configs.schema import BatchRampConfig, Config, ModelConfig, OptimConfig, Recompute
 
@@ -28,7 +28,7 @@ def test_a_small_model_is_counted_by_hand() -> None:
     assert (
         derive.layer_parameters(model, tp=2) == (216 + 64 + 288 + 128) // 2 + 8 + 8 + norms == 396
     )
-    assert derive.stage_parameters(model, pp=2) == [96 + 744, 744 + 16 + 96]
+    assert cutting.stage_parameters(model, pp=2) == [96 + 744, 744 + 16 + 96]
 
 
 def test_glm_130b_is_the_published_model() -> None:
@@ -46,13 +46,13 @@ def test_glm_130b_has_nine_list_entries_on_each_of_eight_stages() -> None:
     # Embedding, 70 layers and head make 72; the final norm is the entry before the head.
     starts = [0, 9, 18, 27, 36, 45, 54, 63, 73]
     expected = [[range(start, stop)] for start, stop in zip(starts, starts[1:], strict=False)]
-    assert derive.stage_entries(70, 8) == expected
+    assert cutting.stage_entries(70, 8) == expected
 
 
 def test_a_head_of_about_a_layer_leaves_nine_times_eight() -> None:
-    assert derive.head_layers(GLM_130B.model) == pytest.approx(1.007, abs=0.001)
+    assert cutting.head_layers(GLM_130B.model) == pytest.approx(1.007, abs=0.001)
     sizes = (8, 9, 9, 9, 9, 9, 9, 8)
-    assert derive.layers_of_parts(70, 8) == derive.layers_of_parts(70, 8, 1.007) == sizes
+    assert cutting.layers_of_parts(70, 8) == cutting.layers_of_parts(70, 8, 1.007) == sizes
 
 
 @pytest.mark.parametrize(
@@ -69,14 +69,14 @@ def test_a_head_of_about_a_layer_leaves_nine_times_eight() -> None:
 def test_parts_have_equal_operations_where_that_is_faster(
     num_layers: int, parts: int, head: float, sizes: tuple[int, ...]
 ) -> None:
-    assert derive.layers_of_parts(num_layers, parts, head) == sizes
+    assert cutting.layers_of_parts(num_layers, parts, head) == sizes
     assert sum(sizes) == num_layers
 
 
 def test_chunks_go_round_the_stages() -> None:
     # 6 layers, embedding and head on 2 stages in 2 chunks each: two entries a chunk, and the norm before the head.
     expected = [[range(0, 2), range(4, 6)], [range(2, 4), range(6, 9)]]
-    assert derive.stage_entries(6, 2, num_chunks=2) == expected
+    assert cutting.stage_entries(6, 2, num_chunks=2) == expected
 
 
 def test_glm_130b_trains_on_768_processes_with_176_micro_batches() -> None:
@@ -122,7 +122,7 @@ def test_no_other_number_of_layers_beside_the_head_is_faster(
     num_layers: int, parts: int, tenths: int
 ) -> None:
     parts, head = min(parts, num_layers), tenths / 10
-    sizes = derive.layers_of_parts(num_layers, parts, head)
+    sizes = cutting.layers_of_parts(num_layers, parts, head)
     assert sum(sizes) == num_layers and min(sizes[:-1]) >= 1 and sizes[-1] >= 0
     slowest = max(*sizes[:-1], sizes[-1] + head)
     for last in range(num_layers - parts + 2):
@@ -134,7 +134,7 @@ def test_no_other_number_of_layers_beside_the_head_is_faster(
 @given(num_layers=st.integers(1, 100), pp=st.integers(1, 100))
 def test_stages_cover_the_list_and_differ_by_one_entry_at_most(num_layers: int, pp: int) -> None:
     pp = min(pp, num_layers)
-    stages = derive.stage_entries(num_layers, pp)
+    stages = cutting.stage_entries(num_layers, pp)
     assert all(len(chunks) == 1 for chunks in stages)
     bounds = [chunks[0].start for chunks in stages] + [stages[-1][0].stop]
     assert (bounds[0], bounds[-1], len(bounds)) == (0, num_layers + 3, pp + 1)
@@ -159,10 +159,10 @@ def test_stages_hold_the_model_and_one_more_copy_of_the_embedding(
     model = ModelConfig(num_layers=num_layers, hidden_size=hidden, num_heads=4, ffn_size=192)
     pp = min(pp, num_layers)
     copies = 0 if pp == 1 else derive.padded_vocab_size(model) * hidden
-    assert sum(derive.stage_parameters(model, pp)) == derive.parameters(model) + copies
+    assert sum(cutting.stage_parameters(model, pp)) == derive.parameters(model) + copies
     # Six vectors of each layer and the final norm are held by every tensor-parallel rank.
     replicated = (6 * num_layers + 2) * hidden * (tp - 1)
-    cut = sum(derive.stage_parameters(model, pp, tp)) * tp
+    cut = sum(cutting.stage_parameters(model, pp, tp)) * tp
     assert cut == derive.parameters(model) + copies + replicated
 
 

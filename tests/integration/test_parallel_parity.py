@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from configs import derive
+from configs import cutting
 from configs.load import load_config
 from tests.helpers.distributed import run_distributed
 from tests.helpers.rank_runs import assemble, held_state, rank_session, train_in_detail
@@ -133,7 +133,9 @@ def test_bf16_trains_where_a_rank_counts_no_gradient_in_the_norm() -> None:
     # A head of more than a layer, which has no layer beside it.
     bf16 = ("precision=bf16", "model.vocab_size=1024")
     assert (
-        derive.layers_of_parts(4, 4, derive.head_layers(load_config([*OVERRIDES, *bf16]).model))[-1]
+        cutting.layers_of_parts(4, 4, cutting.head_layers(load_config([*OVERRIDES, *bf16]).model))[
+            -1
+        ]
         == 0
     )
     reference = trained(1, 1, 1, *bf16)["plain"][0]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from configs import derive
+from configs import cutting, derive
 from configs.load import load_config
 from tests.helpers.distributed import run_distributed
 
@@ -51,4 +51,4 @@ def test_glm_130b_has_the_published_number_of_parameters(tp: int, pp: int) -> No
     assert derive.parameters(model) == PUBLISHED
     # The formula says what each rank really holds, tied and replicated copies included.
     held = [own + copies for own, copies in counts]
-    assert held == [count for count in derive.stage_parameters(model, pp, tp) for _ in range(tp)]
+    assert held == [count for count in cutting.stage_parameters(model, pp, tp) for _ in range(tp)]

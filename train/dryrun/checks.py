@@ -4,7 +4,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 
-from configs import derive
+from configs import cutting, derive
 from configs.schema import Config
 from data_pipeline.sampler import drawn_index
 from train.dryrun.facts import RankFacts
@@ -67,10 +67,10 @@ def stage_problems(config: Config, facts: Facts) -> list[str]:
             f"the stages hold {'; '.join(map(_text, held.values()))} instead of entries 0 to {num_layers + 2} once each"
         )
         return found
-    head = derive.head_layers(config.model)
+    head = cutting.head_layers(config.model)
     turns = zip(*(held[stage] for stage in range(pp)), strict=True)
-    layers = [derive.layers_among(num_layers, [part]) for turn in turns for part in turn]
-    best = derive.layers_of_parts(num_layers, len(layers), head)
+    layers = [cutting.layers_among(num_layers, [part]) for turn in turns for part in turn]
+    best = cutting.layers_of_parts(num_layers, len(layers), head)
     if max(*layers[:-1], layers[-1] + head, 0.0) > max(*best[:-1], best[-1] + head, 0.0):
         found.append(
             f"the parts hold {layers} layers instead of {list(best)}: all wait for the slowest"

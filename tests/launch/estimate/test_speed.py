@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from configs import derive
+from configs import cutting
 from configs.hardware import PRESETS
 from configs.load import load_config
 from configs.schema import Recompute
@@ -51,8 +51,8 @@ def test_a_head_larger_than_its_stages_missing_layer_sets_the_pace() -> None:
     head = whole - 36 * layer
     assert head > 2.5 * layer
     # By entries three layers would stand beside the head, which is slower than five. It is left with none.
-    assert derive.layers_of_parts(36, 8) == (4, 5, 5, 5, 5, 5, 4, 3)
-    assert derive.layers_of_parts(36, 8, large.head_layers) == (5, 5, 5, 5, 5, 5, 6, 0)
+    assert cutting.layers_of_parts(36, 8) == (4, 5, 5, 5, 5, 5, 4, 3)
+    assert cutting.layers_of_parts(36, 8, large.head_layers) == (5, 5, 5, 5, 5, 5, 6, 0)
     pace, _ = modelled(large, 8)
     assert pace == pytest.approx(max(6 * layer, head))
 
@@ -69,7 +69,7 @@ def test_the_head_is_not_recomputed() -> None:
     (once, _), (twice, step) = modelled(large, 4), modelled(large, 4, Recompute.full)
     assert twice - once == pytest.approx(step.recompute)
     # The third of four stages takes eleven layers, about as long as the last with five and the head.
-    assert derive.layers_of_parts(36, 4, large.head_layers) == (10, 10, 11, 5)
+    assert cutting.layers_of_parts(36, 4, large.head_layers) == (10, 10, 11, 5)
     _, without_head = modelled(replace(large, vocab_size=0, num_layers=6), 1, Recompute.full)
     assert step.recompute in (
         pytest.approx(without_head.recompute * 11 / 6),

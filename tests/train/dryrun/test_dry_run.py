@@ -62,9 +62,9 @@ def sample_problems_of(rank: int, world_size: int, fault: str) -> list[str]:
 
 def _unbalance() -> None:
     """Another balancing: the first stage gives a layer to the second."""
-    from configs import derive
+    from configs import cutting
 
-    entries = derive.stage_entries
+    entries = cutting.stage_entries
 
     def shifted(
         num_layers: int, pp: int, num_chunks: int = 1, head: float = 1.0
@@ -73,7 +73,7 @@ def _unbalance() -> None:
         border = first.stop - 1
         return [[range(first.start, border)], [range(border, second.stop)], *others]
 
-    derive.stage_entries = shifted
+    cutting.stage_entries = shifted
 
 
 def _tie_other_ranks() -> None:
