@@ -120,7 +120,7 @@ def gloo_groups(topology: Topology) -> list[int]:
     store: Any = FakeStore()
     dist.init_process_group("fake", store=store, rank=topology.rank, world_size=topology.world_size)
     with mock.patch.object(dist, "new_group", noted):
-        distributed._start_libraries(topology, torch.device("cpu"), with_gloo=True)
+        distributed._start_libraries(topology, torch.device("cpu"))
         distributed._control_group(torch.device("cuda"))
         distributed._replica_group(topology, torch.device("cuda"))
     distributed._stop()

@@ -74,8 +74,8 @@ def fake_session(topology: Topology) -> Iterator[Session]:
     store: Any = FakeStore()
     dist.init_process_group("fake", store=store, rank=topology.rank, world_size=topology.world_size)
     device = torch.device("meta")
-    # The fake backend takes the place of all others, gloo's extra groups included.
-    _start_libraries(topology, torch.device("cpu"), with_gloo=False)
+    # The fake backend takes the place of all others.
+    _start_libraries(topology, torch.device("cpu"))
     group: Any = parallel_state.get_data_parallel_group()
     yield Session(topology, device, _control_group(torch.device("cpu")), group)
     _stop()
@@ -103,12 +103,13 @@ def _start_torch(world: World, device: torch.device, store: dist.Store) -> None:
         ) from error
 
 
-def _start_libraries(topology: Topology, device: torch.device, with_gloo: bool = True) -> None:
+def _start_libraries(topology: Topology, device: torch.device) -> None:
     start_groups(device)
     parallel_state.initialize_model_parallel(
         tensor_model_parallel_size=topology.tp,
         pipeline_model_parallel_size=topology.pp,
-        create_gloo_process_groups=with_gloo,
+        # What is said on CPU beside NCCL has groups of its own, below.
+        create_gloo_process_groups=False,
     )
     _check_agreement(topology)
 

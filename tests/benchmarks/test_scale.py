@@ -25,9 +25,9 @@ def counted(rank: int, world_size: int) -> dict[str, Any]:
 def test_the_published_run_is_counted_with_its_own_code() -> None:
     found = run_distributed(counted, 1)[0]
     assert found["layout"] == [4, 8, 24]
-    # One over all ranks; the trainer's and three of Megatron-core's over the replicas.
-    assert sorted(found["groups"]) == [24, 24, 24, 24, 768]
-    assert found["peers"] == 4 * 23 + 767
+    # One over all ranks, and one over the replicas.
+    assert sorted(found["groups"]) == [24, 768]
+    assert found["peers"] == 23 + 767
     # Losses and weights of two objectives, four numbers of a step, and two of each rank.
     assert found["exchange_bytes"] == 8 * (4 + 4 + 2 * 768)
     assert found["small"] == 8 * (4 + 4 + 2 * 32)
