@@ -64,7 +64,9 @@ class Toy:
             optimizer=make_optimizer(groups), global_steps=0, global_samples=0, skipped_steps=0
         )
         kind = APEX_ADAMW if make_optimizer is GroupCountingAdam else TORCH_ADAMW
-        self.state = PartitionedState(self.engine, self.module, kind, 2, Topology(1, 1, 1, 0))
+        self.state = PartitionedState(
+            self.engine, self.module, kind, 2, Topology(1, 1, 1, 0), settle=lambda: None
+        )
 
     def step(self, seed: int) -> None:
         inputs = torch.randn(5, 4, generator=torch.Generator().manual_seed(seed))
