@@ -178,11 +178,11 @@ def uneven_stages(config: Config) -> str:
         for layers in (num_layers - counted % parts, num_layers + parts - counted % parts)
         if layers >= pp and layers + 2 >= parts
     ]
-    over, what = f"parallel.pp ({pp})", "stages"
+    more, what = "", "stages"
     if parts > pp:
-        over, what = f"{over} x parallel.chunks ({parts // pp}) = {parts} parts", "parts"
+        more, what = f" x parallel.chunks ({parts // pp}) = {parts} parts", "parts"
     return (
-        f"model.num_layers ({num_layers}) + embedding + head = {counted} does not divide over {over}: "
+        f"model.num_layers ({num_layers}) + embedding + head = {counted} does not divide over parallel.pp ({pp}){more}: "
         f"the {what} hold {sizes}. Training accepts this; about {percent(idle)} of each step is idle, since all wait for the "
         f"largest. Try {' or '.join(better)}."
     )

@@ -142,7 +142,16 @@ def mount(*words: str) -> str:
 
 
 def make_read_only(folder: Path) -> str:
-    return mount("--bind", str(folder), str(folder)) or mount("-o", "remount,bind,ro", str(folder))
+    refusal = mount("--bind", str(folder), str(folder))
+    if refusal:
+        return refusal
+    # A checkpoint that is written in the background has files open for writing: the kernel waits for none of them.
+    for _ in range(100):
+        refusal = mount("-o", "remount,bind,ro", str(folder))
+        if "busy" not in refusal:
+            break
+        time.sleep(0.1)
+    return refusal
 
 
 def commands_on_a_read_only_run(
