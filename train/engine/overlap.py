@@ -164,8 +164,12 @@ class Overlap:
         self._gathers = left
 
     def _plan(self, num_micro_batches: int) -> Iterator[_Bucket]:
-        """Buckets of all parameters but the deferred ones, from the end of each flat buffer to its beginning."""
-        for group, parameters in reversed(list(enumerate(self._optimizer.bf16_groups))):
+        """Buckets of all parameters but the deferred ones, from the end of each flat buffer to its beginning.
+
+        The vectors' group comes last: it is so small that one bucket holds those of all layers, and is complete with the
+        last gradient of the step. What comes after it in the order would wait for that.
+        """
+        for group, parameters in enumerate(self._optimizer.bf16_groups):
             bucket = None
             for index, parameter in reversed(list(enumerate(parameters))):
                 if parameter in self._deferred:

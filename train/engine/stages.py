@@ -23,7 +23,7 @@ from train.session import Session
 
 
 class StagedModule(PipelineModule):
-    """DeepSpeed's pipeline module, cut at the borders that configs/derive.py computes, into one chunk or several.
+    """DeepSpeed's pipeline module, cut at the borders that configs/cutting.py computes, into one chunk or several.
 
     DeepSpeed's own balancing may leave the tied head alone on the last stage; see `cutting.stage_entries`. One chunk at a
     time is active: the one that `forward` runs.

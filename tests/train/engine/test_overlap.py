@@ -72,6 +72,54 @@ CASES = {
 }
 
 
+def order_of_a_step(rank: int, world_size: int, overrides: tuple[str, ...]) -> list[str]:
+    """Names of the gradients of one step as they come, and "reduce" where a bucket of matrices starts."""
+    from glm.model import parameter_name
+    from train.engine import overlap
+    from train.engine.pipeline import PipelineEngine
+
+    # A bucket holds a layer's matrices, and the vectors of all layers.
+    overlap.Overlap.__init__.__defaults__ = (3_000,)
+    add_ready, start = overlap.Overlap.add_ready, overlap.Overlap._start
+    seen: list[str] = []
+    config = config_of(overrides, world_size)
+    with rank_session(rank, world_size, config) as session:
+
+        def ready(self: Any, group: int, index: int) -> None:
+            seen.append(names[engine.deepspeed.optimizer.bf16_groups[group][index]])
+            add_ready(self, group, index)
+
+        def started(self: Any, bucket: Any) -> None:
+            seen.append("reduce")
+            start(self, bucket)
+
+        overlap.Overlap.add_ready, overlap.Overlap._start = ready, started  # type: ignore[method-assign]
+        engine = PipelineEngine(config, session)
+        names = {
+            parameter: parameter_name(name, config.model.num_layers)
+            for name, parameter in engine.module.named_parameters()
+        }
+        train(engine, session, config, 0, 1)
+        engine.close()
+    return seen
+
+
+def test_a_layers_gradients_are_reduced_before_those_of_the_layers_below_it_come() -> None:
+    words = (*BF16, *OVERLAP)
+    for seen in run_distributed(order_of_a_step, 2, words):
+        first = seen.index("reduce")
+        last_layer = "layers.3."
+        assert seen[first - 1].startswith(last_layer)
+        following = [name for name in seen[first:] if name != "reduce"]
+        assert any(name.startswith("layers.0.") for name in following)
+        # Between any two layers' gradients of the last micro-batch a bucket starts.
+        for layer in (2, 1, 0):
+            own = [
+                number for number, name in enumerate(seen) if name.startswith(f"layers.{layer}.")
+            ]
+            assert "reduce" in seen[first : own[-1]], layer
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_it_trains_as_without_it(case: str) -> None:
     world_size, layout, bucket = CASES[case]
