@@ -175,3 +175,37 @@ def test_a_run_set_back_while_weights_travel_repeats_its_bits(tmp_path: Any) -> 
 def test_it_is_for_bf16(words: tuple[str, ...]) -> None:
     with pytest.raises(ConfigError, match=r"Try parallel\.overlap=false, or precision=bf16"):
         load_config([*OVERLAP, *words])
+
+
+def not_finite(rank: int, world_size: int, overrides: tuple[str, ...]) -> tuple[Any, Any, int]:
+    """Two steps, then one in which the last replica's own part of the gradients holds a NaN."""
+    from train.engine.pipeline import PipelineEngine
+
+    config = config_of(overrides, world_size)
+    with rank_session(rank, world_size, config) as session:
+        engine = PipelineEngine(config, session)
+        train(engine, session, config, 0, 2)
+        engine.settle()
+        before = held_state(engine, session, config)
+
+        def spoil(_: Any) -> None:
+            if rank == world_size - 1:
+                engine.deepspeed.optimizer.fp32_groups_gradient_flat_partition[0][0] = float("nan")
+
+        remove = engine.add_hook(spoil)
+        train(engine, session, config, 2, 1)
+        remove()
+        after = held_state(engine, session, config)
+        train(engine, session, config, 2, 1)
+        skipped = engine.deepspeed.skipped_steps
+        engine.close()
+    return before, after, skipped
+
+
+def test_a_gradient_that_is_not_finite_on_one_replica_skips_the_step_on_all() -> None:
+    ranks = run_distributed(not_finite, 2, (*BF16, *OVERLAP))
+    befores, afters, skipped = (list(each) for each in zip(*ranks, strict=True))
+    assert skipped == [1, 1]
+    before, after = assemble(befores), assemble(afters)
+    for key, values in before.items():
+        np.testing.assert_array_equal(after[key], values, err_msg=str(key))
