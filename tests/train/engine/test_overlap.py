@@ -204,8 +204,8 @@ def not_finite(rank: int, world_size: int, overrides: tuple[str, ...]) -> tuple[
 
 def test_a_gradient_that_is_not_finite_on_one_replica_skips_the_step_on_all() -> None:
     ranks = run_distributed(not_finite, 2, (*BF16, *OVERLAP))
-    befores, afters, skipped = (list(each) for each in zip(*ranks, strict=True))
+    held_before, held_after, skipped = (list(each) for each in zip(*ranks, strict=True))
     assert skipped == [1, 1]
-    before, after = assemble(befores), assemble(afters)
+    before, after = assemble(held_before), assemble(held_after)
     for key, values in before.items():
         np.testing.assert_array_equal(after[key], values, err_msg=str(key))
