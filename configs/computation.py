@@ -4,13 +4,15 @@
 """
 
 from configs import pipeline
-from configs.schema import AttentionPath, Config, ModelConfig, Precision
+from configs.schema import AttentionPath, Config, ModelConfig, ParallelConfig, Precision
 
 # --- attention
 
-# Rows are folded into windows of 1/2, 1/4 or 1/8 of their length. Short rows that cannot be are one window each: there
-# a call per block costs more than the blocks save (measured on CPU: 8 rows of 256 take 9 ms at once, 20 ms apart).
-FOLDS = (8, 4, 2)
+# Rows are folded into windows of 1/2, 1/4 or 1/8 of their length, and attended with a mask, if those are short: there a
+# call per segment costs more than the mask (measured on CPU, both passes, time with the mask over time without: 0.6 at
+# windows of 64, 0.9 at 256, 1.2 at 512).
+FOLDS = (8, 4, 2, 1)
+SHORT_WINDOW = 256
 SHORT_ROW = 512
 
 ROW_FIELDS = 6
@@ -43,12 +45,12 @@ def attends_in_fp32(model: ModelConfig, on_gpu: bool) -> bool:
 
 def folds(seq_length: int) -> tuple[int, ...]:
     """Numbers of equal windows into which the sdpa path tries to fold a row of `seq_length` tokens, in order."""
-    return (*FOLDS, 1) if seq_length <= SHORT_ROW else FOLDS
+    return tuple(fold for fold in FOLDS if seq_length <= fold * SHORT_WINDOW)
 
 
-def fold_of_windows(windows_per_row: int) -> int:
-    """Number of windows into which a row of `windows_per_row` equal segments is folded; 1: it stays whole."""
-    return next((fold for fold in FOLDS if windows_per_row % fold == 0), 1)
+def fold_of_windows(seq_length: int, windows_per_row: int) -> int | None:
+    """Number of windows into which a row of `windows_per_row` equal segments is folded; None: it is not."""
+    return next((fold for fold in folds(seq_length) if windows_per_row % fold == 0), None)
 
 
 # --- the head
@@ -80,6 +82,15 @@ def element_bytes(precision: Precision) -> int:
 def sums_in_fp32(precision: Precision) -> bool:
     """True if gradients of half precision are added up in fp32, over micro-batches and over replicas; `auto` as bf16."""
     return precision in (Precision.bf16, Precision.auto)
+
+
+def zero_stage(parallel: ParallelConfig, precision: Precision, dp: int) -> int:
+    """Stage of ZeRO that the engine runs with `dp` replicas.
+
+    In fp32 one replica has nothing to share: ZeRO-1 would only keep and pass around copies of weights and gradients.
+    Half precision needs its wrapper, which keeps the fp32 weights.
+    """
+    return 0 if dp == 1 and precision is Precision.fp32 else parallel.zero_stage
 
 
 # --- buffers

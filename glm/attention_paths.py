@@ -2,8 +2,8 @@
 
 - reference: scores materialised, softmax in FP32 with query-key layer scaling. FP32 softmax was the fix that made
   GLM-130B train (section 3; appendix F, May 2022).
-- sdpa: PyTorch's fused kernels, called once per block that can be non-zero. Packed rows are folded, so that four
-  windows of 512 do not cost as much as a mask of 2048; a long row is computed as context x context and targets x all.
+- sdpa: PyTorch's fused kernels, for CPUs. Rows are folded into short windows where they can be, and masked; others are
+  attended segment by segment without a mask (glm/block_attention.py). On CUDA such rows take a dense mask instead.
 - flex: FlexAttention, compiled to a block-sparse kernel from the segment structure. CUDA only: it has no backward
   pass on CPU.
 
@@ -21,13 +21,11 @@ from torch.nn import functional
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask
 from torch.nn.attention.flex_attention import flex_attention as _flex_attention
 
+from glm.block_attention import segments_attention
 from glm.dropout import KeptElements
 from glm.fused import fused
 from glm.row_fields import CONTEXT, SEGMENT
-from glm.row_plan import RowPlan, RowSegment
-
-# A block of targets computes the pairs among them twice over: what lies above its diagonal is masked.
-_TARGETS_AT_ONCE = 512
+from glm.row_plan import RowPlan
 
 # B batch, N heads of this rank, S seq, H head size
 
@@ -110,16 +108,18 @@ def masked_softmax_gradient(
 
 
 def sdpa_attention(q_BNSH: Tensor, k_BNSH: Tensor, v_BNSH: Tensor, plan: RowPlan) -> Tensor:
-    """Attention by torch's scaled_dot_product_attention over the blocks that are not empty."""
+    """Attention by torch's scaled_dot_product_attention: short windows with a mask, the rest segment by segment."""
     parts = []
     for run in plan.runs:
         rows = slice(run.start, run.stop)
         q, k, v = q_BNSH[rows], k_BNSH[rows], v_BNSH[rows]
-        if run.fold is None:
-            parts.append(_row(q, k, v, [span for span in plan.spans if span.row == run.start]))
-        else:
+        if run.fold is not None:
             parts.append(_folded(q, k, v, plan.folded_mask(run, q.dtype), run.fold))
-    return parts[0] if len(parts) == 1 else _together(parts, dim=0)
+        elif q.device.type == "cpu":
+            parts.append(segments_attention(q, k, v, plan.spans_of(run)))
+        else:
+            parts.append(_folded(q, k, v, plan.attention_mask[rows], 1))
+    return parts[0] if len(parts) == 1 else _together(parts)
 
 
 def flex_attention(q_BNSH: Tensor, k_BNSH: Tensor, v_BNSH: Tensor, plan: RowPlan) -> Tensor:
@@ -164,36 +164,6 @@ def _folded(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, fold: int) -> Tensor:
     return mixed.transpose(1, 2).reshape(batch, seq, heads, size).transpose(1, 2)
 
 
-def _row(q: Tensor, k: Tensor, v: Tensor, spans: list[RowSegment]) -> Tensor:
-    """Attend within the segments of one row (1, N, S, H), each in two blocks; padding gives zeros."""
-    pieces, place = [], 0
-    for span in spans:
-        if span.start > place:
-            pieces.append(torch.zeros_like(q[:, :, place : span.start]))
-        pieces += _segment(q, k, v, span)
-        place = span.stop
-    if place < q.shape[2]:
-        pieces.append(torch.zeros_like(q[:, :, place:]))
-    return _together(pieces, dim=2)
-
-
-def _segment(q: Tensor, k: Tensor, v: Tensor, span: RowSegment) -> list[Tensor]:
-    start, split, stop = span.start, span.split, span.stop
-    pieces = []
-    if split > start:
-        context = (q[:, :, start:split], k[:, :, start:split], v[:, :, start:split])
-        pieces.append(functional.scaled_dot_product_attention(*context))
-    for first in range(split, stop, _TARGETS_AT_ONCE):
-        # Targets see the whole context and the targets up to themselves.
-        end = min(first + _TARGETS_AT_ONCE, stop)
-        mask = torch.ones(end - first, end - start, dtype=torch.bool, device=q.device)
-        mask = mask.tril(diagonal=first - start)
-        target = (q[:, :, first:end], k[:, :, start:end], v[:, :, start:end])
-        pieces.append(functional.scaled_dot_product_attention(*target, attn_mask=mask))
-    return pieces
-
-
-def _together(parts: list[Tensor], dim: int) -> Tensor:
-    """Concatenate (B, N, S, H) whose memory is (B, S, N, H), and keep it so."""
-    tokens_first = [part.transpose(1, 2) for part in parts]
-    return torch.cat(tokens_first, dim=0 if dim == 0 else 1).transpose(1, 2)
+def _together(parts: list[Tensor]) -> Tensor:
+    """Concatenate (B, N, S, H) whose memory is (B, S, N, H) over B, and keep it so."""
+    return torch.cat([part.transpose(1, 2) for part in parts]).transpose(1, 2)

@@ -6,13 +6,15 @@ raises the number. A checkpoint keeps it, so that a run records where its bits b
 
 from typing import Any
 
-NUMERICS = 4
+NUMERICS = 5
 """
 1: everything before checkpoints kept the number.
 2: torch's fused AdamW on CPU; layers as fused functions, with biases added in the product or with the residual, and
    attention of short rows in fp32 on CPU.
 3: head and loss in chunks of targets, whose products are added up in fp32; sums per objective added up on the device.
 4: in bf16, gradients of the embedding's rows added up in fp32 as well where a token occurs several times.
+5: on CPU, attention of longer windows segment by segment without a mask; in bf16, and in fp32 on one replica, the
+   gradient norm by which is clipped is added up in float64.
 """
 
 ENTRY = "numerics"

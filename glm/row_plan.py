@@ -4,7 +4,7 @@ Attention needs to know where the segments lie, which rows can be folded, the ma
 of a stage share one tensor of fields per micro-batch, so the plan is kept beside that tensor, weakly.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -33,7 +33,7 @@ class RowSegment:
 
 @dataclass(frozen=True)
 class RowRun:
-    """Rows [start, stop) that fall into `fold` windows each; a row that does not is alone, with None."""
+    """Rows [start, stop) that fall into `fold` windows each; None: into no short windows."""
 
     start: int
     stop: int
@@ -128,11 +128,19 @@ class RowPlan:
         found: list[RowRun] = []
         for row in range(len(self.fields)):
             fold = self.folded_rows.get(row)
-            if found and fold is not None and found[-1].fold == fold:
+            if found and found[-1].fold == fold:
                 found[-1] = RowRun(found[-1].start, row + 1, fold)
             else:
                 found.append(RowRun(row, row + 1, fold))
         return found
+
+    def spans_of(self, run: RowRun) -> list[RowSegment]:
+        """The segments of a run's rows, counted from its first row."""
+        return [
+            replace(span, row=span.row - run.start)
+            for span in self.spans
+            if run.start <= span.row < run.stop
+        ]
 
     def folded_mask(self, run: RowRun, dtype: torch.dtype) -> Tensor:
         """What is added to the scores of folded rows, 0 or -inf: (rows * fold, 1, window, window)."""

@@ -83,8 +83,8 @@ def _attention(config: Config, heads: int, size: int, on_gpu: bool) -> int:
     elif path is AttentionPath.sdpa:
         if size == 2 and computation.attends_in_fp32(model, on_gpu):
             kept = 2 * kept + heads  # the output layer's input is in half precision
-        elif model.seq_length > computation.SHORT_ROW:
-            kept += heads  # blocks are put together
+        elif config.optim.micro_batch_size > 1 and len(set(_windows(config))) > 1:
+            kept += heads  # rows of both kinds are put together
     return kept
 
 
@@ -105,8 +105,15 @@ def _mask_bytes(config: Config, on_gpu: bool) -> int:
 
 
 def _mask_elements(config: Config) -> int:
-    """Elements of the additive mask of scaled_dot_product_attention: of windows if all rows are [MASK] rows, else of rows."""
+    """Elements of the additive mask of scaled_dot_product_attention, if all rows of a micro-batch take the larger one."""
+    scores = config.optim.micro_batch_size * config.model.seq_length**2
+    return max(0 if fold is None else scores // fold for fold in _windows(config))
+
+
+def _windows(config: Config) -> list[int | None]:
+    """Windows into which the sdpa path folds rows of each kind; None: it computes them without a mask."""
     model, objective = config.model, config.objective
-    is_short_windows = objective.gmask_share == 0 and not objective.shares
-    windows = computation.fold_of_windows(objective.windows_per_row) if is_short_windows else 1
-    return config.optim.micro_batch_size * model.seq_length**2 // windows
+    found = [computation.fold_of_windows(model.seq_length, objective.windows_per_row)]
+    if objective.gmask_share > 0 or objective.shares:
+        found.append(computation.fold_of_windows(model.seq_length, 1))
+    return found

@@ -32,14 +32,21 @@ def test_the_attention_path(asked: str, dropout: float, on_gpu: bool, path: str)
     assert reason
 
 
-@pytest.mark.parametrize(("windows", "fold"), [(1, 1), (2, 2), (3, 1), (4, 4), (6, 2), (16, 8)])
-def test_a_row_of_equal_windows_folds_into_as_many_as_fit(windows: int, fold: int) -> None:
-    assert fold_of_windows(windows) == fold
+@pytest.mark.parametrize(
+    ("seq_length", "windows", "fold"),
+    [(256, 1, 1), (256, 4, 4), (256, 3, 1), (256, 6, 2), (1024, 4, 4), (1024, 16, 8)]
+    + [(512, 1, None), (1024, 2, None), (2048, 4, None), (2048, 8, 8), (4096, 8, None)],
+)
+def test_a_row_of_equal_windows_is_folded_where_they_are_short(
+    seq_length: int, windows: int, fold: int | None
+) -> None:
+    assert fold_of_windows(seq_length, windows) == fold
 
 
-def test_only_short_rows_are_one_window_if_they_do_not_fold() -> None:
-    assert folds(512)[-1] == 1
-    assert 1 not in folds(513)
+def test_only_short_rows_are_one_window() -> None:
+    assert folds(256)[-1] == 1
+    assert folds(257) == (8, 4, 2)
+    assert folds(2049) == ()
 
 
 @pytest.mark.parametrize(

@@ -155,27 +155,48 @@ def assert_close(tested: Tensor, exact: Tensor, tolerance: float = 1e-5) -> None
     assert (tested.double() - exact).abs().max() <= tolerance * largest
 
 
-def test_rows_of_a_batch_do_not_mix_whatever_path_each_takes() -> None:
-    rows = [
+BATCHES = {
+    "short rows": [
         [Piece(90, 38)],
         ROWS["two segments in a window"],
         [Piece(20, 12), Piece(10, 22)] * 2,
         [Piece(5, 9), Piece(70, 30), Piece(1, 13)],
-    ]
+    ],
+    "rows with and without a mask": [
+        [Piece(300, 180, 32)],
+        ROWS["four equal windows"],
+        [Piece(0, 12), Piece(300, 200)],
+        [Piece(500, 0), Piece(1, 11)],
+    ],
+}
+
+
+@pytest.mark.parametrize("name", BATCHES)
+def test_rows_of_a_batch_do_not_mix_whatever_path_each_takes(name: str) -> None:
+    rows = BATCHES[name]
     fields = layout_of(*rows)
     generator = torch.Generator().manual_seed(0)
-    q, k, v = (torch.randn(len(rows), HEADS, 128, SIZE, generator=generator) for _ in range(3))
-    together = sdpa_attention(q, k, v, RowPlan.of(fields))
+    shape = (len(rows), HEADS, fields.shape[-1], SIZE)
+    inputs = [torch.randn(shape, generator=generator).requires_grad_() for _ in range(3)]
+    exact = [values.detach().double().requires_grad_() for values in inputs]
+    together = sdpa_attention(*inputs, RowPlan.of(fields))
+    weight = torch.randn(shape, generator=generator)
     for index, row in enumerate(rows):
-        alone = naive(q[index].double(), k[index].double(), v[index].double(), row)
+        alone = naive(*(values[index] for values in exact), row)
         is_real = (fields[index, 0] > 0)[:, None]
         assert_close(together[index] * is_real, alone)
+        (alone * weight[index]).sum().backward()
+    is_real = (fields[:, 0] > 0)[:, None, :, None]
+    (together * weight * is_real).sum().backward()
+    for values, wanted in zip(inputs, exact, strict=True):
+        assert values.grad is not None and wanted.grad is not None
+        assert_close(values.grad, wanted.grad)
 
 
-def test_packed_windows_are_folded_short_rows_are_whole_and_long_ones_in_blocks() -> None:
-    fields = layout_of(ROWS["four equal windows"], [Piece(300, 212)])
-    assert RowPlan.of(fields).folded_rows == {0: 4, 1: 1}
-    assert RowPlan.of(layout_of([Piece(300, 213)])).folded_rows == {}
+def test_short_windows_are_folded_short_rows_are_whole_and_others_are_not_masked() -> None:
+    assert RowPlan.of(layout_of(ROWS["four equal windows"])).folded_rows == {0: 4}
+    assert RowPlan.of(layout_of([Piece(200, 56)])).folded_rows == {0: 1}
+    assert RowPlan.of(layout_of([Piece(200, 57)])).folded_rows == {}
     assert RowPlan.of(layout_of(ROWS["four unequal segments of a long row"])).folded_rows == {}
 
 

@@ -54,6 +54,8 @@ STATIC = [
         "torch.distributed.elastic.rendezvous.static_tcp_rendezvous",
         "StaticTCPRendezvous",
     ),
+    ("torch", "torch", "ops.aten._scaled_dot_product_flash_attention_for_cpu"),
+    ("torch", "torch", "ops.aten._scaled_dot_product_flash_attention_for_cpu_backward"),
     ("hydra-core", "hydra.core.override_parser.overrides_parser", "OverridesParser.create"),
 ]
 
@@ -70,11 +72,11 @@ LIVE = {
         + ("_global_grad_norm",),
         "fp32": WRAPPER_OF_ZERO,
         "fp16": WRAPPER_OF_ZERO,
-        "bf16": ("bf16_groups", "clear_hp_grads", "fp32_groups_gradients")
+        "bf16": ("bf16_groups", "fp32_groups_gradients")
         + ("bf16_groups_flat", "bf16_partitioned_groups", "fp32_groups_gradients_flat")
         + ("fp32_groups_flat_partition", "fp32_groups_gradient_flat_partition")
         + ("real_dp_process_group", "_lazy_init_hp_params_optimizer_state")
-        + ("fp32_groups_has_gradients", "get_grads_for_norm"),
+        + ("fp32_groups_has_gradients",),
     },
     "loss_scaler": {
         "fp16": ("cur_scale", "cur_iter", "last_overflow_iter", "cur_hysteresis", "dynamic")
@@ -137,7 +139,8 @@ def live_objects(rank: int, world_size: int, precision: str) -> list[str]:
         look("grid", module._grid)
         weight = module.tied_modules["embed"].word_embeddings.weight
         look("parameter", weight)
-        look("mapping", weight._hp_mapping)
+        if rank == 0:  # the other replica of fp32 owns nothing of this matrix
+            look("mapping", weight._hp_mapping)
         engine.close()
     return missing
 
@@ -152,7 +155,8 @@ def test_megatrons_schedule_makes_nothing_by_zeros_but_its_count_of_tokens() -> 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 def test_deepspeeds_objects_still_have_their_attributes(precision: str) -> None:
-    (missing,) = run_distributed(live_objects, 1, precision)
+    # In fp32 one replica has no wrapper.
+    missing = sum(run_distributed(live_objects, 2 if precision == "fp32" else 1, precision), [])
     assert not missing, moved("deepspeed", ", ".join(missing))
 
 
