@@ -24,6 +24,7 @@ from glm.model import GLMModel
 from train.batches import MicroBatch, row_weights, step_indices, to_micro_batch
 from train.distributed import distributed_session
 from train.engine.optimizers import build_optimizer, optimizer_kind
+from train.host_memory import keep_freed_memory
 from train.metrics import Metrics
 from train.plan import StepPlan, TrainingPlan
 from train.prepared import prepared
@@ -168,6 +169,7 @@ def measured(words: list[str], block: int, turns: int, folder: Path) -> Turns:
     config.run.stop_after_samples = block * turns * config.optim.global_batch_size
     world = World()
     prepare_environment(world, "cpu")
+    keep_freed_memory()
     torch.set_num_threads(1)
     device, run_folder = torch.device("cpu"), RunFolder(Path(derive.run_dir(config)))
     topology = Topology.from_config(config.parallel, 0, 1)

@@ -16,6 +16,7 @@ from train.batches import StepBatches, checksum, count_targets, micro_batches_of
 from train.distributed import distributed_session
 from train.engine.interface import StepOutcome
 from train.engine.pipeline import PipelineEngine
+from train.host_memory import keep_freed_memory
 from train.plan import StepPlan, TrainingPlan
 from train.session import Session
 from train.topology import Topology
@@ -91,6 +92,7 @@ def opened(world: World, words: list[str]) -> Iterator[tuple[Config, Session]]:
     """A run's configuration and its process groups on CPU."""
     config = load_config(words, world.size)
     prepare_environment(world, "cpu")
+    keep_freed_memory()
     topology = Topology.from_config(config.parallel, world.rank, world.size)
     with distributed_session(world, topology, torch.device("cpu")) as session:
         yield config, session

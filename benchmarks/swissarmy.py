@@ -30,7 +30,8 @@ from benchmarks.trees import summary
 
 ROUNDS = 5
 SIZES = (
-    Size("8 x 512", 8, 512, 8, 1408, 32_768, 512, 4),
+    Size("8 x 512", 8, 512, 8, 1408, 32_768, 1_024, 2),
+    Size("8 x 512, short rows", 8, 512, 8, 1408, 32_768, 512, 4),
     Size("4 x 256, long rows", 4, 256, 4, 704, 8_192, 2_048, 2),
 )
 PRECISIONS = {"fp32": "float32", "bf16": "bfloat16"}

@@ -67,11 +67,11 @@ class _GeGLU(torch.autograd.Function):
 @fused
 def geglu(value: Tensor, gate: Tensor) -> Tensor:
     """The gated value."""
-    return value * functional.gelu(gate)
+    return functional.gelu(gate).mul_(value)
 
 
 @fused
 def geglu_gradients(gradient: Tensor, value: Tensor, gate: Tensor) -> tuple[Tensor, Tensor]:
     """The gradients of value and gate; GELU is computed again rather than kept."""
     of_gate = torch.ops.aten.gelu_backward(gradient * value, gate)
-    return gradient * functional.gelu(gate), of_gate
+    return functional.gelu(gate).mul_(gradient), of_gate

@@ -162,6 +162,9 @@ def _norm_backward(
     """Gradients of a norm's input, weight and bias, from those of the branch and of alpha times the residual."""
     of_branch, of_residual = gradients
     assert of_branch is not None, "a norm's result feeds a branch or a head"
+    if of_branch.device.type == "cpu":
+        return _norm_gradients(of_branch, of_residual, alpha, saved, [True, True, True])
+    # Two kernels, since one reduces over rows and the other over columns.
     arguments = (of_branch, of_residual, alpha, *saved)
     return (norm_input_gradient(*arguments), *norm_parameter_gradients(*arguments))
 

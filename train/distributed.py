@@ -19,6 +19,7 @@ from train.engine.groups import place_of, start_groups, stop_groups
 from train.peer_sockets import make_room_for_peers
 from train.rendezvous import Rendezvous
 from train.session import Session
+from train.shared_groups import shared_groups
 from train.topology import Topology
 from train.world import World
 
@@ -50,7 +51,8 @@ def distributed_session(
     rendezvous.gather()
     with rendezvous.watched():
         _start_torch(world, device, rendezvous.store)
-        _start_libraries(topology, device)
+        with shared_groups(device):
+            _start_libraries(topology, device)
         session = Session(
             topology, device, _control_group(device), _replica_group(topology, device)
         )

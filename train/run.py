@@ -11,6 +11,7 @@ from configs.terminal import tell
 from train import start
 from train.cpu_threads import waiting_as_the_machine_allows
 from train.distributed import distributed_session
+from train.host_memory import keep_freed_memory
 from train.prepared import Prepared, prepared
 from train.progress import Progress
 from train.run_folder import RunFolder
@@ -33,6 +34,8 @@ def run(config: Config, overrides: list[str], world: World, device: torch.device
         UserError: something that the user can correct.
         DistributedError: a peer failed.
     """
+    if device.type == "cpu":
+        keep_freed_memory()
     folder = RunFolder(Path(derive.run_dir(config)))
     found = start.inspect_folder(folder, config)
     if found.finished_message is not None:

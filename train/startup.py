@@ -3,7 +3,7 @@
 import torch
 
 from configs import cutting, derive, pipeline
-from configs.computation import attention_path
+from configs.computation import attention_path, zero_stage
 from configs.schema import Config
 from data_pipeline.dataset import GLMDataset
 from train.device import device_name
@@ -35,7 +35,7 @@ def startup_report(
         ),
         "precision": f"{config.precision.value}: {precision_reason}",
         "attention": f"{path.value}: {path_reason}",
-        "optimizer": f"{optimizer_name(config.optim.name, device.type)}, ZeRO-{config.parallel.zero_stage}",
+        "optimizer": optimizer_name(config.optim.name, device.type) + _zero(config, topology.dp),
         "batch": (
             f"{optim.global_batch_size:,} rows{ramp} x {model.seq_length:,} tokens = micro-batch "
             f"{optim.micro_batch_size} x {accumulated} accumulated x dp {topology.dp}"
@@ -52,6 +52,11 @@ def startup_report(
     }
     width = max(map(len, rows))
     return "\n".join(f"{name:<{width}}  {text}" for name, text in rows.items())
+
+
+def _zero(config: Config, dp: int) -> str:
+    stage = zero_stage(config.parallel, config.precision, dp)
+    return f", ZeRO-{stage}" if stage else ", without ZeRO"
 
 
 def _stages(config: Config) -> str:

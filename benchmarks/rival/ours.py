@@ -10,6 +10,7 @@ from benchmarks.rival.worker import Rows, serve
 from glm.head import target_losses
 from glm.model import GLMModel
 from glm.row_fields import TARGET
+from train.host_memory import keep_freed_memory
 
 
 class Ours:
@@ -48,4 +49,5 @@ class Ours:
 
 
 if __name__ == "__main__":
+    keep_freed_memory()  # as `python -m train` does on CPU
     serve(Ours)

@@ -91,8 +91,9 @@ def _stage(config: Config, stage: int, on_gpu: bool) -> StageMemory:
     count = pipeline.stage_parameters(config)[stage]
     # bf16: every replica holds the whole fp32 sum over micro-batches, into which each gradient goes at once.
     gradients = count * max(size, 4) if computation.sums_in_fp32(config.precision) else count * size
-    masters = 0 if parallel.zero_stage == 0 else 4 * count // dp
-    moments = _slot_bytes(config) * count // (1 if parallel.zero_stage == 0 else dp)
+    zero_stage = computation.zero_stage(parallel, config.precision, dp)
+    masters = 0 if zero_stage == 0 else 4 * count // dp
+    moments = _slot_bytes(config) * count // (1 if zero_stage == 0 else dp)
     activations, outputs, buffers = _running(config, stage, on_gpu)
     in_backward, in_reduction, in_update = _buffers(config, count, dp, on_gpu)
     return StageMemory(
@@ -112,19 +113,19 @@ def _stage(config: Config, stage: int, on_gpu: bool) -> StageMemory:
 
 def _buffers(config: Config, count: int, dp: int, on_gpu: bool) -> tuple[int, int, int]:
     """DeepSpeed's buffers of the backward pass, the reduction and the update."""
-    size, zero = computation.element_bytes(config.precision), config.parallel.zero_stage
+    size = computation.element_bytes(config.precision)
     share = count // dp
     # Two float64 copies of the part of a gradient that is squared at once.
     squares = 2 * 8 * computation.squared_at_once(on_gpu)
     if computation.sums_in_fp32(config.precision):
         # allreduce_no_retain: the fp32 gradients of the two groups are copied together if they fit a bucket; a larger
         # group is reduced in place.
-        is_copied = count <= computation.GRADIENT_BUCKET and not (
-            config.parallel.overlap and dp > 1
-        )
+        is_copied = count <= computation.GRADIENT_BUCKET and dp > 1 and not config.parallel.overlap
         copies = 4 * count if is_copied else 0
         return 0, copies, squares
-    if zero == 0:
+    if computation.zero_stage(config.parallel, config.precision, dp) == 0:
+        if dp == 1:
+            return 0, 0, squares
         # Gradients are reduced in copies of at least a bucket; AdamW works parameter by parameter.
         largest = max(derive.parameter_sizes(config.model, config.parallel.tp))
         copied = min(count, computation.GRADIENT_BUCKET + largest)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from configs.computation import squared_at_once
 from glm.model import EMBEDDING_NAME, layer_index
@@ -58,28 +58,63 @@ def _norm(squares: float, loss_scale: float) -> float:
 def counted_squares(optimizer: Any, parameter: nn.Parameter, topology: Topology) -> float:
     """This rank's share of the squared gradient norm of a parameter; the shares of all ranks add up to it.
 
-    A gradient that several ranks hold is counted by the first of them only. This concerns the tied head's copy of the
-    embedding, parameters that tensor parallelism does not cut, and, where gradients are not sharded, the other
-    replicas' copies.
-
     Args:
         optimizer: DeepSpeed's wrapper, or torch's optimizer, just before its `step`.
         parameter: a parameter of this rank's stage.
         topology: this rank's position in the layout.
     """
+    if not _is_counted(optimizer, parameter, topology):
+        return 0.0
+    if _is_sharded(optimizer):
+        return _sharded(optimizer, parameter)
+    gradient = held_gradient(optimizer, parameter)
+    return 0.0 if gradient is None else sum_of_squares(gradient)
+
+
+def _is_counted(optimizer: Any, parameter: nn.Parameter, topology: Topology) -> bool:
+    """Whether the norm counts what this rank holds of a gradient.
+
+    A gradient that several ranks hold is counted by the first of them only. This concerns the tied head's copy of the
+    embedding, parameters that tensor parallelism does not cut, and, where gradients are not sharded, the other
+    replicas' copies.
+    """
     is_replica = topology.tp_rank > 0 and partition_dim(parameter) is None
     if is_replica or is_tied_copy(parameter):
-        return 0.0
-    if hasattr(optimizer, "averaged_gradients"):
-        return _sharded(optimizer, parameter)
-    overlap = overlap_of(optimizer)
-    if overlap is not None:
-        part = overlap.own_part(parameter)
-        return 0.0 if part is None else sum_of_squares(part)
-    if topology.dp_rank > 0:
-        return 0.0
-    gradient = whole_gradient(parameter)
-    return 0.0 if gradient is None else sum_of_squares(gradient)
+        return False
+    is_shared_out = _is_sharded(optimizer) or overlap_of(optimizer) is not None
+    return is_shared_out or topology.dp_rank == 0
+
+
+def _is_sharded(optimizer: Any) -> bool:
+    """True for ZeRO-1's wrapper of fp32 and fp16, which keeps averaged gradients of its partition."""
+    return hasattr(optimizer, "averaged_gradients")
+
+
+def norm_of_finite(
+    optimizer: Any, parameters: Sequence[nn.Parameter], session: Session
+) -> float | None:
+    """The global norm, or None if any rank holds a gradient that is not finite; one exchange, the same result on all.
+
+    The norm alone would not tell: it counts a gradient that several ranks hold on one of them only.
+
+    Args:
+        optimizer: DeepSpeed's BF16_Optimizer, or torch's optimizer, just before its `step`.
+        parameters: the parameters of this rank's stage.
+        session: process groups of all ranks that train the model.
+    """
+    squares, uncounted = 0.0, list[Tensor]()
+    for parameter in parameters:
+        gradient = held_gradient(optimizer, parameter)
+        if gradient is None:
+            continue
+        if _is_counted(optimizer, parameter, session.topology):
+            squares += sum_of_squares(gradient)
+        else:
+            uncounted.append(gradient)
+    # The sum is in float64, which no square of an fp32 number overflows.
+    is_finite = math.isfinite(squares) and are_finite(uncounted)
+    total, num_wrong = session.sum([squares, float(not is_finite)])
+    return None if num_wrong else math.sqrt(total)
 
 
 def _sharded(optimizer: Any, parameter: nn.Parameter) -> float:
@@ -103,37 +138,46 @@ def _sharded(optimizer: Any, parameter: nn.Parameter) -> float:
     return squares
 
 
-def holds_only_finite(optimizer: Any, parameters: Iterable[nn.Parameter]) -> bool:
-    """True if every gradient that this rank holds is finite, whether or not the norm counts it.
+def sharded_are_finite(optimizer: Any) -> bool:
+    """True if every gradient of this rank's partition is finite, whether or not the norm counts it.
 
     Args:
-        optimizer: DeepSpeed's wrapper, or torch's optimizer, just before its `step`.
-        parameters: the parameters of this rank's stage.
+        optimizer: ZeRO-1's wrapper of fp32, just before its `step`.
     """
-    if overlap_of(optimizer) is not None:
-        held = list(optimizer.fp32_groups_gradient_flat_partition)
-    elif hasattr(optimizer, "averaged_gradients"):
-        of_groups = optimizer.averaged_gradients.values()
-        held = [gradient for group in of_groups for gradient in group or []]
-    else:
-        held = [whole_gradient(parameter) for parameter in parameters]
+    of_groups = optimizer.averaged_gradients.values()
+    return are_finite([gradient for group in of_groups for gradient in group or []])
+
+
+def are_finite(gradients: Iterable[Tensor]) -> bool:
+    """True if all elements of all gradients are finite."""
     # Minimum and maximum propagate NaN and need no copy of the gradient. One transfer from the device is enough for all.
     extremes = [
         extreme
-        for gradient in held
-        if gradient is not None and gradient.numel() > 0
+        for gradient in gradients
+        if gradient.numel() > 0
         for extreme in gradient.detach().aminmax()
     ]
     return not extremes or bool(torch.stack(extremes).isfinite().all())
 
 
-def whole_gradient(parameter: nn.Parameter) -> torch.Tensor | None:
+def held_gradient(optimizer: Any, parameter: nn.Parameter) -> Tensor | None:
+    """What this rank holds of a parameter's reduced gradient, for an optimizer other than ZeRO-1's of fp32 and fp16.
+
+    Args:
+        optimizer: DeepSpeed's BF16_Optimizer, or torch's optimizer.
+        parameter: a parameter of this rank's stage.
+    """
+    overlap = overlap_of(optimizer)
+    return whole_gradient(parameter) if overlap is None else overlap.own_part(parameter)
+
+
+def whole_gradient(parameter: nn.Parameter) -> Tensor | None:
     """The gradient of a parameter for an optimizer that does not shard gradients over the replicas."""
     gradient = getattr(parameter, "_hp_grad", None)
     return parameter.grad if gradient is None else gradient
 
 
-def sum_of_squares(gradient: torch.Tensor) -> float:
+def sum_of_squares(gradient: Tensor) -> float:
     """Squared norm, in float64."""
     size = squared_at_once(on_gpu=gradient.is_cuda)
     parts = gradient.detach().reshape(-1).split(size)

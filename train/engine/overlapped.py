@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from deepspeed.runtime.pipe.schedule import ReduceGrads
 from torch import nn
 
 from configs.schema import Config
@@ -10,6 +9,7 @@ from glm.layer import FinalNorm, GLMLayer
 from glm.model import TIED_KEY
 from glm.tensor_parallel import has_partial_gradient
 from train.engine.overlap import Overlap
+from train.engine.reduction import replace_reduction
 from train.engine.stages import StagedModule
 from train.session import Session
 
@@ -37,10 +37,7 @@ def build_overlap(
     overlap = Overlap(engine.optimizer, dict.fromkeys(tied, 2), deferred)
     _wait_for_weights(overlap, module, tied)
 
-    def finish(_: object, **arguments: object) -> None:
-        overlap.finish()
-
-    engine._INSTRUCTION_MAP = {**engine._INSTRUCTION_MAP, ReduceGrads: finish}
+    replace_reduction(engine, lambda _: overlap.finish())
     return overlap
 
 

@@ -8,13 +8,14 @@ the samples seen (train/plan.py); partitioned activations between stages, becaus
 tensor first; and reentrant checkpointing, because the first stage's integer inputs cannot pass through it.
 """
 
+import functools
 import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import deepspeed
 
-from configs import pipeline
+from configs import computation, pipeline
 from configs.objectives import objectives_of
 from configs.schema import Config, Precision, Recompute
 from glm.embedding import WordEmbedding
@@ -31,6 +32,7 @@ from train.engine.one_forward_one_backward import OneForwardOneBackward, Schedul
 from train.engine.optimizers import build_optimizer, optimizer_kind
 from train.engine.overlapped import build_overlap
 from train.engine.recompute import checkpoint_function
+from train.engine.reduction import skip_reduction
 from train.engine.sequence import sum_partial_gradients_first
 from train.engine.settings import deepspeed_config
 from train.engine.stages import build_pipeline, quiet
@@ -38,12 +40,12 @@ from train.engine.state import PartitionedState
 from train.engine.update import (
     UpdateGate,
     agreed_finite,
-    allow_empty_norm,
-    clipped_update,
-    overlapped_update,
+    partition_update,
+    whole_update,
 )
 from train.plan import StepPlan
 from train.session import Session
+from train.shared_groups import shared_groups
 
 
 class PipelineEngine:
@@ -59,14 +61,16 @@ class PipelineEngine:
         self._config = config
         self._session = session
         self._loss = GLMLoss(len(objectives_of(config.objective)))
-        self.module = build_pipeline(config, session, self._loss)
+        dp = session.topology.dp
+        zero_stage = computation.zero_stage(config.parallel, config.precision, dp)
         kind = optimizer_kind(config.optim.name, session.device.type)
-        with quiet(), light_imports():
+        with shared_groups(session.device), quiet(), light_imports():
+            self.module = build_pipeline(config, session, self._loss)
             engine: Any
             engine, *_ = deepspeed.initialize(
                 model=self.module,
                 optimizer=build_optimizer(kind, self.module, config.optim, session.device.type),
-                config=deepspeed_config(config, session.topology.dp),
+                config=deepspeed_config(config, dp),
             )
         self.deepspeed = engine
         if config.parallel.recompute is not Recompute.none:
@@ -74,17 +78,21 @@ class PipelineEngine:
         self._optimizer: Any = engine.optimizer
         clip = config.optim.clip
         self._overlap = build_overlap(config, session, engine, self.module)
+        if dp == 1 and config.precision is not Precision.fp16:
+            skip_reduction(engine)
         sum_partial_gradients_first(engine, self.module, tp_group())
-        update = self._optimizer.step
-        # fp16's wrapper checks the gradients of all ranks itself, and adjusts its loss scale by the result.
-        is_finite = None if config.precision is Precision.fp16 else self._is_finite
-        if config.parallel.zero_stage == 0:
-            update = clipped_update(self._optimizer, self.module, session, clip)
-        elif self._overlap is not None:
-            update = overlapped_update(self._optimizer, self.module, session, clip, self._overlap)
-            is_finite = None
-        elif config.precision is Precision.bf16:
-            allow_empty_norm(self._optimizer)
+        # ZeRO-1's wrapper of fp16 checks the gradients of all ranks itself, and adjusts its loss scale by the result;
+        # that of fp32 has to be told. Our own updates check while they measure the norm.
+        update, is_finite = self._optimizer.step, None
+        if config.precision is Precision.bf16:
+            gather = self._optimizer.update_lp_params
+            if self._overlap is not None:
+                gather = self._overlap.gather
+            update = partition_update(self._optimizer, self.module, session, clip, gather)
+        elif zero_stage == 0:
+            update = whole_update(self._optimizer, self.module, session, clip)
+        elif config.precision is Precision.fp32:
+            is_finite = functools.partial(agreed_finite, self._optimizer, session)
         is_wide = hasattr(self._optimizer, "fp32_groups_gradients")
         on_ready = None if self._overlap is None else self._overlap.add_ready
         self._accumulation = Accumulation(self._optimizer, on_ready) if is_wide else None
@@ -184,9 +192,6 @@ class PipelineEngine:
             self._optimizer, self._embeddings[0].weight, self._session.topology
         )
         self._embedding_squares = squares / (self.loss_scale or 1.0) ** 2
-
-    def _is_finite(self) -> bool:
-        return agreed_finite(self._optimizer, self.module, self._session)
 
     def _measure_norms(self) -> GradientNorms:
         num_layers = self._config.model.num_layers

@@ -5,15 +5,16 @@ covers only its tokens. They are summed once a step, after the last micro-batch 
 Korthikanti et al. 2022, section 4.2.2.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from deepspeed.runtime.pipe.schedule import ReduceGrads
 from torch import Tensor, nn
 
 from glm.tensor_parallel import has_partial_gradient
 from train.engine.gradients import whole_gradient
+from train.engine.reduction import replace_reduction
 
 
 def sum_partial_gradients_first(engine: Any, module: nn.Module, group: Any) -> None:
@@ -27,15 +28,13 @@ def sum_partial_gradients_first(engine: Any, module: nn.Module, group: Any) -> N
     partial = [parameter for parameter in module.parameters() if has_partial_gradient(parameter)]
     if not partial:
         return
-    instructions = dict(engine._INSTRUCTION_MAP)
-    reduce_gradients = instructions[ReduceGrads]
 
-    def sum_then_reduce(of: Any, **arguments: object) -> None:
+    def sum_then_reduce(reduce_gradients: Callable[[], None]) -> None:
         gradients = [whole_gradient(parameter) for parameter in partial]
         sum_together([gradient for gradient in gradients if gradient is not None], group)
-        reduce_gradients(of, **arguments)
+        reduce_gradients()
 
-    engine._INSTRUCTION_MAP = {**instructions, ReduceGrads: sum_then_reduce}
+    replace_reduction(engine, sum_then_reduce)
 
 
 def sum_together(gradients: list[Tensor], group: Any) -> None:

@@ -12,14 +12,15 @@ def deepspeed_config(config: Config, dp: int) -> dict[str, object]:
     The initial batch size may be any valid one, because every step sets its own.
     """
     micro_batch_size = config.optim.micro_batch_size
+    zero_stage = computation.zero_stage(config.parallel, config.precision, dp)
     rendered: dict[str, object] = {
         "train_batch_size": micro_batch_size * dp,
         "train_micro_batch_size_per_gpu": micro_batch_size,
         # Without ZeRO, train/engine/update.py clips.
-        "gradient_clipping": 0.0 if config.parallel.zero_stage == 0 else config.optim.clip,
+        "gradient_clipping": 0.0 if zero_stage == 0 else config.optim.clip,
         "steps_per_print": None,
         "zero_optimization": {
-            "stage": config.parallel.zero_stage,
+            "stage": zero_stage,
             "reduce_bucket_size": computation.reduce_bucket_size(config),
         },
         "zero_allow_untested_optimizer": True,

@@ -5,16 +5,14 @@ DeepSpeed calls `optimizer.step`. This is the only file that wraps that method.
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
 from deepspeed.runtime.zero.stage_1_and_2 import INITIAL_MICRO_STEP_ID
 from torch import nn
 
-from train.engine.gradients import counted_squares, holds_only_finite
+from train.engine.gradients import norm_of_finite, sharded_are_finite
 from train.engine.interface import GradientNorms, PendingUpdate, UpdateHook
-from train.engine.overlap import Overlap
 from train.session import Session
 
 Update = Callable[..., object]
@@ -88,92 +86,58 @@ def discard_gradients(optimizer: Any) -> None:
     optimizer.zero_grad(set_to_none=True)
 
 
-def agreed_finite(optimizer: Any, module: nn.Module, session: Session) -> bool:
+def agreed_finite(optimizer: Any, session: Session) -> bool:
     """Whether the gradients of all ranks are finite, with the same result on each; collective.
 
-    The norm is not enough: it counts a gradient that several ranks hold on one of them only, and DeepSpeed's wrappers
-    for fp32 and bf16 check only the ranks of one replica.
+    The wrapper itself checks only the ranks of one replica, and only gradients that its norm counts.
 
     Args:
-        optimizer: DeepSpeed's wrapper, or torch's optimizer, just before its `step`.
-        module: this rank's stage.
+        optimizer: ZeRO-1's wrapper of fp32, just before its `step`.
         session: process groups of all ranks that train the model.
     """
-    is_finite = holds_only_finite(optimizer, module.parameters())
-    return session.max([float(not is_finite)]) == [0.0]
+    return session.max([float(not sharded_are_finite(optimizer))]) == [0.0]
 
 
-def allow_empty_norm(optimizer: Any) -> None:
-    """Make bf16's wrapper count a norm of 0 on a rank that counts no gradient, where it would otherwise fail.
-
-    This happens on a last stage without layers, on all but its first tensor-parallel rank: the gradients of its final
-    norm and its tied head are counted on other ranks.
-
-    Args:
-        optimizer: DeepSpeed's BF16_Optimizer.
-    """
-    counted = optimizer.get_grads_for_norm
-
-    def never_empty(for_clipping: bool = False) -> Any:
-        found = counted(for_clipping=for_clipping)
-        if for_clipping:
-            return found
-        gradients, of_experts = found
-        return gradients or [optimizer.fp32_groups_gradients_flat[0].new_zeros(1)], of_experts
-
-    optimizer.get_grads_for_norm = never_empty
-
-
-def overlapped_update(
-    optimizer: Any, module: nn.Module, session: Session, clip: float, overlap: Overlap
+def partition_update(
+    optimizer: Any, module: nn.Module, session: Session, clip: float, gather: Callable[[], None]
 ) -> Update:
-    """The update where each replica holds the gradients of its own partition alone (`parallel.overlap`).
+    """The update of bf16: each replica clips and updates its own partition, and the weights are gathered.
 
-    Like DeepSpeed's, it sets `_global_grad_norm` and `overflow`. Norm and the check for finite gradients are one exchange.
+    DeepSpeed's own `step` clips every gradient on every replica, and fails on a rank that counts none: a last stage
+    without layers, on all but its first tensor-parallel rank.
 
     Args:
-        optimizer: DeepSpeed's BF16_Optimizer.
+        optimizer: DeepSpeed's BF16_Optimizer; at least this replica's partition of its gradients is reduced.
         module: this rank's stage.
         session: process groups of all ranks that train the model.
         clip: largest global gradient norm; 0: no clipping.
-        overlap: what has reduced the gradients, and gathers the weights.
+        gather: rounds the masters to weights, and exchanges them between the replicas.
     """
+    parameters = list(module.parameters())
 
     def step(*args: object, **kwargs: object) -> None:
-        squares = sum(
-            counted_squares(optimizer, parameter, session.topology)
-            for parameter in module.parameters()
-        )
-        wrong = not holds_only_finite(optimizer, module.parameters())
-        total, num_wrong = session.sum([squares, float(wrong)])
-        optimizer.overflow = num_wrong > 0
-        optimizer._global_grad_norm = math.inf if num_wrong else math.sqrt(total)
-        if num_wrong:
-            discard_gradients(optimizer)
+        norm = _note_norm(optimizer, parameters, session)
+        if norm is None:
             return
+        factor = _clip_factor(norm, clip)
         own = optimizer.fp32_groups_gradient_flat_partition
-        # As DeepSpeed clips.
-        factor = clip / (optimizer._global_grad_norm + 1e-6)
         for masters, gradients in zip(optimizer.fp32_groups_flat_partition, own, strict=True):
-            if 0 < factor < 1:
+            if factor < 1:
                 gradients.mul_(factor)
             masters.grad = gradients
         optimizer.optimizer.step()
         # Links the optimizer's slots to the parameters, at the first step.
         optimizer._lazy_init_hp_params_optimizer_state()
-        overlap.gather()
-        optimizer.clear_hp_grads()
+        gather()
 
     return step
 
 
-def clipped_update(optimizer: Any, module: nn.Module, session: Session, clip: float) -> Update:
-    """The update of an optimizer without ZeRO (`parallel.zero_stage=0`): norm, clip, then step.
+def whole_update(optimizer: Any, module: nn.Module, session: Session, clip: float) -> Update:
+    """The update of an optimizer without ZeRO: norm, clip, then step.
 
-    ZeRO-1's wrappers do this themselves. Without a wrapper DeepSpeed reports no norm, and clips by a norm that leaves
-    out the vectors of later stages and counts the tied matrix twice. Like the wrappers, this update sets
-    `_global_grad_norm` and `overflow`, which DeepSpeed's engine reads. It is called with finite gradients only
-    (`agreed_finite`).
+    Without a wrapper DeepSpeed reports no norm, and clips by a norm that leaves out the vectors of later stages and
+    counts the tied matrix twice.
 
     Args:
         optimizer: torch's optimizer of this rank's parameters; each `grad` is the mean over the replicas by then.
@@ -182,17 +146,34 @@ def clipped_update(optimizer: Any, module: nn.Module, session: Session, clip: fl
         clip: largest global gradient norm; 0: no clipping.
     """
     update = optimizer.step
+    parameters = list(module.parameters())
 
-    def step(*args: object, **kwargs: object) -> object:
-        squares = sum(
-            counted_squares(optimizer, parameter, session.topology)
-            for parameter in module.parameters()
-        )
-        norm = math.sqrt(session.sum([squares])[0])
-        optimizer.overflow = False
-        optimizer._global_grad_norm = norm
-        if clip > 0:
-            torch.nn.utils.clip_grads_with_norm_(module.parameters(), clip, torch.tensor(norm))
-        return update(*args, **kwargs)
+    def step(*args: object, **kwargs: object) -> None:
+        norm = _note_norm(optimizer, parameters, session)
+        if norm is None:
+            return
+        factor = _clip_factor(norm, clip)
+        if factor < 1:
+            for parameter in parameters:
+                if parameter.grad is not None:
+                    parameter.grad.mul_(factor)
+        update(*args, **kwargs)
 
     return step
+
+
+def _note_norm(
+    optimizer: Any, parameters: Sequence[nn.Parameter], session: Session
+) -> float | None:
+    """The gradient's norm, noted where DeepSpeed's engine reads it; None: not finite, and the gradients are discarded."""
+    norm = norm_of_finite(optimizer, parameters, session)
+    optimizer.overflow = norm is None
+    optimizer._global_grad_norm = math.inf if norm is None else norm
+    if norm is None:
+        discard_gradients(optimizer)
+    return norm
+
+
+def _clip_factor(norm: float, clip: float) -> float:
+    # As DeepSpeed clips.
+    return min(clip / (norm + 1e-6), 1.0) if clip > 0 else 1.0
