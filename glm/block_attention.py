@@ -43,20 +43,14 @@ class _Segments(torch.autograd.Function):
         mixed = torch.zeros_like(q)
         lse = q.new_zeros(q.shape[:3], dtype=torch.float32)
         for span in spans:
-            row, whole, context, targets = _slices(span)
+            whole, context, targets = _places(span)
             if span.split > span.start:
-                mixed[row, :, whole], lse[row, :, whole] = _forward(
-                    q[row, :, whole], k[row, :, context], v[row, :, context], False
-                )
+                mixed[whole], lse[whole] = _forward(q[whole], k[context], v[context], False)
             if span.stop > span.split:
-                own, own_lse = _forward(
-                    q[row, :, targets], k[row, :, targets], v[row, :, targets], True
-                )
+                own = _forward(q[targets], k[targets], v[targets], True)
                 if span.split > span.start:
-                    own, own_lse = _merged(
-                        mixed[row, :, targets], lse[row, :, targets], own, own_lse
-                    )
-                mixed[row, :, targets], lse[row, :, targets] = own, own_lse
+                    own = _merged((mixed[targets], lse[targets]), own)
+                mixed[targets], lse[targets] = own
         ctx.save_for_backward(q, k, v, mixed, lse)
         ctx.spans = spans
         return mixed
@@ -64,32 +58,34 @@ class _Segments(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         q, k, v, mixed, lse = ctx.saved_tensors
-        of_mixed = gradients[0]
+        (of_mixed,) = gradients
         of_q, of_k, of_v = (torch.zeros_like(values) for values in (q, k, v))
         for span in ctx.spans:
-            row, whole, context, targets = _slices(span)
+            whole, context, targets = _places(span)
             if span.split > span.start:
-                of_q[row, :, whole], of_k[row, :, context], of_v[row, :, context] = _backward(
-                    *(values[row, :, whole] for values in (of_mixed, q)),
-                    *(values[row, :, context] for values in (k, v)),
-                    *(values[row, :, whole] for values in (mixed, lse)),
-                    False,
+                result = (of_mixed[whole], mixed[whole], lse[whole])
+                of_q[whole], of_k[context], of_v[context] = _backward(
+                    result, q[whole], k[context], v[context], False
                 )
             if span.stop > span.split:
-                of_targets, of_k[row, :, targets], of_v[row, :, targets] = _backward(
-                    *(values[row, :, targets] for values in (of_mixed, q, k, v, mixed, lse)), True
+                result = (of_mixed[targets], mixed[targets], lse[targets])
+                of_targets, of_k[targets], of_v[targets] = _backward(
+                    result, q[targets], k[targets], v[targets], True
                 )
-                of_q[row, :, targets] += of_targets
+                of_q[targets] += of_targets
         return of_q, of_k, of_v, None
 
 
-def _slices(span: RowSegment) -> tuple[slice, slice, slice, slice]:
-    """Row, all tokens, context and targets of a segment."""
+_Place = tuple[slice, slice, slice]
+
+
+def _places(span: RowSegment) -> tuple[_Place, _Place, _Place]:
+    """Where all tokens, the context and the targets of a segment are in (B, N, S, H)."""
+    row = slice(span.row, span.row + 1)
     return (
-        slice(span.row, span.row + 1),
-        slice(span.start, span.stop),
-        slice(span.start, span.split),
-        slice(span.split, span.stop),
+        (row, slice(None), slice(span.start, span.stop)),
+        (row, slice(None), slice(span.start, span.split)),
+        (row, slice(None), slice(span.split, span.stop)),
     )
 
 
@@ -100,23 +96,17 @@ def _forward(q: Tensor, k: Tensor, v: Tensor, is_causal: bool) -> tuple[Tensor, 
 
 
 def _backward(
-    of_mixed: Tensor,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    mixed: Tensor,
-    lse: Tensor,
-    is_causal: bool,
+    result: tuple[Tensor, Tensor, Tensor], q: Tensor, k: Tensor, v: Tensor, is_causal: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of queries, keys and values."""
+    """Gradients of queries, keys and values, from the result's gradient, the merged result and its LSE."""
+    of_mixed, mixed, lse = result
     kernel = cast(Any, torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward)
     return kernel(of_mixed, q, k, v, mixed, lse, 0.0, is_causal)
 
 
-def _merged(
-    first: Tensor, first_lse: Tensor, second: Tensor, second_lse: Tensor
-) -> tuple[Tensor, Tensor]:
+def _merged(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
     """What one call over both sets of keys would return."""
-    lse = torch.logaddexp(first_lse, second_lse)
-    share = (second_lse - lse).exp()[..., None]
-    return torch.lerp(first.float(), second.float(), share).to(first.dtype), lse
+    (mixed, lse), (other, other_lse) = first, second
+    total = torch.logaddexp(lse, other_lse)
+    share = (other_lse - total).exp()[..., None]
+    return torch.lerp(mixed.float(), other.float(), share).to(mixed.dtype), total
