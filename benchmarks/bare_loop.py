@@ -1,10 +1,10 @@
 """The trainer beside a bare loop over the same layers:  python -m benchmarks bare_loop [--json FILE]
 
-The bare loop (benchmarks/loop_turns.py) has the same model, loss, clipping and optimizer (PyTorch's fused AdamW), and its
-batches are there before its time begins. The trainer is the whole one of `python -m train`; nothing is saved or evaluated
-while it is measured. Both compute with one thread, train the same rows in turns, and must reach the same losses. Figures
+The bare loop (benchmarks/loop_turns.py) has the same model, loss, clipping and optimizer (PyTorch's fused AdamW), and makes
+its batches as the trainer does. The trainer is the whole one of `python -m train`; nothing is saved or evaluated while it is
+measured. Both compute with one thread, train the same rows in turns, and must reach the same losses. Figures
 are CPU seconds of a step - of the trainer those of all its threads: data, sockets, watchdog - and speed is the bare loop's
-over the trainer's in the same turn.
+over the trainer's in the same steps; beside it the same for a bare loop whose batches are there before its time begins.
 """
 
 import json
@@ -19,7 +19,7 @@ from benchmarks.report import Record, json_file
 from benchmarks.trees import ROOT, summary
 
 TURNS = 5
-# The first turns allocate, and make the optimizer's moments.
+# The first steps allocate, and make the optimizer's moments.
 FIRST_TURNS = 1
 # The first step's learning rate is 0: updates show from the third on.
 LEAST_COMPARED = 4
@@ -29,11 +29,12 @@ DIFFER = {"fp32": 1e-5, "bf16": 2e-3}
 
 @dataclass(frozen=True)
 class Setting:
-    """A model, and how many steps make a turn."""
+    """A model, and how long it is trained."""
 
     name: str
     words: tuple[str, ...]
     block: int
+    """Steps that make a figure."""
     wanted: float
     """Least speed beside the bare loop."""
 
@@ -54,7 +55,7 @@ SETTINGS = (
             "optim.global_batch_size=4",
             "optim.clip=1.0",
         ),
-        1,
+        2,
         0.99,
     ),
 )
@@ -69,14 +70,22 @@ class Beside:
     precision: str
     wanted: float
     trainer: list[float]
-    """CPU seconds of a step, of each turn."""
+    """CPU seconds of a step, of each figure."""
     bare: list[float]
+    batches: list[float]
+    """Of making the bare loop's batches."""
     losses_differ: float
     """Most that the losses of the first steps differed by, relatively."""
 
     @property
     def speed(self) -> list[float]:
-        """The trainer's beside the bare loop's, of each turn."""
+        """The trainer's beside the bare loop's, of each figure."""
+        parts = zip(self.trainer, self.bare, self.batches, strict=True)
+        return [(bare + batches) / trainer for trainer, bare, batches in parts]
+
+    @property
+    def speed_without_batches(self) -> list[float]:
+        """The same where the bare loop finds its batches ready."""
         return [bare / trainer for trainer, bare in zip(self.trainer, self.bare, strict=True)]
 
 
@@ -130,14 +139,16 @@ def beside(setting: Setting, precision: str) -> Beside:
         raise SystemExit(
             f"{setting.name}, {precision}: the losses differ by {differ:.1e}, so the two are not the same training"
         )
-    trainer, bare = (figures[name][FIRST_TURNS:] for name in ("trainer", "bare"))
-    return Beside(setting.name, precision, setting.wanted, trainer, bare, differ)
+    parts = (figures[name][FIRST_TURNS:] for name in ("trainer", "bare", "batches"))
+    return Beside(setting.name, precision, setting.wanted, *parts, differ)
 
 
 def lines(found: Beside) -> Iterator[str]:
     """What is printed of a setting."""
     yield (
         f"{found.setting}, {found.precision}: trainer {statistics.median(found.trainer):.3f} CPU s a step, bare loop "
-        f"{statistics.median(found.bare):.3f}; losses differ by {found.losses_differ:.1e} at most"
+        f"{statistics.median(found.bare):.3f} and {statistics.median(found.batches):.4f} for batches; losses differ by "
+        f"{found.losses_differ:.1e} at most"
     )
     yield f"  speed {summary(found.speed)}; wanted: {found.wanted}"
+    yield f"  beside a bare loop whose batches are there {summary(found.speed_without_batches)}"

@@ -99,54 +99,69 @@ class BareLoop:
 
 @dataclass
 class Turns:
-    """Receives the trainer's metrics after each step, and gives the bare loop its turn after each block of them.
+    """Receives the trainer's metrics after each step, and lets the bare loop train the same steps in between.
+
+    A machine's speed drifts within seconds, so the two take turns step by step; and whoever trains rows first pays for what
+    their shapes need, so each goes first with every other step. The trainer's other threads go on meanwhile; they count as
+    the trainer's.
 
     Args:
         config: of the run.
         dataset: of the run.
-        block: steps of a turn.
+        block: steps that make a figure, an even number.
     """
 
     config: Config
     dataset: GLMDataset
     block: int
     trainer: list[float] = field(default_factory=list)
-    """CPU seconds of a step, of all threads of the process, of each turn."""
+    """CPU seconds of a step, of all threads of the process, in each block."""
     bare: list[float] = field(default_factory=list)
     """Of the thread that runs the bare loop: it needs no other."""
-    losses: list[tuple[float, float]] = field(default_factory=list)
-    """Of each step: the trainer's and the bare loop's."""
+    batches: list[float] = field(default_factory=list)
+    """Of making the bare loop's batches, which the trainer's seconds have in them."""
+    of_trainer: list[float] = field(default_factory=list)
+    """Loss of each step."""
+    of_bare: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        assert self.block % 2 == 0, self.block
         self._plan = TrainingPlan.from_config(self.config)
         self._loop = BareLoop(self.config)
-        self._steps: list[StepPlan] = []
-        self._of_trainer: list[float] = []
-        self.begin = time.process_time()
+        self._samples = 0
+        self.start()
+
+    def start(self) -> None:
+        """Begin a block."""
+        self._bare, self._batches, self._elsewhere = 0.0, 0.0, 0.0
+        self._begin = time.process_time()
 
     def after_step(self, line: Metrics) -> None:
         """Take a step's metrics."""
-        seen, size, loss = (
-            line[key] for key in ("samples_seen", "optim/global_batch_size", "train/loss")
-        )
-        assert isinstance(seen, int) and isinstance(size, int) and isinstance(loss, float)
-        self._steps.append(self._plan.step_at(seen - size))
-        self._of_trainer.append(loss)
-        if len(self._steps) == self.block:
-            self.trainer.append((time.process_time() - self.begin) / self.block)
-            self._train_bare()
-            self.begin = time.process_time()
+        begin = time.thread_time()
+        loss = line["train/loss"]
+        assert isinstance(loss, float)
+        self.of_trainer.append(loss)
+        if len(self.of_trainer) % 2 == 1:
+            self._train_bare()  # what the trainer has trained
+            self._train_bare()  # what it trains next
+        self._elsewhere += time.thread_time() - begin
+        if len(self.of_trainer) % self.block == 0:
+            of_process = time.process_time() - self._begin
+            self.trainer.append((of_process - self._elsewhere) / self.block)
+            self.bare.append(self._bare / self.block)
+            self.batches.append(self._batches / self.block)
+            self.start()
 
     def _train_bare(self) -> None:
-        made = [self._micro_batches(step) for step in self._steps]
         begin = time.thread_time()
-        losses = [
-            float(self._loop.step(step, batches))
-            for step, batches in zip(self._steps, made, strict=True)
-        ]
-        self.bare.append((time.thread_time() - begin) / self.block)
-        self.losses += zip(self._of_trainer, losses, strict=True)
-        self._steps, self._of_trainer = [], []
+        step = self._plan.step_at(self._samples)
+        made = self._micro_batches(step)
+        ready = time.thread_time()
+        self.of_bare.append(float(self._loop.step(step, made)))
+        self._samples += step.num_samples
+        self._batches += ready - begin
+        self._bare += time.thread_time() - ready
 
     def _micro_batches(self, step: StepPlan) -> list[MicroBatch]:
         config, topology = self.config, Topology.from_config(self.config.parallel, 0, 1)
@@ -157,12 +172,12 @@ class Turns:
 
 
 def measured(words: list[str], block: int, turns: int, folder: Path) -> Turns:
-    """Train `block * turns` steps twice, in turns.
+    """Train `block * turns` steps twice, in turns; `turns` figures.
 
     Args:
         words: of the run.
-        block: steps of a turn.
-        turns: how many.
+        block: steps that make a figure.
+        turns: how many of these.
         folder: for the run.
     """
     config = load_config([*words, f"run.dir={folder / 'run'}", "device=cpu"], 1)
@@ -187,7 +202,7 @@ def measured(words: list[str], block: int, turns: int, folder: Path) -> Turns:
             found.after_step(line)
 
         training.trackers.log_metrics = log_metrics
-        found.begin = time.process_time()
+        found.start()
         training.run()
         training.close()
         training.release()
@@ -197,5 +212,7 @@ def measured(words: list[str], block: int, turns: int, folder: Path) -> Turns:
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as temporary:
         result = measured(sys.argv[3:], int(sys.argv[1]), int(sys.argv[2]), Path(temporary))
-    figures = {"trainer": result.trainer, "bare": result.bare, "losses": result.losses}
+    losses = list(zip(result.of_trainer, result.of_bare, strict=True))
+    names = ("trainer", "bare", "batches")
+    figures = {**{name: getattr(result, name) for name in names}, "losses": losses}
     print(json.dumps(figures))

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.nn.functional import pad
 
 from configs.computation import head_rows_at_once
 from glm.embedding import WordEmbedding
@@ -22,6 +23,9 @@ from glm.weight_gradient import add_product, main_grad_of, tell_ready
 
 # Elements of rows that stay in a CPU's cache while they are exponentiated and added up.
 _IN_CACHE = 1 << 17
+# In half precision PyTorch's CPU products are generated for each shape when it first occurs, which takes as long as the
+# products themselves; the number of targets differs in every micro-batch, so it is rounded up, with zeros.
+_ROWS_OF_A_SHAPE = 64
 
 
 def target_losses(
@@ -94,6 +98,12 @@ def _chunks(
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """Losses, and the gradients of rows and matrix (in fp32) where the loss has `factors`."""
     first, group = place
+    is_half = rows.dtype != torch.float32
+    count = len(rows)
+    if is_half and rows.device.type == "cpu":
+        extra = -count % _ROWS_OF_A_SHAPE
+        rows, targets = pad(rows, (0, 0, 0, extra)), pad(targets, (0, extra))
+        factors = None if factors is None else pad(factors, (0, extra))
     losses = rows.new_empty(len(rows), dtype=torch.float32)
     of_rows = of_weight = None
     if factors is not None:
@@ -103,7 +113,6 @@ def _chunks(
             of_weight.zero_()
     size = min(head_rows_at_once(*weight.shape), max(len(rows), 1))
     # One chunk's, used by all; two in half precision.
-    is_half = rows.dtype != torch.float32
     all_logits = rows.new_empty(size, len(weight))
     all_wide = (
         all_logits.new_empty(all_logits.shape, dtype=torch.float32) if is_half else all_logits
@@ -137,7 +146,7 @@ def _chunks(
             add_product(of_weight, logits.t(), part, shrink, beta)
     if of_rows is not None and dist.get_world_size(group) > 1:
         dist.all_reduce(of_rows, group=group)
-    return losses, of_rows, of_weight
+    return losses[:count], None if of_rows is None else of_rows[:count], of_weight
 
 
 def _statistics(

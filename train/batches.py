@@ -25,7 +25,8 @@ from train.topology import Topology
 # (tokens, fields) for the first stage, what glm/loss.py needs of the targets for the last.
 MicroBatch = tuple[tuple[torch.Tensor, torch.Tensor], Labels]
 
-STEPS_AHEAD = 2
+# Built several at a time: the second step takes half as long as the first, whose code the caches have lost meanwhile.
+STEPS_AHEAD = 4
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ class BatchStream:
         self._skip_samples = skip_samples
         self._start = start
         self._ready: queue.Queue[StepBatches | Exception] = queue.Queue(maxsize=STEPS_AHEAD)
+        self._has_room = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._work, name="batches", daemon=True)
         self._thread.start()
@@ -81,6 +83,8 @@ class BatchStream:
         """
         started = time.perf_counter()
         batches = self._ready.get()
+        if self._ready.qsize() <= STEPS_AHEAD // 2:
+            self._has_room.set()
         if isinstance(batches, Exception):
             raise batches
         waited = time.perf_counter() - started
@@ -108,10 +112,11 @@ class BatchStream:
     def _put(self, batches: StepBatches | Exception) -> None:
         while not self._stopping.is_set():
             try:
-                self._ready.put(batches, timeout=0.1)
+                self._ready.put_nowait(batches)
                 return
             except queue.Full:
-                continue
+                self._has_room.clear()
+                self._has_room.wait(timeout=0.1)
 
     def _build(self, step: StepPlan) -> StepBatches:
         if not self._topology.reads_data:

@@ -25,6 +25,8 @@ def shared_groups(device: torch.device) -> Iterator[None]:
         return
     open_group: Any = dist.new_group
     opened: dict[tuple[int, ...], Any] = {}
+    if dist.get_world_size() == 1:
+        opened[(0,)] = dist.group.WORLD  # no other rank could confuse two kinds of messages
 
     def find_or_open(ranks: Iterable[int], *arguments: Any, **options: Any) -> Any:
         members = tuple(ranks)

@@ -6,7 +6,7 @@ partition is valid with `parallel.overlap`), ZeRO-1 in one partition per replica
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -90,31 +90,40 @@ def _is_sharded(optimizer: Any) -> bool:
     return hasattr(optimizer, "averaged_gradients")
 
 
-def norm_of_finite(
-    optimizer: Any, parameters: Sequence[nn.Parameter], session: Session
-) -> float | None:
-    """The global norm, or None if any rank holds a gradient that is not finite; one exchange, the same result on all.
+class FiniteNorm:
+    """Measures the global norm, and finds gradients that are not finite, in one exchange with the same result on all ranks.
 
     The norm alone would not tell: it counts a gradient that several ranks hold on one of them only.
 
     Args:
-        optimizer: DeepSpeed's BF16_Optimizer, or torch's optimizer, just before its `step`.
+        optimizer: DeepSpeed's BF16_Optimizer, or torch's optimizer.
         parameters: the parameters of this rank's stage.
         session: process groups of all ranks that train the model.
     """
-    squares, uncounted = 0.0, list[Tensor]()
-    for parameter in parameters:
-        gradient = held_gradient(optimizer, parameter)
-        if gradient is None:
-            continue
-        if _is_counted(optimizer, parameter, session.topology):
-            squares += sum_of_squares(gradient)
-        else:
-            uncounted.append(gradient)
-    # The sum is in float64, which no square of an fp32 number overflows.
-    is_finite = math.isfinite(squares) and are_finite(uncounted)
-    total, num_wrong = session.sum([squares, float(not is_finite)])
-    return None if num_wrong else math.sqrt(total)
+
+    def __init__(
+        self, optimizer: Any, parameters: Sequence[nn.Parameter], session: Session
+    ) -> None:
+        self._optimizer = optimizer
+        self._session = session
+        self._counted, self._uncounted = list[nn.Parameter](), list[nn.Parameter]()
+        for parameter in parameters:
+            is_counted = _is_counted(optimizer, parameter, session.topology)
+            (self._counted if is_counted else self._uncounted).append(parameter)
+
+    def measure(self) -> float | None:
+        """The norm, just before the update; None: some rank holds a gradient that is not finite. Collective."""
+        squares = sum(map(sum_of_squares, self._held(self._counted)))
+        # The sum is in float64, which no square of an fp32 number overflows.
+        is_finite = math.isfinite(squares) and are_finite(self._held(self._uncounted))
+        total, num_wrong = self._session.sum([squares, float(not is_finite)])
+        return None if num_wrong else math.sqrt(total)
+
+    def _held(self, parameters: Sequence[nn.Parameter]) -> Iterator[Tensor]:
+        for parameter in parameters:
+            gradient = held_gradient(self._optimizer, parameter)
+            if gradient is not None:
+                yield gradient
 
 
 def _sharded(optimizer: Any, parameter: nn.Parameter) -> float:
@@ -180,5 +189,8 @@ def whole_gradient(parameter: nn.Parameter) -> Tensor | None:
 def sum_of_squares(gradient: Tensor) -> float:
     """Squared norm, in float64."""
     size = squared_at_once(on_gpu=gradient.is_cuda)
-    parts = gradient.detach().reshape(-1).split(size)
-    return float(sum(part.double().pow(2).sum() for part in parts))
+    flat = gradient.detach()
+    # Most gradients are small, and a view and a list of one part would cost as much as the norm.
+    parts = [flat] if flat.numel() <= size else flat.reshape(-1).split(size)
+    norms = [torch.linalg.vector_norm(part, dtype=torch.float64) for part in parts]
+    return sum(float(norm) ** 2 for norm in norms)

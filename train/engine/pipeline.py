@@ -91,6 +91,8 @@ class PipelineEngine:
             update = partition_update(self._optimizer, self.module, session, clip, gather)
         elif zero_stage == 0:
             update = whole_update(self._optimizer, self.module, session, clip)
+            # The engine's own walks through all modules.
+            engine.zero_grad = self._optimizer.zero_grad
         elif config.precision is Precision.fp32:
             is_finite = functools.partial(agreed_finite, self._optimizer, session)
         is_wide = hasattr(self._optimizer, "fp32_groups_gradients")

@@ -5,13 +5,13 @@ DeepSpeed calls `optimizer.step`. This is the only file that wraps that method.
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from deepspeed.runtime.zero.stage_1_and_2 import INITIAL_MICRO_STEP_ID
 from torch import nn
 
-from train.engine.gradients import norm_of_finite, sharded_are_finite
+from train.engine.gradients import FiniteNorm, sharded_are_finite
 from train.engine.interface import GradientNorms, PendingUpdate, UpdateHook
 from train.session import Session
 
@@ -113,10 +113,10 @@ def partition_update(
         clip: largest global gradient norm; 0: no clipping.
         gather: rounds the masters to weights, and exchanges them between the replicas.
     """
-    parameters = list(module.parameters())
+    finite_norm = FiniteNorm(optimizer, list(module.parameters()), session)
 
     def step(*args: object, **kwargs: object) -> None:
-        norm = _note_norm(optimizer, parameters, session)
+        norm = _note_norm(optimizer, finite_norm)
         if norm is None:
             return
         factor = _clip_factor(norm, clip)
@@ -147,9 +147,10 @@ def whole_update(optimizer: Any, module: nn.Module, session: Session, clip: floa
     """
     update = optimizer.step
     parameters = list(module.parameters())
+    finite_norm = FiniteNorm(optimizer, parameters, session)
 
     def step(*args: object, **kwargs: object) -> None:
-        norm = _note_norm(optimizer, parameters, session)
+        norm = _note_norm(optimizer, finite_norm)
         if norm is None:
             return
         factor = _clip_factor(norm, clip)
@@ -162,11 +163,9 @@ def whole_update(optimizer: Any, module: nn.Module, session: Session, clip: floa
     return step
 
 
-def _note_norm(
-    optimizer: Any, parameters: Sequence[nn.Parameter], session: Session
-) -> float | None:
+def _note_norm(optimizer: Any, finite_norm: FiniteNorm) -> float | None:
     """The gradient's norm, noted where DeepSpeed's engine reads it; None: not finite, and the gradients are discarded."""
-    norm = norm_of_finite(optimizer, parameters, session)
+    norm = finite_norm.measure()
     optimizer.overflow = norm is None
     optimizer._global_grad_norm = math.inf if norm is None else norm
     if norm is None:
