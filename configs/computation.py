@@ -66,6 +66,17 @@ def head_rows_at_once(vocab_local: int, hidden_size: int) -> int:
     return max(hidden_size // _SHARE_OF_MATRIX, _SMALL_CHUNK // vocab_local, 1)
 
 
+HEAD_BLOCK = 1 << 22
+"""Logits of a block of the vocabulary, where all targets pass over the matrix at once (glm/head_in_place.py): 16 MiB."""
+
+
+def head_rows_in_place(targets: int, vocab_local: int, hidden_size: int, on_gpu: bool) -> int:
+    """Targets whose logits are held in the memory of the matrix's gradient: on CPU, if one chunk does not hold all."""
+    if on_gpu or targets <= head_rows_at_once(vocab_local, hidden_size):
+        return 0
+    return min(targets, hidden_size)
+
+
 def head_chunks(targets: int, vocab_local: int, hidden_size: int) -> int:
     """Chunks in which the head and the loss of that many targets are computed."""
     return -(-targets // head_rows_at_once(vocab_local, hidden_size))

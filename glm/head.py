@@ -2,14 +2,13 @@
 
 The weight of each target's loss is known before its logits are. So a chunk of targets is finished at once: logits,
 softmax statistics in fp32, losses, and the gradients of the chunk's rows and of the matrix, which are only scaled in the
-backward pass. What is held is one chunk's logits and one fp32 matrix, into which every chunk adds its product
+backward pass. On CPU the first `hidden` targets take one pass instead of several chunks (glm/head_in_place.py). What is held is one chunk's logits and one fp32 matrix, into which every chunk adds its product
 (`torch.addmm` in place, with the embedding gradient shrink as its factor).
 
 Half precision loses nothing to the chunks: their products are added up in fp32, and join the weight's fp32 sum
 (glm/weight_gradient.py) or are rounded once, at the end. Without gradients (evaluation) only the losses are computed.
 """
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -17,12 +16,12 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.nn.functional import pad
 
-from configs.computation import head_rows_at_once
+from configs.computation import head_rows_at_once, head_rows_in_place
 from glm.embedding import WordEmbedding
+from glm.exponentials import exponentiate, in_proportion
+from glm.head_in_place import losses_and_gradients
 from glm.weight_gradient import add_product, main_grad_of, tell_ready
 
-# Elements of rows that stay in a CPU's cache while they are exponentiated and added up.
-_IN_CACHE = 1 << 17
 # In half precision PyTorch's CPU products are generated for each shape when it first occurs, which takes as long as the
 # products themselves; the number of targets differs in every micro-batch, so it is rounded up, with zeros.
 _ROWS_OF_A_SHAPE = 64
@@ -111,13 +110,21 @@ def _chunks(
         of_weight = torch.empty_like(weight, dtype=torch.float32)
         if len(rows) == 0:
             of_weight.zero_()
-    size = min(head_rows_at_once(*weight.shape), max(len(rows), 1))
+    in_place = 0
+    if factors is not None and of_rows is not None and of_weight is not None:
+        in_place = head_rows_in_place(len(rows), *weight.shape, on_gpu=rows.device.type != "cpu")
+        if in_place:
+            these = slice(in_place)
+            losses[these], of_rows[these] = losses_and_gradients(
+                *(rows[these], weight, targets[these], factors[these]), shrink, place, of_weight
+            )
+    size = min(head_rows_at_once(*weight.shape), len(rows) - in_place)
     # One chunk's, used by all; two in half precision.
     all_logits = rows.new_empty(size, len(weight))
     all_wide = (
         all_logits.new_empty(all_logits.shape, dtype=torch.float32) if is_half else all_logits
     )
-    for start in range(0, len(rows), size):
+    for start in range(in_place, len(rows), max(size, 1)):
         chunk = slice(start, start + size)
         part = rows[chunk]
         logits, wide = all_logits[: len(part)], all_wide[: len(part)]
@@ -127,7 +134,9 @@ def _chunks(
         local = targets[chunk] - first
         is_here = (local >= 0) & (local < len(weight))
         column = local.clamp(0, len(weight) - 1)[:, None]
-        ratio, total, wanted = _statistics(wide, column, is_here, group)
+        wanted = wide.gather(1, column)[:, 0]
+        tops, totals = (values[None] for values in exponentiate(wide))
+        (ratio,), total, wanted = in_proportion(tops, totals, wanted, is_here, group)
         losses[chunk] = total.log() - wanted
         if factors is None or of_rows is None or of_weight is None:
             continue
@@ -147,38 +156,3 @@ def _chunks(
     if of_rows is not None and dist.get_world_size(group) > 1:
         dist.all_reduce(of_rows, group=group)
     return losses[:count], None if of_rows is None else of_rows[:count], of_weight
-
-
-def _statistics(
-    wide: Tensor, column: Tensor, is_here: Tensor, group: Any
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Turn logits into exponentials above this rank's maximum of each row, in place; two small collectives.
-
-    Returns:
-        Each (rows,): exp(this rank's maximum - that of all ranks); the sum of exponentials over all ranks, and the
-        target's logit, both relative to the maximum of all ranks.
-    """
-    wanted = wide.gather(1, column)[:, 0]
-    own_top = wide.new_empty(len(wide))
-    total = torch.empty_like(own_top)
-    for block in _blocks(wide):
-        part = wide[block]
-        torch.amax(part, 1, out=own_top[block])
-        part.sub_(own_top[block][:, None]).exp_()
-        torch.sum(part, 1, out=total[block])
-    if dist.get_world_size(group) == 1:
-        return torch.ones_like(own_top), total, wanted - own_top
-    top = own_top.clone()
-    dist.all_reduce(top, op=dist.ReduceOp.MAX, group=group)
-    # What is smaller cannot be seen in an fp32 sum, but 0 could not be divided by.
-    ratio = (own_top - top).exp_().clamp_(min=1e-20)
-    both = torch.stack([total * ratio, torch.where(is_here, wanted - top, 0.0)])
-    dist.all_reduce(both, group=group)
-    return ratio, both[0], both[1]
-
-
-def _blocks(wide: Tensor) -> Iterator[slice]:
-    """Rows that are worked on together: as many as a CPU's cache holds; all elsewhere."""
-    rows, width = wide.shape
-    size = max(_IN_CACHE // width, 1) if wide.device.type == "cpu" else rows
-    return (slice(start, start + size) for start in range(0, rows, size))

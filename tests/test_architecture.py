@@ -56,6 +56,7 @@ DOORS = {
     "deepspeed": [
         "train/engine/groups.py",
         "train/engine/interleaved.py",
+        "train/engine/one_stage.py",
         "train/engine/pipeline.py",
         "train/engine/reduction.py",
         "train/engine/stages.py",

@@ -1,5 +1,6 @@
 """This program's model as a worker."""
 
+import time
 from typing import Any
 
 import torch
@@ -7,9 +8,11 @@ from torch import Tensor
 
 from benchmarks.rival.sizes import Size
 from benchmarks.rival.worker import Rows, serve
+from glm.attention_paths import sdpa_attention
 from glm.head import target_losses
 from glm.model import GLMModel
 from glm.row_fields import TARGET
+from glm.row_plan import RowPlan
 from train.host_memory import keep_freed_memory
 
 
@@ -22,7 +25,8 @@ class Ours:
     """
 
     def __init__(self, inputs: dict[str, Any], dtype: torch.dtype) -> None:
-        self.module = GLMModel(Size(**inputs["size"]).config().model, seed=1)
+        self._model = Size(**inputs["size"]).config().model
+        self.module = GLMModel(self._model, seed=1)
         named = self.module.stable_parameters()
         assert named.keys() == inputs["ours"].keys()
         with torch.no_grad():
@@ -47,7 +51,23 @@ class Ours:
         assert int(rows["fields"][:, TARGET].sum()) == len(rows["places"])
         return self.module(rows["tokens"], rows["fields"].clone())
 
+    def attention(self, rows: Rows) -> float:
+        """CPU seconds of both passes of all layers' attention, between their products with the weights."""
+        model, plan = self._model, RowPlan(rows["fields"])
+        batch, _, seq = rows["fields"].shape
+        shape = (batch, seq, model.num_heads, model.hidden_size // model.num_heads)
+        dtype = next(self.module.parameters()).dtype
+        seconds = 0.0
+        for _ in range(model.num_layers):
+            q, k, v = (torch.randn(shape).to(dtype).transpose(1, 2) for _ in range(3))
+            inputs = [values.requires_grad_() for values in (q, k, v)]
+            gradient = torch.randn(shape).to(dtype).transpose(1, 2)
+            begin = time.process_time()
+            sdpa_attention(*inputs, plan).backward(gradient)
+            seconds += time.process_time() - begin
+        return seconds
+
 
 if __name__ == "__main__":
     keep_freed_memory()  # as `python -m train` does on CPU
-    serve(Ours)
+    serve(Ours, Ours.attention)

@@ -33,11 +33,15 @@ class Side(Protocol):
         ...
 
 
-def serve(build: Callable[[dict[str, Any], torch.dtype], Side]) -> None:
+def serve(
+    build: Callable[[dict[str, Any], torch.dtype], Side],
+    attention: Callable[[Any, Rows], float] = lambda *_: 0.0,
+) -> None:
     """Answer the requests of standard input until it ends.
 
     Args:
         build: makes the model of the inputs in a precision.
+        attention: CPU seconds of both passes of that model's attention alone.
     """
     # Libraries print: what they print goes to standard error.
     answers = os.fdopen(os.dup(1), "w", buffering=1)
@@ -57,7 +61,7 @@ def serve(build: Callable[[dict[str, Any], torch.dtype], Side]) -> None:
             answers.write("{}\n")
         elif "products" in request:
             cpu = products(inputs["theirs"], rows, dtype)
-            answers.write(json.dumps({"cpu": cpu}) + "\n")
+            answers.write(json.dumps({"cpu": cpu, "attention": attention(side, rows)}) + "\n")
         else:
             answers.write(json.dumps(measured(side, rows, request["head"])) + "\n")
 

@@ -173,9 +173,9 @@ def _running(config: Config, stage: int, on_gpu: bool) -> tuple[int, int, int]:
     is_first, is_last = stage == 0, stage == pp - 1
     outputs = 0
     if is_last:
-        # The pipeline keeps the outputs of two buffers until they are overwritten.
-        outputs = min(2, micro_batches) * layer.hidden
-        matrix, chunk = _head(config, size)
+        # The pipeline keeps the outputs of two buffers until they are overwritten; one stage alone keeps none.
+        outputs = min(2, micro_batches) * layer.hidden if pp > 1 else 0
+        matrix, chunk = _head(config, size, on_gpu)
         if is_first and size == 4:
             # The gradient of the matrix waits for that of the lookup, the last of the backward pass.
             activations += matrix
@@ -209,13 +209,15 @@ def _interleaved_buffers(config: Config, stage: int, layer: LayerSizes) -> int:
     return (4 + early) * layer.hidden + fields
 
 
-def _head(config: Config, size: int) -> tuple[int, int]:
-    """The fp32 gradient of the tied matrix, and the logits of one chunk of targets (glm/head.py).
+def _head(config: Config, size: int, on_gpu: bool) -> tuple[int, int]:
+    """The fp32 gradient of the tied matrix, and the logits that are held at once (glm/head.py).
 
     Every position counts as a target: a long [gMASK] blank may hide the whole row.
     """
     model = config.model
     vocab = derive.padded_vocab_size(model) // config.parallel.tp
     tokens = config.optim.micro_batch_size * model.seq_length
-    rows = min(computation.head_rows_at_once(vocab, model.hidden_size), tokens)
-    return 4 * vocab * model.hidden_size, rows * vocab * (4 if size == 4 else size + 4)
+    in_place = computation.head_rows_in_place(tokens, vocab, model.hidden_size, on_gpu)
+    rows = min(computation.head_rows_at_once(vocab, model.hidden_size), tokens - in_place)
+    logits = max(rows * vocab, computation.HEAD_BLOCK if in_place else 0)
+    return 4 * vocab * model.hidden_size, logits * (4 if size == 4 else size + 4)

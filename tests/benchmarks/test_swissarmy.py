@@ -18,6 +18,7 @@ FOUND = Compared("8 x 512", "fp32", 1000, 1e-6, 5.0, {"ours": 6.5, "theirs": 6.5
 FOUND.norms = {"ours": 1.0, "theirs": 1.0}
 FOUND.ours = {"targets": [1.0, 2.0], "all": [2.0, 4.0]}
 FOUND.products = [1.0, 1.5]
+FOUND.attention = [0.5, 0.5]
 FOUND.theirs = {"targets": [2.5, 4.0], "all": [3.0, 8.0]}
 
 
@@ -26,7 +27,10 @@ def test_a_ratio_is_that_of_a_round_and_a_way_has_two_heads() -> None:
     assert FOUND.ratios("targets") == [2.5, 2.0]
     assert FOUND.ratios("all") == [1.5, 2.0]
     _, _, bound, *table = lines(FOUND)
-    assert "alone, 1.25 s" in bound and "more than 4.17 times" in bound
+    assert FOUND.bounds("as it is") == [2.0, 4.0]
+    assert FOUND.bounds("targets") == [2.5 / 1.5, 2.0]
+    assert "alone 1.25 s, attention alone 0.50 s" in bound
+    assert bound.endswith("as it is 3.00; targets 1.83")
     expected = "as it is 3.500 (3.000 .. 4.000) 1.50 s ours, 5.50 s theirs; wanted: 3.0"
     assert table[0].split() == expected.split()
 
@@ -37,9 +41,11 @@ def test_our_worker_answers_with_the_loss_of_both_heads(tmp_path: Path) -> None:
     with Worker(Path(sys.executable), "ours", inputs, "float32") as worker:
         parameters = worker.answer()["parameters"]
         few, every = (worker.ask(rows=0, head=head) for head in ("targets", "all"))
+        alone = worker.ask(rows=0, products=True)
     stored = torch.load(inputs, weights_only=True)
     assert parameters == sum(value.numel() for value in stored["theirs"].values())
     expected = float(Ours(stored, torch.float32).loss(stored["rows"][0], "targets").detach())
+    assert alone["cpu"] > 0 and alone["attention"] > 0
     for found in (few, every):
         assert found["loss"] == pytest.approx(expected, rel=1e-6)
         assert found["norm"] == pytest.approx(few["norm"], rel=1e-5)

@@ -1,4 +1,4 @@
-"""The head in chunks against plain logits, on every cut of the vocabulary and at every border."""
+"""The head in chunks, and in the gradient's memory, against plain logits: on every cut of the vocabulary, at every border."""
 
 from typing import Any
 
@@ -12,6 +12,8 @@ from tests.helpers.rank_runs import rank_session
 
 VOCAB, HIDDEN, SHRINK, SCALE = 64, 16, 0.25, 8.0
 CHUNK = 4
+# Several uneven blocks of the vocabulary.
+BLOCK = 80
 
 
 def given(num_targets: int, dtype: torch.dtype) -> tuple[torch.Tensor, ...]:
@@ -24,12 +26,18 @@ def given(num_targets: int, dtype: torch.dtype) -> tuple[torch.Tensor, ...]:
     return rows, matrix, targets, factors
 
 
-def chunked(rank: int, world_size: int, dtype_name: str, counts: list[int]) -> list[Any]:
+def chunked(
+    rank: int, world_size: int, dtype_name: str, counts: list[int], in_place: bool
+) -> list[Any]:
     """Loss, losses and gradients of this rank, for each number of targets."""
-    from glm import head
+    from configs import computation
+    from glm import head, head_in_place
     from glm.embedding import WordEmbedding
 
-    head.head_rows_at_once = lambda vocab_local, hidden_size: CHUNK
+    computation.head_rows_at_once = head.head_rows_at_once = lambda *_: CHUNK
+    head_in_place.HEAD_BLOCK = BLOCK
+    if not in_place:
+        head.head_rows_in_place = lambda *_, **__: 0
     words = [f"model.vocab_size={VOCAB}", f"model.hidden_size={HIDDEN}", "model.num_heads=4"]
     words += ["model.vocab_multiple=16", f"parallel.tp={world_size}"]
     config = load_config(words, world_size)
@@ -54,11 +62,12 @@ def chunked(rank: int, world_size: int, dtype_name: str, counts: list[int]) -> l
 
 @pytest.mark.parametrize("dtype_name", ["float32", "bfloat16"])
 @pytest.mark.parametrize("tp", [1, 2, 4])
-def test_chunks_are_the_plain_head(tp: int, dtype_name: str) -> None:
-    """No target, one, a chunk less one, a whole chunk, one more, and several."""
+@pytest.mark.parametrize("in_place", [False, True])
+def test_parts_are_the_plain_head(in_place: bool, tp: int, dtype_name: str) -> None:
+    """No target, one, a chunk less one, a whole chunk, one more, several; all that fit the gradient's memory, and more."""
     dtype = getattr(torch, dtype_name)
-    counts = [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK + 2]
-    ranks = run_distributed(chunked, tp, dtype_name, counts)
+    counts = [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK + 2, HIDDEN, HIDDEN + CHUNK + 1]
+    ranks = run_distributed(chunked, tp, dtype_name, counts, in_place)
     is_wide = dtype == torch.float32
     close = {"rtol": 1e-5, "atol": 1e-5} if is_wide else {"rtol": 2e-2, "atol": 2e-2}
     for number, count in enumerate(counts):
@@ -73,7 +82,9 @@ def test_chunks_are_the_plain_head(tp: int, dtype_name: str) -> None:
             torch.testing.assert_close(own_losses, losses.detach(), **close)
             assert rows.grad is not None
             torch.testing.assert_close(of_rows, rows.grad.float(), **close)
-            assert torch.equal(again, own_loss), "without gradients it is the same"
+            torch.testing.assert_close(again, own_loss, **close)
+            if not in_place:
+                assert torch.equal(again, own_loss), "without gradients it is the same"
         whole = torch.cat([of_matrix for _, _, _, of_matrix, _ in found])
         assert matrix.grad is not None
         torch.testing.assert_close(whole, SHRINK * matrix.grad.float(), **close)

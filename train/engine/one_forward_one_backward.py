@@ -1,6 +1,6 @@
 """The default pipeline schedule: DeepSpeed's 1F1B, which every other schedule must equal.
 
-A schedule runs the passes of a step. Both of them end it in the same way: tied weights, partial gradients and replicas
+A schedule runs the passes of a step. All of them end it in the same way: tied weights, partial gradients and replicas
 are reduced, and DeepSpeed's engine updates.
 """
 

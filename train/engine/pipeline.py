@@ -29,6 +29,7 @@ from train.engine.accumulate import Accumulation
 from train.engine.gradients import counted_squares, measure_norms
 from train.engine.interface import GradientNorms, PendingUpdate, StepOutcome, UpdateHook
 from train.engine.one_forward_one_backward import OneForwardOneBackward, Schedule
+from train.engine.one_stage import OneStage
 from train.engine.optimizers import build_optimizer, optimizer_kind
 from train.engine.overlapped import build_overlap
 from train.engine.recompute import checkpoint_function
@@ -173,6 +174,8 @@ class PipelineEngine:
         self.deepspeed.destroy()
 
     def _build_schedule(self) -> Schedule:
+        if self._session.topology.pp == 1:
+            return OneStage(self.deepspeed, self._loss)
         if not pipeline.is_interleaved(self._config.parallel):
             return OneForwardOneBackward(self.deepspeed)
         # Late: Megatron-core's schedules take a second to import.

@@ -1,0 +1,58 @@
+"""The whole model on one stage: its passes run one after the other, and there is nothing to schedule.
+
+DeepSpeed would run them as the instructions of a pipeline, which costs a hundredth of a small model's step. The bits are the
+same. What ends a step is DeepSpeed's, as in the other schedules.
+"""
+
+from collections.abc import Iterator
+from types import MethodType
+from typing import Any
+
+import torch
+from deepspeed.runtime.engine import DeepSpeedEngine
+from deepspeed.runtime.pipe.schedule import OptimizerStep, ReduceGrads, ReduceTiedGrads
+from torch import Tensor
+
+from glm.loss import GLMLoss
+from train.batches import MicroBatch
+
+
+class OneStage:
+    """Passes without a pipeline; implements `Schedule`.
+
+    Args:
+        engine: DeepSpeed's pipeline engine, over the whole model.
+        loss: applied to the model's output; its `scale` is that of the gradients.
+    """
+
+    def __init__(self, engine: Any, loss: GLMLoss) -> None:
+        self._engine = engine
+        self._loss = loss
+        # DeepSpeed would divide by the number of micro-batches, as is done here.
+        engine._backward_prologue_per_tensor = lambda gradient: gradient
+
+    def train(self, batches: Iterator[MicroBatch]) -> None:
+        """See `Schedule`."""
+        engine = self._engine
+        engine.module.train()
+        # So that DeepSpeed's hooks take the backward passes for those of its own schedule.
+        engine._running_engine_backward = True
+        try:
+            for batch in batches:
+                loss = self._forward(batch) / engine.micro_batches
+                (loss if self._loss.scale == 1.0 else loss * self._loss.scale).backward()
+        finally:
+            engine._running_engine_backward = False
+        for instruction in (ReduceTiedGrads, ReduceGrads, OptimizerStep):
+            MethodType(engine._INSTRUCTION_MAP[instruction], engine)()
+
+    def evaluate(self, batches: Iterator[MicroBatch], num_micro_batches: int) -> None:
+        """See `Schedule`."""
+        self._engine.module.eval()
+        with torch.no_grad():
+            for batch in batches:
+                self._forward(batch)
+
+    def _forward(self, batch: MicroBatch) -> Tensor:
+        inputs, labels = batch
+        return self._loss(DeepSpeedEngine.forward(self._engine, inputs), labels)
