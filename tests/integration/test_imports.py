@@ -10,7 +10,8 @@ from tests.helpers.whole_runs import command
 
 UNUSED = (
     "wandb",
-    "torch._inductor.compile_fx",  # PyTorch's compiler
+    "torch._dynamo",  # PyTorch's compiler
+    "torch._inductor.compile_fx",
     "torch._functorch.aot_autograd",
     "triton",
     "networkx",

@@ -6,6 +6,7 @@ import weakref
 import pytest
 
 from train.collection import collecting_between_steps
+from train.engine.stages import quiet
 
 
 class Node:
@@ -41,3 +42,12 @@ def test_python_is_as_before_after_an_error_too() -> None:
         assert not gc.isenabled()
     finally:
         gc.enable()
+
+
+def test_no_garbage_is_collected_for_the_memory_reports_of_libraries() -> None:
+    before = gc.collect
+    with pytest.raises(KeyError), quiet():
+        assert gc.collect() == 0
+        assert gc.collect is not before
+        raise KeyError
+    assert gc.collect is before

@@ -5,6 +5,7 @@ Weight decay applies to matrices, including the embedding, and not to LayerNorm 
 NVIDIA Apex's FusedAdam is used on CUDA where it is installed.
 """
 
+import inspect
 from typing import Any
 
 import torch
@@ -66,10 +67,18 @@ def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, A
     return [group for group in groups if group["params"]]
 
 
+class _PlainAdamW(torch.optim.AdamW):
+    """AdamW without the wrappers that import PyTorch's compiler: no update here is compiled."""
+
+    add_param_group = inspect.unwrap(torch.optim.AdamW.add_param_group)
+    zero_grad = inspect.unwrap(torch.optim.AdamW.zero_grad)
+    step = torch.no_grad()(inspect.unwrap(torch.optim.AdamW.step))
+
+
 def _torch_adamw(
     groups: list[dict[str, Any]], config: OptimConfig, device_type: str
 ) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(groups, fused=True, **_adam_settings(config))
+    return _PlainAdamW(groups, fused=True, **_adam_settings(config))
 
 
 def _apex_adamw(

@@ -42,6 +42,7 @@ from train.engine.update import (
     UpdateGate,
     agreed_finite,
     partition_update,
+    round_masters,
     whole_update,
 )
 from train.plan import StepPlan
@@ -87,7 +88,9 @@ class PipelineEngine:
         update, is_finite = self._optimizer.step, None
         if config.precision is Precision.bf16:
             gather = self._optimizer.update_lp_params
-            if self._overlap is not None:
+            if dp == 1:
+                gather = functools.partial(round_masters, self._optimizer)
+            elif self._overlap is not None:
                 gather = self._overlap.gather
             update = partition_update(self._optimizer, self.module, session, clip, gather)
         elif zero_stage == 0:

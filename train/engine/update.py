@@ -133,6 +133,17 @@ def partition_update(
     return step
 
 
+def round_masters(optimizer: Any) -> None:
+    """Round the masters to the weights, on one replica, which has nobody to exchange partitions with.
+
+    Args:
+        optimizer: DeepSpeed's BF16_Optimizer.
+    """
+    masters = optimizer.fp32_groups_flat_partition
+    for (weights,), wide in zip(optimizer.bf16_partitioned_groups, masters, strict=True):
+        weights.data.copy_(wide.data)
+
+
 def whole_update(optimizer: Any, module: nn.Module, session: Session, clip: float) -> Update:
     """The update of an optimizer without ZeRO: norm, clip, then step.
 
