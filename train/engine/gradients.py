@@ -106,14 +106,24 @@ class FiniteNorm:
     ) -> None:
         self._optimizer = optimizer
         self._session = session
+        self._measured: tuple[nn.Parameter, float] | None = None
         self._counted, self._uncounted = list[nn.Parameter](), list[nn.Parameter]()
         for parameter in parameters:
             is_counted = _is_counted(optimizer, parameter, session.topology)
             (self._counted if is_counted else self._uncounted).append(parameter)
 
+    def squares_of(self, parameter: nn.Parameter) -> float:
+        """This rank's share of one parameter's squares, which `measure` then need not compute again in this step."""
+        squares = counted_squares(self._optimizer, parameter, self._session.topology)
+        self._measured = (parameter, squares)
+        return squares
+
     def measure(self) -> float | None:
         """The norm, just before the update; None: some rank holds a gradient that is not finite. Collective."""
-        squares = sum(map(sum_of_squares, self._held(self._counted)))
+        measured, squares = self._measured or (None, 0.0)
+        self._measured = None
+        others = [parameter for parameter in self._counted if parameter is not measured]
+        squares += sum(map(sum_of_squares, self._held(others)))
         # The sum is in float64, which no square of an fp32 number overflows.
         is_finite = math.isfinite(squares) and are_finite(self._held(self._uncounted))
         total, num_wrong = self._session.sum([squares, float(not is_finite)])

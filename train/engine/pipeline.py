@@ -26,8 +26,8 @@ from glm.tensor_parallel import tp_group
 from train.batches import MicroBatch
 from train.device import ahead
 from train.engine.accumulate import Accumulation
-from train.engine.gradients import counted_squares, measure_norms
-from train.engine.interface import GradientNorms, PendingUpdate, StepOutcome, UpdateHook
+from train.engine.gradients import FiniteNorm, measure_norms
+from train.engine.interface import GradientNorms, StepOutcome, UpdateHook
 from train.engine.one_forward_one_backward import OneForwardOneBackward, Schedule
 from train.engine.one_stage import OneStage
 from train.engine.optimizers import build_optimizer, optimizer_kind
@@ -86,15 +86,16 @@ class PipelineEngine:
         # ZeRO-1's wrapper of fp16 checks the gradients of all ranks itself, and adjusts its loss scale by the result;
         # that of fp32 has to be told. Our own updates check while they measure the norm.
         update, is_finite = self._optimizer.step, None
+        self._finite_norm = FiniteNorm(self._optimizer, list(self.module.parameters()), session)
         if config.precision is Precision.bf16:
             gather = self._optimizer.update_lp_params
             if dp == 1:
                 gather = functools.partial(round_masters, self._optimizer)
             elif self._overlap is not None:
                 gather = self._overlap.gather
-            update = partition_update(self._optimizer, self.module, session, clip, gather)
+            update = partition_update(self._optimizer, self._finite_norm, clip, gather)
         elif zero_stage == 0:
-            update = whole_update(self._optimizer, self.module, session, clip)
+            update = whole_update(self._optimizer, self._finite_norm, clip)
             # The engine's own walks through all modules.
             engine.zero_grad = self._optimizer.zero_grad
         elif config.precision is Precision.fp32:
@@ -102,7 +103,9 @@ class PipelineEngine:
         is_wide = hasattr(self._optimizer, "fp32_groups_gradients")
         on_ready = None if self._overlap is None else self._overlap.add_ready
         self._accumulation = Accumulation(self._optimizer, on_ready) if is_wide else None
-        self._gate = UpdateGate(self._optimizer, update, self._measure_norms, is_finite)
+        self._gate = UpdateGate(
+            *(self._optimizer, update, self._measure_norms, is_finite, self._take_embedding_squares)
+        )
         if config.precision is Precision.fp16:
             # At the smallest scale DeepSpeed would raise. The loop counts skipped steps in a row instead, and its
             # message says what to do.
@@ -120,8 +123,6 @@ class PipelineEngine:
             module for module in self.module.modules() if isinstance(module, WordEmbedding)
         ]
         self._embedding_squares = 0.0
-        if session.topology.is_first_stage:
-            self._gate.add(self._take_embedding_squares)
 
     def train_step(self, step: StepPlan, batches: Iterable[MicroBatch]) -> StepOutcome:
         """Train one global batch: forward, backward, reduce, clip, update.
@@ -194,11 +195,11 @@ class PipelineEngine:
         for embedding in self._embeddings:
             embedding.gradient_shrink = step.embedding_shrink
 
-    def _take_embedding_squares(self, _: PendingUpdate) -> None:
+    def _take_embedding_squares(self) -> None:
         """Record this rank's share of a metric of every step; unlike `norms` it needs no communication of its own."""
-        squares = counted_squares(
-            self._optimizer, self._embeddings[0].weight, self._session.topology
-        )
+        if not self._session.topology.is_first_stage:
+            return
+        squares = self._finite_norm.squares_of(self._embeddings[0].weight)
         self._embedding_squares = squares / (self.loss_scale or 1.0) ** 2
 
     def _measure_norms(self) -> GradientNorms:

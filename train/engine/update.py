@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import Any
 
 from deepspeed.runtime.zero.stage_1_and_2 import INITIAL_MICRO_STEP_ID
-from torch import nn
 
 from train.engine.gradients import FiniteNorm, sharded_are_finite
 from train.engine.interface import GradientNorms, PendingUpdate, UpdateHook
@@ -27,6 +26,7 @@ class UpdateGate:
         measure: computes the gradient's norms; collective.
         is_finite: whether the gradients of all ranks are finite, with the same result on each; collective. None:
             `update` checks this itself.
+        observe: called in every step after the hooks, whatever they decide, with the gradients that are then used.
     """
 
     def __init__(
@@ -35,11 +35,13 @@ class UpdateGate:
         update: Update,
         measure: Callable[[], GradientNorms],
         is_finite: Callable[[], bool] | None,
+        observe: Callable[[], None],
     ) -> None:
         self._optimizer = optimizer
         self._update = update
         self._measure = measure
         self._is_finite = is_finite
+        self._observe = observe
         self._hooks: list[UpdateHook] = []
         self.vetoes: tuple[str, ...] = ()
         """Why the last update was vetoed; empty if it was not."""
@@ -54,6 +56,7 @@ class UpdateGate:
         pending = PendingUpdate(self._measure)
         for hook in self._hooks:
             hook(pending)
+        self._observe()
         self.vetoes = tuple(pending.vetoes)
         if self.vetoes:
             self._skip(pending.norms.total)
@@ -99,7 +102,7 @@ def agreed_finite(optimizer: Any, session: Session) -> bool:
 
 
 def partition_update(
-    optimizer: Any, module: nn.Module, session: Session, clip: float, gather: Callable[[], None]
+    optimizer: Any, finite_norm: FiniteNorm, clip: float, gather: Callable[[], None]
 ) -> Update:
     """The update of bf16: each replica clips and updates its own partition, and the weights are gathered.
 
@@ -108,12 +111,10 @@ def partition_update(
 
     Args:
         optimizer: DeepSpeed's BF16_Optimizer; at least this replica's partition of its gradients is reduced.
-        module: this rank's stage.
-        session: process groups of all ranks that train the model.
+        finite_norm: of its gradients.
         clip: largest global gradient norm; 0: no clipping.
         gather: rounds the masters to weights, and exchanges them between the replicas.
     """
-    finite_norm = FiniteNorm(optimizer, list(module.parameters()), session)
 
     def step(*args: object, **kwargs: object) -> None:
         norm = _note_norm(optimizer, finite_norm)
@@ -144,7 +145,7 @@ def round_masters(optimizer: Any) -> None:
         weights.data.copy_(wide.data)
 
 
-def whole_update(optimizer: Any, module: nn.Module, session: Session, clip: float) -> Update:
+def whole_update(optimizer: Any, finite_norm: FiniteNorm, clip: float) -> Update:
     """The update of an optimizer without ZeRO: norm, clip, then step.
 
     Without a wrapper DeepSpeed reports no norm, and clips by a norm that leaves out the vectors of later stages and
@@ -152,13 +153,11 @@ def whole_update(optimizer: Any, module: nn.Module, session: Session, clip: floa
 
     Args:
         optimizer: torch's optimizer of this rank's parameters; each `grad` is the mean over the replicas by then.
-        module: this rank's stage.
-        session: process groups of all ranks that train the model.
+        finite_norm: of its gradients.
         clip: largest global gradient norm; 0: no clipping.
     """
     update = optimizer.step
-    parameters = list(module.parameters())
-    finite_norm = FiniteNorm(optimizer, parameters, session)
+    parameters = [each for group in optimizer.param_groups for each in group["params"]]
 
     def step(*args: object, **kwargs: object) -> None:
         norm = _note_norm(optimizer, finite_norm)

@@ -146,8 +146,14 @@ def test_hooks_run_in_the_order_in_which_they_were_added() -> None:
 
     order: list[str] = []
     optimizer = SimpleNamespace()
-    gate = UpdateGate(optimizer, lambda: order.append("update"), lambda: None, lambda: True)  # type: ignore[arg-type]
+    gate = UpdateGate(
+        optimizer,
+        lambda: order.append("update"),
+        lambda: None,  # type: ignore[arg-type]
+        lambda: True,
+        lambda: order.append("observed"),
+    )
     gate.add(lambda _: order.append("first"))
     gate.add(lambda _: order.append("second"))
     optimizer.step()
-    assert order == ["first", "second", "update"]
+    assert order == ["first", "second", "observed", "update"]
