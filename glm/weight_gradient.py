@@ -2,9 +2,10 @@
 
 In bf16 the gradients of the micro-batches are added up in fp32 (train/engine/accumulate.py). A linear layer that returns
 its weight's gradient to autograd has it written in bf16, read, and added: 10 bytes a parameter beside the product's own.
-So a weight may carry two attributes:
+So a weight may carry three attributes:
 
     main_grad    fp32 tensor of the weight's shape: the sum, kept from micro-batch to micro-batch
+    has_grad     called without arguments: whether anything was added since the sum was zero
     grad_ready   called without arguments after the sum has grown
 
 A backward pass then adds its product there and returns None for the weight. On CUDA the product itself adds in fp32
@@ -25,6 +26,7 @@ from torch import Tensor
 _ROUNDED_AT_ONCE = 1 << 22
 
 MAIN_GRAD = "main_grad"
+HAS_GRAD = "has_grad"
 GRAD_READY = "grad_ready"
 
 
@@ -42,7 +44,9 @@ def add_weight_gradient(weight: Tensor, grad_output: Tensor, inputs: Tensor) -> 
     main_grad = main_grad_of(weight)
     if main_grad is None:
         return grad_output.t() @ inputs
-    add_product(main_grad, grad_output.t(), inputs)
+    has_grad: Callable[[], bool] | None = getattr(weight, HAS_GRAD, None)
+    is_first = has_grad is not None and not has_grad()
+    add_product(main_grad, grad_output.t(), inputs, beta=0.0 if is_first else 1.0)
     tell_ready(weight)
     return None
 
@@ -80,7 +84,9 @@ def add_product(
     else:
         for part in _blocks(total):
             product = left[part] @ right
-            if beta == 0.0:
+            if beta == 0.0 and alpha == 1.0:
+                total[part].copy_(product)
+            elif beta == 0.0:
                 torch.mul(product, alpha, out=total[part])
             else:
                 total[part].add_(product, alpha=alpha)

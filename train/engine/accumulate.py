@@ -3,7 +3,8 @@
 DeepSpeed's BF16_Optimizer keeps an fp32 gradient of every parameter. After each backward pass it converts every bf16
 gradient to a temporary fp32 tensor, adds that, and before the next pass sets all of them to zero: 26 bytes per parameter
 and micro-batch with the gradient's own. Here a hook adds each gradient as soon as it is there, without a temporary, and
-lets go of it: 10 bytes (2 read, 4 read, 4 written), and no bf16 gradient stays. The bits are the same.
+lets go of it: 10 bytes (2 read, 4 read, 4 written), 6 in the first micro-batch, and no bf16 gradient stays. The bits are the
+same.
 
 A layer may also add its weight's product straight into the sum (glm/weight_gradient.py); then nothing is left to add.
 """
@@ -14,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from glm.weight_gradient import GRAD_READY, MAIN_GRAD
+from glm.weight_gradient import GRAD_READY, HAS_GRAD, MAIN_GRAD
 
 
 class Accumulation:
@@ -35,6 +36,7 @@ class Accumulation:
                 parameter._hp_grad = total
                 setattr(parameter, MAIN_GRAD, total.view(parameter.shape))
                 setattr(parameter, GRAD_READY, _marker(optimizer, group, index, on_ready))
+                setattr(parameter, HAS_GRAD, _asker(optimizer, group, index))
                 hook = parameter.register_post_accumulate_grad_hook(_add)
                 self._hooks.append(hook)
                 self._parameters.append(parameter)
@@ -44,8 +46,8 @@ class Accumulation:
         for hook in self._hooks:
             hook.remove()
         for parameter in self._parameters:
-            delattr(parameter, MAIN_GRAD)
-            delattr(parameter, GRAD_READY)
+            for name in (MAIN_GRAD, GRAD_READY, HAS_GRAD):
+                delattr(parameter, name)
         self._hooks.clear()
         self._parameters.clear()
 
@@ -55,9 +57,17 @@ def _add(parameter: torch.Tensor) -> None:
     # A layer has added its product itself, and returned nothing to autograd.
     if parameter.grad is None:
         return
-    getattr(parameter, MAIN_GRAD).add_(parameter.grad)
+    total: torch.Tensor = getattr(parameter, MAIN_GRAD)
+    if getattr(parameter, HAS_GRAD)():
+        total.add_(parameter.grad)
+    else:
+        total.copy_(parameter.grad)
     parameter.grad = None
     getattr(parameter, GRAD_READY)()
+
+
+def _asker(optimizer: Any, group: int, index: int) -> Callable[[], bool]:
+    return lambda: optimizer.fp32_groups_has_gradients[group][index]
 
 
 def _marker(

@@ -4,6 +4,7 @@ DeepSpeed would run them as the instructions of a pipeline, which costs a hundre
 same. What ends a step is DeepSpeed's, as in the other schedules.
 """
 
+import functools
 from collections.abc import Iterator
 from types import MethodType
 from typing import Any
@@ -28,8 +29,12 @@ class OneStage:
     def __init__(self, engine: Any, loss: GLMLoss) -> None:
         self._engine = engine
         self._loss = loss
-        # DeepSpeed would divide by the number of micro-batches, as is done here.
-        engine._backward_prologue_per_tensor = lambda gradient: gradient
+        self._model = engine.module
+        if hasattr(engine.optimizer, "averaged_gradients"):
+            # ZeRO-1's wrapper of fp32 and fp16 is prepared by hooks on the output, which would divide by the number of
+            # micro-batches, as is done here.
+            engine._backward_prologue_per_tensor = lambda gradient: gradient
+            self._model = functools.partial(DeepSpeedEngine.forward, engine)
 
     def train(self, batches: Iterator[MicroBatch]) -> None:
         """See `Schedule`."""
@@ -55,4 +60,4 @@ class OneStage:
 
     def _forward(self, batch: MicroBatch) -> Tensor:
         inputs, labels = batch
-        return self._loss(DeepSpeedEngine.forward(self._engine, inputs), labels)
+        return self._loss(self._model(inputs), labels)
