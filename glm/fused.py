@@ -51,6 +51,11 @@ def fused(function: Callable[..., Any]) -> Fused:
     return made
 
 
+def is_observed() -> bool:
+    """True where an observer is to see the calls of a GPU, on whatever device the tensors are."""
+    return _observer is not None
+
+
 Observer = Callable[[Fused, tuple[Any, ...]], Any]
 _observer: Observer | None = None
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from glm.dropout import KeptElements
-from glm.fused import fused
+from glm.fused import fused, is_observed
 from glm.tensor_parallel import whole_parameter
 
 
@@ -162,7 +162,7 @@ def _norm_backward(
     """Gradients of a norm's input, weight and bias, from those of the branch and of alpha times the residual."""
     of_branch, of_residual = gradients
     assert of_branch is not None, "a norm's result feeds a branch or a head"
-    if of_branch.device.type == "cpu":
+    if of_branch.device.type == "cpu" and not is_observed():
         return _norm_gradients(of_branch, of_residual, alpha, saved, [True, True, True])
     # Two kernels, since one reduces over rows and the other over columns.
     arguments = (of_branch, of_residual, alpha, *saved)

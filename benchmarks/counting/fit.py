@@ -5,19 +5,20 @@ from dataclasses import asdict, replace
 
 import numpy as np
 
-from benchmarks.counting.gradients import count_gradients
 from benchmarks.counting.network import NetworkCost, Passes, count_network
 from benchmarks.counting.tally import Tally
+from benchmarks.teams import Team
 from configs import computation, derive
 from configs.load import load_config
 from configs.schema import AttentionPath, Config, Precision
-from launch.estimate.traffic import UPDATE_BYTES, HeadTraffic, PassTraffic, Traffic
+from launch.estimate.traffic import HeadTraffic, PassTraffic, Traffic
 
 # Shapes whose tensors of each kind differ: hidden size, inner width, tensor-parallel ranks.
 _SHAPES = ((1024, 2048, 1), (1024, 2048, 4), (2048, 2048, 4), (1024, 8192, 4))
 _MANY_HEADS = (4096, 2048, 1)
 _VOCABULARIES = (8192, 32768, 131072)
 _HEAD_SIZE, _SEQ = 128, 2048
+_REPLICAS = (2, 4)
 
 
 def fitted(precision: Precision) -> Traffic:
@@ -34,16 +35,31 @@ def fitted(precision: Precision) -> Traffic:
         scores, model=replace(scores.model, attention=AttentionPath.auto, attention_dropout=0.1)
     )
     others = [count_network(other) for other in (scores, dropped, both)]
-    gradients = count_gradients(precision)
+    gradients, step, update = _gradients(precision)
     return Traffic(
         _fit_pass(configs, plain, config, cost, others, lambda passes: passes.forward),
         _fit_pass(configs, plain, config, cost, others, lambda passes: passes.backward),
         _fit_head(precision),
-        round(gradients.bytes_per_micro_batch, 1),
-        round(gradients.bytes_per_step - UPDATE_BYTES, 1),
+        *(gradients, step, update),
         plain[1].layer.forward.collectives.total(),
         plain[1].layer.backward.collectives.total(),
     )
+
+
+def _gradients(precision: Precision) -> tuple[float, float, float]:
+    """Bytes per parameter: of a micro-batch; of a step on every rank, and of what a replica owns.
+
+    The last two follow from two numbers of replicas, of which the first is counted. One replica alone is left out: it
+    reduces nothing, and has less to copy.
+    """
+    found: list[tuple[float, float]] = []
+    for replicas in _REPLICAS:
+        with Team("benchmarks.counting.gradients:counted", replicas, precision.value) as team:
+            found.append(team.ask()[0])
+    (micro_batch, of_few), (_, of_many) = found
+    few, many = _REPLICAS
+    update = (of_few - of_many) / (1 / few - 1 / many)
+    return round(micro_batch, 1), round(of_few - update / few, 1), round(update, 1)
 
 
 def lines(name: str, traffic: Traffic) -> list[str]:

@@ -2,9 +2,12 @@
 
 A micro-batch of the engine, less the forward and backward pass of the same layers alone, whose gradients are new each
 time, is the handling of gradients. A step, less its micro-batches, is norm, clipping, update and the copies between
-masters and weights; one replica reduces nothing, and collectives are counted elsewhere.
+masters and weights, and, where there are several replicas, the copies around their reduction; collectives are counted
+elsewhere.
 """
 
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,7 +28,7 @@ from train.engine.pipeline import PipelineEngine
 from train.plan import TrainingPlan
 from train.session import Session
 from train.topology import Topology
-from train.world import World
+from train.world import World, prepare_environment
 
 # 1.6 million parameters and 32 tokens: activations weigh nothing.
 _SIZES = (
@@ -69,12 +72,21 @@ class GradientCost:
         return Work(0, round(work.read * scale), round(work.written * scale))
 
 
-def count_gradients(precision: Precision, zero_stage: int = 1) -> GradientCost:
-    """Count them in this process, which must have no process group open."""
+def count_gradients(
+    precision: Precision, zero_stage: int = 1, world: World | None = None
+) -> GradientCost:
+    """Count them in this process, which must have no process group open.
+
+    Args:
+        precision: of the run.
+        zero_stage: of the optimizer's state.
+        world: this process among its replicas.
+    """
+    world = world or World()
     words = [*_SIZES, f"precision={precision.value}", f"parallel.zero_stage={zero_stage}"]
     config = load_config(words)
-    topology = Topology.from_config(config.parallel, 0, 1)
-    with distributed_session(World(), topology, torch.device("cpu")) as session:
+    topology = Topology.from_config(config.parallel, world.rank, world.size)
+    with distributed_session(world, topology, torch.device("cpu")) as session:
         one_more = _step(config, session, 3) - _step(config, session, 2)
         step = _step(config, session, 2) - one_more * 2
         alone = _alone(config)
@@ -86,21 +98,32 @@ def count_gradients(precision: Precision, zero_stage: int = 1) -> GradientCost:
     )
 
 
+@contextlib.contextmanager
+def counted(world: World, precision: str) -> Iterator[Callable[[], tuple[float, float]]]:
+    """Answers with the bytes per parameter of a micro-batch, and of a step beside them (benchmarks/teams.py)."""
+    prepare_environment(world, "cpu")
+
+    def answer() -> tuple[float, float]:
+        cost = count_gradients(Precision(precision), world=world)
+        return cost.bytes_per_micro_batch, cost.bytes_per_step
+
+    yield answer
+
+
 def _all(tally: Tally) -> Work:
     return tally.products + tally.attention + tally.other
 
 
 def _step(config: Config, session: Session, num_micro_batches: int) -> Tally:
     """The second step, by which every buffer is there."""
-    optim = replace(
-        config.optim, global_batch_size=num_micro_batches, total_samples=2 * num_micro_batches
-    )
+    size = num_micro_batches * session.topology.dp
+    optim = replace(config.optim, global_batch_size=size, total_samples=2 * size)
     config = replace(config, optim=optim)
     plan, batches = TrainingPlan.from_config(config), [all_targets(config.model, 1)]
     engine = PipelineEngine(config, session)
     engine.train_step(plan.step_at(0), batches * num_micro_batches)
     with counting() as counter:
-        engine.train_step(plan.step_at(num_micro_batches), batches * num_micro_batches)
+        engine.train_step(plan.step_at(size), batches * num_micro_batches)
     engine.close()
     return counter.tally
 

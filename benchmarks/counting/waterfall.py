@@ -24,6 +24,7 @@ _FIRST = Traffic(
     head=HeadTraffic(hidden=24.2, logits=52.1, weights=3.9),
     gradients=26,
     step=82.7,
+    update=28,
     sums_forward=2,
     sums_backward=3,
 )

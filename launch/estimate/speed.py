@@ -15,7 +15,6 @@ from launch.estimate.layer_time import head_seconds, layer_seconds
 from launch.estimate.network import Layout, Transformer
 from launch.estimate.overlap import waited_for
 from launch.estimate.rates import Rates
-from launch.estimate.traffic import UPDATE_BYTES
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ def step_time(network: Transformer, layout: Layout, gpu: Gpu, global_batch_size:
         # A sum on all replicas moves everything twice.
         else (2 * reduction + gathering) * (1 - layout.hidden_reduction)
     )
-    moved = parameters * (network.traffic.step + UPDATE_BYTES / layout.dp)
+    moved = parameters * (network.traffic.step + network.traffic.update / layout.dp)
     added_up = parameters * network.traffic.gradients / rates.memory
     return StepTime(
         micro_batch=layers * layer.computing + head + added_up,

@@ -52,14 +52,12 @@ class Traffic:
     gradients: float
     """Per parameter of a rank and micro-batch: adding up gradients."""
     step: float
-    """Per parameter of a rank and step: norm, clipping, copies of gradients; not the optimizer."""
+    """Per parameter of a rank and step: norm, copies of gradients around their reduction, zeroing."""
+    update: float
+    """Per parameter that a replica owns and step: clipping, the optimizer, copies between masters and weights."""
     sums_forward: int
     """Sums over the tensor-parallel ranks in a layer's forward pass, each of all hidden states."""
     sums_backward: int
-
-
-# The optimizer reads and writes masters and two moments, reads gradients and writes weights.
-UPDATE_BYTES = 28
 
 
 # Share of all pairs of a row's tokens that the mask allows: [gMASK] rows, and rows of equal [MASK] windows times their
@@ -82,11 +80,12 @@ _BF16 = Traffic(
     ),
     head=HeadTraffic(hidden=32.2, logits=44, weights=20, weights_again=10),
     gradients=9.7,
-    step=42.7,
+    step=28.1,
+    update=38,
     sums_forward=2,
     sums_backward=2,
 )
-_FP16 = replace(_BF16, gradients=6, step=60.7)
+_FP16 = replace(_BF16, gradients=6, step=6.3, update=85.5)
 _FP32 = Traffic(
     forward=PassTraffic(
         hidden=36.3, cut=24, inner=12.1, scores=18, hidden_dropout=4, scores_dropout=6
@@ -96,7 +95,8 @@ _FP32 = Traffic(
     ),
     head=HeadTraffic(hidden=80.2, logits=24, weights=8),
     gradients=12,
-    step=72.7,
+    step=12.6,
+    update=95.1,
     sums_forward=2,
     sums_backward=2,
 )

@@ -9,7 +9,7 @@ from configs.load import load_config
 from configs.schema import AttentionPath, Config, Precision
 from launch.estimate.layer_time import moved_bytes
 from launch.estimate.network import Layout, Transformer
-from launch.estimate.traffic import UPDATE_BYTES, allowed_share, our_traffic
+from launch.estimate.traffic import allowed_share, our_traffic
 from tests.helpers.distributed import run_distributed
 
 FAST = ("model.hidden_dropout=0", "model.attention_dropout=0")
@@ -46,8 +46,13 @@ def counted(rank: int, world_size: int, configs: list[Config]) -> list[Any]:
 
 def gradients(rank: int, world_size: int, precision: Precision) -> tuple[float, float]:
     from benchmarks.counting.gradients import count_gradients
+    from tests.helpers.rank_runs import allow_fp16
+    from train.world import World, prepare_environment
 
-    cost = count_gradients(precision)
+    world = World(rank, rank, world_size)
+    prepare_environment(world, "cpu")
+    allow_fp16()
+    cost = count_gradients(precision, world=world)
     return cost.bytes_per_micro_batch, cost.bytes_per_step
 
 
@@ -73,9 +78,11 @@ def test_layers_and_head_move_what_the_constants_say() -> None:
 
 @pytest.mark.parametrize("precision", [Precision.bf16, Precision.fp16, Precision.fp32])
 def test_the_engine_moves_what_the_constants_say(precision: Precision) -> None:
-    ((micro_batch, step),) = run_distributed(gradients, 1, precision)
-    assert our_traffic(precision).gradients == pytest.approx(micro_batch, rel=0.01)
-    assert our_traffic(precision).step + UPDATE_BYTES == pytest.approx(step, rel=0.01)
+    traffic = our_traffic(precision)
+    for replicas in (2, 4):
+        micro_batch, step = run_distributed(gradients, replicas, precision)[0]
+        assert traffic.gradients == pytest.approx(micro_batch, rel=0.01)
+        assert traffic.step + traffic.update / replicas == pytest.approx(step, rel=0.01)
 
 
 def masked(rank: int, world_size: int, configs: list[Config]) -> list[float]:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from glm import attention_paths
 from glm.attention_paths import flex_attention, reference_attention, sdpa_attention
 from glm.row_fields import pack_fields
 from glm.row_plan import RowPlan
@@ -92,7 +93,12 @@ def naive(q: Tensor, k: Tensor, v: Tensor, row: list[Piece]) -> Tensor:
     return scores.softmax(-1) @ v * is_real
 
 
-PATHS = {"reference": reference_attention, "sdpa": sdpa_attention}
+def dense_attention(q: Tensor, k: Tensor, v: Tensor, plan: RowPlan) -> Tensor:
+    """The sdpa path of long rows on CUDA."""
+    return attention_paths._folded(q, k, v, plan.attention_mask, 1)
+
+
+PATHS = {"reference": reference_attention, "sdpa": sdpa_attention, "dense": dense_attention}
 
 
 @pytest.mark.parametrize("path", PATHS)

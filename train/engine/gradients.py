@@ -123,7 +123,9 @@ class FiniteNorm:
         measured, squares = self._measured or (None, 0.0)
         self._measured = None
         others = [parameter for parameter in self._counted if parameter is not measured]
-        squares += sum(map(sum_of_squares, self._held(others)))
+        squares += _sum_of_squares(
+            [norm for gradient in self._held(others) for norm in _norms(gradient)]
+        )
         # The sum is in float64, which no square of an fp32 number overflows.
         is_finite = math.isfinite(squares) and are_finite(self._held(self._uncounted))
         total, num_wrong = self._session.sum([squares, float(not is_finite)])
@@ -198,9 +200,18 @@ def whole_gradient(parameter: nn.Parameter) -> Tensor | None:
 
 def sum_of_squares(gradient: Tensor) -> float:
     """Squared norm, in float64."""
+    return _sum_of_squares(_norms(gradient))
+
+
+def _sum_of_squares(norms: Sequence[Tensor]) -> float:
+    """One transfer from the device, however many norms."""
+    return float(torch.stack(list(norms)).square().sum()) if norms else 0.0
+
+
+def _norms(gradient: Tensor) -> list[Tensor]:
+    """Norms in float64 of the parts that are squared at once."""
     size = squared_at_once(on_gpu=gradient.is_cuda)
     flat = gradient.detach()
     # Most gradients are small, and a view and a list of one part would cost as much as the norm.
     parts = [flat] if flat.numel() <= size else flat.reshape(-1).split(size)
-    norms = [torch.linalg.vector_norm(part, dtype=torch.float64) for part in parts]
-    return sum(float(norm) ** 2 for norm in norms)
+    return [torch.linalg.vector_norm(part, dtype=torch.float64) for part in parts]

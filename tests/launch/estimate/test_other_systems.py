@@ -32,6 +32,7 @@ GLM_2022 = Traffic(
     head=HEAD,
     gradients=6,
     step=60,
+    update=28,
     sums_forward=2,
     sums_backward=2,
 )
@@ -46,6 +47,7 @@ NVIDIA_2024 = replace(
     backward=PassTraffic(38, 0, 8, 0, 0, 0),
     gradients=8,
     step=20,
+    update=28,
 )
 
 
