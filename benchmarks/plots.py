@@ -142,7 +142,8 @@ def _finish(axes: Any, names: list[str], unit: str, title: str) -> None:
     axes.set_xticks(range(len(names)), names, fontsize=8)
     axes.set_ylabel(unit)
     axes.set_title(title)
-    axes.legend(fontsize=8)
+    axes.set_ylim(0, 1.3 * axes.get_ylim()[1])  # room for the legend
+    axes.legend(fontsize=8, loc="upper left", ncols=2)
 
 
 if __name__ == "__main__":
