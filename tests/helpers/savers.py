@@ -42,6 +42,7 @@ def session_of(rank: int) -> Any:
 
     if not dist.is_initialized():
         dist.init_process_group("gloo")
+        dist.barrier()  # a rank with nothing to do would end while others still connect to it
     return SimpleNamespace(
         topology=Topology(1, 1, NUM_RANKS, rank),
         control_group=dist.group.WORLD,
