@@ -57,6 +57,7 @@ DOORS = {
         "train/engine/groups.py",
         "train/engine/interleaved.py",
         "train/engine/one_stage.py",
+        "train/engine/own_passes.py",
         "train/engine/pipeline.py",
         "train/engine/reduction.py",
         "train/engine/stages.py",

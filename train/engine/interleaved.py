@@ -9,12 +9,10 @@ What ends a step is DeepSpeed's as well.
 import functools
 import itertools
 from collections.abc import Iterator
-from types import MethodType
 from typing import Any
 
 import torch
 from deepspeed.runtime.engine import DeepSpeedEngine
-from deepspeed.runtime.pipe.schedule import OptimizerStep, ReduceGrads, ReduceTiedGrads
 from torch import Tensor
 
 from configs import derive, pipeline
@@ -23,6 +21,7 @@ from glm.loss import GLMLoss, Labels
 from glm.tensor_parallel import parallel_state
 from train.batches import MicroBatch
 from train.engine.megatron_schedule import Chunk, Transfers, run_interleaved, schedule_config
+from train.engine.own_passes import own_passes
 from train.session import Session
 
 # A micro-batch, and whether its loss counts.
@@ -58,16 +57,8 @@ class Interleaved:
 
     def train(self, batches: Iterator[MicroBatch]) -> None:
         """See `Schedule`."""
-        engine = self._engine
-        engine.module.train()
-        # So that DeepSpeed's hooks take the backward passes for those of its own schedule.
-        engine._running_engine_backward = True
-        try:
-            self._run(((batch, True) for batch in batches), engine.micro_batches)
-        finally:
-            engine._running_engine_backward = False
-        for instruction in (ReduceTiedGrads, ReduceGrads, OptimizerStep):
-            MethodType(engine._INSTRUCTION_MAP[instruction], engine)()
+        with own_passes(self._engine):
+            self._run(((batch, True) for batch in batches), self._engine.micro_batches)
 
     def evaluate(self, batches: Iterator[MicroBatch], num_micro_batches: int) -> None:
         """See `Schedule`. Where micro-batches are too few, the last one runs again, and its loss does not count."""

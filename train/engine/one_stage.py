@@ -6,16 +6,15 @@ same. What ends a step is DeepSpeed's, as in the other schedules.
 
 import functools
 from collections.abc import Iterator
-from types import MethodType
 from typing import Any
 
 import torch
 from deepspeed.runtime.engine import DeepSpeedEngine
-from deepspeed.runtime.pipe.schedule import OptimizerStep, ReduceGrads, ReduceTiedGrads
 from torch import Tensor
 
 from glm.loss import GLMLoss
 from train.batches import MicroBatch
+from train.engine.own_passes import own_passes
 
 
 class OneStage:
@@ -38,18 +37,10 @@ class OneStage:
 
     def train(self, batches: Iterator[MicroBatch]) -> None:
         """See `Schedule`."""
-        engine = self._engine
-        engine.module.train()
-        # So that DeepSpeed's hooks take the backward passes for those of its own schedule.
-        engine._running_engine_backward = True
-        try:
+        with own_passes(self._engine):
             for batch in batches:
-                loss = self._forward(batch) / engine.micro_batches
+                loss = self._forward(batch) / self._engine.micro_batches
                 (loss if self._loss.scale == 1.0 else loss * self._loss.scale).backward()
-        finally:
-            engine._running_engine_backward = False
-        for instruction in (ReduceTiedGrads, ReduceGrads, OptimizerStep):
-            MethodType(engine._INSTRUCTION_MAP[instruction], engine)()
 
     def evaluate(self, batches: Iterator[MicroBatch], num_micro_batches: int) -> None:
         """See `Schedule`."""
