@@ -156,3 +156,24 @@ def test_gradients_are_scaled_once() -> None:
     loss.backward(retain_graph=True)
     with pytest.raises(AssertionError, match="once"):
         loss.backward()
+
+
+def test_a_target_in_a_block_far_below_another_has_a_finite_gradient(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from configs import computation
+    from glm import head, head_in_place
+
+    monkeypatch.setattr(computation, "head_rows_at_once", lambda *_: 1)
+    monkeypatch.setattr(head_in_place, "HEAD_BLOCK", BLOCK)
+    embedding, (rows, _, _) = one_process(2, torch.float32)
+    embedding.weight.data.zero_()
+    embedding.weight.data[0] = 1000.0
+    rows.data.fill_(1.0)
+    factors = torch.ones(2)
+    loss, losses = head.target_losses(embedding, rows, torch.tensor([VOCAB - 1, 0]), factors)
+    loss.backward()
+    assert losses.tolist() == [16000.0, 0.0]
+    torch.testing.assert_close(embedding.weight.grad[VOCAB - 1], torch.full((HIDDEN,), -1.0))
+    assert rows.grad is not None and rows.grad.isfinite().all()
+    assert embedding.weight.grad.isfinite().all()
