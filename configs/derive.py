@@ -234,6 +234,13 @@ def wsd_decay_samples(optim: OptimConfig) -> int:
     )
 
 
+def rollback_samples(config: Config) -> int:
+    """Samples after a rollback that are trained with lowered factors: 2 % of the run unless set."""
+    if config.stability.rollback_samples is not None:
+        return config.stability.rollback_samples
+    return max(schedule_samples(config.optim) // 50, 256 * config.optim.global_batch_size)
+
+
 def batch_ramp(optim: OptimConfig) -> BatchRamp | None:
     """The batch ramp, its unset keys derived from the set ones; None: no ramp."""
     ramp, full = optim.batch_ramp, optim.global_batch_size

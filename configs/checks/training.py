@@ -82,6 +82,16 @@ def _shrink(config: Config) -> list[str]:
     return found
 
 
+def _spikes(config: Config) -> list[str]:
+    stability = config.stability
+    steps = stability.spike_steps
+    if len(steps) != 2 or not 1 <= steps[0] <= steps[1]:
+        return [
+            f"stability.spike_steps ({steps}) must be [k,n] with 1 <= k <= n. Try stability.spike_steps=[12,20]."
+        ]
+    return []
+
+
 def _data(config: Config) -> list[str]:
     data = config.data
     found: list[str] = []
@@ -126,5 +136,6 @@ CHECKS: tuple[Callable[[Config], list[str]], ...] = (
     _loss_scale,
     _schedules,
     _shrink,
+    _spikes,
     _data,
 )

@@ -31,7 +31,7 @@ from configs.schema.model import (
     Recompute,
     RopeTables,
 )
-from configs.schema.optim import BatchRampConfig, OptimConfig, Schedule, StabilityConfig
+from configs.schema.optim import BatchRampConfig, OnSpike, OptimConfig, Schedule, StabilityConfig
 from configs.schema.run import (
     CheckpointConfig,
     EvalConfig,
@@ -58,6 +58,7 @@ __all__ = [
     "MipTruncate",
     "ModelConfig",
     "ObjectiveConfig",
+    "OnSpike",
     "OptimConfig",
     "ParallelConfig",
     "PipelineSchedule",

@@ -4,7 +4,10 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Annotated
 
-from configs.bounds import Count, ShareBelow1, above_zero, not_negative, power_of_two
+from configs.bounds import Bound, Count, ShareBelow1, above_zero, not_negative, power_of_two
+
+SPIKE_WINDOW = Bound("at least 16", lambda value: value >= 16, 256)
+SHARE_ABOVE_0 = Bound("above 0 and at most 1", lambda value: 0 < value <= 1, 0.5)
 
 
 class Schedule(str, Enum):
@@ -54,6 +57,9 @@ class OptimConfig:
     """Samples seen when the learning rate reaches min_lr and becomes constant; default schedule_samples."""
     wsd_decay_samples: int | None = None
     """Length of the final decay of the wsd schedule, in samples; default 10 % of decay_samples."""
+    rewarmup_samples: Annotated[int, not_negative()] = 0
+    """Linear warm-up of the learning rate from 0, in samples, after a resume that changes the data or the schedule of the
+    learning rate (GLM-130B did so after its data were replaced); 0: none."""
     weight_decay: Annotated[float, not_negative()] = 0.1
     """Decoupled weight decay; none on LayerNorm parameters and biases."""
     beta1: ShareBelow1 = 0.9
@@ -68,12 +74,53 @@ class OptimConfig:
     """Batch-size warm-up; null: no ramp."""
 
 
+class OnSpike(str, Enum):
+    """What follows a spike or drift of the loss, a collapse of the loss scale, or too many steps left out in a row."""
+
+    warn = "warn"
+    stop = "stop"
+    rollback = "rollback"
+
+
 @dataclass
 class StabilityConfig:
     """Measures against divergence of large runs. GLM-130B, section 3."""
 
     embedding_shrink: list[list[float]] = field(default_factory=lambda: [[0.0, 0.1]])
     """Embedding gradient shrink alpha as points [samples_seen, alpha], linear between them, constant after the last."""
+    on_spike: OnSpike = OnSpike.warn
+    """What follows a spike or drift of the loss, or a collapse of the loss scale. warn: an event and a line of the log; stop:
+    the run ends with exit code 2; rollback: the run goes back to a checkpoint from before it, in the same process, and
+    trains on without the data in between; a step with a wildly large gradient norm is then left out before its update."""
+    gradient_limit: Annotated[float, above_zero(16)] = 16.0
+    """A gradient norm (global, of the embedding, of a layer) is wildly large when its logarithm lies so many median absolute
+    deviations (MAD) above the median of stability.spike_window steps."""
+    loss_limit: Annotated[float, above_zero(8)] = 8.0
+    """A loss is an outlier when its logarithm lies so many MADs above the median of stability.spike_window steps."""
+    spike_steps: list[int] = field(default_factory=lambda: [12, 20])
+    """[k, n]: a spike is when k of the last n losses are outliers."""
+    spike_window: Annotated[int, SPIKE_WINDOW] = 256
+    """Steps that gradient norms and losses are compared with; outliers are kept out."""
+    drift_limit: Annotated[float, above_zero(8)] = 8.0
+    """The loss drifts when its median of 64 steps stays so many standard errors of such medians, and 2 %, above the lowest
+    level so far."""
+    loss_scale_halvings: Count = 6
+    """The loss scale of fp16 has collapsed when it lies so many halvings below its median."""
+    skip_steps: Count = 64
+    """A rollback leaves out the data from where the spike began to where it was found, and at least so many global
+    batches."""
+    rollback_lr: Annotated[float, SHARE_ABOVE_0] = 1.0
+    """Factor of the learning rate after a rollback, for stability.rollback_samples."""
+    rollback_shrink: Annotated[float, SHARE_ABOVE_0] = 1.0
+    """Factor of the embedding gradient shrink after a rollback, for stability.rollback_samples."""
+    relapse_lr: Annotated[float, SHARE_ABOVE_0] = 0.5
+    """Factor of the learning rate after a rollback that others led up to, since leaving out data did not help; once for
+    each of them after the first."""
+    rollback_samples: Count | None = None
+    """Samples after a rollback with these factors, which then return to 1 over as many; a spike within them is taken for the
+    same one. null: 2 % of optim.schedule_samples, and at least 256 global batches."""
+    max_rollbacks: Count = 4
+    """Rollbacks for the same spike before the run stops with exit code 2."""
     initial_loss_scale: Annotated[float, power_of_two(65536)] = 65536.0
     """First loss scale of fp16."""
     loss_scale_window: Count = 200
@@ -83,7 +130,7 @@ class StabilityConfig:
     min_loss_scale: Annotated[float, power_of_two(1)] = 1.0
     """Smallest fp16 loss scale."""
     max_skipped_steps: Count = 50
-    """Consecutive steps skipped for overflow or NaN before the run stops with an error."""
+    """Steps left out in a row after which the run stops with an error, or goes back with stability.on_spike=rollback."""
     watchdog_seconds: Annotated[float, above_zero(600)] | None = None
     """Seconds after which a step counts as hanging: every rank then writes its stacks to runs/NAME/stacks and exits with 3,
     so that the launcher restarts the run. The first step, evaluations and saves may take ten times as long. null: 20

@@ -1,0 +1,81 @@
+"""What the detector is told of a step, and what it answers."""
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from train.engine import GradientNorms
+
+
+class Kind(str, Enum):
+    """What an alarm is about."""
+
+    gradient = "gradient"
+    loss = "loss"
+    drift = "drift"
+    loss_scale = "loss_scale"
+    skipped = "skipped"
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """One trained step, as all ranks know it."""
+
+    step: int
+    """Its number, from 1."""
+    losses: dict[str, float | None]
+    """Mean training loss in all ("loss") and of each objective; None: the step had no such target."""
+    norms: GradientNorms | None
+    """Of the gradient before clipping; None: they were not measured."""
+    was_skipped: bool = False
+    """The update was left out."""
+    loss_scale: float | None = None
+    """That the step used, in fp16."""
+    learning_rate: float = 0.0
+    num_samples: int = 1
+    """Global batch size."""
+    shares: dict[str, float] = field(default_factory=dict[str, float])
+    """Share of each source of the mixture."""
+    data: str = ""
+    """Changes when the sources themselves or the objective do."""
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """What the detector has found."""
+
+    kind: Kind
+    signal: str
+    """Which figure: loss, loss_mask, grad_norm, layer 3, ..."""
+    step: int
+    """At which it was found."""
+    onset_step: int
+    """First step that may be part of it."""
+    value: float
+    usual: float
+    """What the value is compared with."""
+    score: float | None = None
+    """Deviation in MADs of the window."""
+
+    @property
+    def goes_back(self) -> bool:
+        """True if leaving out steps is no answer: the weights may be bad."""
+        return self.kind is not Kind.gradient
+
+    @property
+    def text(self) -> str:
+        """The finding in one sentence."""
+        what = _SENTENCES[self.kind].format(
+            signal=self.signal.replace("_", " "), value=self.value, usual=self.usual
+        )
+        score = "" if self.score is None else f", {self.score:.0f} MADs above it"
+        since = "" if self.onset_step == self.step else f", since step {self.onset_step:,} or later"
+        return f"step {self.step:,}: {what}{score}{since}"
+
+
+_SENTENCES = {
+    Kind.gradient: "{signal} {value:.3g}, usually {usual:.3g}",
+    Kind.loss: "{signal} {value:.4g}, usually {usual:.4g}",
+    Kind.drift: "{signal} has risen to {value:.4g} from {usual:.4g}",
+    Kind.loss_scale: "loss scale {value:g}, usually {usual:g}",
+    Kind.skipped: "{value:.0f} steps in a row were left out",
+}

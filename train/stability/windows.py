@@ -1,0 +1,185 @@
+"""Windows of recent values, judged by median and median absolute deviation (MAD), for many signals at once.
+
+A signal is the logarithm of a positive figure. Outliers stay out of the window, so that one spike does not hide the
+next; a signal that stays outside for long has a new level, with which the window begins anew.
+
+While a window is short - at the start of a run, and after a declared change - the first values set a provisional level, and
+only what lies far above that is an outlier. So a change that moves the signal raises no alarm, and an explosion right
+after it does.
+"""
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+FIRST = 8
+"""Values after a change that are not judged, and set the provisional level."""
+
+
+@dataclass(frozen=True)
+class WindowSettings:
+    """How signals are judged."""
+
+    size: int
+    """Values that a window keeps."""
+    least: int
+    """Values from which on a window is judged by its own spread."""
+    limit: float
+    """MADs above the median from which on a value is an outlier."""
+    provisional: float
+    """Excess over the provisional level from which on a value is an outlier, in log units."""
+    persistence: int
+    """Outliers in a row after which they are the new level."""
+    floor: float
+    """Smallest MAD in log units, for signals that hardly vary."""
+
+
+class RobustWindows:
+    """One window per signal.
+
+    Args:
+        num_signals: number of signals.
+        settings: how they are judged.
+    """
+
+    def __init__(self, num_signals: int, settings: WindowSettings) -> None:
+        self._settings = settings
+        # float32, as it is stored: a resumed run judges by the same values.
+        self._values = np.full((num_signals, settings.size), np.nan, np.float32)
+        self._num_values = np.zeros(num_signals, np.int64)
+        self._outside = np.full((num_signals, settings.persistence), np.nan, np.float32)
+        self._num_outside = np.zeros(num_signals, np.int64)
+        self._level = np.full(num_signals, np.nan, np.float32)
+        self._known: tuple[np.ndarray, np.ndarray] | None = None
+
+    @property
+    def usual(self) -> np.ndarray:
+        """(signals,) level that each is compared to, in log units; NaN: none is known."""
+        return self._statistics()[0]
+
+    def scores(self, logs: np.ndarray) -> np.ndarray:
+        """Judge values without taking them in.
+
+        Args:
+            logs: (signals,) logarithms; NaN: there is none.
+
+        Returns:
+            (signals,) deviation above the usual level, in MADs; NaN where nothing can be said.
+        """
+        usual, spread = self._statistics()
+        return (logs - usual) / spread
+
+    def observe(self, logs: np.ndarray) -> np.ndarray:
+        """Take in values, as far as they are no outliers; returns their scores."""
+        scores = self.scores(logs)
+        settings = self._settings
+        is_there = ~np.isnan(logs)
+        is_outside = is_there & (scores > settings.limit)
+        inside = np.flatnonzero(is_there & ~is_outside)
+        if inside.size:
+            self._values[inside, self._num_values[inside] % settings.size] = logs[inside]
+            self._num_values[inside] += 1
+            self._num_outside[inside] = 0
+            self._known = None
+        for signal in np.flatnonzero(is_outside):
+            self._keep_outside(int(signal), logs[signal])
+        return scores
+
+    def reset(self, signals: Sequence[int]) -> None:
+        """Forget signals whose level is about to change on purpose, except for the level itself."""
+        chosen = list(signals)
+        self._level[chosen] = self.usual[chosen]
+        self._values[chosen] = np.nan
+        self._num_values[chosen] = 0
+        self._num_outside[chosen] = 0
+        self._known = None
+
+    def _keep_outside(self, signal: int, log: float) -> None:
+        settings = self._settings
+        count = int(self._num_outside[signal])
+        self._outside[signal, count] = log
+        self._num_outside[signal] = count + 1
+        if count + 1 < settings.persistence:
+            return
+        kept = self._outside[signal, -min(settings.size, settings.persistence) :]
+        self._values[signal] = np.nan
+        self._values[signal, : len(kept)] = kept
+        self._num_values[signal] = len(kept)
+        self._num_outside[signal] = 0
+        self._known = None
+
+    def _statistics(self) -> tuple[np.ndarray, np.ndarray]:
+        """The level of each signal, and its MAD; provisional ones where the window is short."""
+        if self._known is None:
+            settings = self._settings
+            counts = np.minimum(self._num_values, settings.size)
+            values = self._values[:, : counts.max(initial=0)].astype(np.float64)
+            usual = _medians(values, counts)
+            spread = _medians(np.abs(values - usual[:, None]), counts)
+            spread = np.maximum(spread, settings.floor)
+            short = np.flatnonzero(self._num_values < settings.least)
+            for signal in short:
+                usual[signal] = self._provisional_level(int(signal))
+                spread[signal] = settings.provisional / settings.limit
+            self._known = usual, spread
+        return self._known
+
+    def _provisional_level(self, signal: int) -> float:
+        """The higher one of the level before a change, and that of the first values after it."""
+        if self._num_values[signal] < FIRST:
+            return float("nan")
+        first = float(np.median(self._values[signal, :FIRST].astype(np.float64)))
+        return float(np.nanmax([first, self._level[signal]]))
+
+    def state(self) -> dict[str, Any]:
+        """Plain values for a checkpoint."""
+        return {
+            "values": _text(self._values),
+            "num_values": self._num_values.tolist(),
+            "outside": _text(self._outside),
+            "num_outside": self._num_outside.tolist(),
+            "level": _text(self._level),
+        }
+
+    def load(self, stored: dict[str, Any]) -> None:
+        """Continue from what `state` returned.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is of other signals or settings, or damaged.
+        """
+        values, outside = _array(stored["values"]), _array(stored["outside"])
+        level = _array(stored["level"])
+        counts = np.array(stored["num_values"], np.int64)
+        num_outside = np.array(stored["num_outside"], np.int64)
+        self._level = level.reshape(self._level.shape)
+        self._values = values.reshape(self._values.shape)
+        self._outside = outside.reshape(self._outside.shape)
+        self._num_values = counts.reshape(self._num_values.shape)
+        self._num_outside = num_outside.reshape(self._num_outside.shape)
+        if (counts < 0).any() or not (
+            (num_outside >= 0) & (num_outside < self._settings.persistence)
+        ).all():
+            raise ValueError("numbers of values out of range")
+        self._known = None
+
+
+def _medians(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Median of each row's numbers, of which there are `counts`; NaN for none."""
+    if not values.shape[1]:
+        return np.full(len(values), np.nan)
+    # NaN is sorted to the end. np.nanmedian takes five times as long.
+    ordered, rows = np.sort(values, axis=1), np.arange(len(values))
+    upper = np.minimum(counts // 2, values.shape[1] - 1)
+    return (ordered[rows, (counts - 1) // 2] + ordered[rows, upper]) / 2
+
+
+def _text(values: np.ndarray) -> str:
+    """Little-endian float32 in base64: a quarter of the size of decimal numbers, and exact."""
+    return base64.b64encode(values.astype("<f4").tobytes()).decode()
+
+
+def _array(text: str) -> np.ndarray:
+    return np.frombuffer(base64.b64decode(text, validate=True), "<f4").astype(np.float32)
