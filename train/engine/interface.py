@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Protocol
 
 from glm.checkpoint.reader import Reader
@@ -24,21 +23,49 @@ class GradientNorms:
     """Norm of each transformer layer, in order."""
 
 
+@dataclass(frozen=True)
+class Measured:
+    """What one pass over the reduced gradient of a step, and one exchange, have shown."""
+
+    norms: GradientNorms
+    is_finite: bool
+    """True if every gradient of every rank is finite, also in copies that the norms do not count."""
+    embedding_share: float
+    """This rank's share of the squared norm of the embedding's gradient."""
+
+
 class PendingUpdate:
     """An update that is about to be made: gradients are reduced, but not clipped or applied yet.
 
+    The gradient is measured at most once: what a hook reads is what the update then clips by, so a hook that changes
+    gradients must do so before anybody reads.
+
     Args:
-        measure: computes the norms. Collective: every rank calls it, or none does.
+        measure: measures the gradient. Collective: every rank calls it, or none does.
     """
 
-    def __init__(self, measure: Callable[[], GradientNorms]) -> None:
+    def __init__(self, measure: Callable[[], Measured]) -> None:
         self._measure = measure
         self.vetoes: list[str] = []
+        self.known: Measured | None = None
+        """What was measured so far; None: nobody has asked."""
 
-    @cached_property
+    @property
+    def measured(self) -> Measured:
+        """The measurement. The first access is collective: all ranks must read it, or none."""
+        if self.known is None:
+            self.known = self._measure()
+        return self.known
+
+    @property
     def norms(self) -> GradientNorms:
-        """The gradient's norms. The first access is collective: all ranks must read it, or none."""
-        return self._measure()
+        """The gradient's norms; collective as `measured`."""
+        return self.measured.norms
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether all gradients are finite; collective as `measured`. A step in which they are not is always skipped."""
+        return self.measured.is_finite
 
     def veto(self, reason: str) -> None:
         """Skip the update: weights, moments and step counts stay as they were, and the gradients are discarded.
@@ -68,6 +95,9 @@ class StepOutcome:
     """Loss scale that this step used; None without loss scaling."""
     vetoes: tuple[str, ...] = ()
     """The reasons that hooks gave for skipping the update."""
+    norms: GradientNorms | None = None
+    """The gradient's norms, not finite where the gradient was not. None: nobody measured them, in fp16 or in fp32 under
+    ZeRO-1 on several replicas, where only a hook that reads them has them measured."""
 
 
 class TrainingState(Protocol):
