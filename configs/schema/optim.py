@@ -107,8 +107,8 @@ class StabilityConfig:
     loss_scale_halvings: Count = 6
     """The loss scale of fp16 has collapsed when it lies so many halvings below its median."""
     skip_steps: Count = 64
-    """A rollback leaves out the data from where the spike began to where it was found, and at least so many global
-    batches."""
+    """A rollback leaves out the data from where the spike may have begun to so many global batches after where it was
+    found."""
     rollback_lr: Annotated[float, SHARE_ABOVE_0] = 1.0
     """Factor of the learning rate after a rollback, for stability.rollback_samples."""
     rollback_shrink: Annotated[float, SHARE_ABOVE_0] = 1.0
