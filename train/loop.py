@@ -25,6 +25,7 @@ from train.metrics import Metrics, loss_metrics, metrics_line, speed_metrics
 from train.pace import Pace
 from train.plan import StepPlan, TrainingPlan
 from train.progress import Progress
+from train.rank_checks import RankChecks
 from train.run_folder import RunFolder
 from train.session import Session
 from train.stop import StopSignal
@@ -76,6 +77,7 @@ class Trainer:
     limits: StepLimits
     time_limit: TimeLimit
     pace: Pace
+    checks: RankChecks
 
     def run(self, progress: Progress) -> tuple[Progress, bool]:
         """Train from `progress` to the end.
@@ -102,12 +104,14 @@ class Trainer:
             step = self.plan.step_at(progress.samples_seen)
             self.time_limit.begin_pass()
             self._watch(f"the step after {progress.samples_seen:,} samples", is_rare=is_first)
-            agreed = self._train(step)
+            with self.checks.of_step(progress.step + 1):
+                agreed = self._train(step)
             is_first = False
             self.limits.observe(agreed.rank_seconds_max)
             if self.generation is not None and self.generation.is_superseded:
                 self.generation.fence()
             before, progress = progress, self._advance(progress, step, agreed)
+            self.checks.report(progress)
             collect(progress.step)
             skipped_in_a_row = skipped_in_a_row + 1 if agreed.was_skipped else 0
             self._check_skips(skipped_in_a_row)
@@ -142,6 +146,7 @@ class Trainer:
 
     def close(self) -> None:
         """End this rank's threads, after an error as well: no other rank is asked."""
+        self.checks.close()
         self.saver.close()
         self.batches.close()
 

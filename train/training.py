@@ -23,6 +23,7 @@ from train.pace import Pace, busy_hint
 from train.plan import TrainingPlan
 from train.prepared import Prepared
 from train.progress import Progress
+from train.rank_checks import RankChecks
 from train.resume import Resumed, resume, resume_again
 from train.session import Session
 from train.startup import startup_report
@@ -203,6 +204,9 @@ class Training:
             limits=self._limits,
             time_limit=self._time_limit,
             pace=self._pace,
+            checks=RankChecks(
+                config, self._session, resumed.engine, prepared.folder, self.trackers
+            ),
         )
 
     def _build_saver(self, resumed: Resumed) -> Saver:

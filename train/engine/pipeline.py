@@ -22,12 +22,12 @@ from glm.embedding import WordEmbedding
 from glm.light_imports import light_imports
 from glm.loss import GLMLoss, ObjectiveSums
 from glm.model import parameter_name
-from glm.tensor_parallel import tp_group
+from glm.tensor_parallel import partition_dim, tp_group
 from train.batches import MicroBatch
 from train.device import ahead
 from train.engine.accumulate import Accumulation
 from train.engine.gradients import FiniteNorm, measure_norms
-from train.engine.interface import GradientNorms, StepOutcome, UpdateHook
+from train.engine.interface import GradientNorms, HeldWeight, StepOutcome, UpdateHook
 from train.engine.one_forward_one_backward import OneForwardOneBackward, Schedule
 from train.engine.one_stage import OneStage
 from train.engine.optimizers import build_optimizer, optimizer_kind
@@ -164,6 +164,13 @@ class PipelineEngine:
         """Call `hook` in every step from now on, after earlier hooks; returns a function that removes it."""
         return self._gate.add(hook)
 
+    def weights(self) -> list[HeldWeight]:
+        """All parameters of this rank's stage."""
+        return [
+            HeldWeight(name, partition_dim(parameter) is not None, parameter)
+            for name, parameter in self._named_parameters()
+        ]
+
     def settle(self) -> None:
         """Wait for weights that other replicas still send, before anything but a forward pass reads them."""
         if self._overlap is not None:
@@ -206,11 +213,16 @@ class PipelineEngine:
         num_layers = self._config.model.num_layers
         return measure_norms(
             self._optimizer,
-            [
-                (parameter_name(name, num_layers), parameter)
-                for name, parameter in self.module.named_parameters()
-            ],
+            self._named_parameters(),
             num_layers,
             self._session,
             self.loss_scale or 1.0,
         )
+
+    def _named_parameters(self) -> list[tuple[str, Any]]:
+        """Parameters of this rank's stage, under their names in the whole model."""
+        num_layers = self._config.model.num_layers
+        return [
+            (parameter_name(name, num_layers), parameter)
+            for name, parameter in self.module.named_parameters()
+        ]
