@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import torch.distributed as dist
 
+from configs.run_status import SLOW_RANK
 from configs.schema import Config
 from train.checksums import Difference, WeightChecksums
 from train.engine import Engine
@@ -120,7 +121,7 @@ class RankChecks:
             return
         host = self._hosts[verdict.rank]
         self._folder.event(
-            "slow_rank",
+            SLOW_RANK,
             rank=verdict.rank,
             host=host,
             state="slow" if verdict.is_slow else "over",
