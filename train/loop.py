@@ -17,18 +17,19 @@ from train import time_limit
 from train.batches import BatchStream, StepBatches, micro_batches_of
 from train.checkpoint import Outcome, Saver
 from train.collection import collecting_between_steps
-from train.device import peak_memory_gib, peak_tflops, synchronize
+from train.device import synchronize
 from train.engine import Engine, GradientNorms, StepOutcome
 from train.evaluation import evaluate, share_of
 from train.generations import Generation
-from train.metrics import Metrics, loss_metrics, metrics_line, speed_metrics
 from train.pace import Pace
 from train.plan import StepPlan, TrainingPlan
 from train.progress import Progress
+from train.rank_checks import RankChecks
 from train.run_folder import RunFolder
 from train.session import Session
 from train.stability.guard import Guard
 from train.stability.records import Alarm, Kind
+from train.step_metrics import Agreed, MetricsLine
 from train.stop import StopSignal
 from train.time_limit import TimeLimit
 from train.trackers import Trackers
@@ -43,29 +44,6 @@ _STOPPED = (
     "{alarm} (stability.on_spike=stop). Go back with checkpoint.resume=PATH to a checkpoint from before it, and type "
     "data.skip_samples=[[a,b]] or a lower optim.lr with it; or type stability.on_spike=rollback, which does so by itself."
 )
-
-
-@dataclass(frozen=True)
-class Agreed:
-    """What all ranks know about a step after exchanging their results."""
-
-    sums: ObjectiveSums
-    norms: GradientNorms
-    """Of the gradient; NaN for layers where they were not measured."""
-    grad_norm: float
-    grad_norm_embedding: float
-    was_skipped: bool
-    vetoes: tuple[str, ...]
-    """Why the update was left out, other than for gradients that are not finite."""
-    loss_scale: float | None
-    target_fraction: float
-    seconds: float
-    rank_seconds_max: float
-    rank_seconds_min: float
-    wait_seconds: float
-    stop_requested: bool
-    save_failed: bool
-    """A thread that writes a checkpoint has failed on some rank."""
 
 
 @dataclass(frozen=True)
@@ -91,8 +69,8 @@ class Trainer:
     engine: Engine
     batches: BatchStream
     validation: GLMDataset
-    counted: Sequence[str]
-    """Keys of the objectives whose losses the run's metrics have."""
+    line: MetricsLine
+    """Makes the metrics of a step."""
     files: FileWatch
     """Watches the files of both data sets."""
     trackers: Trackers
@@ -107,6 +85,7 @@ class Trainer:
     limits: StepLimits
     time_limit: TimeLimit
     pace: Pace
+    checks: RankChecks
 
     def run(self, progress: Progress) -> Ending:
         """Train from `progress` to the end, to a stop, or to a spike after which the run goes back.
@@ -130,12 +109,14 @@ class Trainer:
             self.time_limit.begin_pass()
             self._watch(f"the step after {progress.samples_seen:,} samples", is_rare=is_first)
             self.guard.begin(step, progress.step + 1, progress.samples_drawn)
-            agreed = self._train(step)
+            with self.checks.of_step(progress.step + 1):
+                agreed = self._train(step)
             is_first = False
             self.limits.observe(agreed.rank_seconds_max)
             if self.generation is not None and self.generation.is_superseded:
                 self.generation.fence()
             before, progress = progress, self._advance(progress, step, agreed)
+            self._check_copies(self.checks.report(progress))
             collect(progress.step)
             if agreed.was_skipped:
                 self._report_left_out(before, progress, agreed)
@@ -147,7 +128,8 @@ class Trainer:
             valid = None
             if finished or self.plan.eval_due(before.samples_seen, progress.samples_seen):
                 valid = self.evaluate()
-            self.trackers.log_metrics(self._metrics(step, progress, agreed, valid))
+            blocked = self.saver.take_blocked_seconds()
+            self.trackers.log_metrics(self.line.of(step, progress, agreed, valid, blocked))
             alarms = self.guard.end(
                 agreed.sums, agreed.norms, agreed.was_skipped, agreed.loss_scale
             )
@@ -175,6 +157,7 @@ class Trainer:
 
     def close(self) -> None:
         """End this rank's threads, after an error as well: no other rank is asked."""
+        self.checks.close()
         self.saver.close()
         self.guard.close()
         self.batches.close()
@@ -293,6 +276,13 @@ class Trainer:
                 raise DivergenceError(_STOPPED.format(alarm=alarm.text))
         return None
 
+    def _check_copies(self, difference: str | None) -> None:
+        """Raise DistributedError if copies of weights differ and the run need not go on with them: a restart loads them."""
+        if difference is not None and self.config.stability.on_spike is not OnSpike.warn:
+            raise DistributedError(
+                f"{difference} The same command continues from the newest checkpoint."
+            )
+
     def _report_left_out(self, before: Progress, after: Progress, agreed: Agreed) -> None:
         reason = "; ".join(agreed.vetoes) or "overflow, or a gradient or loss that is not finite"
         if self.session.topology.rank == 0:
@@ -348,42 +338,3 @@ class Trainer:
             else:
                 self.folder.event("checkpoint", path=f"{CHECKPOINTS}/{name}", samples_seen=seen)
                 self.folder.write_status("running", seen, "training")
-
-    def _metrics(
-        self, step: StepPlan, progress: Progress, agreed: Agreed, valid: ObjectiveSums | None
-    ) -> Metrics:
-        config, session = self.config, self.session
-        values: Metrics = {
-            "step": progress.step,
-            "samples_seen": progress.samples_seen,
-            "tokens_seen": progress.tokens_seen,
-            "data/samples_drawn": progress.samples_drawn,
-            **self._losses("train", agreed.sums),
-            **(self._losses("valid", valid) if valid is not None else {}),
-            "optim/lr": step.learning_rate,
-            "optim/grad_norm": agreed.grad_norm,
-            "optim/grad_norm_embedding": agreed.grad_norm_embedding,
-            "optim/loss_scale": agreed.loss_scale,
-            "optim/skipped_steps": progress.skipped_steps,
-            "optim/embedding_shrink": step.embedding_shrink,
-            "optim/global_batch_size": step.num_samples,
-            **speed_metrics(
-                step.num_samples,
-                agreed.seconds,
-                config.model.seq_length,
-                derive.flops_per_sample(config.model),
-                derive.flops_per_sample(config.model, config.parallel.recompute),
-                session.topology.world_size,
-                config.cluster.peak_tflops or peak_tflops(session.device),
-            ),
-            "speed/data_wait_seconds": agreed.wait_seconds,
-            "speed/checkpoint_blocked_seconds": self.saver.take_blocked_seconds(),
-            "speed/rank_seconds_max": agreed.rank_seconds_max,
-            "speed/rank_seconds_min": agreed.rank_seconds_min,
-            "memory/peak_gib": peak_memory_gib(session.device),
-            "data/target_tokens_fraction": agreed.target_fraction,
-        }
-        return metrics_line(values, self.counted)
-
-    def _losses(self, prefix: str, sums: ObjectiveSums) -> Metrics:
-        return loss_metrics(prefix, sums, self.validation.objectives, self.counted)

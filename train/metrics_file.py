@@ -166,6 +166,9 @@ class JsonlTracker:
     def log(self, text: str) -> None:
         """Do nothing, because this file holds numbers only."""
 
+    def alert(self, title: str, text: str) -> None:
+        """Do nothing, because alerts are no metrics."""
+
     def sync(self) -> None:
         """Bring the lines to the disk: a checkpoint without those before it would be of no use.
 

@@ -28,6 +28,7 @@ from train.pace import Pace, busy_hint
 from train.plan import TrainingPlan
 from train.prepared import Prepared
 from train.progress import Progress
+from train.rank_checks import RankChecks
 from train.resume import Resumed, resume, resume_again
 from train.session import Session
 from train.stability import guard as guards
@@ -35,6 +36,7 @@ from train.stability.guard import Guard
 from train.stability.records import Alarm
 from train.stability.rollback import decide_and_record, kept_lines
 from train.startup import startup_report
+from train.step_metrics import MetricsLine
 from train.stop import StopSignal
 from train.time_limit import TimeLimit, deadline_of
 from train.tracker_wandb import WandbTracker, run_id
@@ -258,7 +260,9 @@ class Training:
                 resumed.progress.samples_seen,
             ),
             validation=prepared.validation,
-            counted=resumed.counted,
+            line=MetricsLine(
+                config, self._session, prepared.validation.objectives, resumed.counted
+            ),
             files=self._files,
             trackers=self.trackers,
             saver=self._build_saver(resumed, guard, skipped),
@@ -270,6 +274,9 @@ class Training:
             limits=self._limits,
             time_limit=self._time_limit,
             pace=self._pace,
+            checks=RankChecks(
+                config, self._session, resumed.engine, prepared.folder, self.trackers
+            ),
         )
 
     def _build_guard(self, resumed: Resumed) -> Guard:

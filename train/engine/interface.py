@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from torch import Tensor
+
 from glm.checkpoint.reader import Reader
 from glm.checkpoint.writer import Piece
 from glm.loss import ObjectiveSums
@@ -100,6 +102,18 @@ class StepOutcome:
     ZeRO-1 on several replicas, where only a hook that reads them has them measured."""
 
 
+@dataclass(frozen=True)
+class HeldWeight:
+    """A parameter of this rank's stage, in training precision."""
+
+    name: str
+    """In the whole model."""
+    is_cut: bool
+    """True if each tensor-parallel rank holds a part of its own; False: the whole."""
+    values: Tensor
+    """The parameter itself, on its device."""
+
+
 class TrainingState(Protocol):
     """Everything that training changes: the slots (weights, moments) of each named tensor, as boxes of the whole tensor.
 
@@ -145,6 +159,14 @@ class Engine(Protocol):
 
     def evaluate(self, batches: Iterable[MicroBatch], num_micro_batches: int) -> ObjectiveSums:
         """Run forward only; returns this rank's loss sums (empty except on the last stage)."""
+        ...
+
+    def weights(self) -> list[HeldWeight]:
+        """All parameters of this rank's stage, in an order of its own."""
+        ...
+
+    def settle(self) -> None:
+        """Wait for weights that other replicas still send, before anything but a forward pass reads them."""
         ...
 
     def add_hook(self, hook: UpdateHook) -> Callable[[], None]:

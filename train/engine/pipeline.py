@@ -24,12 +24,12 @@ from glm.embedding import WordEmbedding
 from glm.light_imports import light_imports
 from glm.loss import GLMLoss, ObjectiveSums
 from glm.model import parameter_name
-from glm.tensor_parallel import tp_group
+from glm.tensor_parallel import partition_dim, tp_group
 from train.batches import MicroBatch
 from train.device import ahead
 from train.engine.accumulate import Accumulation
 from train.engine.gradients import FiniteNorm, counted_squares, is_sharded, measure_norms
-from train.engine.interface import Measured, PendingUpdate, StepOutcome, UpdateHook
+from train.engine.interface import HeldWeight, Measured, PendingUpdate, StepOutcome, UpdateHook
 from train.engine.one_forward_one_backward import OneForwardOneBackward, Schedule
 from train.engine.one_stage import OneStage
 from train.engine.optimizers import build_optimizer, optimizer_kind
@@ -150,6 +150,13 @@ class PipelineEngine:
     def add_hook(self, hook: UpdateHook) -> Callable[[], None]:
         """Call `hook` in every step from now on, after earlier hooks; returns a function that removes it."""
         return self._gate.add(hook)
+
+    def weights(self) -> list[HeldWeight]:
+        """All parameters of this rank's stage."""
+        return [
+            HeldWeight(name, partition_dim(parameter) is not None, parameter)
+            for name, parameter in self._named_parameters()
+        ]
 
     def settle(self) -> None:
         """Wait for weights that other replicas still send, before anything but a forward pass reads them."""
