@@ -1,4 +1,4 @@
-"""Gradient norms and the check for finite gradients, read from the optimizer's buffers between reduction and update.
+"""Gradient norms and the check that all is finite, read from the optimizer's buffers between reduction and update.
 
 GLM-130B's instabilities showed first in the embedding (gradient norm above 170 in April 2022), so it has a norm of its
 own. Each wrapper keeps its gradients in a different place: BF16_Optimizer in a whole fp32 copy per rank (of which only one
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from configs.computation import squared_at_once
+from glm.loss import GLMLoss
 from glm.model import EMBEDDING_NAME, layer_index
 from glm.tensor_parallel import partition_dim
 from train.engine.interface import GradientNorms, Measured
@@ -31,6 +32,7 @@ def measure_norms(
     num_layers: int,
     session: Session,
     loss_scale: float,
+    losses: Tensor | None,
 ) -> Measured:
     """Measure the whole model's gradient where only hooks ask for it; collective.
 
@@ -40,6 +42,7 @@ def measure_norms(
         num_layers: number of layers of the whole model.
         session: process groups of all ranks that train the model.
         loss_scale: factor by which the stored gradients are multiplied.
+        losses: this rank's losses of the step, None where there are none.
     """
     squares = [0.0] * (_FIRST_LAYER + num_layers)
     for name, parameter in named_parameters:
@@ -48,7 +51,7 @@ def measure_norms(
         place = _place(name)
         if place != _TOTAL:
             squares[place] += share
-    return _exchange(squares, sharded_are_finite(optimizer), session, loss_scale)
+    return _exchange(squares, sharded_are_finite(optimizer, losses), session, loss_scale)
 
 
 def _place(name: str) -> int:
@@ -107,7 +110,7 @@ def is_sharded(optimizer: Any) -> bool:
 
 
 class FiniteNorm:
-    """Measures all norms, and finds gradients that are not finite, in one pass and one exchange of all ranks.
+    """Measures all norms, and finds what is not finite, in one pass and one exchange of all ranks.
 
     The norms alone would not tell: they count a gradient that several ranks hold on one of them only.
 
@@ -116,6 +119,7 @@ class FiniteNorm:
         named_parameters: parameters of this rank's stage, under their names in the whole model.
         num_layers: number of layers of the whole model.
         session: process groups of all ranks that train the model.
+        loss: of this rank; its losses of the step must be finite as well.
     """
 
     def __init__(
@@ -124,10 +128,12 @@ class FiniteNorm:
         named_parameters: Sequence[tuple[str, nn.Parameter]],
         num_layers: int,
         session: Session,
+        loss: GLMLoss,
     ) -> None:
         self._optimizer = optimizer
         self._num_layers = num_layers
         self._session = session
+        self._loss = loss
         self._counted = list[tuple[int, nn.Parameter]]()
         self._uncounted = list[tuple[int, nn.Parameter]]()
         for name, parameter in named_parameters:
@@ -145,17 +151,17 @@ class FiniteNorm:
                 others += norms
                 places += [place] * len(norms)
         squares = self._squares(others)
-        unseen = _extremes(gradient for _, gradient in self._held(self._uncounted))
-        is_finite = torch.stack(unseen).isfinite().all() if unseen else squares.new_ones(())
-        sums = [self._squares(of_embedding).sum(), squares.sum(), is_finite.to(squares.dtype)]
+        unseen = (gradient for _, gradient in self._held(self._uncounted))
+        others_finite = _all_finite(unseen, self._loss.recorded, squares.device)
+        sums = [self._squares(of_embedding).sum(), squares.sum(), others_finite.to(squares.dtype)]
         # Layers are added up on the host, in one order: a GPU would add into them in any.
-        embedding, rest, are_finite, *each = torch.cat([torch.stack(sums), squares]).tolist()
+        embedding, rest, is_finite, *each = torch.cat([torch.stack(sums), squares]).tolist()
         found = [0.0] * (_FIRST_LAYER + self._num_layers)
         for place, square in zip(places, each, strict=True):
             found[place] += square
         found[_EMBEDDING], found[_TOTAL] = embedding, embedding + rest
         # The sum is in float64, which no square of an fp32 number overflows.
-        return _exchange(found, math.isfinite(found[_TOTAL]) and are_finite == 1.0, self._session)
+        return _exchange(found, math.isfinite(found[_TOTAL]) and is_finite == 1.0, self._session)
 
     def _squares(self, norms: Sequence[Tensor]) -> Tensor:
         if not norms:
@@ -190,31 +196,51 @@ def _sharded(optimizer: Any, parameter: nn.Parameter) -> float:
     return squares
 
 
-def sharded_are_finite(optimizer: Any) -> bool:
-    """True if every gradient of this rank's partition is finite, whether or not the norm counts it.
+def sharded_are_finite(optimizer: Any, losses: Tensor | None) -> bool:
+    """True if the losses and every gradient of this rank's partition are finite, whether or not the norm counts it.
 
     Args:
-        optimizer: ZeRO-1's wrapper of fp32, just before its `step`.
+        optimizer: ZeRO-1's wrapper of fp32 or fp16, just before its `step`.
+        losses: this rank's losses of the step, None where there are none.
     """
+    gradients = _averaged(optimizer)
+    return bool(_all_finite(gradients, losses, gradients[0].device))
+
+
+def overflow_unless_finite(optimizer: Any, losses: Tensor | None) -> None:
+    """Have fp16's wrapper find an overflow if the losses are not finite, without waiting for the device.
+
+    It then leaves the step out on all ranks, and lowers its loss scale.
+
+    Args:
+        optimizer: ZeRO-1's wrapper of fp16, just before its `step`.
+        losses: this rank's losses of the step, None where there are none.
+    """
+    if losses is None:
+        return
+    smallest = min(_averaged(optimizer), key=Tensor.numel)
+    smallest.masked_fill_(~losses.isfinite().all(), math.inf)
+
+
+def _averaged(optimizer: Any) -> list[Tensor]:
+    """The gradients of this rank's partition; never empty."""
     of_groups = optimizer.averaged_gradients.values()
-    return are_finite([gradient for group in of_groups for gradient in group or []])
+    return [each for group in of_groups for each in group or [] if each.numel() > 0]
 
 
-def are_finite(gradients: Iterable[Tensor]) -> bool:
-    """True if all elements of all gradients are finite."""
-    # One transfer from the device is enough for all.
-    extremes = _extremes(gradients)
-    return not extremes or bool(torch.stack(extremes).isfinite().all())
-
-
-def _extremes(gradients: Iterable[Tensor]) -> list[Tensor]:
-    """Minimum and maximum of each, which propagate NaN and need no copy of the gradient."""
-    return [
+def _all_finite(gradients: Iterable[Tensor], losses: Tensor | None, device: torch.device) -> Tensor:
+    """Whether all elements are finite: one value on the device."""
+    # Minimum and maximum propagate NaN and need no copy of the gradient.
+    extremes = [
         extreme
         for gradient in gradients
         if gradient.numel() > 0
         for extreme in gradient.detach().aminmax()
     ]
+    found = [torch.stack(extremes).isfinite().all()] if extremes else []
+    if losses is not None:
+        found.append(losses.isfinite().all())
+    return torch.stack(found).all() if found else torch.ones((), dtype=torch.bool, device=device)
 
 
 def held_gradient(optimizer: Any, parameter: nn.Parameter) -> Tensor | None:

@@ -31,7 +31,7 @@ class Measured:
 
     norms: GradientNorms
     is_finite: bool
-    """True if every gradient of every rank is finite, also in copies that the norms do not count."""
+    """True if the losses and every gradient of every rank are finite, also in copies that the norms do not count."""
     embedding_share: float
     """This rank's share of the squared norm of the embedding's gradient."""
 
@@ -66,7 +66,7 @@ class PendingUpdate:
 
     @property
     def is_finite(self) -> bool:
-        """Whether all gradients are finite; collective as `measured`. A step in which they are not is always skipped."""
+        """Whether losses and gradients are finite; collective as `measured`. If they are not, the step is skipped anyway."""
         return self.measured.is_finite
 
     def veto(self, reason: str) -> None:

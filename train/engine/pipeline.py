@@ -46,6 +46,7 @@ from train.engine.update import (
     agreed_finite,
     partition_update,
     round_masters,
+    scaled_update,
     whole_update,
 )
 from train.plan import StepPlan
@@ -176,17 +177,16 @@ class PipelineEngine:
         optimizer, session, config = self._optimizer, self._session, self._config
         if is_sharded(optimizer):
             update = _without_arguments(optimizer.step)
-            # The wrapper of fp16 checks the gradients of all ranks itself, and adjusts its loss scale by the result; that
-            # of fp32 has to be told.
-            is_finite = functools.partial(agreed_finite, optimizer, session)
+            is_finite = functools.partial(agreed_finite, optimizer, session, self._loss)
             if config.precision is Precision.fp16:
-                is_finite = _leave_to_update
+                update, is_finite = scaled_update(optimizer, self._loss), _leave_to_update
             measure = self._measure_norms
         else:
             update = self._own_update()
             is_finite = operator.attrgetter("is_finite")
             layers = config.model.num_layers
-            measure = FiniteNorm(optimizer, self._named_parameters(), layers, session).measure
+            named = self._named_parameters()
+            measure = FiniteNorm(optimizer, named, layers, session, self._loss).measure
         return UpdateGate(optimizer, update, measure, is_finite, self._take_embedding_squares)
 
     def _own_update(self) -> Update:
@@ -241,6 +241,7 @@ class PipelineEngine:
             self._config.model.num_layers,
             self._session,
             self.loss_scale or 1.0,
+            self._loss.recorded,
         )
 
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from deepspeed.runtime.zero.stage_1_and_2 import INITIAL_MICRO_STEP_ID
 
-from train.engine.gradients import sharded_are_finite
+from glm.loss import GLMLoss
+from train.engine.gradients import overflow_unless_finite, sharded_are_finite
 from train.engine.interface import Measured, PendingUpdate, UpdateHook
 from train.session import Session
 
@@ -24,8 +25,8 @@ class UpdateGate:
         optimizer: DeepSpeed's wrapper, or torch's optimizer; its `step` is replaced.
         update: performs the update if no hook has vetoed it.
         measure: measures the gradient; collective.
-        is_finite: whether the gradients of all ranks are finite, with the same result on each; collective. True where
-            `update` checks this itself.
+        is_finite: whether losses and gradients of all ranks are finite, with the same result on each; collective. True
+            where `update` checks this itself.
         observe: called in every step after the hooks, whatever they decide, with the gradients that are then used.
     """
 
@@ -62,6 +63,8 @@ class UpdateGate:
         self.vetoes = tuple(pending.vetoes)
         if self.vetoes:
             self._skip(pending.norms.total)
+            if not pending.is_finite:
+                self._note_overflow()
         elif not self._is_finite(pending):
             self._skip(math.inf)
         else:
@@ -73,6 +76,12 @@ class UpdateGate:
         self._optimizer.overflow = True
         self._optimizer._global_grad_norm = norm
         discard_gradients(self._optimizer)
+
+    def _note_overflow(self) -> None:
+        """Adjust fp16's loss scale as for an overflow: a veto would keep the scale, and the next step would overflow again."""
+        scaler = getattr(self._optimizer, "loss_scaler", None)
+        if scaler is not None:
+            scaler.update_scale(True)
 
 
 def discard_gradients(optimizer: Any) -> None:
@@ -91,19 +100,36 @@ def discard_gradients(optimizer: Any) -> None:
     optimizer.zero_grad(set_to_none=True)
 
 
-def agreed_finite(optimizer: Any, session: Session, pending: PendingUpdate) -> bool:
-    """Whether the gradients of all ranks are finite, with the same result on each; collective.
+def agreed_finite(optimizer: Any, session: Session, loss: GLMLoss, pending: PendingUpdate) -> bool:
+    """Whether losses and gradients of all ranks are finite, with the same result on each; collective.
 
     The wrapper itself checks only the ranks of one replica, and only gradients that its norm counts.
 
     Args:
         optimizer: ZeRO-1's wrapper of fp32, just before its `step`.
         session: process groups of all ranks that train the model.
+        loss: of this rank.
         pending: knows it already if a hook has read the norms.
     """
     if pending.known is not None:
         return pending.known.is_finite
-    return session.max([float(not sharded_are_finite(optimizer))]) == [0.0]
+    return session.max([float(not sharded_are_finite(optimizer, loss.recorded))]) == [0.0]
+
+
+def scaled_update(optimizer: Any, loss: GLMLoss) -> Update:
+    """The update of fp16: its wrapper checks the gradients of all ranks, and adjusts its loss scale by the result.
+
+    Args:
+        optimizer: ZeRO-1's wrapper of fp16.
+        loss: of this rank; losses that are not finite count as an overflow.
+    """
+    update = optimizer.step
+
+    def step(_: PendingUpdate) -> None:
+        overflow_unless_finite(optimizer, loss.recorded)
+        update()
+
+    return step
 
 
 def partition_update(optimizer: Any, clip: float, gather: Callable[[], None]) -> Update:
