@@ -20,8 +20,10 @@ from train.stability.records import StepRecord
 
 SEEDS = range(4)
 NUM_STEPS = 20_000
-FAULT_STEPS, FAULT_AT, FOUND_WITHIN = 6_000, 4_500, 400
-"""Length of runs with a fault, where it begins if not with the change of the mixture, and steps in which it may be found."""
+FAULT_STEPS, FOUND_WITHIN = 6_000, 400
+"""Length of runs with a fault, and steps in which it may be found."""
+FAULTS_AT = {"": 2_500, ", noise x 1.5": 4_500}
+"""Where a fault begins if not with the change of the mixture, and how its name continues."""
 NUM_LAYERS = 2
 SIGNALS = (10, 28, 75)
 """Of the measured cost: a loss, two norms, and the layers of a small model, of a large one, and of GLM-130B (72)."""
@@ -130,35 +132,43 @@ def false_alarms(
 def detection(noise: Noise, seeds: Sequence[int] = SEEDS) -> list[Found]:
     """Write each fault into healthy runs, and see who finds it."""
     of_seeds = [_of_seed(noise, seed) for seed in seeds]
+    named = [f"{fault.name}{place}" for fault in FAULTS for place in _places(fault)]
     return [
         Found(
-            *(name, fault.name, noise.label),
+            *(name, fault, noise.label),
             steps=[
-                next((step for step in found[name, fault.name] if step > 0), None)
-                for found in of_seeds
+                next((step for step in found[name, fault] if step > 0), None) for found in of_seeds
             ],
-            alarms=[len(found[name, fault.name]) for found in of_seeds],
+            alarms=[len(found[name, fault]) for found in of_seeds],
         )
-        for fault in FAULTS
+        for fault in named
         for name in watchers()
     ]
 
 
+def _places(fault: Fault) -> dict[str, int]:
+    """How the fault's name continues, and where it then begins."""
+    return {"": FAULT_STEPS // 2} if fault.is_at_change else FAULTS_AT
+
+
 def _of_seed(noise: Noise, seed: int) -> dict[tuple[str, str], list[int]]:
-    """The steps of each rule's alarms after each fault shows, from 1; all start from the rule's state just before the fault."""
+    """By rule and fault: the steps of each rule's alarms after each fault shows, from 1; all start from the rule's state just before the fault."""
     series = healthy(seed, noise, FAULT_STEPS)
     watching, found = watchers(), {}
     for index, record in enumerate(series.records(NUM_LAYERS)):
-        for fault in FAULTS:
-            if index != (series.change_at if fault.is_at_change else FAULT_AT):
-                continue
+        here = [
+            (fault, name) for fault in FAULTS for name, at in _places(fault).items() if at == index
+        ]
+        for fault, place in here:
             faulty = series.copy()
             fault.write(faulty, index)
             steps = slice(index, index + FOUND_WITHIN)
             undisturbed = list(series.records(NUM_LAYERS))[steps]
             disturbed = list(faulty.records(NUM_LAYERS))[steps]
             for name, watcher in watching.items():
-                found[name, fault.name] = _new_alarms(watcher, undisturbed, disturbed, fault)
+                found[name, f"{fault.name}{place}"] = _new_alarms(
+                    watcher, undisturbed, disturbed, fault
+                )
         for watcher in watching.values():
             watcher.step(record)
     return found

@@ -19,6 +19,7 @@ IDENTITY = "identity.json"
 STATUS = "status.json"
 SUMMARY = "summary.json"
 METRICS = "metrics.jsonl"
+INTERVENTIONS = "interventions.json"
 EVENTS = "events.jsonl"
 LOG = "log.txt"
 REPORT = "report.html"
@@ -63,6 +64,7 @@ class RunPaths:
         self.status = path / STATUS
         self.summary = path / SUMMARY
         self.metrics = path / METRICS
+        self.interventions = path / INTERVENTIONS
         self.events = path / EVENTS
         self.log = path / LOG
         self.report = path / REPORT
@@ -90,6 +92,7 @@ class RunPaths:
             self.status,
             self.summary,
             self.metrics,
+            self.interventions,
             self.events,
             self.log,
             self.stop_file,
@@ -98,7 +101,13 @@ class RunPaths:
     @property
     def folders(self) -> list[Path]:
         """The folders that a start makes and writes into."""
-        return [self.checkpoints, self.generations, self.tokenizer, self.stacks]
+        return [
+            self.checkpoints,
+            self.generations,
+            self.tokenizer,
+            self.stacks,
+            self.rolled_back,
+        ]
 
     def check_kinds(self) -> None:
         """Check that the names of this program's files and folders are not taken by anything else.

@@ -1,6 +1,7 @@
-"""The status.json of a run, and why it stopped. Imports the standard library only: job scripts ask often."""
+"""The status.json of a run, why it stopped, and where it was slow. Imports the standard library only: job scripts ask often."""
 
 import contextlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,10 @@ STATES = ("running", "done", "stopped", "failed", "unknown")
 
 _COUNT, _SECONDS, _LONGEST_TEXT = 2**62, 2.0**40, 2**16
 _SHOWN = 80
+SLOW_RANK = "slow_rank"
+"""Event: a rank is slow from now on, or no longer (train/rank_checks.py)."""
+# Of a name that a job script may take.
+_HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,252}")
 # Events at which a process begins to train: earlier events belong to other processes.
 _BEGINNINGS = ("start", "resume")
 
@@ -91,6 +96,30 @@ def stop_reason(run: Path) -> str | None:
             if event.get("event") == "stop" and isinstance(reason, str):
                 return reason
     return None
+
+
+def slow_hosts(run: Path) -> list[str]:
+    """Hosts of the ranks that the last process of a run has named as slow, and that stayed so, in that order.
+
+    Lines that cannot be read are passed over.
+
+    Raises:
+        RecordError: events.jsonl cannot be read.
+        OSError: the file system failed.
+    """
+    path = RunPaths(run).events
+    slow: dict[Any, str] = {}
+    for line in whole_lines(path):
+        with contextlib.suppress(RecordError):
+            event = json_object(line, str(path))
+            rank, host = event.get("rank"), event.get("host")
+            if event.get("event") in _BEGINNINGS:
+                slow.clear()
+            elif event.get("event") == SLOW_RANK and isinstance(rank, int):
+                slow.pop(rank, None)
+                if event.get("state") == "slow" and isinstance(host, str) and _HOST.fullmatch(host):
+                    slow[rank] = host
+    return list(dict.fromkeys(slow.values()))
 
 
 def _fits(name: str, value: Any) -> bool:

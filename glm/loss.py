@@ -96,6 +96,11 @@ class GLMLoss:
         losses = token_losses(logits, targets)
         self._record(losses, objectives, row_weights.index_select(0, rows))
 
+    @property
+    def recorded(self) -> Tensor | None:
+        """The sums since `take` was last called, (2, objectives) on the device; None: no loss was computed."""
+        return self._sums
+
     def take(self) -> ObjectiveSums:
         """The sums since the last call; reads them back from the device."""
         sums, self._sums = self._sums, None

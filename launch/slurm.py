@@ -209,6 +209,7 @@ def settings(config: Config, script: str, ends_when_stopped: bool) -> list[str]:
         f"min_nodes={cluster.min_nodes or cluster.nodes}",
         f"keeps_nodes={'yes' if _keeps_nodes(cluster) else 'no'}",
         f"exclude={shlex.quote(','.join(cluster.exclude))}",
+        f"exclude_slow={'yes' if cluster.exclude_slow else 'no'}",
         f"requeue={'yes' if cluster.requeue else 'no'}",
         f"when_stopped={'end' if ends_when_stopped else 'requeue'}",
         f"max_restarts={cluster.max_restarts}",

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from configs import at_work
 from configs.errors import ConfigError, RecordError, UserError
 from configs.run_paths import RunPaths
-from configs.run_status import read_status, status_fields, stop_reason
+from configs.run_status import read_status, slow_hosts, status_fields, stop_reason
 from configs.terminal import columns, visible
 from launch.options import parse
 from launch.status_words import age, described, table
@@ -23,6 +23,8 @@ T = TypeVar("T")
 RUNS = Path("runs")
 STOP_REASON = "stop_reason"
 """Name of the field with the reason why a run stopped, which is read from events.jsonl."""
+SLOW_HOSTS = "slow_hosts"
+"""Name of the field with the hosts of slow ranks, with blanks between them; read from events.jsonl, too."""
 
 
 def status(words: list[str]) -> str:
@@ -48,6 +50,8 @@ def status(words: list[str]) -> str:
             )
         return f"There is no run in {RUNS}. Start one with: python -m train"
     found = _fields(run, wanted in (None, STOP_REASON))
+    if found is not None and wanted in (None, SLOW_HOSTS):
+        found[SLOW_HOSTS] = " ".join(_answered(lambda: slow_hosts(run), run))
     if found is None:
         raise UserError(
             f"{visible(str(RunPaths(run).status), keep='')} does not exist: the run has not begun, or it is another "

@@ -40,6 +40,7 @@ def described(name: str, found: Mapping[str, Any], now: float, width: int | None
         "run": name,
         "state": _STATES.get(state, state),
         "why": found.get("stop_reason"),
+        "slow": found.get("slow_hosts"),
         "samples": f"{found['samples_seen']:,} seen{saved}" if "samples_seen" in found else None,
         "written": age(now - found["time"]) if "time" in found else None,
         "message": found.get("message"),

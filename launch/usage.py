@@ -59,7 +59,8 @@ stopped, failed, or interrupted (its process was killed).
 
   --field NAME   for scripts: the value of one field alone, such as state or
                  samples_seen, as {STATUS} has it; stop_reason says why a
-                 stopped run stopped""",
+                 stopped run stopped, slow_hosts names hosts whose ranks its
+                 last process has found slow, with blanks between them""",
     "layout": f"""\
 python -m launch layout [overrides] [--nodes N] [--run FOLDER]
 

@@ -133,6 +133,10 @@ def begin_at_0(folder: RunFolder, identity: Identity | None) -> Identity | None:
     # wandb's records with their id: what follows is another run in wandb, too.
     for path, name in (
         (folder.metrics, f"{folder.metrics.stem}_{number}{folder.metrics.suffix}"),
+        (
+            folder.interventions,
+            f"{folder.interventions.stem}_{number}{folder.interventions.suffix}",
+        ),
         (folder.wandb, f"{WANDB}_{number}"),
     ):
         if path.exists():

@@ -67,6 +67,10 @@ class ConsoleTracker:
         self._keep(text)
         self._print(text)
 
+    def alert(self, title: str, text: str) -> None:
+        """Show the sentences."""
+        self.log(text)
+
     def sync(self) -> None:
         """Do nothing, because no checkpoint relies on log.txt."""
 

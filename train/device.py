@@ -182,6 +182,21 @@ class HostTransfer:
             self._done.synchronize()
 
 
+class GpuEvents:
+    """Marks moments on the stream of the computation, whose distance is known once the device has passed them."""
+
+    def mark(self) -> Any:
+        """The moment at which the device has done what is queued now."""
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
+
+    def seconds(self, first: Any, last: Any) -> float:
+        """Between two moments; waits for the later one."""
+        last.synchronize()
+        return first.elapsed_time(last) / 1e3
+
+
 def _cpu_flags() -> set[str]:
     try:
         text = Path("/proc/cpuinfo").read_text()

@@ -23,16 +23,19 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from configs.at_work import generation_numbers, generation_path, is_locked
-from configs.errors import DistributedError, RecordError, RunFolderError
+from configs.errors import CheckpointError, DistributedError, RecordError, RunFolderError
+from configs.interventions import Interventions, read_interventions
 from configs.records import convert
+from configs.run_checkpoints import committed
 from configs.run_paths import RunPaths
 from configs.run_state import Machine, read_generation, this_machine
+from glm.checkpoint.reader import read_manifest
 from train.failures import may_pass
 from train.world import Launch
 
@@ -76,23 +79,32 @@ class History:
 
     continues_after: dict[int, int]
     """Step by generation, of the attempts that trained."""
+    went_back: Sequence[tuple[int, int]] = ()
+    """Generation that decided to go back, and the step to which, of each rollback; it may not have been carried out."""
 
     def admits(self, generation: int, step: int) -> bool:
-        """True unless a later attempt began before this checkpoint's step."""
+        """True unless a later attempt began before this checkpoint's step, or its own went back to before it."""
         return all(
             step <= first for later, first in self.continues_after.items() if later > generation
-        )
+        ) and all(step <= first for decided, first in self.went_back if decided >= generation)
 
     @classmethod
-    def read(cls, run: Path) -> "History":
-        """Read the generations of a run folder."""
+    def read(cls, run: Path, interventions: Interventions | None = None) -> "History":
+        """Read the generations of a run folder.
+
+        Args:
+            run: run folder.
+            interventions: of the run, where they are known; default: those of the folder.
+        """
         records = (_read(run, number) for number in generation_numbers(run))
+        found = read_interventions(run) if interventions is None else interventions
         return cls(
             {
                 record.generation: record.continues_after
                 for record in records
                 if record is not None and record.continues_after is not None
-            }
+            },
+            [(each.generation, each.checkpoint_step) for each in found.rollbacks],
         )
 
 
@@ -208,7 +220,7 @@ def begin(run: Path, launch: Launch, log: Callable[[str], None] = lambda _: None
             previous = _latest(run, log)
             if previous is not None:
                 _wait_until_over(run, previous, launch, log)
-            number = 1 if previous is None else previous.generation + 1
+            number = (_highest_before(run) if previous is None else previous.generation) + 1
             try:
                 descriptor = _create(run, number, launch)
             except FileExistsError:
@@ -222,6 +234,15 @@ def begin(run: Path, launch: Launch, log: Callable[[str], None] = lambda _: None
         raise RunFolderError(
             f"The run folder {run} cannot be written: {error.strerror}. Make room, or choose another with run.dir=PATH."
         ) from error
+
+
+def _highest_before(run: Path) -> int:
+    """Highest generation of a run that has lost its generation files, as a second copy has none; 0 for a new run."""
+    known = [rollback.generation for rollback in read_interventions(run).rollbacks]
+    for folder in committed(RunPaths(run).checkpoints):
+        with contextlib.suppress(CheckpointError):  # reported by whoever chooses a checkpoint
+            known.append(read_manifest(folder).generation)
+    return max(known, default=0)
 
 
 def _create(run: Path, number: int, launch: Launch) -> int:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from configs import derive
 from configs.errors import CheckpointError, DistributedError, DivergenceError
 from configs.run_paths import CHECKPOINTS
-from configs.schema import Config
+from configs.schema import Config, OnSpike
 from data_pipeline.dataset import GLMDataset
 from data_pipeline.file_changes import FileWatch
 from data_pipeline.sampler import samples_drawn
@@ -17,39 +17,45 @@ from train import time_limit
 from train.batches import BatchStream, StepBatches, micro_batches_of
 from train.checkpoint import Outcome, Saver
 from train.collection import collecting_between_steps
-from train.device import peak_memory_gib, peak_tflops, synchronize
-from train.engine import Engine, StepOutcome
+from train.device import synchronize
+from train.engine import Engine, GradientNorms, StepOutcome
 from train.evaluation import evaluate, share_of
 from train.generations import Generation
-from train.metrics import Metrics, loss_metrics, metrics_line, speed_metrics
 from train.pace import Pace
 from train.plan import StepPlan, TrainingPlan
 from train.progress import Progress
+from train.rank_checks import RankChecks
 from train.run_folder import RunFolder
 from train.session import Session
+from train.stability.guard import Guard
+from train.stability.records import Alarm, Kind
+from train.step_metrics import Agreed, MetricsLine
 from train.stop import StopSignal
 from train.time_limit import TimeLimit
 from train.trackers import Trackers
 from train.watchdog import StepLimits, Watchdog
 
+_TOO_MANY_SKIPS = (
+    "{limit} steps in a row were skipped for overflow or NaN (stability.max_skipped_steps), and would be again. Type the same "
+    "command with a lower optim.lr, leave the data out with data.skip_samples, or go back with checkpoint.resume=PATH to a "
+    "checkpoint from before them."
+)
+_STOPPED = (
+    "{alarm} (stability.on_spike=stop). Go back with checkpoint.resume=PATH to a checkpoint from before it, and type "
+    "data.skip_samples=[[a,b]] or a lower optim.lr with it; or type stability.on_spike=rollback, which does so by itself."
+)
+
 
 @dataclass(frozen=True)
-class Agreed:
-    """What all ranks know about a step after exchanging their results."""
+class Ending:
+    """How training ended."""
 
-    sums: ObjectiveSums
-    grad_norm: float
-    grad_norm_embedding: float
-    was_skipped: bool
-    loss_scale: float | None
-    target_fraction: float
-    seconds: float
-    rank_seconds_max: float
-    rank_seconds_min: float
-    wait_seconds: float
-    stop_requested: bool
-    save_failed: bool
-    """A thread that writes a checkpoint has failed on some rank."""
+    progress: Progress
+    """The position reached."""
+    was_stopped: bool
+    """True if that is before the run's end, on request."""
+    alarm: Alarm | None = None
+    """What the run has to go back for; None: nothing."""
 
 
 @dataclass
@@ -63,12 +69,15 @@ class Trainer:
     engine: Engine
     batches: BatchStream
     validation: GLMDataset
-    counted: Sequence[str]
-    """Keys of the objectives whose losses the run's metrics have."""
+    line: MetricsLine
+    """Makes the metrics of a step."""
     files: FileWatch
     """Watches the files of both data sets."""
     trackers: Trackers
     saver: Saver
+    guard: Guard
+    skip_samples: list[list[int]]
+    """Ranges of the data stream that are left out."""
     stop: StopSignal
     generation: Generation | None
     """The generation of this attempt; on rank 0 only."""
@@ -76,41 +85,41 @@ class Trainer:
     limits: StepLimits
     time_limit: TimeLimit
     pace: Pace
+    checks: RankChecks
 
-    def run(self, progress: Progress) -> tuple[Progress, bool]:
-        """Train from `progress` to the end.
-
-        Returns:
-            The position reached, and True if the run was stopped before its end.
+    def run(self, progress: Progress) -> Ending:
+        """Train from `progress` to the end, to a stop, or to a spike after which the run goes back.
 
         Raises:
             CheckpointError: the last checkpoint could not be written.
             DataChangedError: shards were written to since they were opened.
             DistributedError: ranks disagree, a later attempt has begun, or the file system failed while the last
                 checkpoint was written.
-            DivergenceError: too many steps in a row were skipped.
+            DivergenceError: the run spikes, or too many steps in a row were left out, and it must not go back by itself.
         """
         with collecting_between_steps() as collect:
             return self._run(progress, collect)
 
-    def _run(self, progress: Progress, collect: Callable[[int], None]) -> tuple[Progress, bool]:
-        skipped_in_a_row = 0
+    def _run(self, progress: Progress, collect: Callable[[int], None]) -> Ending:
         is_first = True
         while not self.plan.is_finished(progress.samples_seen):
             if is_first and self._has_reached_stop(progress):
-                return progress, True  # an earlier attempt reached it
+                return Ending(progress, was_stopped=True)  # an earlier attempt reached it
             step = self.plan.step_at(progress.samples_seen)
             self.time_limit.begin_pass()
             self._watch(f"the step after {progress.samples_seen:,} samples", is_rare=is_first)
-            agreed = self._train(step)
+            self.guard.begin(step, progress.step + 1, progress.samples_drawn)
+            with self.checks.of_step(progress.step + 1):
+                agreed = self._train(step)
             is_first = False
             self.limits.observe(agreed.rank_seconds_max)
             if self.generation is not None and self.generation.is_superseded:
                 self.generation.fence()
             before, progress = progress, self._advance(progress, step, agreed)
+            self._check_copies(self.checks.report(progress))
             collect(progress.step)
-            skipped_in_a_row = skipped_in_a_row + 1 if agreed.was_skipped else 0
-            self._check_skips(skipped_in_a_row)
+            if agreed.was_skipped:
+                self._report_left_out(before, progress, agreed)
             self._report_saves(self.saver.poll(agreed.save_failed))
             self.saver.observe(agreed.sums.mean, agreed.was_skipped)
 
@@ -119,7 +128,13 @@ class Trainer:
             valid = None
             if finished or self.plan.eval_due(before.samples_seen, progress.samples_seen):
                 valid = self.evaluate()
-            self.trackers.log_metrics(self._metrics(step, progress, agreed, valid))
+            blocked = self.saver.take_blocked_seconds()
+            self.trackers.log_metrics(self.line.of(step, progress, agreed, valid, blocked))
+            alarms = self.guard.end(
+                agreed.sums, agreed.norms, agreed.was_skipped, agreed.loss_scale
+            )
+            if alarm := self._respond(alarms):
+                return Ending(progress, was_stopped=stopping and not finished, alarm=alarm)
             if slow := self.pace.observe(agreed.rank_seconds_max, step.num_samples):
                 self.trackers.log(slow)
             save_due = self.plan.save_due(before.samples_seen, progress.samples_seen)
@@ -131,9 +146,9 @@ class Trainer:
                 self.saver.save(progress)
             if stopping and not finished:
                 self._wait_for_the_last_save()
-                return progress, True
+                return Ending(progress, was_stopped=True)
         self._wait_for_the_last_save()
-        return progress, False
+        return Ending(progress, was_stopped=False)
 
     def settle_saves(self) -> None:
         """Wait between two steps until the saves that are under way have ended on all ranks, and say how."""
@@ -142,7 +157,9 @@ class Trainer:
 
     def close(self) -> None:
         """End this rank's threads, after an error as well: no other rank is asked."""
+        self.checks.close()
         self.saver.close()
+        self.guard.close()
         self.batches.close()
 
     def evaluate(self) -> ObjectiveSums:
@@ -152,6 +169,10 @@ class Trainer:
         return evaluate(
             self.engine, self.session, self.validation, self.config.eval, micro_batch_size
         )
+
+    @property
+    def _no_layers(self) -> tuple[float, ...]:
+        return (math.nan,) * self.config.model.num_layers
 
     def _train(self, step: StepPlan) -> Agreed:
         started = time.perf_counter()
@@ -191,13 +212,16 @@ class Trainer:
         )
         of_ranks, values = values[-len(own) :], values[: -len(own)]
         *sums, squares, targets, stop, failed = values
+        of_embedding = math.sqrt(squares) if squares >= 0 else math.nan
         rank_seconds = of_ranks[: topology.world_size]
         self._check_checksums(step, of_ranks[topology.world_size :])
         return Agreed(
             sums=ObjectiveSums.from_list(sums),
+            norms=outcome.norms or GradientNorms(outcome.grad_norm, of_embedding, self._no_layers),
             grad_norm=outcome.grad_norm,
-            grad_norm_embedding=math.sqrt(squares) if squares >= 0 else math.nan,
+            grad_norm_embedding=of_embedding,
             was_skipped=outcome.was_skipped,
+            vetoes=outcome.vetoes,
             loss_scale=outcome.loss_scale,
             target_fraction=targets / (step.num_samples * self.config.model.seq_length),
             seconds=seconds,
@@ -226,19 +250,51 @@ class Trainer:
 
     def _advance(self, progress: Progress, step: StepPlan, agreed: Agreed) -> Progress:
         seen = progress.samples_seen + step.num_samples
-        drawn = samples_drawn(seen, self.config.data.skip_samples)
+        drawn = samples_drawn(seen, self.skip_samples)
         return progress.after(
             step.num_samples, self.config.model.seq_length, drawn, agreed.was_skipped
         )
 
-    def _check_skips(self, skipped_in_a_row: int) -> None:
-        limit = self.config.stability.max_skipped_steps
-        if skipped_in_a_row >= limit:
-            raise DivergenceError(
-                f"{limit} steps in a row were skipped for overflow or NaN (stability.max_skipped_steps), and would be "
-                "again. Type the same command with a lower optim.lr, leave the data out with data.skip_samples, or go "
-                "back with checkpoint.resume=PATH to a checkpoint from before them."
+    def _respond(self, alarms: Sequence[Alarm]) -> Alarm | None:
+        """Report alarms; returns what the run has to go back for.
+
+        Raises:
+            DivergenceError: it may not go back by itself, and must not go on.
+        """
+        policy = self.config.stability.on_spike
+        for alarm in alarms:
+            self.trackers.log(f"Warning: {alarm.text}")
+            if self.session.topology.rank == 0:
+                self.folder.event("spike", **alarm.facts)
+        grave = [alarm for alarm in alarms if alarm.goes_back]
+        if policy is OnSpike.rollback:
+            return grave[0] if grave else None
+        for alarm in grave:
+            if alarm.kind is Kind.skipped:
+                raise DivergenceError(_TOO_MANY_SKIPS.format(limit=int(alarm.value)))
+            if policy is OnSpike.stop:
+                raise DivergenceError(_STOPPED.format(alarm=alarm.text))
+        return None
+
+    def _check_copies(self, difference: str | None) -> None:
+        """Raise DistributedError if copies of weights differ and the run need not go on with them: a restart loads them."""
+        if difference is not None and self.config.stability.on_spike is not OnSpike.warn:
+            raise DistributedError(
+                f"{difference} The same command continues from the newest checkpoint."
             )
+
+    def _report_left_out(self, before: Progress, after: Progress, agreed: Agreed) -> None:
+        reason = "; ".join(agreed.vetoes) or "overflow, or a gradient or loss that is not finite"
+        if self.session.topology.rank == 0:
+            self.folder.event(
+                "skip",
+                step=after.step,
+                samples_seen=[before.samples_seen, after.samples_seen],
+                samples_drawn=[before.samples_drawn, after.samples_drawn],
+                reason=reason,
+            )
+        if agreed.vetoes:
+            self.trackers.log(f"The update of step {after.step:,} was left out: {reason}.")
 
     def _has_reached_stop(self, progress: Progress) -> bool:
         limit = self.config.run.stop_after_samples
@@ -282,42 +338,3 @@ class Trainer:
             else:
                 self.folder.event("checkpoint", path=f"{CHECKPOINTS}/{name}", samples_seen=seen)
                 self.folder.write_status("running", seen, "training")
-
-    def _metrics(
-        self, step: StepPlan, progress: Progress, agreed: Agreed, valid: ObjectiveSums | None
-    ) -> Metrics:
-        config, session = self.config, self.session
-        values: Metrics = {
-            "step": progress.step,
-            "samples_seen": progress.samples_seen,
-            "tokens_seen": progress.tokens_seen,
-            "data/samples_drawn": progress.samples_drawn,
-            **self._losses("train", agreed.sums),
-            **(self._losses("valid", valid) if valid is not None else {}),
-            "optim/lr": step.learning_rate,
-            "optim/grad_norm": agreed.grad_norm,
-            "optim/grad_norm_embedding": agreed.grad_norm_embedding,
-            "optim/loss_scale": agreed.loss_scale,
-            "optim/skipped_steps": progress.skipped_steps,
-            "optim/embedding_shrink": step.embedding_shrink,
-            "optim/global_batch_size": step.num_samples,
-            **speed_metrics(
-                step.num_samples,
-                agreed.seconds,
-                config.model.seq_length,
-                derive.flops_per_sample(config.model),
-                derive.flops_per_sample(config.model, config.parallel.recompute),
-                session.topology.world_size,
-                config.cluster.peak_tflops or peak_tflops(session.device),
-            ),
-            "speed/data_wait_seconds": agreed.wait_seconds,
-            "speed/checkpoint_blocked_seconds": self.saver.take_blocked_seconds(),
-            "speed/rank_seconds_max": agreed.rank_seconds_max,
-            "speed/rank_seconds_min": agreed.rank_seconds_min,
-            "memory/peak_gib": peak_memory_gib(session.device),
-            "data/target_tokens_fraction": agreed.target_fraction,
-        }
-        return metrics_line(values, self.counted)
-
-    def _losses(self, prefix: str, sums: ObjectiveSums) -> Metrics:
-        return loss_metrics(prefix, sums, self.validation.objectives, self.counted)

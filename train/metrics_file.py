@@ -17,7 +17,7 @@ from configs.run_files import MetricsLine, metrics_line
 from configs.run_lines import whole_lines
 from train.full_disk import LineFile
 from train.metrics import Metrics, to_json_value
-from train.small_files import renewed
+from train.small_files import renewed, replace_file
 
 _ADVICE = (
     "Restore the file, or start another run from the weights with run.name=NAME "
@@ -69,6 +69,10 @@ class StoredMetrics:
                 f"{_ADVICE}"
             )
         return self._lines[:step]
+
+    def after(self, step: int) -> list[bytes]:
+        """The lines after a step, each with its end."""
+        return self._lines[step:]
 
     def is_short_of(self, step: int) -> bool:
         """True if nothing is wrong with the file but that it ends before this step."""
@@ -129,13 +133,20 @@ class JsonlTracker:
         path: the file.
         step: of the checkpoint that this start continues; 0 for a new run.
         checksum: of the lines up to it, as the checkpoint knows it; None: it does not.
+        kept: gets the lines after it, if there are any; None: they are dropped, to be trained again.
 
     Raises:
         RunFolderError: the file does not hold the lines up to the checkpoint.
     """
 
-    def __init__(self, path: Path, step: int, checksum: int | None = None) -> None:
-        content = b"".join(StoredMetrics(path).up_to(step, checksum))
+    def __init__(
+        self, path: Path, step: int, checksum: int | None = None, kept: Path | None = None
+    ) -> None:
+        stored = StoredMetrics(path)
+        content = b"".join(stored.up_to(step, checksum))
+        if kept is not None and (cut := stored.after(step)):
+            kept.parent.mkdir(exist_ok=True)
+            replace_file(kept, b"".join(cut).decode("utf-8", "replace"))
         self._last_step = step
         self._checksum = zlib.crc32(content)
         self._file = LineFile(renewed(path, content))
@@ -154,6 +165,9 @@ class JsonlTracker:
 
     def log(self, text: str) -> None:
         """Do nothing, because this file holds numbers only."""
+
+    def alert(self, title: str, text: str) -> None:
+        """Do nothing, because alerts are no metrics."""
 
     def sync(self) -> None:
         """Bring the lines to the disk: a checkpoint without those before it would be of no use.

@@ -1,7 +1,8 @@
 """Every schedule of a run as a pure function of the samples seen.
 
 Nothing here counts steps or remembers anything, so a run resumed, resized or skipped forward is on the same schedule.
-The learning rate of a step is that of its first sample. GLM-130B, section 2.3 and table 11.
+What a resume has changed holds from its position on, and before it the schedules that were; a rollback may lower the
+learning rate for a while. The learning rate of a step is that of its first sample. GLM-130B, section 2.3 and table 11.
 """
 
 import math
@@ -9,6 +10,7 @@ from bisect import bisect_right
 from dataclasses import dataclass
 
 from configs import derive
+from configs.interventions import EarlierSchedule, Interventions
 from configs.schema import Config, OptimConfig, Schedule
 
 
@@ -33,25 +35,50 @@ class TrainingPlan:
     embedding_shrink: list[list[float]]
     save_every_samples: int
     eval_every_samples: int
+    interventions: Interventions = Interventions()
 
     @classmethod
-    def from_config(cls, config: Config) -> "TrainingPlan":
-        """Take the schedules of a configuration."""
+    def from_config(
+        cls, config: Config, interventions: Interventions | None = None
+    ) -> "TrainingPlan":
+        """Take the schedules of a configuration, and what has changed them on the way."""
         return cls(
             config.optim,
             config.stability.embedding_shrink,
             derive.save_every_samples(config),
             derive.eval_every_samples(config),
+            interventions or Interventions(),
         )
 
     def step_at(self, samples_seen: int) -> StepPlan:
         """Plan the step that starts after `samples_seen` samples."""
+        earlier = self.schedule_before(samples_seen)
+        optim = self.optim if earlier is None else earlier.optim
+        points = self.embedding_shrink if earlier is None else earlier.embedding_shrink
+        changed = self.interventions
+        rate = learning_rate(optim, samples_seen) * changed.learning_rate_factor(samples_seen)
+        shrink = interpolate(points, samples_seen) * changed.embedding_shrink_factor(samples_seen)
         return StepPlan(
             samples_seen,
-            derive.batch_size_at(self.optim, samples_seen),
-            learning_rate(self.optim, samples_seen),
-            interpolate(self.embedding_shrink, samples_seen),
+            derive.batch_size_at(optim, samples_seen),
+            rate * self._rewarmup(samples_seen),
+            shrink,
         )
+
+    def schedule_before(self, samples_seen: int) -> EarlierSchedule | None:
+        """The earlier schedule that holds at a position; None: today's does."""
+        known = self.interventions.schedules
+        return next((each for each in known if samples_seen < each.until_samples), None)
+
+    def _rewarmup(self, samples_seen: int) -> float:
+        """Factor of the warm-up after the last change before a position."""
+        changes = [
+            each for each in self.interventions.schedules if each.until_samples <= samples_seen
+        ]
+        if not changes or not changes[-1].rewarmup_samples:
+            return 1.0
+        since = samples_seen - changes[-1].until_samples
+        return min(since / changes[-1].rewarmup_samples, 1.0)
 
     def is_finished(self, samples_seen: int) -> bool:
         """True once the run has seen all its samples."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from configs.checkpoint_yaml import from_checkpoint_yaml
+from configs.interventions import Interventions, read_interventions
 from glm.checkpoint.manifest import Manifest
 from glm.numerics import NUMERICS, numerics_of
 from train import choice, identity, start
@@ -18,6 +19,7 @@ from train.checkpoint import (
     verify_together,
 )
 from train.counted import settle
+from train.earlier_schedules import continued
 from train.engine import Engine, build_engine
 from train.identity import Identity
 from train.metrics_file import checksum_in
@@ -26,6 +28,7 @@ from train.progress import Progress
 from train.run_folder import STARTING
 from train.schedule_changes import schedule_changes
 from train.session import Session
+from train.stability.rollback import found_interventions, record
 from train.trackers import Trackers
 
 
@@ -45,6 +48,8 @@ class Resumed:
     """What differs from the previous start, for the record."""
     forgotten: list[str]
     """What the user may have forgotten to type."""
+    interventions: Interventions
+    """What has changed the run on its way."""
 
     @property
     def manifest(self) -> Manifest | None:
@@ -92,10 +97,12 @@ def resume(prepared: Prepared, session: Session, log: Trackers) -> Resumed:
     check_copy_is_shared(config.checkpoint.copy_to, session)
     run = _settle_identity(folder.path, log) if is_main else None
     choice.claim_copy(folder, config, run, session)
+    known = choice.decided_by_rank_0(session, lambda: _known_interventions(prepared, log))
     checkpoint = choice.choose_checkpoint(folder, config, prepared.stored, session, log, run)
     if checkpoint is None:
         run = choice.begin_at_0(folder, run)
         choice.claim_copy(folder, config, run, session)
+        known = Interventions()
     seen = 0 if checkpoint is None else checkpoint[1].progress.get("samples_seen", 0)
     if seen and is_main:
         # A launcher chooses the nodes of the next attempt by this number, even if this attempt ends here.
@@ -107,9 +114,14 @@ def resume(prepared: Prepared, session: Session, log: Trackers) -> Resumed:
     changes = start.describe_changes(stored, config)
     if stored is not None:
         changes += schedule_changes(stored, config, seen)
+    kept, known = known, continued(known, stored, config, seen)
+    if known != kept and is_main:
+        # Before config.yaml is replaced: a start that is killed in between finds the same change again.
+        record(known, folder, config, prepared.generation, log.log)
     forgotten = start.forgotten_words(folder, prepared.overrides, changes)
     if checkpoint is not None:
-        changes += start.check_data(checkpoint[1], prepared.training, config)
+        skipped = known.skipped(config.data.skip_samples)
+        changes += start.check_data(checkpoint[1], prepared.training, config, skipped)
     counted = settle([prepared.training, prepared.validation], checkpoint and checkpoint[1])
     follows = checkpoint is not None or config.checkpoint.init_from is not None
     engine = build_engine(config, session, draws_weights=not follows)
@@ -121,10 +133,16 @@ def resume(prepared: Prepared, session: Session, log: Trackers) -> Resumed:
         weights = initialise_from(engine, given, config, session, log.log)
         log.log(f"Starting from the weights of {weights}")
     _continue_after(prepared, progress)
-    return Resumed(engine, progress, checkpoint, run, counted, changes, forgotten)
+    return Resumed(engine, progress, checkpoint, run, counted, changes, forgotten, known)
 
 
-def resume_again(previous: Resumed, path: Path, prepared: Prepared, session: Session) -> Resumed:
+def resume_again(
+    previous: Resumed,
+    path: Path,
+    prepared: Prepared,
+    session: Session,
+    interventions: Interventions,
+) -> Resumed:
     """Set a run that has trained in this process back to one of its checkpoints; collective, between two steps.
 
     Its next steps are a new generation: what was saved after the checkpoint belongs to a history that the run has left.
@@ -134,20 +152,23 @@ def resume_again(previous: Resumed, path: Path, prepared: Prepared, session: Ses
         path: checkpoint of this run.
         prepared: the start.
         session: its process groups.
+        interventions: what has changed the run, the decision to go back included.
 
     Raises:
         CheckpointError: the checkpoint is damaged. The engine's state is as it was.
         DistributedError: a later attempt of the run has begun.
     """
     manifest = verify_together(path, session)
-    changes = start.check_data(manifest, prepared.training, prepared.config)
+    skipped = interventions.skipped(prepared.config.data.skip_samples)
+    changes = start.check_data(manifest, prepared.training, prepared.config, skipped)
     counted = settle([prepared.training, prepared.validation], manifest)
     progress = restore(previous.engine, path, manifest)
     if prepared.generation is not None:
         prepared.generation.renew()
     _continue_after(prepared, progress)
     return Resumed(
-        previous.engine, progress, (path, manifest), previous.identity, counted, changes, []
+        *(previous.engine, progress, (path, manifest), previous.identity, counted, changes, []),
+        interventions=interventions,
     )
 
 
@@ -155,6 +176,15 @@ def _continue_after(prepared: Prepared, progress: Progress) -> None:
     if prepared.generation is not None:
         prepared.generation.fence()
         prepared.generation.continue_after(progress.step)
+
+
+def _known_interventions(prepared: Prepared, log: Trackers) -> Interventions:
+    """What the run folder or its second copy has recorded; afterwards the folder has it. On rank 0."""
+    folder, config = prepared.folder, prepared.config
+    found = found_interventions(folder, config)
+    if found != read_interventions(folder.path):
+        record(found, folder, config, prepared.generation, log.log)
+    return found
 
 
 def _settle_identity(run: Path, log: Trackers) -> Identity:

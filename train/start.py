@@ -184,8 +184,16 @@ def check_batches(samples_seen: int, config: Config, world_size: int) -> None:
         raise ConfigError(found)
 
 
-def check_data(manifest: Manifest, dataset: GLMDataset, config: Config) -> list[str]:
+def check_data(
+    manifest: Manifest, dataset: GLMDataset, config: Config, skip_samples: list[list[int]]
+) -> list[str]:
     """Compare the data with those that a checkpoint was trained on.
+
+    Args:
+        manifest: of the checkpoint.
+        dataset: the data now.
+        config: of the run.
+        skip_samples: ranges that the run leaves out from now on, by its configuration and its rollbacks.
 
     Returns:
         What changed: ahead of the position of the data stream, or before it if the user accepted that.
@@ -204,7 +212,7 @@ def check_data(manifest: Manifest, dataset: GLMDataset, config: Config) -> list[
             f"The checkpoint of step {manifest.step:,} was written by another program: it does not say what data it was "
             f"trained on ({error!r})."
         ) from error
-    check_skip_samples(config.data.skip_samples, skipped, drawn)
+    check_skip_samples(skip_samples, skipped, drawn)
     if found.breaks and not config.data.accept_changed:
         advice = [found.advice, _tokenizer_advice(found, config)]
         raise DataChangedError(

@@ -36,6 +36,12 @@ class Topology:
         return self.tp * self.pp * self.dp
 
     @property
+    def stages(self) -> list[range]:
+        """The ranks of each pipeline stage."""
+        size = self.tp * self.dp
+        return [range(size * stage, size * (stage + 1)) for stage in range(self.pp)]
+
+    @property
     def tp_rank(self) -> int:
         """Index among the ranks that share each layer."""
         return self.rank % self.tp

@@ -134,6 +134,15 @@ class WandbTracker:
     def log(self, text: str) -> None:
         """Do nothing, because messages go to the console."""
 
+    def alert(self, title: str, text: str) -> None:
+        """Send an alert."""
+        if self._run is None:
+            return
+        try:
+            self._run.alert(title=title, text=text)
+        except Exception as error:
+            self._give_up(error)
+
     def sync(self) -> None:
         """Do nothing, because no checkpoint relies on wandb."""
 

@@ -19,6 +19,10 @@ class Tracker(Protocol):
         """Take a sentence for people."""
         ...
 
+    def alert(self, title: str, text: str) -> None:
+        """Take what people should hear of while a run goes on."""
+        ...
+
     def sync(self) -> None:
         """Write to disk what a checkpoint relies on, before it is committed; called by the thread that commits.
 
@@ -47,6 +51,16 @@ class Trackers:
         """Report a sentence."""
         for tracker in self._trackers:
             tracker.log(text)
+
+    def alert(self, title: str, text: str) -> None:
+        """Report what people should hear of while a run goes on.
+
+        Args:
+            title: a few words.
+            text: sentences.
+        """
+        for tracker in self._trackers:
+            tracker.alert(title, text)
 
     def sync(self) -> None:
         """Write to disk what a checkpoint relies on.

@@ -2,19 +2,24 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from configs import derive
+from configs.errors import CheckpointError
+from configs.interventions import Interventions
 from configs.load import flatten, to_stored_yaml
 from configs.schema import ProgressBar, Wandb
 from data_pipeline.corpus import keep_tokenizer
 from data_pipeline.file_changes import FileWatch
 from data_pipeline.tokenizer import describe_tokenizer
 from glm import numerics
+from glm.checkpoint.manifest import DamagedCheckpointError
 from train import counted
 from train.batches import BatchStream
 from train.checkpoint import Origin, Saver, no_fence
+from train.choice import decided_by_rank_0
 from train.console import ConsoleTracker
 from train.exposure import exposure_warning
 from train.loop import Trainer
@@ -23,9 +28,15 @@ from train.pace import Pace, busy_hint
 from train.plan import TrainingPlan
 from train.prepared import Prepared
 from train.progress import Progress
+from train.rank_checks import RankChecks
 from train.resume import Resumed, resume, resume_again
 from train.session import Session
+from train.stability import guard as guards
+from train.stability.guard import Guard
+from train.stability.records import Alarm
+from train.stability.rollback import decide_and_record, kept_lines
 from train.startup import startup_report
+from train.step_metrics import MetricsLine
 from train.stop import StopSignal
 from train.time_limit import TimeLimit, deadline_of
 from train.tracker_wandb import WandbTracker, run_id
@@ -64,12 +75,15 @@ class Training:
         self.trackers = self._console
         """All that this rank reports to, once the run is resumed."""
 
-    def resume(self, checkpoint: Path | None = None) -> None:
+    def resume(
+        self, checkpoint: Path | None = None, interventions: Interventions | None = None
+    ) -> None:
         """Put the run at the position where it continues, and record that.
 
         Args:
             checkpoint: of this run, to set it back to; None: what its folder and `checkpoint.resume` say, the first
                 time.
+            interventions: what has changed the run, with the decision to go back; None: as before.
 
         Raises:
             UserError: the run cannot go on as it was typed; the message says what to type.
@@ -86,7 +100,8 @@ class Training:
             )
             self._trainer.settle_saves()
             self._trainer.close()
-            resumed = resume_again(self._resumed, checkpoint, self._prepared, self._session)
+            known = interventions or self._resumed.interventions
+            resumed = resume_again(self._resumed, checkpoint, self._prepared, self._session, known)
         if resumed.identity is not None:
             self._record(resumed)
         if self._resumed is None:
@@ -99,9 +114,14 @@ class Training:
             self._watchdog = _watchdog(self._prepared)
         self._resumed = resumed
         self._trainer = self._build_trainer(resumed, self._watchdog)
+        rollbacks = resumed.interventions.rollbacks
+        if self._is_main and rollbacks and rollbacks[-1].checkpoint_step >= resumed.progress.step:
+            self._trainer.saver.leave(resumed.progress.step)
 
     def run(self) -> tuple[Progress, bool]:
         """Train from where the last resume has put the run.
+
+        A spike sets it back to an earlier checkpoint, from which it trains on (train/stability/).
 
         Returns:
             The position reached, and True if the run was stopped before its end.
@@ -109,8 +129,48 @@ class Training:
         Raises:
             CheckpointError, DataChangedError, DistributedError, DivergenceError: see train/loop.py.
         """
-        assert self._resumed is not None and self._trainer is not None, "resume comes first"
-        return self._trainer.run(self._resumed.progress)
+        while True:
+            assert self._resumed is not None and self._trainer is not None, "resume comes first"
+            ending = self._trainer.run(self._resumed.progress)
+            if ending.alarm is None:
+                return ending.progress, ending.was_stopped
+            interventions, paths = self._decide(ending.alarm, ending.progress)
+            if ending.was_stopped:  # the next start carries it out
+                return ending.progress, True
+            self._go_back(interventions, paths)
+
+    def _decide(self, alarm: Alarm, reached: Progress) -> tuple[Interventions, list[Path]]:
+        """Decide on a rollback, on all ranks alike; afterwards it is written down."""
+        assert self._resumed is not None and self._trainer is not None, "there was a step"
+        resumed, trainer, prepared = self._resumed, self._trainer, self._prepared
+        trainer.settle_saves()
+        return decided_by_rank_0(
+            self._session,
+            lambda: decide_and_record(
+                alarm,
+                reached,
+                resumed.interventions,
+                config=prepared.config,
+                folder=prepared.folder,
+                generation=prepared.generation,
+                identity=resumed.identity,
+                healthy_step=trainer.saver.healthy_step,
+                dp=self._session.topology.dp,
+                log=self.trackers.log,
+            ),
+        )
+
+    def _go_back(self, interventions: Interventions, paths: list[Path]) -> None:
+        """Resume from the first whole one of some checkpoints."""
+        for path in paths:
+            try:
+                self.resume(path, interventions)
+                return
+            except DamagedCheckpointError as error:
+                self.trackers.log(f"{error} Going back to the checkpoint before it.")
+        raise CheckpointError(
+            f"No checkpoint to go back to is whole: {', '.join(map(str, paths))}. Restore one from a copy."
+        )
 
     def close(self) -> None:
         """End the threads of this rank, after an error as well: no other rank is asked."""
@@ -118,6 +178,10 @@ class Training:
             self._watchdog.close()
         if self._trainer is not None:
             self._trainer.close()
+
+    def _kept_in_checkpoints(self, guard: Guard) -> dict[str, Any]:
+        of_metrics = {} if self._metrics is None else self._metrics.keep_checksum()
+        return {**of_metrics, **guard.state()}
 
     def release(self) -> None:
         """Close the engine, which is not used any more."""
@@ -147,7 +211,8 @@ class Training:
             self._wandb_id = _wandb_id(self._prepared, resumed, self._console)
         if self._metrics is not None:
             self._metrics.close()
-        self._metrics = JsonlTracker(folder.metrics, progress.step, resumed.metrics_checksum)
+        kept = kept_lines(folder, resumed.interventions.rollbacks)
+        self._metrics = JsonlTracker(folder.metrics, progress.step, resumed.metrics_checksum, kept)
         if self._wandb_id is not None and self._wandb is None:
             keys = {**flatten(config), "run_id": resumed.identity.run_id}
             name, log = derive.run_name(config), self._console.log
@@ -177,7 +242,9 @@ class Training:
 
     def _build_trainer(self, resumed: Resumed, watchdog: Watchdog) -> Trainer:
         prepared, config = self._prepared, self._prepared.config
-        plan = TrainingPlan.from_config(config)
+        plan = TrainingPlan.from_config(config, resumed.interventions)
+        skipped = resumed.interventions.skipped(config.data.skip_samples)
+        guard = self._build_guard(resumed)
         return Trainer(
             config=config,
             session=self._session,
@@ -189,23 +256,40 @@ class Training:
                 plan,
                 self._session.topology,
                 config.optim.micro_batch_size,
-                config.data.skip_samples,
+                skipped,
                 resumed.progress.samples_seen,
             ),
             validation=prepared.validation,
-            counted=resumed.counted,
+            line=MetricsLine(
+                config, self._session, prepared.validation.objectives, resumed.counted
+            ),
             files=self._files,
             trackers=self.trackers,
-            saver=self._build_saver(resumed),
+            saver=self._build_saver(resumed, guard, skipped),
+            guard=guard,
+            skip_samples=skipped,
             stop=self.stop,
             generation=prepared.generation,
             watchdog=watchdog,
             limits=self._limits,
             time_limit=self._time_limit,
             pace=self._pace,
+            checks=RankChecks(
+                config, self._session, resumed.engine, prepared.folder, self.trackers
+            ),
         )
 
-    def _build_saver(self, resumed: Resumed) -> Saver:
+    def _build_guard(self, resumed: Resumed) -> Guard:
+        prepared, manifest = self._prepared, resumed.manifest
+        stored = None if manifest is None else manifest.extra.get(guards.ENTRY)
+        guard = Guard(prepared.config, resumed.engine, prepared.training, resumed.counted, stored)
+        if guard.has_forgotten:
+            self.trackers.log(
+                "The checkpoint's record of usual losses and gradients is of other thresholds: it begins anew."
+            )
+        return guard
+
+    def _build_saver(self, resumed: Resumed, guard: Guard, skip_samples: list[list[int]]) -> Saver:
         prepared, config = self._prepared, self._prepared.config
         generation = prepared.generation
         return Saver(
@@ -213,7 +297,7 @@ class Training:
             config=config,
             data_state={
                 "dataset": prepared.training.describe(),
-                "skip_samples": config.data.skip_samples,
+                "skip_samples": skip_samples,
             },
             session=self._session,
             engine=resumed.engine,
@@ -227,7 +311,8 @@ class Training:
             fence=no_fence if generation is None else generation.fence,
             sync=self.trackers.sync,
             run_id=None if resumed.identity is None else resumed.identity.run_id,
-            keep_checksum=dict if self._metrics is None else self._metrics.keep_checksum,
+            keep=lambda: self._kept_in_checkpoints(guard),
+            keep_before=guard.keep_before,
         )
 
 

@@ -85,3 +85,6 @@ class ClusterConfig:
     """Memory of a node, to check that a checkpoint's copy fits; null: not checked."""
     measured_seconds_per_step: Annotated[float, plausible(10)] | None = None
     """Measured seconds per step of the full batch; the estimate then derives MFU, days and cost from them."""
+    exclude_slow: bool = False
+    """Leave out the nodes of ranks that the last attempt has named as slow (docs/stability_checks.md), as far as enough others
+    are there: the SLURM script excludes them at its next start."""

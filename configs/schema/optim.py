@@ -107,8 +107,8 @@ class StabilityConfig:
     loss_scale_halvings: Count = 6
     """The loss scale of fp16 has collapsed when it lies so many halvings below its median."""
     skip_steps: Count = 64
-    """A rollback leaves out the data from where the spike began to where it was found, and at least so many global
-    batches."""
+    """A rollback leaves out the data from where the spike may have begun to so many global batches after where it was
+    found."""
     rollback_lr: Annotated[float, SHARE_ABOVE_0] = 1.0
     """Factor of the learning rate after a rollback, for stability.rollback_samples."""
     rollback_shrink: Annotated[float, SHARE_ABOVE_0] = 1.0
@@ -138,3 +138,6 @@ class StabilityConfig:
     meeting_seconds: Annotated[float, above_zero(120)] = 120.0
     """Seconds that the ranks wait at the start for a rank that does not come; then they exit with 3 and name it. A rank
     that has come may take any time to prepare."""
+    checksum_every_steps: Count | None = 100
+    """Steps between two comparisons of the weights that several ranks hold (docs/stability_checks.md): copies that differ
+    name parameter, rank and host. null: off."""

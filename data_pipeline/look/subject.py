@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from configs.errors import DataError
+from configs.interventions import skipped_by
 from configs.load import apply_overrides, load_config
 from configs.nearby import did_you_mean, runs_and_shards_near
 from configs.percent import percent
@@ -84,9 +85,11 @@ class Target:
             return "not by this run, whose data were different"
         if self.is_validation:
             return f"row {index:,} of the held-out set, the same at every evaluation"
-        position = trained_position(index, config.data.skip_samples)
+        position = trained_position(index, skipped_by(config, self.run_folder))
         if position is None:
-            return "never: it lies in a range of data.skip_samples"
+            is_typed = trained_position(index, config.data.skip_samples) is None
+            where = "a range of data.skip_samples" if is_typed else "what a rollback leaves out"
+            return f"never: it lies in {where}"
         if position >= config.optim.total_samples:
             return f"never: the run ends after {config.optim.total_samples:,} samples"
         step = "" if self.run_folder is None else step_of(self.run_folder, position)

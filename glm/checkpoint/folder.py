@@ -95,6 +95,17 @@ def write_hint(folder: Path) -> None:
         os.replace(partial, folder.parent / LATEST)
 
 
+def hide(folders: Iterable[Path]) -> None:
+    """Make checkpoints invisible at once, newest first; their files stay until they are removed.
+
+    Raises:
+        OSError: the disk refuses.
+    """
+    for folder in folders:
+        with contextlib.suppress(FileNotFoundError):
+            os.replace(folder / MANIFEST, folder / HIDDEN)
+
+
 def remove(folder: Path, mark: str = "") -> None:
     """Delete a checkpoint: it disappears at once, then its files go.
 
@@ -108,8 +119,7 @@ def remove(folder: Path, mark: str = "") -> None:
         OSError: the disk refuses.
     """
     # The manifest goes last: a removal that was interrupted and starts again still needs its list of files.
-    with contextlib.suppress(FileNotFoundError):
-        os.replace(folder / MANIFEST, folder / HIDDEN)
+    hide([folder])
     for path in own_files(folder, mark):
         path.unlink(missing_ok=True)
     (folder / HIDDEN).unlink(missing_ok=True)

@@ -109,21 +109,32 @@ usable() {
   echo "$best"
 }
 
-exclude_failed_nodes() {
+# Exclude the nodes on standard input, one per line, as far as enough others are there; the argument says why.
+exclude_nodes() {
   local node others
   is_newest_attempt || return
   while read -r node; do
     grep -qxF "$node" "$excluded" && continue
     others=$(sinfo -h -N -p "$SLURM_JOB_PARTITION" -o '%N %t' |
-      awk -v failed="$node" '$1 != failed && $2 ~ /^(idle|mix|alloc|comp|resv|plnd)$/ { print $1 }' |
+      awk -v left_out="$node" '$1 != left_out && $2 ~ /^(idle|mix|alloc|comp|resv|plnd)$/ { print $1 }' |
       sort -u | grep -cvxF -f "$excluded")
     if [ "$others" -ge "$min_nodes" ]; then
-      say "$node failed: excluded from now on ($excluded)"
+      say "$node $1: excluded from now on ($excluded)"
       echo "$node" >> "$excluded"
     else
-      say "$node failed, but only $others others are there: SLURM gives it again once it answers"
+      say "$node $1, but only $others others are there: SLURM may give it again"
     fi
-  done < <(sed -n 's/.*Node failure on \([^ ,]*\).*/\1/p' "$complaints" 2> /dev/null | sort -u)
+  done
+}
+
+exclude_failed_nodes() {
+  exclude_nodes "failed" < <(sed -n 's/.*Node failure on \([^ ,]*\).*/\1/p' "$complaints" 2> /dev/null | sort -u)
+}
+
+# Those of ranks that the attempt which has just ended has named as slow.
+exclude_slow_nodes() {
+  [ "$exclude_slow" = yes ] || return 0
+  exclude_nodes "was slow" < <(status slow_hosts | tr -s ' ' '\n' | sed '/^$/d')
 }
 
 unwanted_nodes() { printf '%s%s' "$(paste -sd, "$excluded")" "${exclude:+,$exclude}"; }
@@ -290,6 +301,7 @@ while :; do
   state=$(status state) # empty: the ranks failed before they wrote a status
   [ "$(status time 2> /dev/null)" != "$before" ] || state= # a previous attempt wrote it
   say "ended with $code, status ${state:-not written}"
+  [ -z "$state" ] || exclude_slow_nodes
   case $state in
     "done") exit 0 ;;
     stopped)

@@ -75,8 +75,8 @@ def test_a_byte_changed_between_two_starts_is_named(
         step=1, data_state={"dataset": before}, progress={"samples_drawn": 8}
     )
     with pytest.raises(DataChangedError, match=r"no longer has .*data_pipeline verify"):
-        check_data(manifest, now, load_config([]))
-    (word,) = check_data(manifest, now, load_config(["data.accept_changed=true"]))
+        check_data(manifest, now, load_config([]), [])
+    (word,) = check_data(manifest, now, load_config(["data.accept_changed=true"]), [])
     assert word.startswith("data accepted: ") and said in word
 
 

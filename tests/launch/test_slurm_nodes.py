@@ -1,5 +1,6 @@
 """On which nodes the sbatch script starts an attempt, on stand-ins for SLURM's commands."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -124,3 +125,48 @@ def test_a_warning_during_the_check_ends_it_before_training(tmp_path: Path) -> N
     assert (tmp_path / "checked").exists()
     assert attempt.calls[-1] == "scontrol requeue 77"
     assert attempt.starts == 1
+
+
+def slow_attempt(*hosts: str) -> str:
+    """Shell lines: a first attempt that names hosts as slow and fails; the next one ends as done."""
+    events = [{"event": "start"}]
+    events += [
+        {"event": "slow_rank", "rank": rank, "host": host, "state": "slow"}
+        for rank, host in enumerate(hosts)
+    ]
+    lines = "\\n".join(json.dumps(event) for event in events)
+    return ONCE + f"printf '{lines}\\n' > $run/events.jsonl\n" + status("failed", 32) + "\nexit 3\n"
+
+
+def test_the_node_of_a_slow_rank_is_left_out_at_the_next_start(tmp_path: Path) -> None:
+    words = ("cluster.exclude_slow=true", "cluster.min_nodes=2")
+    attempt = Attempt(tmp_path, slow_attempt("node2"), words=words).live()
+    assert attempt.code == 0, attempt.said
+    assert "node2 was slow: excluded from now on" in attempt.said
+    assert (tmp_path / "runs/default/slurm/excluded_nodes").read_text() == "node2\n"
+    first, second = (line for line in attempt.calls if "-m train" in line)
+    assert "--nodelist=node1,node2,node3,node4" in first.split()
+    assert "--nodelist=node1,node3,node4" in second.split()
+
+
+def test_a_job_that_needs_all_nodes_asks_for_another_in_place_of_a_slow_one(tmp_path: Path) -> None:
+    words = ("cluster.exclude_slow=true",)
+    attempt = Attempt(tmp_path, slow_attempt("node2"), words=words).live()
+    assert attempt.calls[-2:] == [
+        "scontrol requeue 77",
+        "scontrol update JobId=77 ExcNodeList=node2",
+    ]
+
+
+def test_slow_nodes_stay_unless_asked_and_where_others_are_too_few(tmp_path: Path) -> None:
+    for number, (words, others) in enumerate(
+        (
+            ((), "node1 mix\nnode2 mix\nnode3 mix\nnode4 mix\nnode5 idle"),
+            (("cluster.exclude_slow=true",), "node1 mix\nnode2 mix\nnode3 mix\nnode4 mix"),
+        )
+    ):
+        folder = tmp_path / str(number)
+        attempt = Attempt(folder, slow_attempt("node2"), words=words, others=others).live()
+        assert attempt.code == 0, attempt.said
+        assert (folder / "runs/default/slurm/excluded_nodes").read_text() == ""
+        assert "requeue" not in "".join(attempt.calls)

@@ -198,3 +198,28 @@ def test_ages_are_said_in_whole_units_and_clocks_that_differ_are_said() -> None:
     said = {0: "just now", 59: "just now", 119: "1 minute ago", 7200: "2 hours ago"}
     assert {seconds: age(seconds) for seconds in said} == said
     assert age(-600) == "10 minutes ahead of this clock"
+
+
+def test_a_script_is_told_of_slow_hosts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "status.json").write_text(json.dumps(GOOD))
+
+    def told(*events: object) -> str:
+        lines = (event if isinstance(event, str) else json.dumps(event) for event in events)
+        (tmp_path / "events.jsonl").write_text("".join(f"{line}\n" for line in lines))
+        assert cli(["status", str(tmp_path), "--field", "slow_hosts"]) == 0
+        return capsys.readouterr().out
+
+    def slow(rank: int, host: object, state: str = "slow") -> dict[str, object]:
+        return {"event": "slow_rank", "rank": rank, "host": host, "state": state}
+
+    assert told() == "\n"
+    assert told(slow(3, "node1"), slow(7, "node2"), slow(8, "node2")) == "node1 node2\n"
+    assert told(slow(3, "node1"), slow(7, "node2"), slow(3, "node1", "over")) == "node2\n"
+    # Of the last process alone.
+    assert told(slow(3, "node1"), {"event": "resume"}, slow(7, "node2")) == "node2\n"
+    assert told(slow(3, "node1"), {"event": "start"}) == "\n"
+    # What no job script should take for a name.
+    assert told(slow(1, "a b"), slow(2, "-w"), slow(3, 5), slow(4, "x" * 300), "{", "[]") == "\n"
+    told(slow(7, "node2"))
+    assert cli(["status", str(tmp_path)]) == 0
+    assert "slow     node2\n" in capsys.readouterr().out

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from glm.row_plan import RowPlan
 from tests.helpers.rank_runs import small_dataset
 from tests.helpers.tiny import UNEVEN_RUN
 from train.batches import row_weights, to_micro_batch
+from train.engine.gradients import overflow_unless_finite
 
 # What makes the host wait for a GPU.
 WAITING = {"aten._local_scalar_dense", "aten.nonzero", "aten.masked_select", "aten.is_nonzero"}
@@ -66,6 +68,18 @@ def test_a_micro_batch_is_never_waited_for(path: str) -> None:
         loss.take()
     assert between == [], "on a GPU the host would stand still here"
     assert model.embedding.weight.grad is not None
+
+
+@pytest.mark.parametrize("loss", [1.0, float("nan"), float("inf")])
+def test_fp16_learns_of_a_wrong_loss_without_waiting(loss: float) -> None:
+    gradients = [torch.ones(3, dtype=torch.float16), torch.ones(2, dtype=torch.float16)]
+    optimizer = SimpleNamespace(averaged_gradients={0: gradients, 1: None})
+    losses = torch.tensor([[loss, 0.0], [2.0, 0.0]], dtype=torch.float64)
+    with host_waits() as found:
+        overflow_unless_finite(optimizer, losses)
+    assert found == []
+    assert gradients[0].isfinite().all()
+    assert bool(gradients[1].isinf().any()) == (loss != 1.0)
 
 
 def test_the_watch_sees_what_it_looks_for() -> None:

@@ -98,6 +98,11 @@ class HealthWatch:
         self._since = Stretch()
         self._pending: tuple[int, Health, Stretch] | None = None
 
+    @property
+    def healthy_step(self) -> int | None:
+        """Step of the newest checkpoint after which training is known to have gone well."""
+        return self._known.healthy_step
+
     def observe(self, loss: float | None, was_skipped: bool) -> None:
         """Record a trained step."""
         self._since = self._since.after(loss, was_skipped)

@@ -16,7 +16,7 @@ from configs.errors import CheckpointError, DistributedError
 from glm.checkpoint.manifest import Manifest
 from glm.checkpoint.record import RankRecord, read_record, record_path, write_record
 from glm.checkpoint.writer import Piece, write_rank_file
-from train.checkpoint.store import CheckpointStore
+from train.checkpoint.store import CheckpointStore, Pins
 from train.failures import may_pass
 
 # How long rank 0 waits for the slowest rank's record after writing its own file.
@@ -48,8 +48,8 @@ class CommitPlan:
     """The manifest, still without files, fragments, tensors and slots."""
     names: Sequence[str]
     """Names of all ranks' files."""
-    healthy_step: int | None
-    """Step of the checkpoint that a diverged run can go back to."""
+    pins: Pins
+    """Checkpoints that a diverged run can go back to."""
 
 
 class SaveAttempt:
@@ -160,7 +160,7 @@ class SaveAttempt:
         # From here on the save must not be reported as failed: its files would be deleted, and a later attempt of the
         # run may already be reading them.
         try:
-            self._place.clean(self.folder, manifest, plan.healthy_step)
+            self._place.clean(self.folder, manifest, plan.pins)
         except Exception as problem:
             self.fatal = problem
 

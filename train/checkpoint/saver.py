@@ -27,7 +27,7 @@ from glm.checkpoint.ownership import rank_file_name
 from train.checkpoint.health import Health, HealthWatch
 from train.checkpoint.host_copy import HostCopy
 from train.checkpoint.save_attempt import CommitPlan, RankPart, SaveAttempt
-from train.checkpoint.store import Fence, Sync, no_fence, nothing_to_sync, places_of
+from train.checkpoint.store import Fence, Pins, Sync, no_fence, nothing_to_sync, places_of
 from train.device import HostTransfer
 from train.engine import Engine
 from train.progress import Progress
@@ -81,8 +81,9 @@ class Saver:
         fence: raises once a later attempt has begun; called before anything visible is changed.
         sync: called by the thread before a commit, to write files to disk that the checkpoint relies on.
         run_id: identity of the run, on rank 0; None if the run has none.
-        keep_checksum: called at each save; returns checksums of files that the checkpoint relies on, stored beside
-            `extra`.
+        keep: called at each save; returns what is stored beside `extra`, such as checksums of files that the checkpoint
+            relies on.
+        keep_before: called at each save with its step; the newest checkpoint before the step that it returns is kept.
     """
 
     def __init__(
@@ -98,9 +99,11 @@ class Saver:
         fence: Fence = no_fence,
         sync: Sync = nothing_to_sync,
         run_id: str | None = None,
-        keep_checksum: Callable[[], dict[str, Any]] = dict,
+        keep: Callable[[], dict[str, Any]] = dict,
+        keep_before: Callable[[int], int | None] = lambda _: None,
     ) -> None:
-        self._keep_checksum = keep_checksum
+        self._keep = keep
+        self._keep_before = keep_before
         self._settings = config.checkpoint
         # Rendered only once, because it takes longer than copying a small state.
         self._stored_config = to_checkpoint_yaml(config)
@@ -129,6 +132,20 @@ class Saver:
         return any(
             attempt.error is not None for attempt in self._attempts if attempt not in self._failed
         )
+
+    @property
+    def healthy_step(self) -> int | None:
+        """Step of the newest checkpoint after which training is known to have gone well."""
+        return self._health.healthy_step
+
+    def leave(self, step: int) -> None:
+        """Set aside the checkpoints after a step that the run goes back to; on rank 0, while nothing is being saved.
+
+        Raises:
+            DistributedError: a later attempt of the run has begun.
+        """
+        for place in self._places:
+            place.leave(step)
 
     def observe(self, loss: float | None, was_skipped: bool) -> None:
         """Record a step: a run does not go back to a checkpoint after which training went wrong."""
@@ -203,7 +220,8 @@ class Saver:
         commit_plan = None
         if topology.rank == 0:
             healthy = health.healthy_step if self._settings.keep_healthy else None
-            commit_plan = CommitPlan(self._draft(progress, numbers, health), names, healthy)
+            pins = Pins(healthy, self._keep_before(progress.step))
+            commit_plan = CommitPlan(self._draft(progress, numbers, health), names, pins)
         return [
             SaveAttempt(
                 place, step_folder(place.checkpoints, progress.step), part, commit_plan, refusal
@@ -238,7 +256,7 @@ class Saver:
             files={},
             fragments=[],
             layout={"tp": topology.tp, "pp": topology.pp, "dp": topology.dp},
-            extra={**self._extra, **self._keep_checksum(), "health": health.to_dict()},
+            extra={**self._extra, **self._keep(), "health": health.to_dict()},
             generation=self._generation,
         )
 

@@ -24,6 +24,7 @@ from configs.run_paths import (
     EVENTS,
     GENERATIONS,
     IDENTITY,
+    INTERVENTIONS,
     METRICS,
     OVERRIDES,
     SOURCE,
@@ -35,7 +36,7 @@ from glm.checkpoint.reader import read_manifest
 from train import identity
 from train.run_folder import replace_file
 
-_CARRIED = (CONFIG, OVERRIDES, SOURCE, METRICS, EVENTS, IDENTITY)
+_CARRIED = (CONFIG, OVERRIDES, SOURCE, INTERVENTIONS, METRICS, EVENTS, IDENTITY)
 _OTHERWISE = (
     "name this one with run.name=NAME, or choose another folder with checkpoint.copy_to=PATH."
 )

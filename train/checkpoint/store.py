@@ -14,7 +14,7 @@ from configs.errors import CheckpointError, UserError
 from configs.run_checkpoints import committed, step_of, unfinished
 from configs.run_paths import MANIFEST, RunPaths
 from configs.schema import Config
-from glm.checkpoint.folder import remove, strays, write_hint
+from glm.checkpoint.folder import hide, remove, strays, write_hint
 from glm.checkpoint.manifest import Manifest
 from glm.checkpoint.ownership import left_by, mark_of, written_by
 from glm.checkpoint.reader import read_manifest
@@ -36,6 +36,19 @@ Sync = Callable[[], None]
 
 def nothing_to_sync() -> None:
     """A sync that does nothing, for a run without metrics."""
+
+
+@dataclass(frozen=True)
+class Pins:
+    """Checkpoints that are kept because a run may have to go back to them."""
+
+    healthy_step: int | None = None
+    """Step of the newest one after which training is known to have gone well; None: unknown."""
+    before_step: int | None = None
+    """The newest one before this step is kept, or the oldest if none is; None: no more than the healthy one."""
+
+
+NO_PINS = Pins()
 
 
 @dataclass
@@ -112,7 +125,26 @@ class CheckpointStore:
             with contextlib.suppress(OSError, UserError):
                 record_checkpoint(self.run_folder or self.checkpoints.parent, self.run_id)
 
-    def clean(self, newest: Path, manifest: Manifest, healthy_step: int | None) -> None:
+    def leave(self, step: int) -> None:
+        """Set aside what was saved after a step, because the run goes back to that step.
+
+        The folders lose their manifests at once: nobody takes them for the run's newest checkpoint, and no file of them for
+        one of the same step that is saved again. The next save deletes them.
+
+        Raises:
+            DistributedError: raised by the fence.
+        """
+        with contextlib.suppress(
+            OSError
+        ):  # a second copy: the history says as well what belongs to it
+            left = [path for path in committed(self.checkpoints) if step_of(path) > step]
+            left = [path for path in left if self._look_at(path)[0]]
+            self.fence()
+            hide(left)
+            if kept := committed(self.checkpoints):
+                write_hint(kept[0])
+
+    def clean(self, newest: Path, manifest: Manifest, pins: Pins) -> None:
         """Point the hint at the newest checkpoint, and delete those that retention does not keep.
 
         The newest checkpoint is committed already, and nothing here can undo that.
@@ -127,7 +159,7 @@ class CheckpointStore:
             write_hint(newest)
             found = {folder: self._look_at(folder) for folder in committed(self.checkpoints)}
             samples_of = {folder: samples for folder, (is_own, samples) in found.items() if is_own}
-            keep = kept(samples_of, self.keep_last, self.keep_every_samples, healthy_step)
+            keep = kept(samples_of, self.keep_last, self.keep_every_samples, pins)
             leftovers = self._leftovers()
             beside = strays(newest, manifest.files, self.mark)
             self._remove([*sorted(set(samples_of) - keep), *leftovers])
@@ -192,7 +224,7 @@ def kept(
     samples_of: Mapping[Path, int],
     keep_last: int,
     keep_every_samples: int | None,
-    healthy_step: int | None = None,
+    pins: Pins = NO_PINS,
 ) -> set[Path]:
     """Choose which committed checkpoints to keep.
 
@@ -200,14 +232,17 @@ def kept(
         samples_of: samples seen, by folder.
         keep_last: how many of the newest to keep; at least one is kept.
         keep_every_samples: keep the first checkpoint at or after each multiple of this number for ever; None: off.
-        healthy_step: step of the checkpoint that a diverged run can go back to, which is kept; None if unknown.
+        pins: checkpoints that a diverged run can go back to.
 
     Returns:
         The folders to keep.
     """
     oldest_first = sorted(samples_of, key=step_of)
     keep = set(oldest_first[-max(keep_last, 1) :])
-    keep.update(folder for folder in oldest_first if step_of(folder) == healthy_step)
+    keep.update(folder for folder in oldest_first if step_of(folder) == pins.healthy_step)
+    if pins.before_step is not None:
+        before = [each for each in oldest_first if step_of(each) < pins.before_step]
+        keep.update(before[-1:] or oldest_first[:1])
     if keep_every_samples is not None:
         # The first checkpoint of an interval is never deleted, so the first one still there is the first of all.
         reached = 0

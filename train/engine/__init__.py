@@ -7,6 +7,7 @@ from glm.counter_random import without_initial_values
 from train.engine.interface import (
     Engine,
     GradientNorms,
+    HeldWeight,
     PendingUpdate,
     StepOutcome,
     TrainingState,
@@ -20,6 +21,7 @@ from train.session import Session
 __all__ = [
     "Engine",
     "GradientNorms",
+    "HeldWeight",
     "PendingUpdate",
     "StepOutcome",
     "TrainingState",

@@ -1,4 +1,4 @@
-"""Gradient norms and the check for finite gradients, read from the optimizer's buffers between reduction and update.
+"""Gradient norms and the check that all is finite, read from the optimizer's buffers between reduction and update.
 
 GLM-130B's instabilities showed first in the embedding (gradient norm above 170 in April 2022), so it has a norm of its
 own. Each wrapper keeps its gradients in a different place: BF16_Optimizer in a whole fp32 copy per rank (of which only one
@@ -13,13 +13,17 @@ import torch
 from torch import Tensor, nn
 
 from configs.computation import squared_at_once
+from glm.loss import GLMLoss
 from glm.model import EMBEDDING_NAME, layer_index
 from glm.tensor_parallel import partition_dim
-from train.engine.interface import GradientNorms
+from train.engine.interface import GradientNorms, Measured
 from train.engine.overlap import overlap_of
 from train.engine.stages import is_tied_copy
 from train.session import Session
 from train.topology import Topology
+
+# Places in a list of squares: of everything, of the embedding, then of each layer.
+_TOTAL, _EMBEDDING, _FIRST_LAYER = 0, 1, 2
 
 
 def measure_norms(
@@ -28,27 +32,47 @@ def measure_norms(
     num_layers: int,
     session: Session,
     loss_scale: float,
-) -> GradientNorms:
-    """Measure the norms of the whole model's gradient; collective.
+    losses: Tensor | None,
+) -> Measured:
+    """Measure the whole model's gradient where only hooks ask for it; collective.
 
     Args:
-        optimizer: DeepSpeed's wrapper, or torch's optimizer, just before its `step`.
+        optimizer: ZeRO-1's wrapper of fp32 or fp16, just before its `step`.
         named_parameters: parameters of this rank's stage, under their names in the whole model.
         num_layers: number of layers of the whole model.
         session: process groups of all ranks that train the model.
         loss_scale: factor by which the stored gradients are multiplied.
+        losses: this rank's losses of the step, None where there are none.
     """
-    squares = [0.0] * (num_layers + 2)
+    squares = [0.0] * (_FIRST_LAYER + num_layers)
     for name, parameter in named_parameters:
         share = counted_squares(optimizer, parameter, session.topology)
-        layer = layer_index(name)
-        squares[0] += share
-        if name == EMBEDDING_NAME:
-            squares[1] += share
-        if layer is not None:
-            squares[2 + layer] += share
-    total, of_embedding, *layers = (_norm(value, loss_scale) for value in session.sum(squares))
-    return GradientNorms(total, of_embedding, tuple(layers))
+        squares[_TOTAL] += share
+        place = _place(name)
+        if place != _TOTAL:
+            squares[place] += share
+    return _exchange(squares, sharded_are_finite(optimizer, losses), session, loss_scale)
+
+
+def _place(name: str) -> int:
+    """Where the squares of a parameter are counted beside the total; `_TOTAL`: nowhere else."""
+    if name == EMBEDDING_NAME:
+        return _EMBEDDING
+    layer = layer_index(name)
+    return _TOTAL if layer is None else _FIRST_LAYER + layer
+
+
+def _exchange(
+    squares: list[float], is_finite: bool, session: Session, loss_scale: float = 1.0
+) -> Measured:
+    """Add up what each rank has found."""
+    *sums, num_wrong = session.sum([*squares, float(not is_finite)])
+    total, embedding, *layers = (_norm(value, loss_scale) for value in sums)
+    return Measured(
+        GradientNorms(total, embedding, tuple(layers)),
+        num_wrong == 0,
+        squares[_EMBEDDING] / loss_scale**2,
+    )
 
 
 def _norm(squares: float, loss_scale: float) -> float:
@@ -59,16 +83,11 @@ def counted_squares(optimizer: Any, parameter: nn.Parameter, topology: Topology)
     """This rank's share of the squared gradient norm of a parameter; the shares of all ranks add up to it.
 
     Args:
-        optimizer: DeepSpeed's wrapper, or torch's optimizer, just before its `step`.
+        optimizer: ZeRO-1's wrapper of fp32 or fp16, just before its `step`.
         parameter: a parameter of this rank's stage.
         topology: this rank's position in the layout.
     """
-    if not _is_counted(optimizer, parameter, topology):
-        return 0.0
-    if _is_sharded(optimizer):
-        return _sharded(optimizer, parameter)
-    gradient = held_gradient(optimizer, parameter)
-    return 0.0 if gradient is None else sum_of_squares(gradient)
+    return _sharded(optimizer, parameter) if _is_counted(optimizer, parameter, topology) else 0.0
 
 
 def _is_counted(optimizer: Any, parameter: nn.Parameter, topology: Topology) -> bool:
@@ -81,61 +100,79 @@ def _is_counted(optimizer: Any, parameter: nn.Parameter, topology: Topology) -> 
     is_replica = topology.tp_rank > 0 and partition_dim(parameter) is None
     if is_replica or is_tied_copy(parameter):
         return False
-    is_shared_out = _is_sharded(optimizer) or overlap_of(optimizer) is not None
+    is_shared_out = is_sharded(optimizer) or overlap_of(optimizer) is not None
     return is_shared_out or topology.dp_rank == 0
 
 
-def _is_sharded(optimizer: Any) -> bool:
+def is_sharded(optimizer: Any) -> bool:
     """True for ZeRO-1's wrapper of fp32 and fp16, which keeps averaged gradients of its partition."""
     return hasattr(optimizer, "averaged_gradients")
 
 
 class FiniteNorm:
-    """Measures the global norm, and finds gradients that are not finite, in one exchange with the same result on all ranks.
+    """Measures all norms, and finds what is not finite, in one pass and one exchange of all ranks.
 
-    The norm alone would not tell: it counts a gradient that several ranks hold on one of them only.
+    The norms alone would not tell: they count a gradient that several ranks hold on one of them only.
 
     Args:
         optimizer: DeepSpeed's BF16_Optimizer, or torch's optimizer.
-        parameters: the parameters of this rank's stage.
+        named_parameters: parameters of this rank's stage, under their names in the whole model.
+        num_layers: number of layers of the whole model.
         session: process groups of all ranks that train the model.
+        loss: of this rank; its losses of the step must be finite as well.
     """
 
     def __init__(
-        self, optimizer: Any, parameters: Sequence[nn.Parameter], session: Session
+        self,
+        optimizer: Any,
+        named_parameters: Sequence[tuple[str, nn.Parameter]],
+        num_layers: int,
+        session: Session,
+        loss: GLMLoss,
     ) -> None:
         self._optimizer = optimizer
+        self._num_layers = num_layers
         self._session = session
-        self._measured: tuple[nn.Parameter, float] | None = None
-        self._counted, self._uncounted = list[nn.Parameter](), list[nn.Parameter]()
-        for parameter in parameters:
+        self._loss = loss
+        self._counted = list[tuple[int, nn.Parameter]]()
+        self._uncounted = list[tuple[int, nn.Parameter]]()
+        for name, parameter in named_parameters:
             is_counted = _is_counted(optimizer, parameter, session.topology)
-            (self._counted if is_counted else self._uncounted).append(parameter)
+            (self._counted if is_counted else self._uncounted).append((_place(name), parameter))
 
-    def squares_of(self, parameter: nn.Parameter) -> float:
-        """This rank's share of one parameter's squares, which `measure` then need not compute again in this step."""
-        squares = counted_squares(self._optimizer, parameter, self._session.topology)
-        self._measured = (parameter, squares)
-        return squares
-
-    def measure(self) -> float | None:
-        """The norm, just before the update; None: some rank holds a gradient that is not finite. Collective."""
-        measured, squares = self._measured or (None, 0.0)
-        self._measured = None
-        others = [parameter for parameter in self._counted if parameter is not measured]
-        squares += _sum_of_squares(
-            [norm for gradient in self._held(others) for norm in _norms(gradient)]
-        )
+    def measure(self) -> Measured:
+        """Measure the gradient, just before the update. Collective; one transfer from the device."""
+        places, others, of_embedding = list[int](), list[Tensor](), list[Tensor]()
+        for place, gradient in self._held(self._counted):
+            norms = _norms(gradient)
+            if place == _EMBEDDING:
+                of_embedding += norms
+            else:
+                others += norms
+                places += [place] * len(norms)
+        squares = self._squares(others)
+        unseen = (gradient for _, gradient in self._held(self._uncounted))
+        others_finite = _all_finite(unseen, self._loss.recorded, squares.device)
+        sums = [self._squares(of_embedding).sum(), squares.sum(), others_finite.to(squares.dtype)]
+        # Layers are added up on the host, in one order: a GPU would add into them in any.
+        embedding, rest, is_finite, *each = torch.cat([torch.stack(sums), squares]).tolist()
+        found = [0.0] * (_FIRST_LAYER + self._num_layers)
+        for place, square in zip(places, each, strict=True):
+            found[place] += square
+        found[_EMBEDDING], found[_TOTAL] = embedding, embedding + rest
         # The sum is in float64, which no square of an fp32 number overflows.
-        is_finite = math.isfinite(squares) and are_finite(self._held(self._uncounted))
-        total, num_wrong = self._session.sum([squares, float(not is_finite)])
-        return None if num_wrong else math.sqrt(total)
+        return _exchange(found, math.isfinite(found[_TOTAL]) and is_finite == 1.0, self._session)
 
-    def _held(self, parameters: Sequence[nn.Parameter]) -> Iterator[Tensor]:
-        for parameter in parameters:
+    def _squares(self, norms: Sequence[Tensor]) -> Tensor:
+        if not norms:
+            return torch.zeros(0, dtype=torch.float64, device=self._session.device)
+        return torch.stack(list(norms)).square()
+
+    def _held(self, placed: Sequence[tuple[int, nn.Parameter]]) -> Iterator[tuple[int, Tensor]]:
+        for place, parameter in placed:
             gradient = held_gradient(self._optimizer, parameter)
             if gradient is not None:
-                yield gradient
+                yield place, gradient
 
 
 def _sharded(optimizer: Any, parameter: nn.Parameter) -> float:
@@ -159,26 +196,51 @@ def _sharded(optimizer: Any, parameter: nn.Parameter) -> float:
     return squares
 
 
-def sharded_are_finite(optimizer: Any) -> bool:
-    """True if every gradient of this rank's partition is finite, whether or not the norm counts it.
+def sharded_are_finite(optimizer: Any, losses: Tensor | None) -> bool:
+    """True if the losses and every gradient of this rank's partition are finite, whether or not the norm counts it.
 
     Args:
-        optimizer: ZeRO-1's wrapper of fp32, just before its `step`.
+        optimizer: ZeRO-1's wrapper of fp32 or fp16, just before its `step`.
+        losses: this rank's losses of the step, None where there are none.
     """
+    gradients = _averaged(optimizer)
+    return bool(_all_finite(gradients, losses, gradients[0].device))
+
+
+def overflow_unless_finite(optimizer: Any, losses: Tensor | None) -> None:
+    """Have fp16's wrapper find an overflow if the losses are not finite, without waiting for the device.
+
+    It then leaves the step out on all ranks, and lowers its loss scale.
+
+    Args:
+        optimizer: ZeRO-1's wrapper of fp16, just before its `step`.
+        losses: this rank's losses of the step, None where there are none.
+    """
+    if losses is None:
+        return
+    smallest = min(_averaged(optimizer), key=Tensor.numel)
+    smallest.masked_fill_(~losses.isfinite().all(), math.inf)
+
+
+def _averaged(optimizer: Any) -> list[Tensor]:
+    """The gradients of this rank's partition; never empty."""
     of_groups = optimizer.averaged_gradients.values()
-    return are_finite([gradient for group in of_groups for gradient in group or []])
+    return [each for group in of_groups for each in group or [] if each.numel() > 0]
 
 
-def are_finite(gradients: Iterable[Tensor]) -> bool:
-    """True if all elements of all gradients are finite."""
-    # Minimum and maximum propagate NaN and need no copy of the gradient. One transfer from the device is enough for all.
+def _all_finite(gradients: Iterable[Tensor], losses: Tensor | None, device: torch.device) -> Tensor:
+    """Whether all elements are finite: one value on the device."""
+    # Minimum and maximum propagate NaN and need no copy of the gradient.
     extremes = [
         extreme
         for gradient in gradients
         if gradient.numel() > 0
         for extreme in gradient.detach().aminmax()
     ]
-    return not extremes or bool(torch.stack(extremes).isfinite().all())
+    found = [torch.stack(extremes).isfinite().all()] if extremes else []
+    if losses is not None:
+        found.append(losses.isfinite().all())
+    return torch.stack(found).all() if found else torch.ones((), dtype=torch.bool, device=device)
 
 
 def held_gradient(optimizer: Any, parameter: nn.Parameter) -> Tensor | None:
@@ -200,12 +262,7 @@ def whole_gradient(parameter: nn.Parameter) -> Tensor | None:
 
 def sum_of_squares(gradient: Tensor) -> float:
     """Squared norm, in float64."""
-    return _sum_of_squares(_norms(gradient))
-
-
-def _sum_of_squares(norms: Sequence[Tensor]) -> float:
-    """One transfer from the device, however many norms."""
-    return float(torch.stack(list(norms)).square().sum()) if norms else 0.0
+    return float(torch.stack(_norms(gradient)).square().sum())
 
 
 def _norms(gradient: Tensor) -> list[Tensor]:

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Protocol
+
+from torch import Tensor
 
 from glm.checkpoint.reader import Reader
 from glm.checkpoint.writer import Piece
@@ -24,21 +25,49 @@ class GradientNorms:
     """Norm of each transformer layer, in order."""
 
 
+@dataclass(frozen=True)
+class Measured:
+    """What one pass over the reduced gradient of a step, and one exchange, have shown."""
+
+    norms: GradientNorms
+    is_finite: bool
+    """True if the losses and every gradient of every rank are finite, also in copies that the norms do not count."""
+    embedding_share: float
+    """This rank's share of the squared norm of the embedding's gradient."""
+
+
 class PendingUpdate:
     """An update that is about to be made: gradients are reduced, but not clipped or applied yet.
 
+    The gradient is measured at most once: what a hook reads is what the update then clips by, so a hook that changes
+    gradients must do so before anybody reads.
+
     Args:
-        measure: computes the norms. Collective: every rank calls it, or none does.
+        measure: measures the gradient. Collective: every rank calls it, or none does.
     """
 
-    def __init__(self, measure: Callable[[], GradientNorms]) -> None:
+    def __init__(self, measure: Callable[[], Measured]) -> None:
         self._measure = measure
         self.vetoes: list[str] = []
+        self.known: Measured | None = None
+        """What was measured so far; None: nobody has asked."""
 
-    @cached_property
+    @property
+    def measured(self) -> Measured:
+        """The measurement. The first access is collective: all ranks must read it, or none."""
+        if self.known is None:
+            self.known = self._measure()
+        return self.known
+
+    @property
     def norms(self) -> GradientNorms:
-        """The gradient's norms. The first access is collective: all ranks must read it, or none."""
-        return self._measure()
+        """The gradient's norms; collective as `measured`."""
+        return self.measured.norms
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether losses and gradients are finite; collective as `measured`. If they are not, the step is skipped anyway."""
+        return self.measured.is_finite
 
     def veto(self, reason: str) -> None:
         """Skip the update: weights, moments and step counts stay as they were, and the gradients are discarded.
@@ -68,6 +97,21 @@ class StepOutcome:
     """Loss scale that this step used; None without loss scaling."""
     vetoes: tuple[str, ...] = ()
     """The reasons that hooks gave for skipping the update."""
+    norms: GradientNorms | None = None
+    """The gradient's norms, not finite where the gradient was not. None: nobody measured them, in fp16 or in fp32 under
+    ZeRO-1 on several replicas, where only a hook that reads them has them measured."""
+
+
+@dataclass(frozen=True)
+class HeldWeight:
+    """A parameter of this rank's stage, in training precision."""
+
+    name: str
+    """In the whole model."""
+    is_cut: bool
+    """True if each tensor-parallel rank holds a part of its own; False: the whole."""
+    values: Tensor
+    """The parameter itself, on its device."""
 
 
 class TrainingState(Protocol):
@@ -115,6 +159,14 @@ class Engine(Protocol):
 
     def evaluate(self, batches: Iterable[MicroBatch], num_micro_batches: int) -> ObjectiveSums:
         """Run forward only; returns this rank's loss sums (empty except on the last stage)."""
+        ...
+
+    def weights(self) -> list[HeldWeight]:
+        """All parameters of this rank's stage, in an order of its own."""
+        ...
+
+    def settle(self) -> None:
+        """Wait for weights that other replicas still send, before anything but a forward pass reads them."""
         ...
 
     def add_hook(self, hook: UpdateHook) -> Callable[[], None]:

@@ -10,10 +10,12 @@ tensor first; and reentrant checkpointing, because the first stage's integer inp
 
 import functools
 import math
+import operator
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import deepspeed
+from torch import nn
 
 from configs import computation, pipeline
 from configs.objectives import objectives_of
@@ -22,12 +24,12 @@ from glm.embedding import WordEmbedding
 from glm.light_imports import light_imports
 from glm.loss import GLMLoss, ObjectiveSums
 from glm.model import parameter_name
-from glm.tensor_parallel import tp_group
+from glm.tensor_parallel import partition_dim, tp_group
 from train.batches import MicroBatch
 from train.device import ahead
 from train.engine.accumulate import Accumulation
-from train.engine.gradients import FiniteNorm, measure_norms
-from train.engine.interface import GradientNorms, StepOutcome, UpdateHook
+from train.engine.gradients import FiniteNorm, counted_squares, is_sharded, measure_norms
+from train.engine.interface import HeldWeight, Measured, PendingUpdate, StepOutcome, UpdateHook
 from train.engine.one_forward_one_backward import OneForwardOneBackward, Schedule
 from train.engine.one_stage import OneStage
 from train.engine.optimizers import build_optimizer, optimizer_kind
@@ -39,10 +41,12 @@ from train.engine.settings import deepspeed_config
 from train.engine.stages import build_pipeline, quiet
 from train.engine.state import PartitionedState
 from train.engine.update import (
+    Update,
     UpdateGate,
     agreed_finite,
     partition_update,
     round_masters,
+    scaled_update,
     whole_update,
 )
 from train.plan import StepPlan
@@ -78,34 +82,17 @@ class PipelineEngine:
         if config.parallel.recompute is not Recompute.none:
             self.module.recompute = checkpoint_function(config.parallel.recompute)
         self._optimizer: Any = engine.optimizer
-        clip = config.optim.clip
         self._overlap = build_overlap(config, session, engine, self.module)
         if dp == 1 and config.precision is not Precision.fp16:
             skip_reduction(engine)
         sum_partial_gradients_first(engine, self.module, tp_group())
-        # ZeRO-1's wrapper of fp16 checks the gradients of all ranks itself, and adjusts its loss scale by the result;
-        # that of fp32 has to be told. Our own updates check while they measure the norm.
-        update, is_finite = self._optimizer.step, None
-        self._finite_norm = FiniteNorm(self._optimizer, list(self.module.parameters()), session)
-        if config.precision is Precision.bf16:
-            gather = self._optimizer.update_lp_params
-            if dp == 1:
-                gather = functools.partial(round_masters, self._optimizer)
-            elif self._overlap is not None:
-                gather = self._overlap.gather
-            update = partition_update(self._optimizer, self._finite_norm, clip, gather)
-        elif zero_stage == 0:
-            update = whole_update(self._optimizer, self._finite_norm, clip)
+        self._gate = self._build_gate()
+        if zero_stage == 0:
             # The engine's own walks through all modules.
             engine.zero_grad = self._optimizer.zero_grad
-        elif config.precision is Precision.fp32:
-            is_finite = functools.partial(agreed_finite, self._optimizer, session)
         is_wide = hasattr(self._optimizer, "fp32_groups_gradients")
         on_ready = None if self._overlap is None else self._overlap.add_ready
         self._accumulation = Accumulation(self._optimizer, on_ready) if is_wide else None
-        self._gate = UpdateGate(
-            *(self._optimizer, update, self._measure_norms, is_finite, self._take_embedding_squares)
-        )
         if config.precision is Precision.fp16:
             # At the smallest scale DeepSpeed would raise. The loop counts skipped steps in a row instead, and its
             # message says what to do.
@@ -146,6 +133,7 @@ class PipelineEngine:
             was_skipped=self.deepspeed.skipped_steps > skipped_before,
             loss_scale=loss_scale,
             vetoes=self._gate.vetoes,
+            norms=None if self._gate.measured is None else self._gate.measured.norms,
         )
 
     def evaluate(self, batches: Iterable[MicroBatch], num_micro_batches: int) -> ObjectiveSums:
@@ -164,6 +152,13 @@ class PipelineEngine:
         """Call `hook` in every step from now on, after earlier hooks; returns a function that removes it."""
         return self._gate.add(hook)
 
+    def weights(self) -> list[HeldWeight]:
+        """All parameters of this rank's stage."""
+        return [
+            HeldWeight(name, partition_dim(parameter) is not None, parameter)
+            for name, parameter in self._named_parameters()
+        ]
+
     def settle(self) -> None:
         """Wait for weights that other replicas still send, before anything but a forward pass reads them."""
         if self._overlap is not None:
@@ -176,6 +171,34 @@ class PipelineEngine:
         if self._accumulation is not None:
             self._accumulation.close()
         self.deepspeed.destroy()
+
+    def _build_gate(self) -> UpdateGate:
+        """Our own updates measure the gradient in every step; ZeRO-1's wrapper of fp32 and fp16 finds the norm by itself."""
+        optimizer, session, config = self._optimizer, self._session, self._config
+        if is_sharded(optimizer):
+            update = _without_arguments(optimizer.step)
+            is_finite = functools.partial(agreed_finite, optimizer, session, self._loss)
+            if config.precision is Precision.fp16:
+                update, is_finite = scaled_update(optimizer, self._loss), _leave_to_update
+            measure = self._measure_norms
+        else:
+            update = self._own_update()
+            is_finite = operator.attrgetter("is_finite")
+            layers = config.model.num_layers
+            named = self._named_parameters()
+            measure = FiniteNorm(optimizer, named, layers, session, self._loss).measure
+        return UpdateGate(optimizer, update, measure, is_finite, self._take_embedding_squares)
+
+    def _own_update(self) -> Update:
+        clip = self._config.optim.clip
+        if self._config.precision is Precision.fp32:
+            return whole_update(self._optimizer, clip)
+        gather = self._optimizer.update_lp_params
+        if self._session.topology.dp == 1:
+            gather = functools.partial(round_masters, self._optimizer)
+        elif self._overlap is not None:
+            gather = self._overlap.gather
+        return partition_update(self._optimizer, clip, gather)
 
     def _build_schedule(self) -> Schedule:
         if self._session.topology.pp == 1:
@@ -195,22 +218,36 @@ class PipelineEngine:
         for embedding in self._embeddings:
             embedding.gradient_shrink = step.embedding_shrink
 
-    def _take_embedding_squares(self) -> None:
-        """Record this rank's share of a metric of every step; unlike `norms` it needs no communication of its own."""
-        if not self._session.topology.is_first_stage:
-            return
-        squares = self._finite_norm.squares_of(self._embeddings[0].weight)
-        self._embedding_squares = squares / (self.loss_scale or 1.0) ** 2
+    def _take_embedding_squares(self, pending: PendingUpdate) -> None:
+        """Record this rank's share of a metric of every step, without any communication of its own."""
+        measured = pending.known if is_sharded(self._optimizer) else pending.measured
+        if measured is not None:
+            self._embedding_squares = measured.embedding_share
+        elif (topology := self._session.topology).is_first_stage:
+            squares = counted_squares(self._optimizer, self._embeddings[0].weight, topology)
+            self._embedding_squares = squares / (self.loss_scale or 1.0) ** 2
 
-    def _measure_norms(self) -> GradientNorms:
+    def _named_parameters(self) -> list[tuple[str, nn.Parameter]]:
         num_layers = self._config.model.num_layers
+        return [
+            (parameter_name(name, num_layers), parameter)
+            for name, parameter in self.module.named_parameters()
+        ]
+
+    def _measure_norms(self) -> Measured:
         return measure_norms(
             self._optimizer,
-            [
-                (parameter_name(name, num_layers), parameter)
-                for name, parameter in self.module.named_parameters()
-            ],
-            num_layers,
+            self._named_parameters(),
+            self._config.model.num_layers,
             self._session,
             self.loss_scale or 1.0,
+            self._loss.recorded,
         )
+
+
+def _without_arguments(step: Callable[[], object]) -> Update:
+    return lambda _: step()
+
+
+def _leave_to_update(_: PendingUpdate) -> bool:
+    return True

@@ -10,11 +10,12 @@ from typing import Any
 
 from deepspeed.runtime.zero.stage_1_and_2 import INITIAL_MICRO_STEP_ID
 
-from train.engine.gradients import FiniteNorm, sharded_are_finite
-from train.engine.interface import GradientNorms, PendingUpdate, UpdateHook
+from glm.loss import GLMLoss
+from train.engine.gradients import overflow_unless_finite, sharded_are_finite
+from train.engine.interface import Measured, PendingUpdate, UpdateHook
 from train.session import Session
 
-Update = Callable[..., object]
+Update = Callable[[PendingUpdate], object]
 
 
 class UpdateGate:
@@ -23,9 +24,9 @@ class UpdateGate:
     Args:
         optimizer: DeepSpeed's wrapper, or torch's optimizer; its `step` is replaced.
         update: performs the update if no hook has vetoed it.
-        measure: computes the gradient's norms; collective.
-        is_finite: whether the gradients of all ranks are finite, with the same result on each; collective. None:
-            `update` checks this itself.
+        measure: measures the gradient; collective.
+        is_finite: whether losses and gradients of all ranks are finite, with the same result on each; collective. True
+            where `update` checks this itself.
         observe: called in every step after the hooks, whatever they decide, with the gradients that are then used.
     """
 
@@ -33,9 +34,9 @@ class UpdateGate:
         self,
         optimizer: Any,
         update: Update,
-        measure: Callable[[], GradientNorms],
-        is_finite: Callable[[], bool] | None,
-        observe: Callable[[], None],
+        measure: Callable[[], Measured],
+        is_finite: Callable[[PendingUpdate], bool],
+        observe: Callable[[PendingUpdate], None],
     ) -> None:
         self._optimizer = optimizer
         self._update = update
@@ -45,6 +46,8 @@ class UpdateGate:
         self._hooks: list[UpdateHook] = []
         self.vetoes: tuple[str, ...] = ()
         """Why the last update was vetoed; empty if it was not."""
+        self.measured: Measured | None = None
+        """What was measured of the last update's gradient; None: nothing."""
         optimizer.step = self._step
 
     def add(self, hook: UpdateHook) -> Callable[[], None]:
@@ -52,25 +55,33 @@ class UpdateGate:
         self._hooks.append(hook)
         return functools.partial(self._hooks.remove, hook)
 
-    def _step(self, *args: object, **kwargs: object) -> object:
+    def _step(self) -> None:
         pending = PendingUpdate(self._measure)
         for hook in self._hooks:
             hook(pending)
-        self._observe()
+        self._observe(pending)
         self.vetoes = tuple(pending.vetoes)
         if self.vetoes:
             self._skip(pending.norms.total)
-            return None
-        if self._is_finite is not None and not self._is_finite():
+            if not pending.is_finite:
+                self._note_overflow()
+        elif not self._is_finite(pending):
             self._skip(math.inf)
-            return None
-        return self._update(*args, **kwargs)
+        else:
+            self._update(pending)
+        self.measured = pending.known
 
     def _skip(self, norm: float) -> None:
         """Skip the update, and set the flags that DeepSpeed's engine reads to count the skipped step and return its norm."""
         self._optimizer.overflow = True
         self._optimizer._global_grad_norm = norm
         discard_gradients(self._optimizer)
+
+    def _note_overflow(self) -> None:
+        """Adjust fp16's loss scale as for an overflow: a veto would keep the scale, and the next step would overflow again."""
+        scaler = getattr(self._optimizer, "loss_scaler", None)
+        if scaler is not None:
+            scaler.update_scale(True)
 
 
 def discard_gradients(optimizer: Any) -> None:
@@ -89,21 +100,39 @@ def discard_gradients(optimizer: Any) -> None:
     optimizer.zero_grad(set_to_none=True)
 
 
-def agreed_finite(optimizer: Any, session: Session) -> bool:
-    """Whether the gradients of all ranks are finite, with the same result on each; collective.
+def agreed_finite(optimizer: Any, session: Session, loss: GLMLoss, pending: PendingUpdate) -> bool:
+    """Whether losses and gradients of all ranks are finite, with the same result on each; collective.
 
     The wrapper itself checks only the ranks of one replica, and only gradients that its norm counts.
 
     Args:
         optimizer: ZeRO-1's wrapper of fp32, just before its `step`.
         session: process groups of all ranks that train the model.
+        loss: of this rank.
+        pending: knows it already if a hook has read the norms.
     """
-    return session.max([float(not sharded_are_finite(optimizer))]) == [0.0]
+    if pending.known is not None:
+        return pending.known.is_finite
+    return session.max([float(not sharded_are_finite(optimizer, loss.recorded))]) == [0.0]
 
 
-def partition_update(
-    optimizer: Any, finite_norm: FiniteNorm, clip: float, gather: Callable[[], None]
-) -> Update:
+def scaled_update(optimizer: Any, loss: GLMLoss) -> Update:
+    """The update of fp16: its wrapper checks the gradients of all ranks, and adjusts its loss scale by the result.
+
+    Args:
+        optimizer: ZeRO-1's wrapper of fp16.
+        loss: of this rank; losses that are not finite count as an overflow.
+    """
+    update = optimizer.step
+
+    def step(_: PendingUpdate) -> None:
+        overflow_unless_finite(optimizer, loss.recorded)
+        update()
+
+    return step
+
+
+def partition_update(optimizer: Any, clip: float, gather: Callable[[], None]) -> Update:
     """The update of bf16: each replica clips and updates its own partition, and the weights are gathered.
 
     DeepSpeed's own `step` clips every gradient on every replica, and fails on a rank that counts none: a last stage
@@ -111,16 +140,12 @@ def partition_update(
 
     Args:
         optimizer: DeepSpeed's BF16_Optimizer; at least this replica's partition of its gradients is reduced.
-        finite_norm: of its gradients.
         clip: largest global gradient norm; 0: no clipping.
         gather: rounds the masters to weights, and exchanges them between the replicas.
     """
 
-    def step(*args: object, **kwargs: object) -> None:
-        norm = _note_norm(optimizer, finite_norm)
-        if norm is None:
-            return
-        factor = _clip_factor(norm, clip)
+    def step(pending: PendingUpdate) -> None:
+        factor = _clip_factor(_note_norm(optimizer, pending), clip)
         own = optimizer.fp32_groups_gradient_flat_partition
         for masters, gradients in zip(optimizer.fp32_groups_flat_partition, own, strict=True):
             if factor < 1:
@@ -145,7 +170,7 @@ def round_masters(optimizer: Any) -> None:
         weights.data.copy_(wide.data)
 
 
-def whole_update(optimizer: Any, finite_norm: FiniteNorm, clip: float) -> Update:
+def whole_update(optimizer: Any, clip: float) -> Update:
     """The update of an optimizer without ZeRO: norm, clip, then step.
 
     Without a wrapper DeepSpeed reports no norm, and clips by a norm that leaves out the vectors of later stages and
@@ -153,33 +178,27 @@ def whole_update(optimizer: Any, finite_norm: FiniteNorm, clip: float) -> Update
 
     Args:
         optimizer: torch's optimizer of this rank's parameters; each `grad` is the mean over the replicas by then.
-        finite_norm: of its gradients.
         clip: largest global gradient norm; 0: no clipping.
     """
     update = optimizer.step
     parameters = [each for group in optimizer.param_groups for each in group["params"]]
 
-    def step(*args: object, **kwargs: object) -> None:
-        norm = _note_norm(optimizer, finite_norm)
-        if norm is None:
-            return
-        factor = _clip_factor(norm, clip)
+    def step(pending: PendingUpdate) -> None:
+        factor = _clip_factor(_note_norm(optimizer, pending), clip)
         if factor < 1:
             for parameter in parameters:
                 if parameter.grad is not None:
                     parameter.grad.mul_(factor)
-        update(*args, **kwargs)
+        update()
 
     return step
 
 
-def _note_norm(optimizer: Any, finite_norm: FiniteNorm) -> float | None:
-    """The gradient's norm, noted where DeepSpeed's engine reads it; None: not finite, and the gradients are discarded."""
-    norm = finite_norm.measure()
-    optimizer.overflow = norm is None
-    optimizer._global_grad_norm = math.inf if norm is None else norm
-    if norm is None:
-        discard_gradients(optimizer)
+def _note_norm(optimizer: Any, pending: PendingUpdate) -> float:
+    """The gradient's norm, which is finite here, noted where DeepSpeed's engine reads it."""
+    norm = pending.norms.total
+    optimizer.overflow = False
+    optimizer._global_grad_norm = norm
     return norm
 
 

@@ -7,6 +7,7 @@ checkpoint: a resumed run judges its first step as the undisturbed one would.
 - loss: several of the last steps far above the window, for the loss in all and for each objective.
 - drift: the loss has risen slowly (drift.py).
 - loss scale: fp16's scale has fallen far below its window.
+- skipped: many steps in a row were left out.
 
 A declared change - other data, another mixture or learning rate, a larger batch - resets what it moves.
 """
@@ -29,6 +30,8 @@ TOTAL, EMBEDDING, LOSS = "grad_norm", "grad_norm_embedding", "loss"
 LEAD_STEPS = 8
 """Steps before the first outlier that may be part of a spike: a spike follows up to 8 steps after Adam's second moment has
 under-estimated the squared gradient (Wortsman et al. 2023, arXiv 2304.13013)."""
+UNJUDGED_STEPS = 160
+"""Steps back that a drift, the slowest finding, may turn out to have begun."""
 _LEAST = 64
 """Values from which on a window is judged by its own spread."""
 _PERSISTENCE = 64
@@ -74,6 +77,7 @@ class Detector:
         self._is_reported = [False] * len(self._losses)
         self._scales = deque[float](maxlen=_SCALES)
         self._was_wild = False
+        self._num_skipped = 0
         self._declared: dict[str, Any] = {}
 
     def judge(self, norms: GradientNorms, step: int) -> Alarm | None:
@@ -121,6 +125,7 @@ class Detector:
             *self._observe_losses(record),
             self._observe_drift(record),
             self._observe_scale(record),
+            self._observe_skips(record),
         ]
         return [alarm for alarm in found if alarm is not None]
 
@@ -143,6 +148,7 @@ class Detector:
             "is_reported": self._is_reported,
             "scales": list(self._scales),
             "was_wild": self._was_wild,
+            "num_skipped": self._num_skipped,
             "declared": self._declared,
         }
 
@@ -161,6 +167,7 @@ class Detector:
             self._scales.clear()
             self._scales.extend(float(scale) for scale in stored["scales"])
             self._was_wild = bool(stored["was_wild"])
+            self._num_skipped = int(stored["num_skipped"])
             self._declared = _declared(stored["declared"])
         except (AssertionError, KeyError, TypeError, ValueError, AttributeError):
             self.__init__(self._config, self._losses, len(self._norms) - 2)
@@ -246,6 +253,14 @@ class Detector:
         self._scales.clear()
         onset = max(record.step - fallen - LEAD_STEPS, 1)
         return Alarm(Kind.loss_scale, "loss_scale", record.step, onset, scale, usual)
+
+    def _observe_skips(self, record: StepRecord) -> Alarm | None:
+        self._num_skipped = self._num_skipped + 1 if record.was_skipped else 0
+        if self._num_skipped < self._config.max_skipped_steps:
+            return None
+        count, self._num_skipped = self._num_skipped, 0
+        onset = max(record.step - count + 1 - LEAD_STEPS, 1)
+        return Alarm(Kind.skipped, "skipped_steps", record.step, onset, float(count), 0.0)
 
     def _reset(self, step: int, *, losses: bool, gradients: bool) -> None:
         if gradients:

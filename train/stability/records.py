@@ -1,7 +1,8 @@
 """What the detector is told of a step, and what it answers."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import Enum
+from typing import Any
 
 from train.engine import GradientNorms
 
@@ -60,6 +61,12 @@ class Alarm:
     def goes_back(self) -> bool:
         """True if leaving out steps is no answer: the weights may be bad."""
         return self.kind is not Kind.gradient
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Plain values, for an event."""
+        values = asdict(self)
+        return {"alarm": values.pop("kind").value, **values, "text": self.text}
 
     @property
     def text(self) -> str:

@@ -3,9 +3,9 @@
 A signal is the logarithm of a positive figure. Outliers stay out of the window, so that one spike does not hide the
 next; a signal that stays outside for long has a new level, with which the window begins anew.
 
-While a window is short - at the start of a run, and after a declared change - the first values set a provisional level, and
-only what lies far above that is an outlier. So a change that moves the signal raises no alarm, and an explosion right
-after it does.
+While a window is short - at the start of a run, and after a declared change - its first or its last values, whichever are
+lower, set a provisional level, and only what lies far above that is an outlier. So a change that moves the signal raises no
+alarm, and an explosion right after it does.
 """
 
 import base64
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 FIRST = 8
-"""Values after a change that are not judged, and set the provisional level."""
+"""Values that set the provisional level; the first ones after a change are not judged."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,6 @@ class RobustWindows:
         self._num_values = np.zeros(num_signals, np.int64)
         self._outside = np.full((num_signals, settings.persistence), np.nan, np.float32)
         self._num_outside = np.zeros(num_signals, np.int64)
-        self._level = np.full(num_signals, np.nan, np.float32)
         self._known: tuple[np.ndarray, np.ndarray] | None = None
 
     @property
@@ -89,11 +88,8 @@ class RobustWindows:
         return scores
 
     def reset(self, signals: Sequence[int]) -> None:
-        """Forget signals whose level is about to change on purpose, except for the level itself."""
+        """Forget signals whose level is about to change on purpose."""
         chosen = list(signals)
-        # A signal that was reset a moment ago has no level of its own yet.
-        known = self.usual[chosen]
-        self._level[chosen] = np.where(np.isnan(known), self._level[chosen], known)
         self._values[chosen] = np.nan
         self._num_values[chosen] = 0
         self._num_outside[chosen] = 0
@@ -129,9 +125,13 @@ class RobustWindows:
                     usual[rows] = _middle(ordered)
                     spread[rows] = np.maximum(_mads(ordered), settings.floor)
                 elif count >= FIRST:
-                    # The higher one of the level before a change and that of the first values after it.
-                    first = _middle(np.sort(self._values[rows, :FIRST], axis=1))
-                    usual[rows] = np.fmax(first, self._level[rows])
+                    # A short window holds its values in order.
+                    values = self._values[rows, :count]
+                    first, last = (
+                        _middle(np.sort(part, axis=1))
+                        for part in (values[:, :FIRST], values[:, -FIRST:])
+                    )
+                    usual[rows] = np.minimum(first, last)
             self._known = usual, spread
         return self._known
 
@@ -142,7 +142,6 @@ class RobustWindows:
             "num_values": self._num_values.tolist(),
             "outside": _text(self._outside),
             "num_outside": self._num_outside.tolist(),
-            "level": _text(self._level),
         }
 
     def load(self, stored: dict[str, Any]) -> None:
@@ -152,10 +151,8 @@ class RobustWindows:
             KeyError, TypeError, ValueError: it is of other signals or settings, or damaged.
         """
         values, outside = _array(stored["values"]), _array(stored["outside"])
-        level = _array(stored["level"])
         counts = np.array(stored["num_values"], np.int64)
         num_outside = np.array(stored["num_outside"], np.int64)
-        self._level = level.reshape(self._level.shape)
         self._values = values.reshape(self._values.shape)
         self._outside = outside.reshape(self._outside.shape)
         self._num_values = counts.reshape(self._num_values.shape)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from configs.run_checkpoints import step_folder, step_of
-from train.checkpoint.store import kept
+from train.checkpoint.store import Pins, kept
 
 ROOT = Path("checkpoints")
 
@@ -34,8 +34,8 @@ def test_the_first_at_or_after_each_multiple_stays() -> None:
 
 
 def test_the_one_to_go_back_to_stays() -> None:
-    assert steps(kept(at([10, 20, 30, 40]), 1, None, healthy_step=2)) == [2, 4]
-    assert steps(kept(at([10, 20]), 1, None, healthy_step=9)) == [2]
+    assert steps(kept(at([10, 20, 30, 40]), 1, None, Pins(healthy_step=2))) == [2, 4]
+    assert steps(kept(at([10, 20]), 1, None, Pins(healthy_step=9))) == [2]
 
 
 @given(

@@ -56,6 +56,7 @@ def save_alone(checkpoints: Path, step: int, fence: Callable[[], None]) -> Any:
 def save_into(place: Any, step: int) -> Any:
     """The same for any place."""
     from train.checkpoint.save_attempt import CommitPlan, RankPart, SaveAttempt
+    from train.checkpoint.store import NO_PINS
 
     name = "rank00000-abcd0123.safetensors"
     pieces = [piece for rank in range(NUM_RANKS) for piece in pieces_of(rank, seed=step)]
@@ -64,7 +65,7 @@ def save_into(place: Any, step: int) -> Any:
         place,
         step_folder(place.checkpoints, step),
         RankPart(name, pieces, shapes, {tensor: list(KINDS) for tensor in SHAPES}, "rank 0"),
-        CommitPlan(small_manifest(step, {}, []), [name], None),
+        CommitPlan(small_manifest(step, {}, []), [name], NO_PINS),
     )
     attempt.run()
     return attempt
@@ -185,6 +186,7 @@ ONE, OTHER = "1" * 16, "2" * 16
 def save_of(place: Any, step: int, run_id: str) -> Any:
     """Save as a run with an identity does; the attempt, which is over."""
     from train.checkpoint.save_attempt import CommitPlan, RankPart, SaveAttempt
+    from train.checkpoint.store import NO_PINS
 
     folder = step_folder(place.checkpoints, step)
     refusal = place.make_room(folder)
@@ -193,7 +195,7 @@ def save_of(place: Any, step: int, run_id: str) -> Any:
     manifest = replace(small_manifest(step, {}, []), extra={"run_id": run_id})
     shapes = {tensor: list(shape) for tensor, shape in SHAPES.items()}
     part = RankPart(name, pieces, shapes, {tensor: list(KINDS) for tensor in SHAPES}, "rank 0")
-    attempt = SaveAttempt(place, folder, part, CommitPlan(manifest, [name], None), refusal)
+    attempt = SaveAttempt(place, folder, part, CommitPlan(manifest, [name], NO_PINS), refusal)
     attempt.run()
     return attempt
 

@@ -139,6 +139,71 @@ def test_hooks_see_the_norms_of_the_whole_model_on_every_layout() -> None:
             np.testing.assert_allclose(embedding, result["squares"], rtol=1e-12)
 
 
+def exchanges_of_steps(rank: int, world_size: int, overrides: tuple[str, ...]) -> dict[str, Any]:
+    """Two steps without a hook, then the same two with one that reads: norms, and exchanges within each step."""
+    from train.engine.pipeline import PipelineEngine
+    from train.session import Session
+
+    allow_fp16()
+    config = config_of(overrides, world_size)
+    found: dict[str, Any] = {}
+    count = 0
+    reduce = Session._reduce
+
+    def counted(*arguments: Any) -> list[float]:
+        nonlocal count
+        count += 1
+        return reduce(*arguments)
+
+    Session._reduce = staticmethod(counted)  # type: ignore[method-assign]
+    with rank_session(rank, world_size, config) as session:
+        for name in ("without", "with"):
+            engine = PipelineEngine(config, session)
+            seen: list[Any] = []
+            if name == "with":
+                engine.add_hook(lambda update, seen=seen: seen.append((update.norms, update.norms)))
+            steps: list[Any] = []
+            train_step = engine.train_step
+
+            def recorded(*arguments: Any, train_step: Any = train_step, steps: Any = steps) -> Any:
+                before = count
+                outcome = train_step(*arguments)
+                steps.append((outcome.norms, outcome.grad_norm, count - before))
+                return outcome
+
+            engine.train_step = recorded  # type: ignore[method-assign]
+            train(engine, session, config, 0, 2)
+            engine.close()
+            found[name] = steps
+            found["seen"] = seen
+    return found
+
+
+@pytest.mark.parametrize("world_size, overrides", LAYOUTS, ids=str)
+def test_each_gradient_is_measured_once_and_reported(
+    world_size: int, overrides: tuple[str, ...]
+) -> None:
+    wrapper_updates = "precision=fp16" in overrides or (
+        world_size > 1 and overrides == ("precision=fp32", "parallel.tp=2")
+    )
+    for result in run_distributed(exchanges_of_steps, world_size, overrides):
+        for (norms, norm, exchanges), (with_hook, same_norm, their_exchanges), seen in zip(
+            result["without"], result["with"], result["seen"], strict=True
+        ):
+            assert norm == same_norm
+            assert seen == (with_hook, with_hook)
+            if wrapper_updates:
+                assert norms is None
+                # fp32 agrees whether all gradients are finite; what the hook has read tells that as well.
+                assert (exchanges, their_exchanges) == (
+                    0 if "precision=fp16" in overrides else 1,
+                    1,
+                )
+            else:
+                assert norms == with_hook and norms.total == norm
+                assert (exchanges, their_exchanges) == (1, 1)
+
+
 def test_hooks_run_in_the_order_in_which_they_were_added() -> None:
     from types import SimpleNamespace
 
@@ -148,10 +213,10 @@ def test_hooks_run_in_the_order_in_which_they_were_added() -> None:
     optimizer = SimpleNamespace()
     gate = UpdateGate(
         optimizer,
-        lambda: order.append("update"),
+        lambda _: order.append("update"),
         lambda: None,  # type: ignore[arg-type]
-        lambda: True,
-        lambda: order.append("observed"),
+        lambda _: True,
+        lambda _: order.append("observed"),
     )
     gate.add(lambda _: order.append("first"))
     gate.add(lambda _: order.append("second"))

@@ -376,6 +376,15 @@ def test_a_loss_scale_that_works_raises_no_alarm() -> None:
     assert not scaled([*start, *usual, *lower])
 
 
+def test_steps_that_are_all_left_out_are_found() -> None:
+    records = changed(
+        healthy(STEPS + 60), STEPS + 1, lambda each, since: replace(each, was_skipped=since != 3)
+    )
+    (alarm,) = alarms(records)
+    assert (alarm.kind, alarm.step) == (Kind.skipped, STEPS + 4 + CONFIG.max_skipped_steps)
+    assert alarm.onset_step == STEPS + 5 - LEAD_STEPS and alarm.goes_back
+
+
 def test_what_is_suspected() -> None:
     """One outlier is; then twenty steps without make it good."""
     watching = detector()

@@ -149,24 +149,24 @@ def test_a_short_window_finds_what_lies_far_above_its_first_values() -> None:
     assert observe(windows, 1.49) < 4 < observe(windows, 1.51)
 
 
-@pytest.mark.parametrize(("after", "level"), [(1.5, 1.5), (-1.5, 0.5)])
-def test_after_a_change_the_higher_level_counts(after: float, level: float) -> None:
+def test_the_lower_one_of_the_first_and_the_last_values_counts() -> None:
+    """A signal that falls, as at the start of a run, is compared with where it is; one that rises with where it was."""
+    falling, rising = (RobustWindows(1, settings(size=32)) for _ in range(2))
+    for step in range(2 * FIRST):
+        observe(falling, 5.0 - 0.1 * step)
+        observe(rising, 5.0 + 0.1 * step)
+    # The last eight of the one are 4.2 to 3.5, the first eight of the other 5 to 5.7; 1.0 above is the border.
+    for windows, level in ((falling, 3.85), (rising, 5.35)):
+        assert usual(windows) == pytest.approx(level, abs=1e-6)
+        assert score(windows, level + 0.99) < 4 < score(windows, level + 1.01)
+
+
+def test_a_change_begins_anew() -> None:
     windows = filled(NINE)
     windows.reset([0])
     for _ in range(FIRST):
-        assert np.isnan(observe(windows, after))
-    assert usual(windows) == pytest.approx(level, abs=1e-6)
-    assert score(windows, level + 0.99) < 4 < score(windows, level + 1.01)
-
-
-def test_the_level_before_changes_in_quick_succession_is_kept() -> None:
-    windows = filled(NINE)
-    windows.reset([0])
-    observe(windows, -3.0)
-    windows.reset([0])
-    for _ in range(FIRST):
-        observe(windows, -3.0)
-    assert usual(windows) == pytest.approx(0.5, abs=1e-6)
+        assert np.isnan(observe(windows, 3.0))
+    assert usual(windows) == 3.0
 
 
 def test_an_explosion_that_fills_a_short_window_is_found() -> None:
@@ -210,7 +210,7 @@ def damaged() -> list[dict[str, object]]:
         {**state, "num_outside": [3]},
         {**state, "values": state["values"][4:]},
         {**state, "values": "no base64!"},
-        {**state, "level": None},
+        {**state, "outside": None},
         {key: value for key, value in state.items() if key != "outside"},
     ]
 

@@ -1,0 +1,172 @@
+"""How long a rank itself works on a step: its time without what it waits for others.
+
+The ranks of a step wait for each other in every collective, so the step takes all of them as long as the slowest. What
+tells them apart is the time between these waits. All waits go through two classes of PyTorch, whatever library starts
+the transfer: `Work.wait`, and on CUDA the operations of `ProcessGroup` too, since those that are not asynchronous run on
+the stream of the computation. While a step is measured both are replaced by functions that note when they begin and end.
+
+On CPU (gloo) a wait stops the thread, and its clocks measure it: the wall's, the thread's own, and the kernel's count of
+how long a thread that could run was kept from it by others (/proc/thread-self/schedstat), which is left out.
+
+On CUDA (NCCL) a wait stops the stream, not the thread: events on the stream are recorded before and after, and read once
+the step is over.
+"""
+
+import contextlib
+import functools
+import os
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, Protocol
+
+import torch
+import torch.distributed as dist
+
+from train.device import GpuEvents
+
+_SCHEDSTAT = "/proc/thread-self/schedstat"
+_OPERATIONS = (
+    *("allreduce", "allreduce_coalesced", "broadcast", "reduce", "barrier", "send", "recv"),
+    *("allgather", "_allgather_base", "allgather_into_tensor_coalesced"),
+    *("reduce_scatter", "_reduce_scatter_base", "reduce_scatter_tensor_coalesced"),
+)
+_NANOSECONDS = 1e-9
+
+
+class OwnSeconds(NamedTuple):
+    """What a rank did in a step beside waiting for others, in seconds."""
+
+    work: float
+    """All of it: computing, sleeping, waiting for a disk."""
+    idle: float
+    """The part of `work` in which nothing was computed. CUDA does not tell, and gives all of it."""
+    kept: float
+    """Beside it: kept from running by other threads of the machine. 0 on CUDA."""
+
+
+class _Clock(Protocol):
+    """Marks moments of a step, and says how far apart they are when it is over."""
+
+    def mark(self) -> Any:
+        """This moment."""
+        ...
+
+    def between(self, first: Any, last: Any) -> OwnSeconds:
+        """From one moment to another, of a step that is over."""
+        ...
+
+    def close(self) -> None:
+        """Release what it holds."""
+        ...
+
+
+def can_measure(device: torch.device) -> bool:
+    """False on CPU if the kernel does not count how long threads are kept from running."""
+    return device.type == "cuda" or os.access(_SCHEDSTAT, os.R_OK)
+
+
+class OwnTime:
+    """Measures the steps of this rank.
+
+    Args:
+        device: of this rank; `can_measure` it.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        on_gpu = device.type == "cuda"
+        self._clock: _Clock = _StreamClock() if on_gpu else _ThreadClock()
+        self._points: list[tuple[Any, str]] = [(dist.Work, "wait")]
+        if on_gpu:
+            self._points += [(dist.ProcessGroup, name) for name in _OPERATIONS]
+        self._waits: list[tuple[Any, Any]] = []
+        self._is_waiting = False
+        self.last = OwnSeconds(0.0, 0.0, 0.0)
+        """Of the last step that was measured."""
+
+    @contextlib.contextmanager
+    def measured(self) -> Iterator[None]:
+        """Measure a step, which ends with the device's work done."""
+        self._waits.clear()
+        replaced = [(owner, name, getattr(owner, name)) for owner, name in self._points]
+        for owner, name, function in replaced:
+            setattr(owner, name, self._noted(function))
+        first = self._clock.mark()
+        try:
+            yield
+            last = self._clock.mark()
+        finally:
+            for owner, name, function in replaced:
+                setattr(owner, name, function)
+        spans = [self._clock.between(*wait) for wait in self._waits]
+        whole = self._clock.between(first, last)
+        waited = (sum(part) for part in zip(*spans, strict=True)) if spans else (0.0, 0.0, 0.0)
+        self.last = OwnSeconds(*(a - b for a, b in zip(whole, waited, strict=True)))
+
+    def close(self) -> None:
+        """Release the clock."""
+        self._clock.close()
+
+    def _noted(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def noted(*arguments: Any, **named: Any) -> Any:
+            if self._is_waiting:  # an operation that waits at its end
+                return function(*arguments, **named)
+            self._is_waiting = True
+            first = self._clock.mark()
+            try:
+                return function(*arguments, **named)
+            finally:
+                self._waits.append((first, self._clock.mark()))
+                self._is_waiting = False
+
+        return noted
+
+
+class _Moment(NamedTuple):
+    wall: float
+    computing: float
+    kept: float
+
+
+class _ThreadClock:
+    """The clocks of the thread that makes it."""
+
+    def __init__(self) -> None:
+        self._file: int | None = os.open(_SCHEDSTAT, os.O_RDONLY | os.O_CLOEXEC)
+
+    def mark(self) -> _Moment:
+        """See `_Clock`."""
+        assert self._file is not None, "it is open"
+        kept = int(os.pread(self._file, 64, 0).split()[1])
+        return _Moment(time.perf_counter(), time.thread_time(), kept * _NANOSECONDS)
+
+    def between(self, first: _Moment, last: _Moment) -> OwnSeconds:
+        """See `_Clock`."""
+        kept = last.kept - first.kept
+        work = last.wall - first.wall - kept
+        return OwnSeconds(work, work - (last.computing - first.computing), kept)
+
+    def close(self) -> None:
+        """See `_Clock`."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+
+class _StreamClock:
+    """The clock of the device, on the stream of the computation."""
+
+    def __init__(self) -> None:
+        self._events = GpuEvents()
+
+    def mark(self) -> Any:
+        """See `_Clock`."""
+        return self._events.mark()
+
+    def between(self, first: Any, last: Any) -> OwnSeconds:
+        """See `_Clock`."""
+        seconds = self._events.seconds(first, last)
+        return OwnSeconds(seconds, seconds, 0.0)
+
+    def close(self) -> None:
+        """See `_Clock`."""
