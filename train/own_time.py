@@ -39,9 +39,9 @@ class OwnSeconds(NamedTuple):
     work: float
     """All of it: computing, sleeping, waiting for a disk."""
     idle: float
-    """The part of `work` in which nothing was computed. CUDA does not tell, and gives all of it."""
+    """The part of `work` in which nothing was computed. CUDA does not tell it: 0."""
     kept: float
-    """Beside it: kept from running by other threads of the machine. 0 on CUDA."""
+    """Beside `work`: kept from running by other threads of the machine. 0 on CUDA."""
 
 
 class _Clock(Protocol):
@@ -166,7 +166,7 @@ class _StreamClock:
     def between(self, first: Any, last: Any) -> OwnSeconds:
         """See `_Clock`."""
         seconds = self._events.seconds(first, last)
-        return OwnSeconds(seconds, seconds, 0.0)
+        return OwnSeconds(seconds, 0.0, 0.0)
 
     def close(self) -> None:
         """See `_Clock`."""
