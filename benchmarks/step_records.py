@@ -6,7 +6,7 @@ loss is 0.15 higher from there on, and half as noisy again.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -60,6 +60,7 @@ class Series:
     norms: np.ndarray
     embedding_norms: np.ndarray
     batches: np.ndarray
+    loss_scales: np.ndarray
     change_at: int
 
     def records(self, num_layers: int = 2) -> Iterator[StepRecord]:
@@ -71,6 +72,7 @@ class Series:
                 step=index + 1,
                 losses={"loss": float(self.losses[index])},
                 norms=GradientNorms(total, embedding, (layer,) * num_layers),
+                loss_scale=float(self.loss_scales[index]),
                 learning_rate=1e-4,
                 num_samples=int(self.batches[index]),
                 shares={"text": 1.0} if index < self.change_at else {"text": 0.5, "code": 0.5},
@@ -78,9 +80,18 @@ class Series:
 
     def copy(self) -> "Series":
         """The same figures, to write a fault into."""
-        arrays = (self.losses, self.norms, self.embedding_norms)
-        losses, norms, embedding_norms = (each.copy() for each in arrays)
-        return replace(self, losses=losses, norms=norms, embedding_norms=embedding_norms)
+        return replace(
+            self,
+            losses=self.losses.copy(),
+            norms=self.norms.copy(),
+            embedding_norms=self.embedding_norms.copy(),
+            loss_scales=self.loss_scales.copy(),
+        )
+
+    def scale_norms(self, steps: int | slice, factors: float | np.ndarray) -> None:
+        """Multiply the norms of steps."""
+        self.norms[steps] *= factors
+        self.embedding_norms[steps] *= factors
 
 
 def healthy(seed: int, noise: Noise, num_steps: int = 20_000, *, ramp: bool = True) -> Series:
@@ -107,4 +118,68 @@ def healthy(seed: int, noise: Noise, num_steps: int = 20_000, *, ramp: bool = Tr
     norms = usual * np.exp(NORM_NOISE * wider * noise.draw(rng, num_steps))
     share = 0.4 * np.exp(NORM_NOISE * noise.draw(rng, num_steps))
     embedding_norms = norms * np.minimum(share, 0.9)
-    return Series(losses, norms, embedding_norms, batches, num_steps // 2)
+    scales = np.full(num_steps, 65536.0)
+    return Series(losses, norms, embedding_norms, batches, scales, num_steps // 2)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something that goes wrong."""
+
+    name: str
+    write: Callable[[Series, int], None]
+    """Writes it into a run, from an index on."""
+    shows: int = 0
+    """Steps after its beginning from which on an alarm has found it."""
+    is_at_change: bool = False
+    """It begins with the change of the mixture."""
+
+
+def _one_gradient(series: Series, at: int) -> None:
+    series.scale_norms(at, 50.0)
+
+
+def _two_gradients(series: Series, at: int) -> None:
+    series.scale_norms(at, 50.0)
+    series.scale_norms(at + 20, 5.0)
+
+
+def _gradient_after_nan(series: Series, at: int) -> None:
+    _nan(series, at)
+    series.scale_norms(at + 20, 50.0)
+
+
+def _nan(series: Series, at: int) -> None:
+    series.losses[at] = series.norms[at] = series.embedding_norms[at] = math.nan
+
+
+def _higher_loss(series: Series, at: int) -> None:
+    series.losses[at:] += 0.3
+
+
+def _drift(series: Series, at: int) -> None:
+    steps = np.arange(1, len(series.losses) - at + 1)
+    series.losses[at:] *= np.exp(np.minimum(0.002 * steps, 1.0))
+
+
+def _explosion(series: Series, at: int) -> None:
+    share = np.minimum(np.arange(1, len(series.losses) - at + 1) / 30, 1.0)
+    series.losses[at:] *= 3.0**share
+    series.scale_norms(slice(at, None), 1000.0**share)
+
+
+def _collapse(series: Series, at: int) -> None:
+    steps = np.arange(1, len(series.losses) - at + 1)
+    series.loss_scales[at:] *= np.maximum(0.5**steps, 2.0**-16)
+
+
+FAULTS = (
+    Fault("one gradient x 50", _one_gradient),
+    Fault("gradient x 5, 20 steps after x 50", _two_gradients, shows=20),
+    Fault("gradient x 50, 20 steps after NaN", _gradient_after_nan, shows=20),
+    Fault("loss + .3 from here on", _higher_loss),
+    Fault("loss x 1.002 a step", _drift),
+    Fault("explosion: loss x 3, gradient x 1000 in 30 steps", _explosion),
+    Fault("the same, as the mixture changes", _explosion, is_at_change=True),
+    Fault("loss scale halves every step", _collapse),
+)

@@ -74,6 +74,7 @@ class Detector:
         )
         self._drift = Drift(DriftSettings(config.drift_limit, _LEAST_DRIFT))
         self._outliers = [deque[list[int]](maxlen=config.spike_steps[1]) for _ in self._losses]
+        self._is_reported = [False] * len(self._losses)
         self._scales = deque[float](maxlen=_SCALES)
         self._was_wild = False
         self._num_skipped = 0
@@ -138,8 +139,8 @@ class Detector:
         """First step that may be part of a spike or drift that is not certain yet; None: there is no suspicion."""
         steps = [step for recent in self._outliers for step, is_outlier in recent if is_outlier]
         found = [min(steps) - LEAD_STEPS] if steps else []
-        if self._drift.calm_step is not None:
-            found.append(self._drift.calm_step + 1)
+        if self._drift.is_suspected and self._drift.rises_from is not None:
+            found.append(self._drift.rises_from)
         return max(min(found), 1) if found else None
 
     def state(self) -> dict[str, Any]:
@@ -149,6 +150,7 @@ class Detector:
             "losses": self._loss_windows.state(),
             "drift": self._drift.state(),
             "outliers": [list(recent) for recent in self._outliers],
+            "is_reported": self._is_reported,
             "scales": list(self._scales),
             "was_wild": self._was_wild,
             "num_skipped": self._num_skipped,
@@ -156,14 +158,18 @@ class Detector:
         }
 
     def load(self, stored: object) -> bool:
-        """Continue from what `state` returned; False, with a fresh state, if it does not fit: other thresholds, for example."""
+        """Continue from what `state` returned; False, with a fresh state, if it does not fit: another window, for example."""
         try:
             assert isinstance(stored, dict)
             self._gradient_windows.load(stored["gradients"])
             self._loss_windows.load(stored["losses"])
             self._drift.load(stored["drift"])
             for recent, kept in zip(self._outliers, stored["outliers"], strict=True):
+                recent.clear()
                 recent.extend([int(step), int(is_outlier)] for step, is_outlier in kept)
+            self._is_reported = [bool(each) for each in stored["is_reported"]]
+            assert len(self._is_reported) == len(self._losses)
+            self._scales.clear()
             self._scales.extend(float(scale) for scale in stored["scales"])
             self._was_wild = bool(stored["was_wild"])
             self._num_skipped = int(stored["num_skipped"])
@@ -205,19 +211,27 @@ class Detector:
                 continue
             recent.append([record.step, int(scores[signal] > self._config.loss_limit)])
             steps = [step for step, is_outlier in recent if is_outlier]
-            if len(steps) < enough:
+            if not steps:
+                self._is_reported[signal] = False
+            if len(steps) < enough or self._is_reported[signal]:
                 continue
+            self._is_reported[signal] = True
             found.append(
                 Alarm(
                     *(Kind.loss, self._losses[signal], record.step),
-                    onset_step=max(steps[0] - LEAD_STEPS, 1),
+                    onset_step=self._onset(steps[0]),
                     value=math.exp(logs[signal]),
                     usual=math.exp(self._loss_windows.usual[signal]),
                     score=float(scores[signal]),
                 )
             )
-            recent.clear()
         return found
+
+    def _onset(self, first_outlier: int) -> int:
+        """First step that may be part of a spike; a slow rise before its first outlier is."""
+        rises_from = self._drift.rises_from
+        onset = max(first_outlier - LEAD_STEPS, 1)
+        return onset if rises_from is None else min(onset, rises_from)
 
     def _observe_drift(self, record: StepRecord) -> Alarm | None:
         loss = record.losses.get(LOSS)
@@ -232,7 +246,7 @@ class Detector:
 
     def _observe_scale(self, record: StepRecord) -> Alarm | None:
         scale = record.loss_scale
-        if scale is None or scale <= 0:
+        if scale is None or not 0 < scale < math.inf:
             return None
         usual = statistics.median(self._scales) if len(self._scales) >= _LEAST else None
         self._scales.append(scale)
@@ -261,6 +275,7 @@ class Detector:
             self._drift.reset(step)
             for recent in self._outliers:
                 recent.clear()
+            self._is_reported = [False] * len(self._losses)
 
 
 def _declared(stored: dict[str, Any]) -> dict[str, Any]:
@@ -277,9 +292,12 @@ def _declared(stored: dict[str, Any]) -> dict[str, Any]:
 
 def _logs(values: Sequence[float | None]) -> np.ndarray:
     """Logarithms; NaN for what is missing, not finite or not positive."""
-    numbers = np.array([math.nan if value is None else value for value in values], np.float64)
-    is_usable = np.isfinite(numbers) & (numbers > _TINY)
-    return np.where(is_usable, np.log(np.where(is_usable, numbers, 1.0)), math.nan)
+    return np.array(
+        [
+            math.log(value) if value is not None and _TINY < value < math.inf else math.nan
+            for value in values
+        ]
+    )
 
 
 def _distance(before: dict[str, float], now: dict[str, float]) -> float:

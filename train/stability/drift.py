@@ -19,6 +19,8 @@ _KEPT = 64
 """Medians from which their own variation is known."""
 _HELD = 2
 """Medians in a row that must lie above the limit."""
+_CALM = 2.0
+"""Standard errors above the best level up to which a median shows no rise."""
 _SIGMAS_PER_MAD = 1.4826
 
 
@@ -50,6 +52,7 @@ class Drift:
         self._num_values = 0
         self._best: float | None = None
         self._num_above = 0
+        self._is_up = False
         self._calm_step = step
 
     def observe(self, step: int, log: float) -> int | None:
@@ -70,10 +73,12 @@ class Drift:
         level = statistics.median(list(self._medians)[-_LEVEL_OF:])
         if self._best is None or level < self._best:
             self._best = level
-        limit = max(self._settings.limit * self._error(), self._settings.least)
-        if median <= self._best + limit / 2:
-            # The median lags behind its values by half its length.
-            self._calm_step = step - MEDIAN_OF // 2
+        error = self._error()
+        limit = max(self._settings.limit * error, self._settings.least)
+        self._is_up = median > self._best + limit / 2
+        if median <= self._best + _CALM * error:
+            # A rise that began within these values may not show in their median yet.
+            self._calm_step = step - MEDIAN_OF
         self._num_above = self._num_above + 1 if median > self._best + limit else 0
         if self._num_above < _HELD:
             return None
@@ -87,9 +92,14 @@ class Drift:
         return self._best
 
     @property
-    def calm_step(self) -> int | None:
-        """The last step at which the loss was surely not drifting; None: nothing is suspected."""
-        return self._calm_step if self._num_above else None
+    def rises_from(self) -> int | None:
+        """First step that may be part of a rise; None: the last median lies within half the limit."""
+        return self._calm_step + 1 if self._is_up else None
+
+    @property
+    def is_suspected(self) -> bool:
+        """True if the last median was above the limit, and the next one decides."""
+        return self._num_above > 0
 
     def _error(self) -> float:
         """Standard error of a median, from how medians without a common step differ."""
@@ -108,6 +118,7 @@ class Drift:
             "num_values": self._num_values,
             "best": self._best,
             "num_above": self._num_above,
+            "is_up": self._is_up,
             "calm_step": self._calm_step,
         }
 
@@ -123,4 +134,5 @@ class Drift:
         self._num_values = int(stored["num_values"])
         self._best = None if stored["best"] is None else float(stored["best"])
         self._num_above = int(stored["num_above"])
+        self._is_up = bool(stored["is_up"])
         self._calm_step = int(stored["calm_step"])
