@@ -115,6 +115,10 @@ def resume(prepared: Prepared, session: Session, log: Trackers) -> Resumed:
     if stored is not None:
         changes += schedule_changes(stored, config, seen)
     kept, known = known, continued(known, stored, config, seen)
+    if known != kept and known.schedules[-1].rewarmup_samples:
+        changes.append(
+            f"learning rate warms up from 0 over {known.schedules[-1].rewarmup_samples:,} samples"
+        )
     if known != kept and is_main:
         # Before config.yaml is replaced: a start that is killed in between finds the same change again.
         record(known, folder, config, prepared.generation, log.log)

@@ -17,6 +17,7 @@ from configs.interventions import Interventions, Rollback, read_interventions
 from configs.run_checkpoints import committed, step_of
 from configs.run_paths import RunPaths
 from configs.schema import Config
+from glm.checkpoint.disk import sync_to_disk
 from glm.checkpoint.reader import read_manifest
 from train.checkpoint import copy_folder, places_of
 from train.generations import Generation, History
@@ -64,6 +65,7 @@ def record(
     if generation is not None:
         generation.fence()
     replace_file(folder.interventions, interventions.to_json())
+    sync_to_disk(folder.path)  # the new name, too
     copy = copy_folder(config)
     if copy is None or not copy.is_dir():  # nothing was copied there yet
         return
