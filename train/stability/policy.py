@@ -96,6 +96,8 @@ def same_spike(onset_samples: int, config: Config, known: Interventions) -> list
     horizon = derive.rollback_samples(config)
     chain: list[Rollback] = []
     for rollback in reversed(known.rollbacks):
+        if not chain and onset_samples + horizon < rollback.checkpoint_samples:
+            continue  # its user has set the run back to long before it
         if onset_samples > rollback.found_samples + horizon:
             break
         chain.insert(0, rollback)
@@ -126,8 +128,10 @@ def _left_out(
     start = drawn_index(onset, known.skipped(config.data.skip_samples))
     batch = plan.step_at(reached.samples_seen).num_samples
     if chain:
+        # The onset is the first step that may be part of it, and may lie before the range.
+        near = config.stability.spike_steps[1] * batch
         ends = [stop for rollback in chain for _, stop in rollback.skip]
-        if not any(0 <= start - end <= config.stability.spike_steps[1] * batch for end in ends):
+        if not any(start - near <= end < reached.samples_drawn for end in ends):
             return []
     return [(start, reached.samples_drawn + config.stability.skip_steps * batch)]
 
