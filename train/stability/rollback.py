@@ -26,8 +26,9 @@ from train.plan import TrainingPlan
 from train.progress import Progress
 from train.run_folder import RunFolder
 from train.small_files import replace_file
-from train.stability.policy import Candidate, decide, described, with_rollback
+from train.stability.policy import Candidate, decide, with_rollback
 from train.stability.records import Alarm
+from train.stability.rollback_words import described
 
 
 def found_interventions(folder: RunFolder, config: Config) -> Interventions:
