@@ -9,6 +9,7 @@ import statistics
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from typing import Protocol
 
 from benchmarks.peer_rules import PEERS, Peer
@@ -44,10 +45,11 @@ class Ours:
 
     Args:
         num_layers: of the model.
+        config: the thresholds; None: the defaults.
     """
 
-    def __init__(self, num_layers: int = NUM_LAYERS) -> None:
-        self._detector = Detector(StabilityConfig(), [LOSS], num_layers)
+    def __init__(self, num_layers: int = NUM_LAYERS, config: StabilityConfig | None = None) -> None:
+        self._detector = Detector(config or StabilityConfig(), [LOSS], num_layers)
 
     def step(self, record: StepRecord) -> set[str]:
         """`back`: an alarm that goes back; `out`: the step is left out."""
@@ -162,9 +164,10 @@ def _of_seed(noise: Noise, seed: int) -> dict[tuple[str, str], list[int]]:
         for fault, place in here:
             faulty = series.copy()
             fault.write(faulty, index)
-            steps = slice(index, index + FOUND_WITHIN)
-            undisturbed = list(series.records(NUM_LAYERS))[steps]
-            disturbed = list(faulty.records(NUM_LAYERS))[steps]
+            undisturbed, disturbed = (
+                list(islice(each.records(NUM_LAYERS, since=index), FOUND_WITHIN))
+                for each in (series, faulty)
+            )
             for name, watcher in watching.items():
                 found[name, f"{fault.name}{place}"] = _new_alarms(
                     watcher, undisturbed, disturbed, fault

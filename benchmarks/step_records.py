@@ -63,9 +63,9 @@ class Series:
     loss_scales: np.ndarray
     change_at: int
 
-    def records(self, num_layers: int = 2) -> Iterator[StepRecord]:
-        """The records of all steps, in order."""
-        for index in range(len(self.losses)):
+    def records(self, num_layers: int = 2, since: int = 0) -> Iterator[StepRecord]:
+        """The records of all steps from an index on, in order."""
+        for index in range(since, len(self.losses)):
             total, embedding = float(self.norms[index]), float(self.embedding_norms[index])
             layer = math.sqrt(max(total**2 - embedding**2, 0.0) / num_layers)
             yield StepRecord(
