@@ -51,6 +51,7 @@ setup(
             "glm-generate = glm.generate:cli",
             "glm-evaluate = train.evaluate:cli",
             "glm-report = train.report.__main__:cli",
+            "glm-history = train.history.__main__:cli",
         ]
     },
 )

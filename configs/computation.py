@@ -31,6 +31,8 @@ def attention_path(model: ModelConfig, on_gpu: bool) -> tuple[AttentionPath, str
     """
     if model.attention_dropout > 0:
         return AttentionPath.reference, "attention dropout needs the weights themselves"
+    if not model.softmax_fp32:
+        return AttentionPath.reference, "a softmax without fp32 needs the scores themselves"
     if model.attention is not AttentionPath.auto:
         return model.attention, "as configured"
     if on_gpu:

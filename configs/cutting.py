@@ -81,8 +81,9 @@ def layers_among(num_layers: int, chunks: list[range]) -> int:
 
 def stage_parameters(model: ModelConfig, pp: int, tp: int = 1, num_chunks: int = 1) -> list[int]:
     """Parameters that one rank of each stage holds; the tied head is a second copy on the last stage."""
+    matrix = derive.padded_vocab_size(model) * model.hidden_size // tp
     entries = (
-        [derive.padded_vocab_size(model) * model.hidden_size // tp]
+        [matrix + derive.embedding_norm_parameters(model)]
         + [derive.layer_parameters(model, tp)] * model.num_layers
         + [2 * model.hidden_size]
     )
@@ -93,6 +94,6 @@ def stage_parameters(model: ModelConfig, pp: int, tp: int = 1, num_chunks: int =
         has_head_alone = head in held and 0 not in held
         counts.append(
             sum(entries[entry] for entry in held if entry < head)
-            + (entries[0] if has_head_alone else 0)
+            + (matrix if has_head_alone else 0)
         )
     return counts

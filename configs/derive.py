@@ -12,6 +12,7 @@ from configs.schema import (
     DataConfig,
     LossWeighting,
     ModelConfig,
+    Norm,
     OptimConfig,
     ParallelConfig,
     Recompute,
@@ -128,7 +129,7 @@ def embedding_init_std(model: ModelConfig) -> float:
 
 
 def layer_parameters(model: ModelConfig, tp: int = 1) -> int:
-    """Parameters of one layer on one tensor-parallel rank: attention, GeGLU, two LayerNorms."""
+    """Parameters of one layer on one tensor-parallel rank: attention, GeGLU, two LayerNorms or more."""
     hidden, ffn = model.hidden_size, model.ffn_size
     cut = (
         (3 * hidden * hidden + 3 * hidden)  # query, key, value with bias
@@ -136,8 +137,21 @@ def layer_parameters(model: ModelConfig, tp: int = 1) -> int:
         + 2 * (hidden * ffn + ffn)  # value and gate halves with bias
         + ffn * hidden  # feed-forward output
     )
-    replicated = 2 * hidden + 4 * hidden  # biases of the two outputs; weight and bias of two norms
+    # Biases of the two outputs; weight and bias of the norms.
+    replicated = 2 * hidden + 2 * hidden * norms_per_layer(model)
+    if model.qk_norm:
+        replicated += 4 * head_size(model)
     return cut // tp + replicated
+
+
+def norms_per_layer(model: ModelConfig) -> int:
+    """LayerNorms over the hidden states in one layer."""
+    return 4 if model.norm is Norm.sandwich else 2
+
+
+def embedding_norm_parameters(model: ModelConfig) -> int:
+    """Parameters of the embedding's own norm, which the first stage alone holds."""
+    return 2 * model.hidden_size if model.embedding_norm else 0
 
 
 def parameter_sizes(model: ModelConfig, tp: int = 1) -> tuple[int, int]:
@@ -148,7 +162,7 @@ def parameter_sizes(model: ModelConfig, tp: int = 1) -> tuple[int, int]:
 
 def parameters(model: ModelConfig) -> int:
     """Exact parameter count, the tied head counted once."""
-    embedding = padded_vocab_size(model) * model.hidden_size
+    embedding = padded_vocab_size(model) * model.hidden_size + embedding_norm_parameters(model)
     return embedding + model.num_layers * layer_parameters(model) + 2 * model.hidden_size
 
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from configs.errors import RecordError
 from configs.records import Count, Seconds, ShortText, read_record
 from configs.run_paths import RunPaths
 from configs.schema import Config, OptimConfig
@@ -68,6 +69,8 @@ class EarlierSchedule:
     embedding_shrink: list[list[float]]
     rewarmup_samples: Count = 0
     """Length of the warm-up of the learning rate that follows."""
+    time: Seconds = 0.0
+    """Of that resume."""
 
 
 @dataclass(frozen=True)
@@ -109,13 +112,19 @@ def read_interventions(run: Path) -> Interventions:
     """Read those of a run folder, or of its second copy; none if it has no such file.
 
     Raises:
-        RecordError: the file is damaged.
+        RecordError: the file is damaged, or of a newer version.
         OSError: the file system failed.
     """
+    path = RunPaths(run).interventions
     try:
-        return read_record(RunPaths(run).interventions, Interventions, _LARGEST)
+        found = read_record(path, Interventions, _LARGEST)
     except (FileNotFoundError, NotADirectoryError):
         return Interventions()
+    if found.format_version > FORMAT_VERSION:
+        raise RecordError(
+            f"{path} has format version {found.format_version}; this program knows {FORMAT_VERSION}. Use a newer one."
+        )
+    return found
 
 
 def skipped_by(config: Config, run: Path | None) -> list[list[int]]:

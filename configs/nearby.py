@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
+from configs.errors import RunFolderError
 from configs.run_paths import RunPaths
 
 # A folder may hold millions of files, and its file system may be slow.
@@ -39,6 +40,23 @@ def did_you_mean(names: list[str]) -> str:
         return ""
     *others, last = names
     return f"Did you mean {', '.join(others)} or {last}?" if others else f"Did you mean {last}?"
+
+
+def without_lines(folder: Path, name: str, example: str) -> RunFolderError:
+    """The error for a folder that is no run, or one without a record of it.
+
+    Args:
+        folder: as typed.
+        name: the file that has no line.
+        example: what to type, where no run is near.
+    """
+    advice = "" if RunPaths(folder).config.exists() else did_you_mean(runs_near(folder))
+    found = (
+        f"{folder} has no {name} with a line in it."
+        if folder.exists()
+        else f"There is no {folder}."
+    )
+    return RunFolderError(f"{found} {advice or f'Give a run folder: {example}'}")
 
 
 def _near(path: str, found_in: _Found) -> list[str]:

@@ -6,9 +6,16 @@ from torch import Tensor, nn
 from configs.computation import attends_in_fp32, attention_path
 from configs.derive import head_size
 from configs.schema import AttentionPath, ModelConfig
-from glm.attention_paths import flex_attention, reference_attention, sdpa_attention
-from glm.deepnorm import beta, xavier_std
+from glm.attention_paths import (
+    flex_attention,
+    reference_attention,
+    rounded_attention,
+    sdpa_attention,
+)
+from glm.deepnorm import xavier_std
 from glm.dropout import Dropout, KeptElements
+from glm.gains import gains_of
+from glm.norm import LayerNorm, norm
 from glm.rotary import split_and_rotate
 from glm.row_fields import SAMPLE
 from glm.row_plan import RowPlan
@@ -45,14 +52,19 @@ class SelfAttention(nn.Module):
         self._num_heads_local = model.num_heads // tp_size()
         self._first_head = tp_rank() * self._num_heads_local
         self._scale_factor = layer + 1
-        gain = beta(model.num_layers)
-        plain, scaled = xavier_std(hidden, hidden), xavier_std(hidden, hidden, gain)
-        rows = [(plain, 2 * self._head_size), (scaled, self._head_size)]
+        gains = gains_of(model)
+        of_value = xavier_std(hidden, hidden, gains.value)
+        rows = [(xavier_std(hidden, hidden), 2 * self._head_size), (of_value, self._head_size)]
         cut = is_sequence_cut
         self.query_key_value = ColumnLinear(
             hidden, 3 * hidden, seed, f"{name}.query_key_value", rows, cut
         )
-        self.dense = RowLinear(hidden, hidden, seed, f"{name}.dense", scaled, cut)
+        of_output = xavier_std(hidden, hidden, gains.attention_output)
+        self.dense = RowLinear(hidden, hidden, seed, f"{name}.dense", of_output, cut)
+        self.query_norm = self.key_norm = None
+        if model.qk_norm:
+            sizes = (self._head_size, model.layernorm_epsilon, tp_size() > 1)
+            self.query_norm, self.key_norm = LayerNorm(*sizes), LayerNorm(*sizes)
         self._dropout = Dropout(model.attention_dropout, seed, layer, "attention_weights")
 
     def forward(self, hidden: Tensor, plan: RowPlan) -> Tensor:
@@ -74,9 +86,8 @@ class SelfAttention(nn.Module):
         if path is AttentionPath.sdpa and is_half and attends_in_fp32(model, hidden.is_cuda):
             dtype = torch.float32
         tables = plan.rotary(self._head_size, model.rope_base, model.rope_2d, model.rope_tables)
-        heads = split_and_rotate(
-            fused.view(batch * seq, self._num_heads_local, 3 * self._head_size), *tables, dtype
-        )
+        fused = fused.view(batch * seq, self._num_heads_local, 3 * self._head_size)
+        heads = split_and_rotate(self._normed(fused), *tables, dtype)
         # In memory the heads of a token stay together: neither here nor below is anything moved.
         q_BNSH, k_BNSH, v_BNSH = (
             values.view(batch, seq, self._num_heads_local, self._head_size).transpose(1, 2)
@@ -84,12 +95,26 @@ class SelfAttention(nn.Module):
         )
         if path is AttentionPath.reference:
             kept = self._kept(plan)
-            mixed = reference_attention(q_BNSH, k_BNSH, v_BNSH, plan, self._scale_factor, kept)
+            if model.softmax_fp32:
+                mixed = reference_attention(q_BNSH, k_BNSH, v_BNSH, plan, self._scale_factor, kept)
+            else:
+                mixed = rounded_attention(q_BNSH, k_BNSH, v_BNSH, plan, kept)
         elif path is AttentionPath.flex:
             mixed = flex_attention(q_BNSH, k_BNSH, v_BNSH, plan)
         else:
             mixed = sdpa_attention(q_BNSH, k_BNSH, v_BNSH, plan)
         return self.dense(mixed.transpose(1, 2).reshape(batch * seq, -1).to(hidden.dtype))
+
+    def _normed(self, fused_heads: Tensor) -> Tensor:
+        """Normalise the queries and keys of (tokens, heads_local, 3 head), each head for itself (`model.qk_norm`)."""
+        if self.query_norm is None or self.key_norm is None:
+            return fused_heads
+        queries, keys, values = fused_heads.chunk(3, dim=-1)
+        normed = [
+            norm(module, part.reshape(-1, self._head_size))[0].view_as(part)
+            for module, part in ((self.query_norm, queries), (self.key_norm, keys))
+        ]
+        return torch.cat([*normed, values], dim=-1)
 
     def _kept(self, plan: RowPlan) -> KeptElements | None:
         """Dropout of (B, N, S, S) weights, keyed by the global head."""

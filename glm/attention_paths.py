@@ -1,9 +1,10 @@
-"""Three ways to compute the same attention: a reference to read, and two fast ones.
+"""Three ways to compute the same attention: a reference to read, and two fast ones; and one that rounds on purpose.
 
 - reference: scores materialised, softmax in FP32 with query-key layer scaling. FP32 softmax was the fix that made
   GLM-130B train (section 3; appendix F, May 2022).
 - sdpa: PyTorch's fused kernels, for CPUs. Rows are folded into short windows where they can be, and masked; others are
   attended segment by segment without a mask (glm/block_attention.py). On CUDA such rows take a dense mask instead.
+- rounded: the reference without FP32 (`model.softmax_fp32=false`), to see what the FP32 softmax is good for.
 - flex: FlexAttention, compiled to a block-sparse kernel from the segment structure. CUDA only: it has no backward
   pass on CPU.
 
@@ -55,6 +56,32 @@ def reference_attention(
     weights_BNSS = _Softmax.apply(
         scores_BNSS, plan.attention_mask, float(scale_factor), keep, probability
     )
+    return torch.matmul(weights_BNSS, v_BNSH)
+
+
+def rounded_attention(
+    q_BNSH: Tensor,
+    k_BNSH: Tensor,
+    v_BNSH: Tensor,
+    plan: RowPlan,
+    kept: KeptElements | None = None,
+) -> Tensor:
+    """Attention whose softmax is computed in the type of its inputs, forward and backward.
+
+    Every operation of the softmax rounds its result: the difference from the maximum, the exponential, their sum, the
+    quotient. So they are single kernels: torch's softmax, and a compiled one, would compute in FP32 inside. There is no
+    query-key layer scaling, which Megatron-LM allows with an FP32 softmax only; arguments as in `reference_attention`.
+    """
+    scaled_BNSH = q_BNSH / q_BNSH.shape[-1] ** 0.5
+    scores_BNSS = torch.matmul(scaled_BNSH, k_BNSH.transpose(-1, -2))
+    lowest = torch.finfo(scores_BNSS.dtype).min
+    scores_BNSS = torch.where(plan.attention_mask, scores_BNSS, lowest)
+    # What is subtracted changes no gradient.
+    highest_BNS1 = scores_BNSS.detach().amax(-1, keepdim=True)
+    exponentials_BNSS = (scores_BNSS - highest_BNS1).exp()
+    weights_BNSS = exponentials_BNSS / exponentials_BNSS.sum(-1, keepdim=True)
+    if kept is not None:
+        weights_BNSS = torch.where(kept.mask, weights_BNSS / (1.0 - kept.probability), 0.0)
     return torch.matmul(weights_BNSS, v_BNSH)
 
 

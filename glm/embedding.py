@@ -3,7 +3,10 @@
 EGS multiplies the embedding's gradient by alpha and leaves its value alone:
     E_used = alpha * E + (1 - alpha) * stop_gradient(E)
 written as a function with its own gradient, because the sum above rounds in half precision. It acts on the lookup and
-on the tied head, as the run did from 2022-05-29 on.
+on the tied head, as the run did from 2022-05-29 on. An alpha of 1 (`stability.embedding_shrink=[[0,1.0]]`) is no shrink.
+
+`model.embedding_norm` is the other remedy that GLM-130B's team tried (section 3): a LayerNorm right after the lookup,
+before dropout, as in BLOOM (Scao et al. 2022, section 3.2.2).
 """
 
 from typing import Any
@@ -14,6 +17,7 @@ from torch import Tensor, nn
 from configs.derive import embedding_init_std, padded_vocab_size
 from configs.schema import ModelConfig
 from glm.dropout import Dropout, drop
+from glm.norm import LayerNorm, norm
 from glm.row_fields import TARGET
 from glm.row_plan import RowPlan
 from glm.tensor_parallel import VocabEmbedding
@@ -41,9 +45,16 @@ class WordEmbedding(nn.Module):
         model: sizes and dropout.
         seed: seed of the initial weights and of dropout.
         is_sequence_cut: hidden states are this rank's part of the tokens.
+        reads_tokens: True for the first entry, which alone has the embedding's norm; False for a head by itself.
     """
 
-    def __init__(self, model: ModelConfig, seed: int, is_sequence_cut: bool = False) -> None:
+    def __init__(
+        self,
+        model: ModelConfig,
+        seed: int,
+        is_sequence_cut: bool = False,
+        reads_tokens: bool = False,
+    ) -> None:
         super().__init__()
         self.word_embeddings = VocabEmbedding(
             padded_vocab_size(model),
@@ -53,6 +64,11 @@ class WordEmbedding(nn.Module):
             embedding_init_std(model),
             is_sequence_cut,
         )
+        self.embedding_norm: LayerNorm | None = None
+        if model.embedding_norm and reads_tokens:
+            self.embedding_norm = LayerNorm(
+                model.hidden_size, model.layernorm_epsilon, is_sequence_cut
+            )
         self.gradient_shrink = 1.0
         self._dropout = Dropout(model.hidden_dropout, seed, -1, "embedding")
 
@@ -66,6 +82,8 @@ class WordEmbedding(nn.Module):
         tokens, fields = inputs
         table = self.word_embeddings
         hidden = ScaleGradient.apply(table(tokens.reshape(-1)), self.gradient_shrink)
+        if self.embedding_norm is not None:
+            hidden = norm(self.embedding_norm, hidden)[0]
         if self._dropout.is_active:
             samples, places = RowPlan.of(fields).tokens(len(hidden), table.tp_rank)
             width = hidden.shape[-1]

@@ -7,14 +7,17 @@
 
 This is Post-LN with each block's trailing LayerNorm moved to the head of the next block: the residual is the
 normalised tensor, the first LayerNorm acts on the word embeddings, and a final LayerNorm follows the last layer.
+
+`model.norm=post` is the same layer with alpha 1 and plain initial weights (glm/gains.py): textbook Post-LN, but for the
+first LayerNorm. The other variants are in glm/pre_norm.py.
 """
 
 from torch import Tensor, nn
 
 from configs.schema import ModelConfig
 from glm.attention import SelfAttention
-from glm.deepnorm import alpha
 from glm.dropout import Dropout, KeptElements
+from glm.gains import gains_of
 from glm.mlp import GeGLU
 from glm.norm import LayerNorm, add, add_norm, norm
 from glm.row_plan import RowPlan
@@ -34,14 +37,14 @@ class GLMLayer(nn.Module):
         self, model: ModelConfig, layer: int, seed: int, is_sequence_cut: bool = False
     ) -> None:
         super().__init__()
-        name, hidden_size = f"layers.{layer}", model.hidden_size
-        self._alpha = alpha(model.num_layers)
+        name, hidden_size, gains = f"layers.{layer}", model.hidden_size, gains_of(model)
+        self._alpha = gains.residual
         self._hidden_size = hidden_size
         self.input_norm = LayerNorm(hidden_size, model.layernorm_epsilon, is_sequence_cut)
         self.attention = SelfAttention(model, layer, seed, f"{name}.attention", is_sequence_cut)
         self.post_attention_norm = LayerNorm(hidden_size, model.layernorm_epsilon, is_sequence_cut)
         self.mlp = GeGLU(
-            *(hidden_size, model.ffn_size, model.num_layers),
+            *(hidden_size, model.ffn_size, gains.ffn_input, gains.ffn_output),
             *(seed, f"{name}.mlp", is_sequence_cut),
         )
         self._attention_dropout = Dropout(model.hidden_dropout, seed, layer, "attention_output")
@@ -70,7 +73,7 @@ class GLMLayer(nn.Module):
 
 
 class FinalNorm(nn.Module):
-    """The LayerNorm after the last layer: an entry of its own in the list."""
+    """The LayerNorm after the last layer, in every norm variant: an entry of its own in the list."""
 
     def __init__(self, model: ModelConfig, is_sequence_cut: bool = False) -> None:
         super().__init__()

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from glm.deepnorm import beta, xavier_std
+from glm.deepnorm import xavier_std
 from glm.fused import fused
 from glm.tensor_parallel import ColumnLinear, RowLinear, column_linear
 
@@ -22,7 +22,8 @@ class GeGLU(nn.Module):
     Args:
         hidden_size: width outside.
         ffn_size: width inside.
-        num_layers: depth of the model, for the initial weights.
+        input_gain: of the initial weights of value and gate (glm/gains.py).
+        output_gain: of those of the last matrix.
         seed: seed of the initial weights.
         name: name of this module, the prefix of its parameters' names.
         is_sequence_cut: the input is this rank's part of the tokens.
@@ -32,14 +33,15 @@ class GeGLU(nn.Module):
         self,
         hidden_size: int,
         ffn_size: int,
-        num_layers: int,
+        input_gain: float,
+        output_gain: float,
         seed: int,
         name: str,
         is_sequence_cut: bool = False,
     ) -> None:
         super().__init__()
-        std = xavier_std(hidden_size, ffn_size, beta(num_layers))
-        rows = [(std, 1)]
+        rows = [(xavier_std(hidden_size, ffn_size, input_gain), 1)]
+        std = xavier_std(ffn_size, hidden_size, output_gain)
         cut = is_sequence_cut
         self.dense_value = ColumnLinear(
             hidden_size, ffn_size, seed, f"{name}.dense_value", rows, cut

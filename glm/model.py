@@ -2,7 +2,8 @@
 
 `GLMModel` runs the list in one process (generation, tests); train/engine/ hands the very same list to DeepSpeed's
 pipeline. DeepSpeed ties whole modules, so the head is the embedding module with another function, and the final norm
-is an entry of its own. GLM-130B, figure 2 and section 2.1.
+is an entry of its own. The embedding's own norm (`model.embedding_norm`) is on the first stage alone: the tied copy of
+the last stage is built without it. GLM-130B, figure 2 and section 2.1.
 """
 
 from collections.abc import Callable
@@ -13,7 +14,8 @@ from torch import Tensor, nn
 
 from configs.schema import ModelConfig
 from glm.embedding import WordEmbedding, hidden_states, output_logits
-from glm.layer import FinalNorm, GLMLayer
+from glm.layer import FinalNorm
+from glm.pre_norm import layer_class
 from glm.tensor_parallel import ensure_initialised
 
 TIED_KEY = "embed"
@@ -45,15 +47,15 @@ def layer_list(model: ModelConfig, seed: int, is_sequence_cut: bool = False) -> 
         is_sequence_cut: hidden states are cut over the tensor-parallel ranks by tokens.
     """
     cut = {"is_sequence_cut": is_sequence_cut}
-    embedding = {"model": model, "seed": seed, **cut}
+    head = {"model": model, "seed": seed, **cut}
     return [
-        LayerDef(WordEmbedding, embedding, TIED_KEY, TIED_WEIGHT),
+        LayerDef(WordEmbedding, {**head, "reads_tokens": True}, TIED_KEY, TIED_WEIGHT),
         *(
-            LayerDef(GLMLayer, {"model": model, "layer": layer, "seed": seed, **cut})
+            LayerDef(layer_class(model), {"model": model, "layer": layer, "seed": seed, **cut})
             for layer in range(model.num_layers)
         ),
         LayerDef(FinalNorm, {"model": model, **cut}),
-        LayerDef(WordEmbedding, embedding, TIED_KEY, TIED_WEIGHT, hidden_states),
+        LayerDef(WordEmbedding, head, TIED_KEY, TIED_WEIGHT, hidden_states),
     ]
 
 
@@ -90,9 +92,9 @@ class GLMModel(nn.Module):
         super().__init__()
         ensure_initialised()
         self.config = config
-        self.embedding = WordEmbedding(config, seed)
+        self.embedding = WordEmbedding(config, seed, reads_tokens=True)
         self.layers = nn.ModuleList(
-            GLMLayer(config, layer, seed) for layer in range(config.num_layers)
+            layer_class(config)(config, layer, seed) for layer in range(config.num_layers)
         )
         self.final = FinalNorm(config)
 

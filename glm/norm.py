@@ -22,13 +22,13 @@ class LayerNorm(nn.Module):
     Args:
         hidden_size: width of the axis.
         epsilon: added to the variance.
-        is_sequence_cut: the norm is applied to this rank's part of the tokens.
+        is_partial: the norm is applied to this rank's part of the tokens, or of the heads.
     """
 
-    def __init__(self, hidden_size: int, epsilon: float, is_sequence_cut: bool = False) -> None:
+    def __init__(self, hidden_size: int, epsilon: float, is_partial: bool = False) -> None:
         super().__init__()
-        self.weight = whole_parameter(torch.ones(hidden_size), is_sequence_cut)
-        self.bias = whole_parameter(torch.zeros(hidden_size), is_sequence_cut)
+        self.weight = whole_parameter(torch.ones(hidden_size), is_partial)
+        self.bias = whole_parameter(torch.zeros(hidden_size), is_partial)
         self.epsilon = epsilon
 
 

@@ -248,21 +248,22 @@ def _cut_parameter(dim: int, *shape: int) -> nn.Parameter:
     return parameter
 
 
-def whole_parameter(values: Tensor, is_sequence_cut: bool) -> nn.Parameter:
+def whole_parameter(values: Tensor, is_partial: bool) -> nn.Parameter:
     """A parameter that every tensor-parallel rank holds whole.
 
     Args:
         values: its initial values.
-        is_sequence_cut: each rank applies it to its part of the tokens: its gradient is to be summed over the ranks.
+        is_partial: each rank applies it to its part of the tokens or of the heads: its gradient is to be summed over
+            the ranks.
     """
     parameter = nn.Parameter(values)
-    vars(parameter)["is_sequence_cut"] = is_sequence_cut
+    vars(parameter)["has_partial_gradient"] = is_partial
     return parameter
 
 
 def has_partial_gradient(parameter: Tensor) -> bool:
-    """True if a parameter's gradient must be summed over the tensor-parallel ranks (sequence parallelism)."""
-    return bool(getattr(parameter, "is_sequence_cut", False))
+    """True if a whole parameter's gradient must be summed over the tensor-parallel ranks."""
+    return bool(getattr(parameter, "has_partial_gradient", False))
 
 
 def _reduce(partial: Tensor, group: Any, is_sequence_cut: bool) -> Tensor:

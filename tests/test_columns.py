@@ -23,6 +23,7 @@ HELPS = [
     ("train.preflight.__main__", []),
     ("train.torchrun", []),
     ("train.report.__main__", []),
+    ("train.history.__main__", []),
     ("train.evaluate", []),
     ("glm.generate", []),
     ("train.main", []),

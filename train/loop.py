@@ -263,7 +263,10 @@ class Trainer:
         """
         policy = self.config.stability.on_spike
         for alarm in alarms:
-            self.trackers.log(f"Warning: {alarm.text}")
+            if alarm.goes_back:
+                self.trackers.alert("Spike", f"Spike at {alarm.text}.")
+            else:
+                self.trackers.log(f"Warning: {alarm.text}.")
             if self.session.topology.rank == 0:
                 self.folder.event("spike", **alarm.facts)
         grave = [alarm for alarm in alarms if alarm.goes_back]

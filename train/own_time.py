@@ -30,6 +30,8 @@ _OPERATIONS = (
     *("allgather", "_allgather_base", "allgather_into_tensor_coalesced"),
     *("reduce_scatter", "_reduce_scatter_base", "reduce_scatter_tensor_coalesced"),
 )
+_LONGEST = 128
+"""Bytes of its three counts, at most."""
 _NANOSECONDS = 1e-9
 
 
@@ -39,9 +41,9 @@ class OwnSeconds(NamedTuple):
     work: float
     """All of it: computing, sleeping, waiting for a disk."""
     idle: float
-    """The part of `work` in which nothing was computed. CUDA does not tell, and gives all of it."""
+    """The part of `work` in which nothing was computed. CUDA does not tell it: 0."""
     kept: float
-    """Beside it: kept from running by other threads of the machine. 0 on CUDA."""
+    """Beside `work`: kept from running by other threads of the machine. 0 on CUDA."""
 
 
 class _Clock(Protocol):
@@ -132,12 +134,12 @@ class _ThreadClock:
     """The clocks of the thread that makes it."""
 
     def __init__(self) -> None:
-        self._file: int | None = os.open(_SCHEDSTAT, os.O_RDONLY | os.O_CLOEXEC)
+        self._file = open(_SCHEDSTAT, "rb", buffering=0)  # noqa: SIM115
 
     def mark(self) -> _Moment:
         """See `_Clock`."""
-        assert self._file is not None, "it is open"
-        kept = int(os.pread(self._file, 64, 0).split()[1])
+        self._file.seek(0)
+        kept = int(self._file.read(_LONGEST).split()[1])
         return _Moment(time.perf_counter(), time.thread_time(), kept * _NANOSECONDS)
 
     def between(self, first: _Moment, last: _Moment) -> OwnSeconds:
@@ -148,9 +150,7 @@ class _ThreadClock:
 
     def close(self) -> None:
         """See `_Clock`."""
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
+        self._file.close()
 
 
 class _StreamClock:
@@ -166,7 +166,7 @@ class _StreamClock:
     def between(self, first: Any, last: Any) -> OwnSeconds:
         """See `_Clock`."""
         seconds = self._events.seconds(first, last)
-        return OwnSeconds(seconds, seconds, 0.0)
+        return OwnSeconds(seconds, 0.0, 0.0)
 
     def close(self) -> None:
         """See `_Clock`."""

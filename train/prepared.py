@@ -74,7 +74,9 @@ def prepared(
     kept_precision = start.settle_precision(config, stored)
     with one_report_per_node(world):
         start.check_device(config, device.type)
-    config.precision, precision_reason = resolve_precision(config.precision, device)
+        precision, precision_reason = resolve_precision(config.precision, device)
+        start.check_precision(config, precision)
+    config.precision = precision
     if config.deterministic:
         make_deterministic(device)
     log = log_on_rank_0(world)

@@ -88,9 +88,11 @@ class RankChecks:
             What was said of copies that differ; None: none do. The run may go on, which is for the caller to decide.
         """
         if len(self._steps) == WINDOW_STEPS:
-            for verdict in self._slow_ranks.observe(self._exchange()):
-                self._report_slow(verdict, progress)
+            window = self._exchange()
             self._steps.clear()
+            if self._session.topology.rank == 0:
+                for verdict in self._slow_ranks.observe(window):
+                    self._report_slow(verdict, progress)
         found, self._differences = self._differences, []
         return self._report_differences(found, progress) if found else None
 
@@ -117,8 +119,6 @@ class RankChecks:
         return [OwnSeconds(*values[at : at + size]) for at in range(0, len(values), size)]
 
     def _report_slow(self, verdict: Verdict, progress: Progress) -> None:
-        if self._session.topology.rank != 0:
-            return
         host = self._hosts[verdict.rank]
         self._folder.event(
             SLOW_RANK,
@@ -188,7 +188,7 @@ def difference_words(found: Sequence[Difference], hosts: Sequence[str], step: in
     """
     first = found[0]
     named = ", ".join(f"rank {rank} on {hosts[rank]}" for rank in first.ranks)
-    others = f" So do those of {len(found) - 1:,} other parameters." if len(found) > 1 else ""
+    others = f" So are those of {len(found) - 1:,} other parameters." if len(found) > 1 else ""
     which = (
         f"wrong on {named}, of {len(first.holders)} ranks that hold it"
         if first.is_known

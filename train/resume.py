@@ -3,6 +3,7 @@
 A process can do so more than once: between two steps a run may be set back to one of its checkpoints.
 """
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -114,7 +115,11 @@ def resume(prepared: Prepared, session: Session, log: Trackers) -> Resumed:
     changes = start.describe_changes(stored, config)
     if stored is not None:
         changes += schedule_changes(stored, config, seen)
-    kept, known = known, continued(known, stored, config, seen)
+    kept, known = known, continued(known, stored, config, seen, time.time())
+    rewarmups = [each.rewarmup_samples for each in known.schedules if each not in kept.schedules]
+    changes += [
+        f"learning rate warms up from 0 over {each:,} samples" for each in rewarmups if each
+    ]
     if known != kept and is_main:
         # Before config.yaml is replaced: a start that is killed in between finds the same change again.
         record(known, folder, config, prepared.generation, log.log)

@@ -5,24 +5,25 @@ others of its pipeline stage, which have equal work. A rank that is alone on its
 far as the other ranks have not become slower by as much: the batch may grow, the machine may be busy. It is named when it
 exceeds that in three windows in a row, and is over it after as many windows near the others.
 
-Processes that share cores do not compute at an even speed: two that run side by side take up to one and a half times as
-long as one alone, without being kept from running. So where a rank of the comparison was kept from running, what it
-computes is not compared, only what it idles: sleeping, or waiting for a disk or a lock.
+Idling - sleeping, waiting for a disk or a lock - is compared by itself: it is hardly ever noise. The speed of computing
+is, where processes share cores: two side by side take up to one and a half times as long as one alone. So where a rank of
+the comparison was kept from running, nothing but idling is compared.
 """
 
 import statistics
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from train.own_time import OwnSeconds
 
 WINDOW_STEPS = 5
 """Steps between two exchanges."""
 _WINDOWS_IN_A_ROW = 3
-# Excess from which a window speaks against a rank, as a share of what it is compared with: of its work, of what it idles.
+# More work, or more idling, from which a window speaks against a rank: shares of the work that it is compared with.
 _SLOW, _SLOW_IDLE = 0.15, 0.08
-# Share of these below which a window speaks for it.
+# Share of these up to which a window speaks for it.
 _NEAR = 0.5
 # Of a rank's work, from which time kept from running shows that cores are shared.
 _SHARED = 0.05
@@ -54,14 +55,11 @@ class _Seen:
     """Windows in a row that speak for the other verdict."""
 
 
-@dataclass(frozen=True)
-class _Excess:
+class _Excess(NamedTuple):
     share: float
-    limit: float
-
-    @property
-    def is_near(self) -> bool:
-        return self.share <= _NEAR * self.limit
+    """Of what the rank is compared with."""
+    limits: float
+    """In multiples of what speaks against a rank."""
 
 
 class SlowRanks:
@@ -96,13 +94,13 @@ class SlowRanks:
         ]
         for rank, excess in excesses.items():
             # What may be slow is not learnt from: it must not become the usual.
-            if self._num_windows > _FIRST_WINDOWS and (excess is None or excess.is_near):
+            if self._num_windows > _FIRST_WINDOWS and (excess is None or excess.limits <= _NEAR):
                 self._seen[rank].past.append(window[rank])
         return verdicts
 
     def _judge(self, rank: int, excess: _Excess) -> Verdict | None:
         seen = self._seen[rank]
-        speaks = excess.is_near if seen.is_slow else excess.share > excess.limit
+        speaks = excess.limits <= _NEAR if seen.is_slow else excess.limits > 1
         seen.in_a_row = seen.in_a_row + 1 if speaks else 0
         if seen.in_a_row < _WINDOWS_IN_A_ROW:
             return None
@@ -116,10 +114,11 @@ class SlowRanks:
         usual = _medians(peers) if peers else self._usual_alone(rank, window)
         if usual is None or usual.work <= 0:
             return None
-        compared = [own, *(peers or [usual])]
-        if any(each.kept > _SHARED * each.work for each in compared):
-            return _Excess((own.idle - usual.idle) / usual.work, _SLOW_IDLE)
-        return _Excess((own.work - usual.work) / usual.work, _SLOW)
+        of_idle = (own.idle - usual.idle) / usual.work
+        if any(each.kept > _SHARED * each.work for each in (own, *(peers or [usual]))):
+            return _Excess(of_idle, of_idle / _SLOW_IDLE)
+        of_work = (own.work - usual.work) / usual.work
+        return _Excess(of_work, max(of_work / _SLOW, of_idle / _SLOW_IDLE))
 
     def _usual_alone(self, rank: int, window: Sequence[OwnSeconds]) -> OwnSeconds | None:
         """What a rank's past lets expect, if it has become slower by as much as the median of the others."""

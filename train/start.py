@@ -10,7 +10,7 @@ import textwrap
 from dataclasses import dataclass
 
 from configs.checks.batches import batch_problems
-from configs.checks.device import device_problems
+from configs.checks.device import device_problems, precision_problems
 from configs.errors import (
     CheckpointError,
     ConfigError,
@@ -164,6 +164,21 @@ def check_device(config: Config, device_type: str) -> None:
         ConfigError: it cannot.
     """
     found = device_problems(config, device_type)
+    if found:
+        raise ConfigError(found)
+
+
+def check_precision(config: Config, resolved: Precision) -> None:
+    """Check that what is asked for fits the precision.
+
+    Args:
+        config: of the run; `precision` may still be auto.
+        resolved: the precision that it trains in.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    found = precision_problems(config, resolved)
     if found:
         raise ConfigError(found)
 

@@ -11,6 +11,7 @@ from configs.errors import CheckpointError
 from configs.interventions import Interventions
 from configs.load import flatten, to_stored_yaml
 from configs.schema import ProgressBar, Wandb
+from configs.version import commit
 from data_pipeline.corpus import keep_tokenizer
 from data_pipeline.file_changes import FileWatch
 from data_pipeline.tokenizer import describe_tokenizer
@@ -42,7 +43,7 @@ from train.time_limit import TimeLimit, deadline_of
 from train.tracker_wandb import WandbTracker, run_id
 from train.trackers import Tracker, Trackers
 from train.watchdog import StepLimits, Watchdog
-from train.world import job_end, process_start
+from train.world import job_end, node_name, process_start
 
 
 class Training:
@@ -192,6 +193,7 @@ class Training:
         """Write what is run, before the first step; rank 0 does."""
         assert resumed.identity is not None, "rank 0 knows whose records they are"
         folder, config, progress = self._prepared.folder, self._prepared.config, resumed.progress
+        topology = self._session.topology
         if self._resumed is None:
             overrides = self._prepared.overrides
             folder.write_source(overrides, to_stored_yaml(config), torch.get_num_threads())
@@ -200,6 +202,11 @@ class Training:
             "resume" if progress.step else "start",
             samples_seen=progress.samples_seen,
             world_size=self._prepared.world.size,
+            tp=topology.tp,
+            pp=topology.pp,
+            dp=topology.dp,
+            host=node_name(),
+            commit=commit(),
             run_id=resumed.identity.run_id,
         )
         if resumed.changes and progress.step:

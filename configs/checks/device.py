@@ -25,8 +25,28 @@ def device_problems(config: Config, device_type: str) -> list[str]:
     return found
 
 
+def precision_problems(config: Config, precision: Precision) -> list[str]:
+    """List the settings that do not fit a precision.
+
+    Args:
+        config: the configuration of the run.
+        precision: what it is resolved to; `auto`: nothing is known yet.
+    """
+    if precision is not Precision.fp32 or config.model.softmax_fp32:
+        return []
+    known = "fp32" if config.precision is Precision.fp32 else "auto: fp32 on this device"
+    return [
+        f"model.softmax_fp32 (false) means a softmax in the training precision, but precision ({known}) has no other. "
+        "Try precision=bf16, or model.softmax_fp32=true."
+    ]
+
+
 def _configured(config: Config) -> list[str]:
     return device_problems(config, "cpu") if config.device is DeviceKind.cpu else []
 
 
-CHECKS: tuple[Callable[[Config], list[str]], ...] = (_configured,)
+def _configured_precision(config: Config) -> list[str]:
+    return precision_problems(config, config.precision)
+
+
+CHECKS: tuple[Callable[[Config], list[str]], ...] = (_configured, _configured_precision)

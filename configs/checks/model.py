@@ -56,6 +56,11 @@ def _rows(config: Config) -> list[str]:
 
 def _attention(config: Config) -> list[str]:
     model = config.model
+    if not model.softmax_fp32 and model.attention in (AttentionPath.sdpa, AttentionPath.flex):
+        return [
+            f"model.attention ({model.attention.value}) computes its softmax in fp32 and cannot do without "
+            "(model.softmax_fp32=false). Try model.attention=reference, or model.softmax_fp32=true."
+        ]
     if model.attention_dropout > 0 and model.attention in (AttentionPath.sdpa, AttentionPath.flex):
         return [
             f"model.attention ({model.attention.value}) cannot apply model.attention_dropout "

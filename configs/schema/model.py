@@ -42,6 +42,15 @@ class AttentionPath(str, Enum):
     flex = "flex"
 
 
+class Norm(str, Enum):
+    """Where a layer normalises, how much its residual weighs, and how its weights begin (glm/gains.py)."""
+
+    deepnorm = "deepnorm"
+    post = "post"
+    pre = "pre"
+    sandwich = "sandwich"
+
+
 class Recompute(str, Enum):
     """What the backward pass computes again instead of keeping it."""
 
@@ -87,6 +96,16 @@ class ModelConfig:
     """Dropout probability after the embedding, the attention output and the feed-forward output."""
     attention_dropout: ShareBelow1 = 0.0
     """Dropout probability of the attention weights; above 0 needs the reference attention path."""
+    norm: Norm = Norm.deepnorm
+    """deepnorm: GLM-130B's Post-LN with a weighted residual; post: the same without weights; pre: GPT-2's; sandwich: pre
+    with a LayerNorm at the end of each branch (CogView). Each has initial weights of its own."""
+    embedding_norm: bool = False
+    """A LayerNorm right after the embedding's lookup (BLOOM)."""
+    qk_norm: bool = False
+    """A LayerNorm over each head's queries and keys, before rotary positions (ViT-22B, GLM-4.5)."""
+    softmax_fp32: bool = True
+    """false: the attention softmax is computed in the training precision, for experiments; needs the reference attention
+    path, and a precision other than fp32."""
     layernorm_epsilon: Annotated[float, above_zero(1e-5)] = 1e-5
     """Epsilon of every LayerNorm."""
     embedding_init_std: Annotated[float, above_zero(0.0052)] | None = None
@@ -98,7 +117,7 @@ class ModelConfig:
     rope_tables: RopeTables = RopeTables.fp32
     """Precision of the rotary tables; fp16 is only for continuing GLM-130B's released weights."""
     attention: AttentionPath = AttentionPath.auto
-    """auto: flex on CUDA, sdpa on CPU, reference with attention dropout."""
+    """auto: flex on CUDA, sdpa on CPU, reference with attention dropout and without `model.softmax_fp32`."""
 
 
 @dataclass

@@ -57,6 +57,8 @@ class LayerSizes:
         inner = tokens * model.ffn_size // tp * size
         # The outputs of two norms, the sum between them, the layer's output, and three inner tensors of the GeGLU.
         kept = 4 * hidden + 3 * inner + _attention(config, whole // tp, size, on_gpu)
+        # Sandwich-LN's further norms keep what they read.
+        kept += (derive.norms_per_layer(model) - 2) * hidden
         # The input; queries, keys and values, and mixed values; the two outer products; the two inner ones.
         selected = hidden + 4 * whole // tp + 2 * whole + 2 * inner
         if computation.attention_path(model, on_gpu)[0] is AttentionPath.reference:
@@ -77,9 +79,13 @@ def _attention(config: Config, heads: int, size: int, on_gpu: bool) -> int:
     path, _ = computation.attention_path(model, on_gpu)
     # Queries, keys, values and the mixed values, which are the output layer's input as they lie.
     kept = 4 * heads
+    if model.qk_norm:
+        kept += 2 * heads  # queries and keys before their norms
     if path is AttentionPath.reference:
         # The weights in half precision, and again behind dropout with one byte for its mask.
         kept += _scores(config) * (size + (size + 1 if model.attention_dropout > 0 else 0))
+        if not model.softmax_fp32:
+            kept += _scores(config) * size  # the exponentials
     elif path is AttentionPath.sdpa:
         if size == 2 and computation.attends_in_fp32(model, on_gpu):
             kept = 2 * kept + heads  # the output layer's input is in half precision

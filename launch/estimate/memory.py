@@ -182,6 +182,8 @@ def _running(config: Config, stage: int, on_gpu: bool) -> tuple[int, int, int]:
             matrix = 0
         # The chosen rows and their gradients.
         working = max(working, matrix + chunk + 2 * layer.hidden)
+    if is_first and model.embedding_norm:
+        activations += in_flight * layer.hidden  # what it reads
     if is_first and model.hidden_dropout > 0:
         activations += in_flight * layer.tokens * model.hidden_size
     if chunks > 1:

@@ -41,7 +41,7 @@ class Transformer:
             vocab_size=derive.padded_vocab_size(model),
             seq_length=model.seq_length,
             parameters=float(derive.parameters(model)),
-            traffic=our_traffic(config.precision),
+            traffic=our_traffic(config.precision, model),
             materialises_scores=path is AttentionPath.reference,
             allowed=allowed_share(config.objective),
             hidden_dropout=model.hidden_dropout > 0,

@@ -4,10 +4,11 @@
 On CUDA a fused function's bytes are what it declares: no GPU has confirmed them yet.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from configs import computation
-from configs.schema import ObjectiveConfig, Precision
+from configs.schema import ModelConfig, Norm, ObjectiveConfig, Precision
 
 
 @dataclass(frozen=True)
@@ -102,8 +103,44 @@ _FP32 = Traffic(
 )
 
 
-def our_traffic(precision: Precision) -> Traffic:
-    """What this trainer moves in a precision."""
+# What options of the model add to the default layer, forward and backward: elements, not bytes.
+_PRE = (PassTraffic(1, 0, 0, 0, 0, 0), PassTraffic(2, 0, 0, 0, 0, 0))
+_SANDWICH = (PassTraffic(9, 0, 0, 0, 8, 0), PassTraffic(12, 0, 0, 0, 4, 0))
+_QK_NORM = (PassTraffic(0, 10, 0, 0, 0, 0), PassTraffic(0, 16, 0, 0, 0, 0))
+_ROUNDED_SOFTMAX = (PassTraffic(0, 0, 0, 8, 0, 3), PassTraffic(0, 0, 0, 16, 0, 4))
+
+
+def our_traffic(precision: Precision, model: ModelConfig | None = None) -> Traffic:
+    """What this trainer moves in a precision.
+
+    Args:
+        precision: of the run.
+        model: whose options count; None: the default layer.
+    """
+    traffic = _FP32 if precision is Precision.fp32 else _FP16
     if computation.sums_in_fp32(precision):
-        return _BF16
-    return _FP32 if precision is Precision.fp32 else _FP16
+        traffic = _BF16
+    size = computation.element_bytes(precision)
+    for forward, backward in _options(model) if model is not None else ():
+        traffic = replace(
+            traffic,
+            forward=_more(traffic.forward, forward, size),
+            backward=_more(traffic.backward, backward, size),
+        )
+    return traffic
+
+
+def _options(model: ModelConfig) -> Iterator[tuple[PassTraffic, PassTraffic]]:
+    if model.norm is Norm.pre:
+        yield _PRE
+    if model.norm is Norm.sandwich:
+        yield _SANDWICH
+    if model.qk_norm:
+        yield _QK_NORM
+    if not model.softmax_fp32:
+        yield _ROUNDED_SOFTMAX
+
+
+def _more(passes: PassTraffic, elements: PassTraffic, size: int) -> PassTraffic:
+    added = vars(elements)
+    return PassTraffic(**{key: value + size * added[key] for key, value in vars(passes).items()})

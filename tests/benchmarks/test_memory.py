@@ -28,6 +28,14 @@ SMALL = [
     [
         ("precision=bf16", "parallel.pp=2"),
         ("precision=fp32", "parallel.tp=2", "parallel.recompute=full"),
+        (
+            *("precision=bf16", "parallel.pp=2", "optim.micro_batch_size=8"),
+            *("model.norm=sandwich", "model.embedding_norm=true", "model.qk_norm=true"),
+        ),
+        (
+            *("precision=bf16", "parallel.tp=2", "optim.micro_batch_size=8"),
+            *("model.norm=pre", "model.softmax_fp32=false"),
+        ),
     ],
 )
 def test_the_estimate_is_within_a_tenth_of_the_measured_peak(words: tuple[str, ...]) -> None:

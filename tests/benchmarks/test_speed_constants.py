@@ -21,6 +21,11 @@ SHAPES = (
     ("model=glm_335m", "precision=fp32", *FAST),
     ("model=glm_2b", "precision=bf16", "model.hidden_dropout=0.1", "model.attention_dropout=0"),
     ("model=glm_2b", "precision=fp32", "model.hidden_dropout=0", "model.attention_dropout=0.1"),
+    ("experiment=glm_130b_h100", "model.norm=pre", "model.qk_norm=true"),
+    ("model=glm_2b", "precision=bf16", "model.norm=sandwich", "model.hidden_dropout=0.1"),
+    ("model=glm_2b", "precision=fp32", "model.norm=sandwich", "model.qk_norm=true", *FAST),
+    ("model=glm_2b", "precision=bf16", "model.softmax_fp32=false", *FAST),
+    ("experiment=glm_130b", "precision=fp16", "model.softmax_fp32=false"),
 )
 # Several rows share a part of the work of dropout.
 ONE_ROW = "optim.micro_batch_size=1"

@@ -32,6 +32,13 @@ def test_the_attention_path(asked: str, dropout: float, on_gpu: bool, path: str)
     assert reason
 
 
+@pytest.mark.parametrize("on_gpu", [True, False])
+def test_a_softmax_without_fp32_takes_the_reference_path(on_gpu: bool) -> None:
+    path, reason = attention_path(ModelConfig(softmax_fp32=False), on_gpu)
+    assert path is AttentionPath.reference
+    assert "softmax" in reason
+
+
 @pytest.mark.parametrize(
     ("seq_length", "windows", "fold"),
     [(256, 1, 1), (256, 4, 4), (256, 3, 1), (256, 6, 2), (1024, 4, 4), (1024, 16, 8)]

@@ -1,6 +1,7 @@
 """What follows from a configuration, against counts by hand, the published run, and plain loops."""
 
 import math
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from configs import cutting, derive
 from configs.load import load_config
-from configs.schema import BatchRampConfig, Config, ModelConfig, OptimConfig, Recompute
+from configs.schema import BatchRampConfig, Config, ModelConfig, Norm, OptimConfig, Recompute
 
 GLM_130B = load_config(["experiment=glm_130b"])
 
@@ -29,6 +30,30 @@ def test_a_small_model_is_counted_by_hand() -> None:
         derive.layer_parameters(model, tp=2) == (216 + 64 + 288 + 128) // 2 + 8 + 8 + norms == 396
     )
     assert cutting.stage_parameters(model, pp=2) == [96 + 744, 744 + 16 + 96]
+
+
+@pytest.mark.parametrize(
+    ("options", "of_layer", "outside"),
+    [
+        ({"norm": Norm.pre}, 0, 0),
+        ({"norm": Norm.post}, 0, 0),
+        ({"norm": Norm.sandwich}, 2 * (8 + 8), 0),  # two further norms
+        ({"qk_norm": True}, 2 * (4 + 4), 0),  # of queries and of keys, over one head of 4
+        ({"embedding_norm": True}, 0, 8 + 8),
+    ],
+    ids=str,
+)
+def test_further_norms_are_counted_by_hand(
+    options: dict[str, Any], of_layer: int, outside: int
+) -> None:
+    model = ModelConfig(*(2, 8, 2, 16), vocab_size=10, vocab_multiple=4, **options)
+    assert derive.layer_parameters(model) == 744 + of_layer
+    assert derive.layer_parameters(model, tp=2) == 396 + of_layer  # whole on every rank
+    assert derive.parameters(model) == 1600 + 2 * of_layer + outside
+    # The first stage alone has the embedding's norm, the last one a copy of its matrix.
+    assert cutting.stage_parameters(model, pp=2) == [
+        *(96 + outside + 744 + of_layer, 744 + of_layer + 16 + 96)
+    ]
 
 
 def test_glm_130b_is_the_published_model() -> None:

@@ -102,6 +102,16 @@ CASES = [
         "or model.attention_dropout=0.",
     ),
     (
+        "model.attention=flex model.softmax_fp32=false",
+        "model.attention (flex) computes its softmax in fp32 and cannot do without (model.softmax_fp32=false). "
+        "Try model.attention=reference, or model.softmax_fp32=true.",
+    ),
+    (
+        "precision=fp32 model.softmax_fp32=false",
+        "model.softmax_fp32 (false) means a softmax in the training precision, but precision (fp32) has no other. "
+        "Try precision=bf16, or model.softmax_fp32=true.",
+    ),
+    (
         "model.attention=flex device=cpu",
         "model.attention (flex) has no backward pass on device (cpu). Try model.attention=sdpa.",
     ),

@@ -68,6 +68,7 @@ HELPS = {
     "data_pipeline": [[], ["prepare"], ["merge"], ["train-tokenizer"], ["show"], ["stats"], ["verify"]],
     "launch": [[], *([name] for name in HELP)],
     "train.report": [[]],
+    "train.history": [[]],
     "train.preflight": [[]],
     "train.dryrun": [[]],
 }  # fmt: skip

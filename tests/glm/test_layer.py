@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from configs.schema import AttentionPath, ModelConfig
+from configs.schema import AttentionPath, ModelConfig, Norm
 from glm.dropout import Dropout
 from glm.embedding import WordEmbedding
 from glm.fused import FUSED, Fused, observing, traffic
 from glm.layer import FinalNorm, GLMLayer
 from glm.norm import LayerNorm, add, add_norm, norm
+from glm.pre_norm import SandwichLayer, layer_class
 from glm.row_fields import BLOCK_POSITION, POSITION, SAMPLE, may_attend, pack_fields
 from glm.tensor_parallel import ensure_initialised
 
@@ -48,7 +49,8 @@ def model_of(**options: Any) -> ModelConfig:
 def layer_of(**options: Any) -> tuple[GLMLayer, Tensor, Tensor]:
     """A layer in double precision, with an input and the fields of two rows."""
     ensure_initialised()
-    layer = GLMLayer(model_of(**options), layer=2, seed=5).double()
+    model = model_of(**options)
+    layer = layer_class(model)(model, layer=2, seed=5).double()
     generator = torch.Generator().manual_seed(1)
     for parameter in layer.parameters():
         noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
@@ -57,12 +59,13 @@ def layer_of(**options: Any) -> tuple[GLMLayer, Tensor, Tensor]:
     return layer, hidden.requires_grad_(), fields_of_two_rows()
 
 
-def plain_layer(layer: GLMLayer, hidden: Tensor, fields: Tensor, is_2d: bool) -> Tensor:
+def plain_layer(layer: GLMLayer, hidden: Tensor, fields: Tensor, variant: Norm) -> Tensor:
     """The layer's formulas."""
-    alpha = math.sqrt(2 * 4)
+    alpha = math.sqrt(2 * 4) if variant is Norm.deepnorm else 1.0
 
     def normed(module: LayerNorm, values: Tensor) -> Tensor:
-        return functional.layer_norm(values, (32,), module.weight, module.bias, module.epsilon)
+        shape = module.weight.shape
+        return functional.layer_norm(values, shape, module.weight, module.bias, module.epsilon)
 
     def dropped(dropout: Dropout, values: Tensor) -> Tensor:
         if dropout.probability == 0:
@@ -73,28 +76,38 @@ def plain_layer(layer: GLMLayer, hidden: Tensor, fields: Tensor, is_2d: bool) ->
 
     x = hidden.view(2, SEQ, 32)
     h = normed(layer.input_norm, x)
-    mixed = plain_attention(layer, h, fields, is_2d, dropped)
-    a = alpha * h + dropped(layer._attention_dropout, mixed)
+    of_attention = dropped(
+        layer._attention_dropout, plain_attention(layer, h, fields, normed, dropped)
+    )
+    if isinstance(layer, SandwichLayer):
+        of_attention = normed(layer.attention_output_norm, of_attention)
+    is_post = variant in (Norm.deepnorm, Norm.post)
+    a = alpha * (h if is_post else x) + of_attention
     m = normed(layer.post_attention_norm, a)
     mlp = layer.mlp
     value = functional.linear(m, mlp.dense_value.weight, mlp.dense_value.bias)
     gate = functional.linear(m, mlp.dense_gate.weight, mlp.dense_gate.bias)
     inner = value * gate * (1 + torch.erf(gate / math.sqrt(2))) / 2
     expanded = functional.linear(inner, mlp.dense_out.weight, mlp.dense_out.bias)
-    return (alpha * m + dropped(layer._mlp_dropout, expanded)).view(2 * SEQ, 32)
+    of_mlp = dropped(layer._mlp_dropout, expanded)
+    if isinstance(layer, SandwichLayer):
+        of_mlp = normed(layer.mlp_output_norm, of_mlp)
+    return (alpha * (m if is_post else a) + of_mlp).view(2 * SEQ, 32)
 
 
 def plain_attention(
     layer: GLMLayer,
     h: Tensor,
     fields: Tensor,
-    is_2d: bool,
+    normed: Callable[[LayerNorm, Tensor], Tensor],
     dropped: Callable[[Dropout, Tensor], Tensor],
 ) -> Tensor:
     """Attention as in the paper."""
     attention = layer.attention
     qkv = functional.linear(h, attention.query_key_value.weight, attention.query_key_value.bias)
     q, k, v = qkv.view(2, SEQ, 4, 24).transpose(1, 2).chunk(3, dim=-1)
+    if attention.query_norm is not None and attention.key_norm is not None:
+        q, k = normed(attention.query_norm, q), normed(attention.key_norm, k)
 
     def rotate(values: Tensor, ids: Tensor) -> Tensor:
         size = values.shape[-1]
@@ -105,7 +118,7 @@ def plain_attention(
         return torch.cat([turned.real, turned.imag], dim=-1)
 
     def rotate_head(values: Tensor) -> Tensor:
-        if not is_2d:
+        if not attention._model.rope_2d:
             return rotate(values, fields[:, POSITION])
         by_position, by_block = values.chunk(2, dim=-1)
         parts = (
@@ -126,6 +139,15 @@ CASES: dict[str, dict[str, Any]] = {
     "hidden dropout": {"hidden_dropout": 0.2},
     "dropout of weights": {"attention_dropout": 0.2},
     "two dimensions": {"rope_2d": True},
+    "post": {"norm": Norm.post},
+    "pre": {"norm": Norm.pre},
+    "pre, dropout": {"norm": Norm.pre, "hidden_dropout": 0.2, "attention_dropout": 0.2},
+    "sandwich": {"norm": Norm.sandwich},
+    "sandwich, dropout": {"norm": Norm.sandwich, "hidden_dropout": 0.2},
+    "norms of queries and keys": {"qk_norm": True},
+    "the same in two dimensions": {"qk_norm": True, "rope_2d": True, "norm": Norm.sandwich},
+    "softmax without fp32": {"softmax_fp32": False},
+    "the same with dropout": {"softmax_fp32": False, "attention_dropout": 0.2},
 }
 
 
@@ -137,7 +159,7 @@ def test_a_layer_and_its_gradients_are_those_of_the_formulas(case: str) -> None:
     parameters = dict(layer.named_parameters())
     inputs = [hidden, *parameters.values()]
     gradients = torch.autograd.grad((computed * weights).sum(), inputs)
-    expected = plain_layer(layer, hidden, fields, case == "two dimensions")
+    expected = plain_layer(layer, hidden, fields, CASES[case].get("norm", Norm.deepnorm))
     # Queries and keys are turned in fp32.
     torch.testing.assert_close(computed, expected, rtol=1e-5, atol=1e-5)
     wanted = torch.autograd.grad((expected * weights).sum(), inputs)

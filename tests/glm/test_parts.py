@@ -198,7 +198,7 @@ def test_embedding_gradient_shrink_scales_the_gradient_and_keeps_the_value() -> 
 
 def test_geglu_is_value_times_the_exact_gelu_of_the_gate() -> None:
     ensure_initialised()
-    mlp = GeGLU(8, 16, num_layers=2, seed=0, name="layers.0.mlp").double()
+    mlp = GeGLU(8, 16, 0.5, 0.5, seed=0, name="layers.0.mlp").double()
     hidden = torch.randn(3, 8, dtype=torch.float64)
     value = hidden @ mlp.dense_value.weight.T
     gate = hidden @ mlp.dense_gate.weight.T

@@ -189,6 +189,42 @@ def test_the_interleaved_schedule_trains_in_bf16(extra: tuple[str, ...]) -> None
         np.testing.assert_allclose(norms_of(result), norms_of(reference), rtol=2e-2)
 
 
+QK_NORM = ("model.qk_norm=true",)
+PRE = ("model.norm=pre", "model.embedding_norm=true", *QK_NORM)
+SANDWICH = ("model.norm=sandwich", "model.embedding_norm=true", *QK_NORM)
+MODEL_CASES = {
+    "heads of qk_norm cut": (QK_NORM, (2, 1, 1), (), "plain"),
+    "heads and tokens cut": (QK_NORM, (2, 2, 1), SEQUENCE, "plain"),
+    "pre, tokens cut": (PRE, (2, 2, 1), SEQUENCE, "dropout and recompute"),
+    "pre, replicas": (PRE, (1, 2, 2), (), "plain"),
+    "sandwich": (SANDWICH, (2, 2, 1), (), "dropout and recompute"),
+    "sandwich, interleaved": (
+        SANDWICH,
+        (2, 2, 1),
+        (*INTERLEAVED, *SEQUENCE),
+        "dropout and recompute",
+    ),
+    "post": (("model.norm=post",), (2, 2, 1), (), "plain"),
+}
+
+
+@pytest.mark.parametrize("case", MODEL_CASES)
+def test_options_of_the_model_train_like_one_process(case: str) -> None:
+    model, layout, extra, variant = MODEL_CASES[case]
+    (reference,) = trained(1, 1, 1, *model, only=variant)[variant]
+    check_equal(trained(*layout, *model, *extra, only=variant)[variant], reference)
+    losses = losses_of(reference)
+    assert losses[0] - losses[-1] > 0.3
+
+
+def test_a_softmax_without_fp32_and_cut_heads_train_in_bf16() -> None:
+    words = ("precision=bf16", *QK_NORM, "model.softmax_fp32=false")
+    (reference,) = trained(1, 1, 1, *words)["plain"]
+    for result in trained(2, 2, 1, *words, *SEQUENCE)["plain"]:
+        np.testing.assert_allclose(losses_of(result), losses_of(reference), rtol=1e-3)
+        np.testing.assert_allclose(norms_of(result), norms_of(reference), rtol=2e-2)
+
+
 def check_layout(tp: int, pp: int, dp: int, variant: str, *extra: str) -> None:
     """Train on a layout what one process trained under ZeRO-1, and compare."""
     results = trained(tp, pp, dp, *extra)[variant]

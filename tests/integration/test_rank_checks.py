@@ -52,9 +52,15 @@ def attempt(
 
 
 def events_of(
-    folder: Path, world_size: int, words: tuple[str, ...], fault: str, guilty: int, begins: int
+    folder: Path,
+    world_size: int,
+    words: tuple[str, ...],
+    fault: str,
+    guilty: int,
+    begins: int,
+    code: int = 0,
 ) -> list[dict[str, Any]]:
-    """What a run with a fault recorded beside its usual events; it must have reached its end."""
+    """What a run with a fault recorded beside its usual events; it must have ended with `code`."""
     errors = folder / "errors.txt"
     overrides = command(
         folder,
@@ -68,7 +74,7 @@ def events_of(
         codes = ranks.wait(170)
     finally:
         ranks.kill_all()
-    assert codes == [0] * world_size, errors.read_text()
+    assert codes == [code] * world_size, errors.read_text()
     lines = [json.loads(line) for line in (folder / "run" / "events.jsonl").open()]
     return [line for line in lines if line["event"] in ("slow_rank", "weights_differ")]
 
@@ -103,6 +109,15 @@ def test_a_flipped_bit_is_named_within_the_next_comparison(
     said = (tmp_path / "run" / "log.txt").read_text()
     assert said.count("Silent error: in step 8 the bits of") == 1
     assert all(f"rank {rank} on {HOST}" in said for rank in named)
+
+
+def test_copies_that_differ_end_the_attempt_unless_spikes_are_only_told(tmp_path: Path) -> None:
+    words = ("parallel.tp=2", "stability.checksum_every_steps=2", "stability.on_spike=stop")
+    found = events_of(tmp_path, 2, words, "final_norm.weight", 1, 4, code=3)
+    assert [event["step"] for event in found] == [4]
+    said = (tmp_path / "errors.txt").read_text()
+    assert "Silent error: in step 4" in said and "continues from the newest checkpoint" in said
+    assert "Traceback" not in said
 
 
 @pytest.mark.parametrize(

@@ -89,3 +89,34 @@ def test_checkpoints_of_the_cut_history_are_set_aside(tmp_path: Path):
         generation > rollback.generation or step <= rollback.checkpoint_step
         for step, generation in generations.items()
     )
+
+
+def test_a_run_that_spikes_again_and_again_stops_and_says_what_was_tried(tmp_path: Path):
+    run, errors = tmp_path / "run", tmp_path / "errors.txt"
+    settings = ("stability.max_rollbacks=2", "stability.relapse_lr=0.25", "checkpoint.keep_last=20")
+    words = command(tmp_path, *SETTINGS, *settings, f"run.dir={run}")
+    forever = [(240, 10**9)]
+    assert run_poisoned(1, words, errors, forever) == [2]
+    said = errors.read_text()
+    first, second = read_interventions(run).rollbacks
+    assert first.learning_rate == 1 and second.learning_rate == 0.25
+    assert "spikes again and again" in said and "stability.max_rollbacks=2" in said
+    assert f"1. back to step {first.checkpoint_step}, samples [" in said
+    assert "learning rate x 0.25" in said and "Traceback" not in said
+    status = json.loads((run / "status.json").read_text())
+    assert status["state"] == "failed" and "spikes again" in status["message"]
+    # The same command says the same again, and changes nothing.
+    assert run_poisoned(1, words, errors, forever) == [2]
+    assert read_interventions(run).rollbacks == [first, second]
+
+
+def test_a_request_to_stop_at_the_same_moment_keeps_the_decision(tmp_path: Path):
+    run, whole, errors = tmp_path / "run", tmp_path / "whole", tmp_path / "errors.txt"
+    words = command(tmp_path, *SETTINGS)
+    stop = f"run.stop_after_samples={BATCH * 23}"
+    assert run_poisoned(1, (*words, f"run.dir={run}", stop), errors, POISON) == [75]
+    assert len(read_interventions(run).rollbacks) == 1
+    for folder in (run, whole):
+        codes = run_poisoned(1, (*words, f"run.dir={folder}"), errors, POISON)
+        assert codes == [0], errors.read_text()
+    assert compared(run) == compared(whole)

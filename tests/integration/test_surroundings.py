@@ -165,6 +165,7 @@ def commands_on_a_read_only_run(
     from glm.generate import cli as generate
     from launch.__main__ import cli as launch
     from train.evaluate import cli as evaluate
+    from train.history.__main__ import cli as history
     from train.main import cli as train
     from train.report.__main__ import cli as report
 
@@ -174,6 +175,7 @@ def commands_on_a_read_only_run(
     commands: dict[str, Callable[[], int]] = {
         "train": lambda: train([*words, "optim.total_samples=64"]),
         "report": lambda: report([str(run)]),
+        "history": lambda: history([str(run)]),
         "report elsewhere": lambda: report([str(run), "--output", page]),
         "evaluate": lambda: evaluate([str(run)]),
         "generate": lambda: generate([str(run), "--text", "3 times [MASK] is 12."]),

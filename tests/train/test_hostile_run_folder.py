@@ -14,18 +14,21 @@ from hypothesis import strategies as st
 
 from configs.at_work import is_at_work
 from configs.errors import RecordError, UserError
+from configs.interventions import EarlierSchedule, Interventions, Rollback
 from configs.load import load_config
 from configs.run_checkpoints import committed
 from configs.run_files import read_events, read_metrics
 from configs.run_paths import RunPaths
 from configs.run_state import read_generation, shown_state
 from configs.run_status import read_status
+from configs.schema import OptimConfig
 from glm.checkpoint.folder import newest_good, write_hint
 from glm.load import find_checkpoint
 from launch.status import samples_seen
 from launch.sweep import Variant, table
 from tests.helpers.checkpoints import save
 from train.generations import History, begin
+from train.history.__main__ import history
 from train.metrics import metrics_line
 from train.metrics_file import JsonlTracker, StoredMetrics
 from train.report import __main__ as report_command
@@ -43,7 +46,9 @@ FILES = ("config.yaml", "overrides.txt", "source.txt", "status.json", "summary.j
 # Which no program reads: a start passes over whatever stands there.
 HINT = "checkpoints/latest"
 COUNTED = ("mask", "gmask", "mip", "smask")
-RECORDS = ("status.json", "metrics.jsonl", "events.jsonl", "config.yaml", "generations/000001")
+RECORDS = ("status.json", "metrics.jsonl", "events.jsonl", "config.yaml", "generations/000001") + (
+    "interventions.json",
+)
 
 
 def make_run(path: Path) -> Path:
@@ -52,6 +57,9 @@ def make_run(path: Path) -> Path:
     folder.create()
     with folder.held(Launch()) as generation:
         folder.write_source(["model=tiny"], "seed: 1234\n", 1)
+        schedule = EarlierSchedule(8, OptimConfig(), [[0.0, 0.1]])
+        known = Interventions([Rollback(1, "a spike", 2, 3, 8, 24, 1, 8, [(8, 40)])], [schedule])
+        folder.interventions.write_text(known.to_json())
         folder.event("start", samples_seen=0)
         generation.continue_after(0)
         tracker = JsonlTracker(folder.metrics, 0)
@@ -102,6 +110,7 @@ def read_by_all(run: Path, config: Any) -> None:
         lambda: samples_seen(run),
         lambda: table([Variant([], {"seed": "1"}, config)]),
         lambda: report_page.render(run, words.append),
+        lambda: history(run, words.append, 80),
         lambda: RunFolder(run).read_config(),
         lambda: RunFolder(run).status_or_none(),
         lambda: StopSignal(run / "stop").reason,

@@ -49,8 +49,13 @@ def test_a_rank_is_named_within_20_steps_wherever_in_a_window_it_becomes_slow() 
 
 
 def test_the_limits() -> None:
-    for excess, is_named in ((0.149, False), (0.151, True)):
-        assert bool(judged([[0, 1]], [[took(1 + excess), QUIET]] * 5)) == is_named
+    for own, is_named in (
+        (took(1.149), False),
+        (took(1.151), True),
+        (took(1.1, 0.079), False),
+        (took(1.1, 0.081), True),
+    ):
+        assert bool(judged([[0, 1]], [[own, QUIET]] * 5)) == is_named
     # Where cores are shared, what counts is time without computing.
     kept = took(1.0, kept=0.06)
     for own, is_named in (

@@ -11,7 +11,9 @@ import pytest
 from configs.errors import RunFolderError
 from configs.run_paths import RunPaths
 from configs.schema import LogConfig, Wandb
+from train.console import ConsoleTracker
 from train.tracker_wandb import WandbTracker, records_offline, resolve_mode, run_id
+from train.trackers import Trackers
 
 
 def line(step: int, **values: Any) -> dict[str, Any]:
@@ -155,3 +157,34 @@ def test_a_failure_in_wandb_is_said_once_and_training_goes_on(
     tracker.log_metrics(line(1))
     tracker.close()
     assert said == ["wandb failed (no space left); training goes on without it."]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_alerts_reach_wandb_and_the_log(
+    fails: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    import wandb
+
+    sent: list[tuple[str, str]] = []
+
+    class Run:
+        def define_metric(self, *_: str, **__: str) -> None:
+            pass
+
+        def alert(self, title: str, text: str) -> None:
+            if fails:
+                raise RuntimeError("no network")
+            sent.append((title, text))
+
+    monkeypatch.setattr(wandb, "init", lambda **_: Run())
+    said: list[str] = []
+    log = tmp_path / "log.txt"
+    settings = LogConfig(wandb=Wandb.online)
+    monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
+    console = ConsoleTracker(log, 100, 1, False)
+    trackers = Trackers([console, WandbTracker(tmp_path, "tiny", "id", settings, {}, said.append)])
+    trackers.alert("Slow rank", "Rank 3 is slow.")
+    console.close()
+    assert log.read_text().endswith("Rank 3 is slow.\n") and "Rank 3" in capsys.readouterr().out
+    assert sent == ([] if fails else [("Slow rank", "Rank 3 is slow.")])
+    assert said == (["wandb failed (no network); training goes on without it."] if fails else [])

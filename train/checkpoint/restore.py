@@ -24,7 +24,10 @@ from train.progress import Progress
 from train.session import Session
 
 # Keys under model.* that may change while the model counts as the same one.
-_FREE_MODEL_KEYS = {"model.hidden_dropout", "model.attention_dropout", "model.attention"}
+_FREE_MODEL_KEYS = {
+    *("model.hidden_dropout", "model.attention_dropout"),
+    *("model.attention", "model.softmax_fp32"),
+}
 # Further keys that do not matter for a new run that takes trained weights: no parameter depends on them.
 _KEYS_WITHOUT_WEIGHTS = {"model.seq_length", "model.embedding_init_std"}
 

@@ -83,7 +83,7 @@ class Saver:
         run_id: identity of the run, on rank 0; None if the run has none.
         keep: called at each save; returns what is stored beside `extra`, such as checksums of files that the checkpoint
             relies on.
-        keep_before: called at each save with its step; the newest checkpoint before the step that it returns is kept.
+        keep_before: called at each save with its step; the newest checkpoint before each step that it returns is kept.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class Saver:
         sync: Sync = nothing_to_sync,
         run_id: str | None = None,
         keep: Callable[[], dict[str, Any]] = dict,
-        keep_before: Callable[[int], int | None] = lambda _: None,
+        keep_before: Callable[[int], tuple[int, ...]] = lambda _: (),
     ) -> None:
         self._keep = keep
         self._keep_before = keep_before

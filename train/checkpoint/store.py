@@ -44,8 +44,8 @@ class Pins:
 
     healthy_step: int | None = None
     """Step of the newest one after which training is known to have gone well; None: unknown."""
-    before_step: int | None = None
-    """The newest one before this step is kept, or the oldest if none is; None: no more than the healthy one."""
+    before_steps: tuple[int, ...] = ()
+    """Before each of these steps the newest one is kept, or the oldest if none is before it."""
 
 
 NO_PINS = Pins()
@@ -240,8 +240,8 @@ def kept(
     oldest_first = sorted(samples_of, key=step_of)
     keep = set(oldest_first[-max(keep_last, 1) :])
     keep.update(folder for folder in oldest_first if step_of(folder) == pins.healthy_step)
-    if pins.before_step is not None:
-        before = [each for each in oldest_first if step_of(each) < pins.before_step]
+    for step in pins.before_steps:
+        before = [each for each in oldest_first if step_of(each) < step]
         keep.update(before[-1:] or oldest_first[:1])
     if keep_every_samples is not None:
         # The first checkpoint of an interval is never deleted, so the first one still there is the first of all.

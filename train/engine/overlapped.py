@@ -6,7 +6,7 @@ from torch import nn
 
 from configs.schema import Config
 from glm.layer import FinalNorm, GLMLayer
-from glm.model import TIED_KEY
+from glm.model import TIED_KEY, TIED_WEIGHT
 from glm.tensor_parallel import has_partial_gradient
 from train.engine.overlap import Overlap
 from train.engine.reduction import replace_reduction
@@ -29,7 +29,7 @@ def build_overlap(
         return None
     tied: list[nn.Parameter] = []
     if TIED_KEY in module.tied_modules:
-        tied = list(module.tied_modules[TIED_KEY].parameters())
+        tied = [module.tied_modules[TIED_KEY].get_parameter(TIED_WEIGHT)]
     is_shared = session.topology.pp > 1  # with another stage, which adds its gradient first
     deferred = {each for each in module.parameters() if has_partial_gradient(each)}
     deferred |= set(tied) if is_shared else set()
@@ -49,4 +49,5 @@ def _wait_for_weights(overlap: Overlap, module: StagedModule, tied: list[nn.Para
             # The head reads the tied matrix outside of any module's forward pass, right after it.
             overlap.wait_before(part, [*part.parameters(), *tied])
     if TIED_KEY in module.tied_modules:
-        overlap.wait_before(module.tied_modules[TIED_KEY], tied)
+        embedding = module.tied_modules[TIED_KEY]
+        overlap.wait_before(embedding, list(embedding.parameters()))

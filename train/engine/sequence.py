@@ -1,8 +1,9 @@
-"""Gradients of what every tensor-parallel rank applied to its own part of the tokens (`parallel.sequence`).
+"""Gradients of what every tensor-parallel rank applied to its own part of the tokens, or of the heads.
 
-Norms and the biases of row-parallel layers are whole on every rank, but with sequence parallelism each rank's gradient
-covers only its tokens. They are summed once a step, after the last micro-batch and before replicas are reduced.
-Korthikanti et al. 2022, section 4.2.2.
+Norms and the biases of row-parallel layers are whole on every rank, but with sequence parallelism (`parallel.sequence`)
+each rank's gradient covers only its tokens; that of the norms of queries and keys (`model.qk_norm`) always covers only
+its heads. They are summed once a step, after the last micro-batch and before replicas are reduced. Korthikanti et al.
+2022, section 4.2.2.
 """
 
 from collections.abc import Callable

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from configs.errors import RecordError, RunFolderError
-from configs.nearby import did_you_mean, runs_near
+from configs.nearby import without_lines
 from configs.records import read_file, read_text
 from configs.run_files import Event, MetricsLine, number, read_events, read_metrics
 from configs.run_paths import CONFIG, METRICS, RunPaths
@@ -63,15 +63,7 @@ def render(folder: Path, report: Callable[[str], None] = lambda _: None) -> str:
 
     lines = read_metrics(folder, remark)
     if not lines:
-        advice = "" if RunPaths(folder).config.exists() else did_you_mean(runs_near(folder))
-        raise RunFolderError(
-            (
-                f"{folder} has no {METRICS} with a line in it. "
-                if folder.exists()
-                else f"There is no {folder}. "
-            )
-            + (advice or "Give a run folder: python -m train.report runs/default")
-        )
+        raise without_lines(folder, METRICS, "python -m train.report runs/default")
     name = _escaped(folder.resolve().name)
     charts = "".join(draw(chart, lines) for chart in CHARTS)
     state = _or_none(lambda: shown_state(folder), remark) or "unknown"

@@ -130,6 +130,11 @@ class Detector:
         return [alarm for alarm in found if alarm is not None]
 
     @property
+    def spike_steps(self) -> int:
+        """Steps back that a spike may turn out to have begun."""
+        return self._config.spike_steps[1] + LEAD_STEPS
+
+    @property
     def suspected_step(self) -> int | None:
         """First step that may be part of a spike or drift that is not certain yet; None: there is no suspicion."""
         steps = [step for recent in self._outliers for step, is_outlier in recent if is_outlier]

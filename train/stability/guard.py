@@ -93,16 +93,16 @@ class Guard:
             )
         )
 
-    def keep_before(self, step: int) -> int | None:
-        """The newest checkpoint before this step must be kept when one of `step` is written; None: none need be.
+    def keep_before(self, step: int) -> tuple[int, ...]:
+        """Before each of these steps the newest checkpoint must be kept when one of `step` is written.
 
-        It is from before anything that is suspected now, and from before what may be found of the steps until now.
+        What is found later may have begun with what is suspected now, or as far back as a spike or a drift may.
         """
         if self._policy is not OnSpike.rollback:
-            return None
+            return ()
         suspected = self.detector.suspected_step
-        judged = step - UNJUDGED_STEPS
-        return judged if suspected is None else min(judged, suspected)
+        judged = (step - self.detector.spike_steps, step - UNJUDGED_STEPS)
+        return judged if suspected is None else (*judged, suspected)
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps."""

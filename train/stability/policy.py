@@ -17,6 +17,7 @@ from data_pipeline.sampler import drawn_index
 from train.plan import TrainingPlan
 from train.progress import Progress
 from train.stability.records import Alarm
+from train.stability.rollback_words import tried
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,8 @@ def same_spike(onset_samples: int, config: Config, known: Interventions) -> list
     horizon = derive.rollback_samples(config)
     chain: list[Rollback] = []
     for rollback in reversed(known.rollbacks):
+        if not chain and onset_samples + horizon < rollback.checkpoint_samples:
+            continue  # its user has set the run back to long before it
         if onset_samples > rollback.found_samples + horizon:
             break
         chain.insert(0, rollback)
@@ -125,37 +128,12 @@ def _left_out(
     start = drawn_index(onset, known.skipped(config.data.skip_samples))
     batch = plan.step_at(reached.samples_seen).num_samples
     if chain:
+        # The onset is the first step that may be part of it, and may lie before the range.
+        near = config.stability.spike_steps[1] * batch
         ends = [stop for rollback in chain for _, stop in rollback.skip]
-        if not any(0 <= start - end <= config.stability.spike_steps[1] * batch for end in ends):
+        if not any(start - near <= end < reached.samples_drawn for end in ends):
             return []
     return [(start, reached.samples_drawn + config.stability.skip_steps * batch)]
-
-
-def described(rollback: Rollback, healthy_step: int | None, lost_samples: int) -> str:
-    """A decision in words, for the log.
-
-    Args:
-        rollback: the decision.
-        healthy_step: step of the checkpoint that retention keeps for this; None: none is known.
-        lost_samples: samples that are trained again.
-    """
-    parts = [
-        f"Going back to the checkpoint of step {rollback.checkpoint_step:,} ({lost_samples:,} samples are trained again)"
-    ]
-    if healthy_step is not None and rollback.checkpoint_step < healthy_step:
-        parts.append(f"past that of step {healthy_step:,}, which was taken for healthy")
-    parts += [
-        f"leaving out samples [{start:,}, {stop:,}) of the data stream"
-        for start, stop in rollback.skip
-    ]
-    if not rollback.skip:
-        parts.append("with the same data, which are not the cause: it has come again at others")
-    until = f"until sample {rollback.until_samples:,}"
-    if rollback.learning_rate < 1:
-        parts.append(f"learning rate x {rollback.learning_rate:g} {until}")
-    if rollback.embedding_shrink < 1:
-        parts.append(f"embedding shrink x {rollback.embedding_shrink:g} {until}")
-    return f"{', '.join(parts)}. Reason: {rollback.reason}."
 
 
 def with_rollback(known: Interventions, rollback: Rollback) -> Interventions:
@@ -164,23 +142,13 @@ def with_rollback(known: Interventions, rollback: Rollback) -> Interventions:
 
 
 def _given_up(alarm: Alarm, chain: list[Rollback], config: Config) -> str:
-    tried = "; ".join(_tried(number, each) for number, each in enumerate(chain, start=1))
+    done = "; ".join(f"{number}. {tried(each)}" for number, each in enumerate(chain, start=1))
     return (
         f"The run spikes again and again: {alarm.text}. Tried without success (stability.max_rollbacks="
-        f"{config.stability.max_rollbacks}): {tried}. Type the same command with a lower optim.lr or "
+        f"{config.stability.max_rollbacks}): {done}. Type the same command with a lower optim.lr or "
         "stability.relapse_lr, with a larger stability.max_rollbacks, or look at the data with "
         "python -m data_pipeline show."
     )
-
-
-def _tried(number: int, rollback: Rollback) -> str:
-    what = [f"samples [{start:,}, {stop:,}) left out" for start, stop in rollback.skip]
-    if rollback.learning_rate < 1:
-        what.append(f"learning rate x {rollback.learning_rate:g}")
-    if rollback.embedding_shrink < 1:
-        what.append(f"embedding shrink x {rollback.embedding_shrink:g}")
-    done = ", ".join(what) or "the same data again"
-    return f"{number}. back to step {rollback.checkpoint_step:,}, {done}"
 
 
 def _nowhere(alarm: Alarm, candidates: Sequence[Candidate]) -> str:

@@ -17,6 +17,7 @@ from configs.interventions import Interventions, Rollback, read_interventions
 from configs.run_checkpoints import committed, step_of
 from configs.run_paths import RunPaths
 from configs.schema import Config
+from glm.checkpoint.disk import sync_to_disk
 from glm.checkpoint.reader import read_manifest
 from train.checkpoint import copy_folder, places_of
 from train.generations import Generation, History
@@ -25,8 +26,9 @@ from train.plan import TrainingPlan
 from train.progress import Progress
 from train.run_folder import RunFolder
 from train.small_files import replace_file
-from train.stability.policy import Candidate, decide, described, with_rollback
+from train.stability.policy import Candidate, decide, with_rollback
 from train.stability.records import Alarm
+from train.stability.rollback_words import described
 
 
 def found_interventions(folder: RunFolder, config: Config) -> Interventions:
@@ -64,6 +66,7 @@ def record(
     if generation is not None:
         generation.fence()
     replace_file(folder.interventions, interventions.to_json())
+    sync_to_disk(folder.path)  # the new name, too
     copy = copy_folder(config)
     if copy is None or not copy.is_dir():  # nothing was copied there yet
         return

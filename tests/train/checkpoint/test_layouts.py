@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from glm.checkpoint.reader import load_full_tensors, read_manifest
+from glm.load import load_model
 from tests.helpers.distributed import run_distributed
 from tests.helpers.rank_runs import (
     BATCH,
@@ -221,6 +222,7 @@ def test_fp16_continues_on_another_layout_with_its_loss_scale(tmp_path: Path) ->
     check_pair(tmp_path, (1, 1, 2), (1, 2, 1), "fp16", 5e-3)
 
 
+ALL_NORMS = ("model.norm=sandwich", "model.embedding_norm=true", "model.qk_norm=true")
 INTERLEAVED = ("parallel.schedule=interleaved",)
 
 
@@ -237,6 +239,34 @@ INTERLEAVED = ("parallel.schedule=interleaved",)
 def test_chunks_are_a_matter_of_the_layout(
     tmp_path: Path, precision: str, tolerance: float, source: Any, target: Any
 ) -> None:
+    check_words(tmp_path, precision, tolerance, source, target)
+
+
+@pytest.mark.parametrize(
+    "precision, tolerance, source, target",
+    [
+        ("fp32", 1e-5, ((2, 2, 1), *ALL_NORMS), ((1, 1, 2), *ALL_NORMS)),
+        ("fp32", 1e-5, ((1, 1, 1), "model.norm=pre"), ((2, 1, 1), "model.norm=pre")),
+        ("bf16", 5e-3, ((1, 2, 1), *INTERLEAVED, *ALL_NORMS), ((2, 1, 2), *ALL_NORMS)),
+    ],
+    ids=str,
+)
+def test_norms_are_stored_and_restored(
+    tmp_path: Path, precision: str, tolerance: float, source: Any, target: Any
+) -> None:
+    folder = check_words(tmp_path, precision, tolerance, source, target)
+    # In one process, as generation reads it.
+    names = load_model(folder).stable_parameters().keys()
+    assert names == read_manifest(folder).tensors.keys()
+    if ALL_NORMS[0] in source:
+        assert {
+            *("embedding_norm.weight", "layers.3.attention.key_norm.bias"),
+            "layers.0.mlp_output_norm.weight",
+        } <= names
+
+
+def check_words(tmp_path: Path, precision: str, tolerance: float, source: Any, target: Any) -> Path:
+    """Save on one layout, each given with its words, and continue on another; returns the checkpoint."""
     (layout, *more), (other, *their_more) = source, target
     saved = run_distributed(
         train_and_save, world_of(layout), overrides_of(layout, precision, *more), tmp_path
@@ -248,6 +278,7 @@ def test_chunks_are_a_matter_of_the_layout(
     )
     check_continues(saved, [results[0] for results in ranks], tolerance)
     check_files(folder, assemble(saved), precision)
+    return folder
 
 
 def test_unsharded_and_sharded_optimizers_read_each_other(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,21 @@ from train.checkpoint.restore import check_weights_fit
 def test_the_same_model_passes_with_another_dropout_attention_path_and_run() -> None:
     now = load_config(["model.hidden_dropout=0.1", "model.attention=reference", "optim.lr=1e-4"])
     check_same_model(now, load_config([]), Path("runs/a"))
+
+
+def test_a_softmax_without_fp32_may_be_given_up_or_tried_on_the_way() -> None:
+    without = load_config(["model.softmax_fp32=false"])
+    check_same_model(load_config([]), without, Path("runs/a"))
+    check_weights_fit(without, load_config([]), Path("runs/a"))
+
+
+@pytest.mark.parametrize("word", ["norm=pre", "norm=post", "embedding_norm=true", "qk_norm=true"])
+@pytest.mark.parametrize("check", [check_same_model, check_weights_fit])
+def test_a_model_with_other_norms_is_refused(check: Any, word: str) -> None:
+    name, value = word.split("=")
+    with pytest.raises(CheckpointError, match=f"model.{name} is [Fd].* there and") as error:
+        check(load_config([f"model.{word}"]), load_config([]), Path("runs/a"))
+    assert value in str(error.value).lower()
 
 
 def test_another_model_is_refused_naming_every_key_that_differs() -> None:

@@ -69,6 +69,11 @@ CASES = {
     "two stages of two replicas": (4, ("parallel.pp=2",), 700),
     "interleaved": (4, ("parallel.pp=2", "parallel.schedule=interleaved"), 700),
     "tokens cut": (4, ("parallel.tp=2", "parallel.sequence=true", "parallel.recompute=full"), 700),
+    "embedding norm": (2, ("model.embedding_norm=true", "model.norm=pre"), 700),
+    "heads cut": (4, ("parallel.tp=2", "model.embedding_norm=true", "model.qk_norm=true"), 700),
+    "embedding norm on the first of two stages": (
+        *(4, ("parallel.pp=2", "model.embedding_norm=true", "model.norm=sandwich"), 700),
+    ),
 }
 
 

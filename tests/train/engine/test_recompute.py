@@ -53,6 +53,16 @@ def trained(rank: int, world_size: int, overrides: tuple[str, ...]) -> dict[str,
         (1, ("precision=fp32", "model.hidden_dropout=0.1")),
         (1, ("precision=bf16", "model.attention=reference")),
         (4, ("precision=fp32", "parallel.tp=2", "parallel.pp=2")),
+        (
+            1,
+            (
+                "precision=fp32",
+                "model.norm=sandwich",
+                "model.qk_norm=true",
+                "model.hidden_dropout=0.1",
+            ),
+        ),
+        (1, ("precision=bf16", "model.norm=pre", "model.softmax_fp32=false")),
     ],
     ids=str,
 )

@@ -1,0 +1,1 @@
+"""What happened to a run, in order and for people: python -m train.history runs/default."""
