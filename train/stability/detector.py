@@ -30,8 +30,9 @@ TOTAL, EMBEDDING, LOSS = "grad_norm", "grad_norm_embedding", "loss"
 LEAD_STEPS = 8
 """Steps before the first outlier that may be part of a spike: a spike follows up to 8 steps after Adam's second moment has
 under-estimated the squared gradient (Wortsman et al. 2023, arXiv 2304.13013)."""
-UNJUDGED_STEPS = 160
-"""Steps back that a drift, the slowest finding, may turn out to have begun."""
+UNJUDGED_STEPS = 320
+"""Steps back that a drift, the slowest finding, may turn out to have begun: one of .1 % a step in correlated noise was found
+290 steps after its onset."""
 _LEAST = 64
 """Values from which on a window is judged by its own spread."""
 _PERSISTENCE = 64
