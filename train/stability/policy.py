@@ -138,7 +138,7 @@ def _left_out(
 
 def with_rollback(known: Interventions, rollback: Rollback) -> Interventions:
     """The interventions of a run with one more."""
-    return replace(known, rollbacks=[*known.rollbacks, rollback])
+    return replace(known, rollbacks=[*known.rollbacks, rollback], revision=known.revision + 1)
 
 
 def _given_up(alarm: Alarm, chain: list[Rollback], config: Config) -> str:
