@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from benchmarks.counting.waterfall import waterfall
+from benchmarks.stability import pictures
 from benchmarks.trees import ROOT
 
 FOLDER = ROOT / "docs" / "benchmarks"
@@ -107,9 +108,14 @@ def main() -> None:
         if path.exists():
             _save(name, lambda axes, draw=draw, path=path: draw(axes, json.loads(path.read_text())))
     _save("waterfall", counted)
+    study = FOLDER / "stability_study.json"
+    if study.exists():
+        record = json.loads(study.read_text())
+        _save("stability_losses", lambda axes: pictures.losses(axes, record))
+        _save("stability_gradients", lambda axes: pictures.gradients(axes, record), panels=2)
 
 
-def _save(name: str, draw: Callable[[Any], None]) -> None:
+def _save(name: str, draw: Callable[[Any], None], panels: int = 1) -> None:
     import matplotlib
 
     matplotlib.use("svg")
@@ -117,7 +123,7 @@ def _save(name: str, draw: Callable[[Any], None]) -> None:
     matplotlib.rcParams["svg.hashsalt"] = "glm"
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(figsize=(8, 4), layout="constrained")
+    figure, axes = pyplot.subplots(1, panels, figsize=(8, 4), layout="constrained", sharey=True)
     draw(axes)
     figure.savefig(FOLDER / f"{name}.svg", metadata={"Date": None})
     pyplot.close(figure)
