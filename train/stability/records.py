@@ -6,6 +6,10 @@ from typing import Any
 
 from train.engine import GradientNorms
 
+LEAD_STEPS = 8
+"""Steps before the first outlier that may be part of a spike: a spike follows up to 8 steps after Adam's second moment has
+under-estimated the squared gradient (Wortsman et al. 2023, arXiv 2304.13013)."""
+
 
 class Kind(str, Enum):
     """What an alarm is about."""
@@ -61,6 +65,12 @@ class Alarm:
     def goes_back(self) -> bool:
         """True if leaving out steps is no answer: the weights may be bad."""
         return self.kind is not Kind.gradient
+
+    @property
+    def first_bad_step(self) -> int:
+        """First step that showed it: without the steps before, which may have led up to it."""
+        lead = 0 if self.kind in (Kind.gradient, Kind.drift) else LEAD_STEPS
+        return min(self.onset_step + lead, self.step)
 
     @property
     def facts(self) -> dict[str, Any]:
