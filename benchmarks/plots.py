@@ -81,6 +81,23 @@ def parallel(axes: Any, record: Record) -> None:
     _finish(axes, names, "% of a step", "Four stages wait; v chunks, m micro-batches")
 
 
+def log_drill(axes: Any, record: Record) -> None:
+    """Training loss of the first seed's three runs, by samples seen."""
+    seed = record["outcomes"][0]["seed"]
+    colours = {"clean": _OTHER, "rollback": _THIS, "warn": _WANTED}
+    for outcome in record["outcomes"]:
+        if outcome["seed"] != seed:
+            continue
+        seen, losses = zip(*outcome["curve"], strict=True)
+        name = outcome["variant"]
+        axes.plot(seen, losses, label=name, color=colours[name], linewidth=1)
+    axes.set_yscale("log")
+    axes.set_xlabel("samples seen")
+    axes.set_ylabel("training loss")
+    axes.set_title("The log of GLM-130B's run as a drill")
+    axes.legend(fontsize=8)
+
+
 def counted(axes: Any) -> None:
     """Seconds of a step of GLM-130B by the speed model, change by change; nothing of it is measured."""
     rows = [(group, row) for group, found in waterfall() for row in found]
@@ -98,6 +115,7 @@ PICTURES: dict[str, Callable[[Any, Record], None]] = {
     "attention": attention,
     "swissarmy": swissarmy,
     "parallel": parallel,
+    "log_drill": log_drill,
 }
 
 
