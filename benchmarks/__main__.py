@@ -1,8 +1,9 @@
 """Run benchmarks:  python -m benchmarks NAME [words]
 
 NAME is a file of this folder without ending, or the beginning of several: `data` runs data_prepare and its like in
-turn. `cost` takes further words (benchmarks/cost.py), `parallel` and `scale` take --json FILE. Figures are printed
-beside what they are compared to in the same run; docs/benchmarks.md keeps those of the releases.
+turn. `cost` takes further words (benchmarks/cost.py), `parallel` and `scale` take --json FILE, and
+`stability_study` needs it. Figures are printed beside what they are compared to in the same run; docs/benchmarks.md
+keeps those of the releases.
 """
 
 import importlib

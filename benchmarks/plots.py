@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from benchmarks.counting.waterfall import waterfall
+from benchmarks.stability import pictures
 from benchmarks.trees import ROOT
 
 FOLDER = ROOT / "docs" / "benchmarks"
@@ -80,6 +81,23 @@ def parallel(axes: Any, record: Record) -> None:
     _finish(axes, names, "% of a step", "Four stages wait; v chunks, m micro-batches")
 
 
+def log_drill(axes: Any, record: Record) -> None:
+    """Training loss of the first seed's three runs, by samples seen."""
+    seed = record["outcomes"][0]["seed"]
+    colours = {"clean": _OTHER, "rollback": _THIS, "warn": _WANTED}
+    for outcome in record["outcomes"]:
+        if outcome["seed"] != seed:
+            continue
+        seen, losses = zip(*outcome["curve"], strict=True)
+        name = outcome["variant"]
+        axes.plot(seen, losses, label=name, color=colours[name], linewidth=1)
+    axes.set_yscale("log")
+    axes.set_xlabel("samples seen")
+    axes.set_ylabel("training loss")
+    axes.set_title("The log of GLM-130B's run as a drill")
+    axes.legend(fontsize=8)
+
+
 def counted(axes: Any) -> None:
     """Seconds of a step of GLM-130B by the speed model, change by change; nothing of it is measured."""
     rows = [(group, row) for group, found in waterfall() for row in found]
@@ -97,6 +115,7 @@ PICTURES: dict[str, Callable[[Any, Record], None]] = {
     "attention": attention,
     "swissarmy": swissarmy,
     "parallel": parallel,
+    "log_drill": log_drill,
 }
 
 
@@ -107,9 +126,14 @@ def main() -> None:
         if path.exists():
             _save(name, lambda axes, draw=draw, path=path: draw(axes, json.loads(path.read_text())))
     _save("waterfall", counted)
+    study = FOLDER / "stability_study.json"
+    if study.exists():
+        record = json.loads(study.read_text())
+        _save("stability_losses", lambda axes: pictures.losses(axes, record))
+        _save("stability_gradients", lambda axes: pictures.gradients(axes, record), panels=2)
 
 
-def _save(name: str, draw: Callable[[Any], None]) -> None:
+def _save(name: str, draw: Callable[[Any], None], panels: int = 1) -> None:
     import matplotlib
 
     matplotlib.use("svg")
@@ -117,7 +141,7 @@ def _save(name: str, draw: Callable[[Any], None]) -> None:
     matplotlib.rcParams["svg.hashsalt"] = "glm"
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(figsize=(8, 4), layout="constrained")
+    figure, axes = pyplot.subplots(1, panels, figsize=(8, 4), layout="constrained", sharey=True)
     draw(axes)
     figure.savefig(FOLDER / f"{name}.svg", metadata={"Date": None})
     pyplot.close(figure)

@@ -79,6 +79,8 @@ class Interventions:
 
     rollbacks: list[Rollback] = field(default_factory=list[Rollback])
     schedules: list[EarlierSchedule] = field(default_factory=list[EarlierSchedule])
+    revision: Count = 0
+    """Number of changes: of the run folder's file and its copy the later one counts."""
     format_version: Count = FORMAT_VERSION
 
     def skipped(self, configured: Sequence[Sequence[int]]) -> list[list[int]]:

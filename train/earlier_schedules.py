@@ -13,7 +13,10 @@ from configs.schema import Config, OptimConfig, Schedule
 
 _DATA = ("data.", "objective.")
 # Under data., but without effect on what is trained, or without a change of it.
-_SAME_DATA = ("data.accept_changed", "data.cache_dir", "data.local_copy", "data.skip_samples")
+_SAME_DATA = (
+    *("data.accept_changed", "data.cache_dir", "data.local_copy", "data.skip_samples"),
+    "data.valid_paths",
+)
 
 
 def continued(
@@ -53,7 +56,7 @@ def continued(
     )
     # New schedules hold from here on; new data leave those changes of the schedules that are still ahead.
     ahead = [] if has_new_schedule else [each for each in later if each.until_samples > position]
-    return replace(known, schedules=[*kept, entry, *ahead])
+    return replace(known, schedules=[*kept, entry, *ahead], revision=known.revision + 1)
 
 
 def _rate(optim: OptimConfig) -> tuple[object, ...]:

@@ -23,13 +23,10 @@ import numpy as np
 from configs.schema import StabilityConfig
 from train.engine import GradientNorms
 from train.stability.drift import Drift, DriftSettings
-from train.stability.records import Alarm, Kind, StepRecord
+from train.stability.records import LEAD_STEPS, Alarm, Kind, StepRecord
 from train.stability.windows import RobustWindows, WindowSettings
 
 TOTAL, EMBEDDING, LOSS = "grad_norm", "grad_norm_embedding", "loss"
-LEAD_STEPS = 8
-"""Steps before the first outlier that may be part of a spike: a spike follows up to 8 steps after Adam's second moment has
-under-estimated the squared gradient (Wortsman et al. 2023, arXiv 2304.13013)."""
 UNJUDGED_STEPS = 320
 """Steps back that a drift, the slowest finding, may turn out to have begun: one of .1 % a step in correlated noise was found
 290 steps after its onset."""
@@ -224,6 +221,7 @@ class Detector:
                     value=math.exp(logs[signal]),
                     usual=math.exp(self._loss_windows.usual[signal]),
                     score=float(scores[signal]),
+                    outlier_step=steps[0],
                 )
             )
         return found

@@ -16,7 +16,7 @@ from configs.schema import Config
 from data_pipeline.sampler import drawn_index
 from train.plan import TrainingPlan
 from train.progress import Progress
-from train.stability.records import Alarm
+from train.stability.records import LEAD_STEPS, Alarm
 from train.stability.rollback_words import tried
 
 
@@ -76,7 +76,7 @@ def decide(
         found_samples=reached.samples_seen,
         checkpoint_step=back_to.step,
         checkpoint_samples=back_to.samples_seen,
-        skip=_left_out(onset, reached, config, plan, chain, known),
+        skip=_left_out(alarm, newest_first[0], reached, config, plan, chain, known),
         learning_rate=stability.rollback_lr
         * (1.0 if is_first else stability.relapse_lr ** len(chain)),
         embedding_shrink=stability.rollback_shrink,
@@ -114,7 +114,8 @@ def samples_before(step: int, known: Candidate, plan: TrainingPlan) -> int:
 
 
 def _left_out(
-    onset: int,
+    alarm: Alarm,
+    before: Candidate,
     reached: Progress,
     config: Config,
     plan: TrainingPlan,
@@ -123,22 +124,24 @@ def _left_out(
 ) -> list[tuple[int, int]]:
     """The range of the data stream from the onset to past the finding; none for a spike that comes again at other data.
 
-    A spike right after a range that was left out may still be of the same data, which reach further.
+    A spike right after a range that was left out may still be of the same data, which reach further. Then its first outlier
+    comes at once. One that has another cause comes about where it came before: LEAD_STEPS and more after the range, which
+    begins so far ahead of the first outlier.
     """
-    start = drawn_index(onset, known.skipped(config.data.skip_samples))
+    skipped = known.skipped(config.data.skip_samples)
+    start = drawn_index(samples_before(alarm.onset_step, before, plan), skipped)
     batch = plan.step_at(reached.samples_seen).num_samples
     if chain:
-        # The onset is the first step that may be part of it, and may lie before the range.
-        near = config.stability.spike_steps[1] * batch
+        certain = drawn_index(samples_before(alarm.first_bad_step, before, plan), skipped)
         ends = [stop for rollback in chain for _, stop in rollback.skip]
-        if not any(start - near <= end < reached.samples_drawn for end in ends):
+        if not any(0 <= certain - end < LEAD_STEPS * batch for end in ends):
             return []
     return [(start, reached.samples_drawn + config.stability.skip_steps * batch)]
 
 
 def with_rollback(known: Interventions, rollback: Rollback) -> Interventions:
     """The interventions of a run with one more."""
-    return replace(known, rollbacks=[*known.rollbacks, rollback])
+    return replace(known, rollbacks=[*known.rollbacks, rollback], revision=known.revision + 1)
 
 
 def _given_up(alarm: Alarm, chain: list[Rollback], config: Config) -> str:

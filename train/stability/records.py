@@ -6,6 +6,10 @@ from typing import Any
 
 from train.engine import GradientNorms
 
+LEAD_STEPS = 8
+"""Steps before the first outlier that may be part of a spike: a spike follows up to 8 steps after Adam's second moment has
+under-estimated the squared gradient (Wortsman et al. 2023, arXiv 2304.13013)."""
+
 
 class Kind(str, Enum):
     """What an alarm is about."""
@@ -56,11 +60,21 @@ class Alarm:
     """What the value is compared with."""
     score: float | None = None
     """Deviation in MADs of the window."""
+    outlier_step: int | None = None
+    """First step of a spike that was an outlier itself; None: see `first_bad_step`."""
 
     @property
     def goes_back(self) -> bool:
         """True if leaving out steps is no answer: the weights may be bad."""
         return self.kind is not Kind.gradient
+
+    @property
+    def first_bad_step(self) -> int:
+        """First step that showed it: without the steps before, which may have led up to it."""
+        if self.outlier_step is not None:
+            return self.outlier_step
+        lead = 0 if self.kind in (Kind.gradient, Kind.drift) else LEAD_STEPS
+        return min(self.onset_step + lead, self.step)
 
     @property
     def facts(self) -> dict[str, Any]:

@@ -32,7 +32,7 @@ from train.stability.rollback_words import described
 
 
 def found_interventions(folder: RunFolder, config: Config) -> Interventions:
-    """Those of a run folder, or of its second copy where that has more: the folder may have lost its file.
+    """Those of a run folder, or of its second copy where that is later: the folder may have lost its file.
 
     Raises:
         RecordError: a file is damaged.
@@ -45,7 +45,7 @@ def found_interventions(folder: RunFolder, config: Config) -> Interventions:
         OSError
     ):  # a copy that cannot be read does not keep a run from its own file
         copied = read_interventions(copy)
-        if _length(copied) > _length(own):
+        if copied.revision > own.revision:
             return copied
     return own
 
@@ -176,7 +176,3 @@ def _checkpoints(
                         seen = int(manifest.progress.get("samples_seen", 0))
                         found.setdefault(Candidate(step_of(path), seen), path)
     return found
-
-
-def _length(interventions: Interventions) -> int:
-    return len(interventions.rollbacks) + len(interventions.schedules)

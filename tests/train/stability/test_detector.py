@@ -10,8 +10,8 @@ import pytest
 
 from configs.schema import StabilityConfig
 from train.engine import GradientNorms
-from train.stability.detector import LEAD_STEPS, Detector
-from train.stability.records import Alarm, Kind, StepRecord
+from train.stability.detector import Detector
+from train.stability.records import LEAD_STEPS, Alarm, Kind, StepRecord
 
 LOSSES = ("loss", "loss_mask")
 LAYERS = 3

@@ -109,14 +109,15 @@ def test_a_relapse_at_other_data_lowers_the_rate_and_leaves_the_data_in() -> Non
 
 
 def test_a_relapse_right_behind_the_left_out_data_leaves_out_more_and_lowers_the_rate() -> None:
-    """The range [176, 312) lies before what step 23 is trained on now."""
+    """The range [176, 312) lies before what step 23 is trained on now; the first outlier is 8 steps after the onset."""
     known = after((23, 35))
-    for onset_step in (23, 25, 28):  # as many steps behind as a spike has: spike_steps[1]
+    for onset_step in (15, 18, 22):
         found = decided(onset_step, 32, known)
-        start = (onset_step - 1) * BATCH + 312 - 176
+        start = (onset_step - 1) * BATCH
         assert found.skip == [(start, 32 * BATCH + 312 - 176 + 4 * BATCH)]
         assert found.learning_rate == 0.5
-    assert decided(29, 32, known).skip == []
+    # Here the first outlier is step 31, as many steps after the range as the first time after the range's beginning.
+    assert decided(23, 32, known).skip == []
 
 
 def test_a_spike_whose_onset_is_taken_to_be_before_the_left_out_data_is_found_behind_them() -> None:

@@ -131,21 +131,21 @@ def test_an_attempt_that_was_superseded_records_nothing(
     attempt.end("failed")
 
 
-def test_the_longer_of_folder_and_copy_is_found(
+def test_the_later_of_folder_and_copy_is_found(
     folder: RunFolder, config: Config, copy: Path
 ) -> None:
     schedule = EarlierSchedule(100, OptimConfig(), [[0.0, 0.1]])
-    short, long = Interventions([ONCE]), Interventions([ONCE], [schedule])
+    first = Interventions([ONCE, ONCE], [schedule], revision=1)
+    second = Interventions([ONCE], [schedule], revision=2)  # set back by hand
     assert found_interventions(folder, config) == Interventions()
-    (copy / "interventions.json").write_text(short.to_json())
-    assert found_interventions(folder, config) == short  # the folder has lost its file
-    folder.interventions.write_text(long.to_json())
-    assert found_interventions(folder, config) == long
-    as_long = Interventions([ONCE, ONCE])
-    (copy / "interventions.json").write_text(as_long.to_json())
-    assert found_interventions(folder, config) == long
+    (copy / "interventions.json").write_text(first.to_json())
+    assert found_interventions(folder, config) == first  # the folder has lost its file
+    folder.interventions.write_text(second.to_json())
+    assert found_interventions(folder, config) == second
+    (copy / "interventions.json").write_text(second.to_json())
+    assert found_interventions(folder, config) == second
     config.checkpoint.copy_to = None
-    assert found_interventions(folder, config) == long
+    assert found_interventions(folder, config) == second
 
 
 def test_a_copy_whose_disk_fails_does_not_keep_a_run_from_its_own_file_and_damage_is_said(
