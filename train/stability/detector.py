@@ -27,8 +27,9 @@ from train.stability.records import LEAD_STEPS, Alarm, Kind, StepRecord
 from train.stability.windows import RobustWindows, WindowSettings
 
 TOTAL, EMBEDDING, LOSS = "grad_norm", "grad_norm_embedding", "loss"
-UNJUDGED_STEPS = 160
-"""Steps back that a drift, the slowest finding, may turn out to have begun."""
+UNJUDGED_STEPS = 320
+"""Steps back that a drift, the slowest finding, may turn out to have begun: one of .1 % a step in correlated noise was found
+290 steps after its onset."""
 _LEAST = 64
 """Values from which on a window is judged by its own spread."""
 _PERSISTENCE = 64
