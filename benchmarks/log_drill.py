@@ -2,7 +2,7 @@
 
 A small model goes through the log's events (benchmarks/drill/timeline.py): failing nodes, a hang, a lost file, wrong
 instructions, three explosions from bad data, one from a learning rate, two gradient spikes, changes by its user. Each seed
-runs three times: clean, with stability.on_spike=rollback, and with warn. docs/stability_drill.md has the figures.
+runs three times: clean, with stability.on_spike=rollback, and with warn. docs/stability.md has the figures.
 
 --seeds N,M   other seeds than the five that are reported
 --folder DIR  keeps the runs there, and goes on with those that are there

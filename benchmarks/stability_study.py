@@ -3,7 +3,7 @@
 Trains every cell of benchmarks/stability/variants.py - a variant of a deep, narrow model, a learning rate, a seed - with
 the engine of `python -m train`, one thread each, and records losses and gradient norms of every step. FILE is written
 after each cell, and cells that it holds are not trained again: the same command goes on where it was interrupted.
-`python -m benchmarks.plots` draws the pictures; docs/stability_study.md says what they show.
+`python -m benchmarks.plots` draws the pictures; docs/stability.md says what they show.
 """
 
 import argparse

@@ -2,7 +2,7 @@
 
 Norms and the biases of row-parallel layers are whole on every tensor-parallel rank, the tied matrix is on the first and
 on the last stage, and every replica holds all weights of its stage. All of these stay equal to the last bit, so the ranks
-exchange integer sums of the bits of what they hold. docs/stability_checks.md says what this finds and what it misses.
+exchange integer sums of the bits of what they hold. docs/stability.md says what this finds and what it misses.
 """
 
 from collections import Counter

@@ -86,5 +86,5 @@ class ClusterConfig:
     measured_seconds_per_step: Annotated[float, plausible(10)] | None = None
     """Measured seconds per step of the full batch; the estimate then derives MFU, days and cost from them."""
     exclude_slow: bool = False
-    """Leave out the nodes of ranks that the last attempt has named as slow (docs/stability_checks.md), as far as enough others
+    """Leave out the nodes of ranks that the last attempt has named as slow (docs/stability.md#silent-errors-and-slow-ranks), as far as enough others
     are there: the SLURM script excludes them at its next start."""

@@ -139,5 +139,5 @@ class StabilityConfig:
     """Seconds that the ranks wait at the start for a rank that does not come; then they exit with 3 and name it. A rank
     that has come may take any time to prepare."""
     checksum_every_steps: Count | None = 100
-    """Steps between two comparisons of the weights that several ranks hold (docs/stability_checks.md): copies that differ
+    """Steps between two comparisons of the weights that several ranks hold (docs/stability.md#silent-errors-and-slow-ranks): copies that differ
     name parameter, rank and host. null: off."""
