@@ -93,9 +93,15 @@ def test_checkpoints_of_the_cut_history_are_set_aside(tmp_path: Path):
 
 def test_a_run_that_spikes_again_and_again_stops_and_says_what_was_tried(tmp_path: Path):
     run, errors = tmp_path / "run", tmp_path / "errors.txt"
-    settings = ("stability.max_rollbacks=2", "stability.relapse_lr=0.25", "checkpoint.keep_last=20")
+    settings = (
+        "stability.max_rollbacks=2",
+        "stability.relapse_lr=0.25",
+        "checkpoint.keep_last=20",
+        "optim.total_samples=640",
+    )
     words = command(tmp_path, *SETTINGS, *settings, f"run.dir={run}")
-    forever = [(240, 10**9)]
+    # From step 51 on, when the loss has been low for long.
+    forever = [(400, 10**9)]
     assert run_poisoned(1, words, errors, forever) == [2]
     said = errors.read_text()
     first, second = read_interventions(run).rollbacks

@@ -9,7 +9,7 @@ checkpoint: a resumed run judges its first step as the undisturbed one would.
 - loss scale: fp16's scale has fallen far below its window.
 - skipped: many steps in a row were left out.
 
-A declared change - other data, another mixture or learning rate, a larger batch - resets what it moves.
+A declared change - other data, another mixture, a higher learning rate, another batch - resets what it moves.
 """
 
 import math
@@ -113,7 +113,8 @@ class Detector:
             self._reset(record.step, losses=False, gradients=True)
         else:
             now["num_samples"] = before["num_samples"]
-        if _ratio(before["learning_rate"], now["learning_rate"]) > _RATE_RATIO:
+        # A lower one moves no loss up, and a spike right after a rollback that lowered it must be found.
+        if 0 < before["learning_rate"] * _RATE_RATIO < now["learning_rate"]:
             self._reset(record.step, losses=True, gradients=False)
 
     def observe(self, record: StepRecord) -> list[Alarm]:

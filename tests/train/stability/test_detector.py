@@ -282,6 +282,16 @@ def test_an_explosion_right_after_a_declared_change_is_found(name: str, since: i
         assert steps and 0 < steps[0] <= 30, kind
 
 
+def test_a_lower_rate_resets_nothing_so_that_a_spike_right_behind_it_is_found() -> None:
+    """As after a rollback that lowered it, if that was not enough."""
+    records = changed(
+        healthy(STEPS + 30), STEPS + 1, lambda each, _: replace(each, learning_rate=2.5e-4)
+    )
+    spiky = changed(records, STEPS + 3, lambda each, _: lossy(each, 2.0))
+    assert not alarms(records)
+    assert [alarm.step for alarm in alarms(spiky) if alarm.signal == "loss"] == [STEPS + 14]
+
+
 def test_a_slow_change_of_the_mixture_adds_up() -> None:
     """One percent a step, from half to none: each change alone is too small to count."""
 
