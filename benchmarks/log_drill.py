@@ -84,7 +84,8 @@ def _said(outcome: Outcome) -> Outcome:
 
 
 def _recorded(outcome: Outcome) -> dict[str, object]:
-    """Without the reasons' texts and with a curve of every fifth step: the record is kept in the repository."""
+    """With a curve of every fifth step and without paths of the machine: the record is kept in the repository."""
     values = asdict(outcome)
+    del values["lost_file"], values["message"]
     values["curve"] = [[seen, round(loss, 3)] for seen, loss in outcome.curve[::5]]
     return values
