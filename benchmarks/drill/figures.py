@@ -4,9 +4,10 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.drill import faults, timeline
+from benchmarks.drill import timeline
 from benchmarks.drill.run import Outcome
 from benchmarks.drill.timeline import Variant, first_words
+from tests.helpers.poison import FACTOR
 
 NEAR, WORSE = 0.02, 0.05
 """Shares of the clean loss: within the first the rollback ends, and by the second at least the run without is worse."""
@@ -18,7 +19,7 @@ def settings() -> dict[str, Any]:
         "learning_rate": timeline.LR,
         "too_high": timeline.TOO_HIGH,
         "clip": timeline.CLIP,
-        "gradient_factor": faults.FACTOR,
+        "gradient_factor": FACTOR,
         "poisoned": timeline.POISONED,
         "enlarged": timeline.ENLARGED,
         "words": first_words(Variant.rollback),

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.drill import faults
 from benchmarks.drill.figures import allowed, failures, table
 from benchmarks.drill.run import Outcome
 from benchmarks.drill.timeline import POISONED, TIMELINE, TOTAL, Ends, Variant, in_samples
+from tests.helpers import poison
 
 
 def rollback(skip: list[tuple[int, int]], rate: float = 1.0) -> dict[str, Any]:
@@ -97,8 +97,8 @@ def test_enlarged_gradients_change_weights_of_rows_and_nothing_else(
 
     labels = tuple(torch.ones(2) for _ in range(5))
     monkeypatch.setattr(loop, "micro_batches_of", lambda *_: [("x", labels)] * 2)
-    faults.enlarge([(8, 9)])
+    poison.enlarge([(8, 9)])
     (_, first), (_, second) = loop.micro_batches_of(Step(), None, 0.0)  # type: ignore[arg-type]
-    assert torch.equal(first[-1], torch.full((2,), faults.FACTOR))
+    assert torch.equal(first[-1], torch.full((2,), poison.FACTOR))
     assert all(torch.equal(a, b) for a, b in zip(first[:-1], labels[:-1], strict=True))
     assert torch.equal(second[-1], torch.ones(2))

@@ -1,13 +1,17 @@
-"""Attempts whose data, or learning rate, make the loss explode at a chosen place."""
+"""Attempts whose data make the loss explode, or whose gradients are too large, at a chosen place."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tests.helpers.distributed import Ranks
+from tests.helpers.whole_runs import quietly
+
+FACTOR = 1000.0
+"""How many times too large an enlarged gradient is."""
 
 
 def poison(ranges: list[tuple[int, int]]) -> None:
@@ -26,6 +30,24 @@ def poison(ranges: list[tuple[int, int]]) -> None:
     GLMDataset.__getitem__ = sample  # type: ignore[method-assign]
 
 
+def enlarge(ranges: list[tuple[int, int]]) -> None:
+    """Multiply the gradients of micro-batches with these samples; their losses stay as they are."""
+    from train import loop
+
+    whole = loop.micro_batches_of
+
+    def enlarged(batches: Any, *settings: Any) -> Iterator[Any]:
+        micro_batches = whole(batches, *settings)
+        for (inputs, labels), batch in zip(micro_batches, batches.micro_batches, strict=True):
+            drawn = batch.sample_index
+            if any(a <= index < b for index in drawn for a, b in ranges):
+                # The weights of the rows: a mean loss is divided by them again.
+                labels = (*labels[:-1], labels[-1] * FACTOR)
+            yield inputs, labels
+
+    loop.micro_batches_of = enlarged  # type: ignore[assignment]
+
+
 def poisoned_attempt(
     rank: int,
     world_size: int,
@@ -35,16 +57,10 @@ def poisoned_attempt(
     also: Callable[[int], None] | None,
 ) -> None:
     """`python -m train` on poisoned data; `also` prepares the rank's process further."""
-    from train.main import cli
-
     poison(ranges)
     if also is not None:
         also(rank)
-    with errors.open("a") as file:
-        os.dup2(file.fileno(), 2)
-    with open(os.devnull, "w") as quiet:
-        os.dup2(quiet.fileno(), 1)
-    os._exit(cli(list(overrides)))
+    os._exit(quietly(list(overrides), errors))
 
 
 def run_poisoned(

@@ -126,6 +126,16 @@ def resumed_at(run: Path) -> list[int]:
     return [line["samples_seen"] for line in lines if line["event"] == "resume"]
 
 
+def quietly(arguments: list[str], errors: Path) -> int:
+    """Run `python -m train` in this process; its exit code. What it says goes to a file."""
+    from train.main import cli
+
+    with errors.open("a") as file, open(os.devnull, "w") as quiet:
+        os.dup2(file.fileno(), 2)
+        os.dup2(quiet.fileno(), 1)
+    return cli(arguments)
+
+
 def _attempt(
     rank: int,
     world_size: int,

@@ -9,7 +9,7 @@ import pytest
 
 from tests.helpers.distributed import Ranks
 from tests.helpers.silent import flip_weight, slow_down
-from tests.helpers.whole_runs import command
+from tests.helpers.whole_runs import command, quietly
 from train.world import node_name
 
 EVERY = 4
@@ -28,7 +28,6 @@ def attempt(
 ) -> None:
     """`python -m train` with a fault on one rank: a parameter whose bit flips before a step, or "slow" from it on."""
     from train.engine.pipeline import PipelineEngine
-    from train.main import cli
 
     train_step = PipelineEngine.train_step
     done = 0
@@ -44,11 +43,7 @@ def attempt(
         return train_step(engine, *arguments)
 
     PipelineEngine.train_step = faulty
-    with errors.open("a") as file:
-        os.dup2(file.fileno(), 2)
-    with open(os.devnull, "w") as quiet:
-        os.dup2(quiet.fileno(), 1)
-    os._exit(cli(list(overrides)))
+    os._exit(quietly(list(overrides), errors))
 
 
 def events_of(

@@ -6,7 +6,7 @@ from typing import Any
 
 from configs.interventions import read_interventions
 from configs.run_checkpoints import committed, step_of
-from tests.helpers.poison import run_poisoned
+from tests.helpers.poison import enlarge, run_poisoned
 from tests.helpers.whole_runs import command, compared, metrics
 
 BATCH, STEPS = 8, 40
@@ -126,3 +126,25 @@ def test_a_request_to_stop_at_the_same_moment_keeps_the_decision(tmp_path: Path)
         codes = run_poisoned(1, (*words, f"run.dir={folder}"), errors, POISON)
         assert codes == [0], errors.read_text()
     assert compared(run) == compared(whole)
+
+
+def enlarged_gradient(rank: int) -> None:
+    """A thousandfold in step 21."""
+    enlarge([(160, 168)])
+
+
+def test_a_wildly_large_gradient_is_left_out_and_only_told_of_by_warn(tmp_path: Path):
+    words, losses = command(tmp_path, *SETTINGS), {}
+    for policy, left_out in (("rollback", 1), ("warn", 0)):
+        run, errors = tmp_path / policy, tmp_path / "errors.txt"
+        typed = (*words, f"run.dir={run}", f"stability.on_spike={policy}")
+        assert run_poisoned(1, typed, errors, [], enlarged_gradient) == [0], errors.read_text()
+        assert not read_interventions(run).rollbacks
+        (spike,) = events(run, "spike")
+        assert (spike["alarm"], spike["signal"], spike["step"]) == ("gradient", "grad_norm", 21)
+        assert [event["step"] for event in events(run, "skip")] == [21] * left_out
+        lines = metrics(run)
+        assert [line["optim/skipped_steps"] for line in lines] == [0] * 20 + [left_out] * 20
+        losses[policy] = [line["train/loss"] for line in lines]
+    assert losses["rollback"][:21] == losses["warn"][:21]
+    assert losses["rollback"][21] != losses["warn"][21]

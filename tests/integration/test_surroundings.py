@@ -19,22 +19,12 @@ from data_pipeline.tokenizer import ByteTokenizer
 from tests.helpers.distributed import run_distributed
 from tests.helpers.texts import sentences, write_jsonl
 from tests.helpers.tiny import TEXT_RUN
-from tests.helpers.whole_runs import command, compared, resumed_at, run_attempt
+from tests.helpers.whole_runs import command, compared, quietly, resumed_at, run_attempt
 
 SMALL = (*TEXT_RUN, "optim.total_samples=32")
 _STRANGER = 54_321
 _KEEP_CAPABILITIES, _MAY_READ = 8, 2  # PR_SET_KEEPCAPS, CAP_DAC_READ_SEARCH
 _NEW_MOUNTS = 0x00020000  # CLONE_NEWNS
-
-
-def quietly(arguments: list[str], errors: Path) -> int:
-    """Run `python -m train` in this process; its exit code. What it says goes to a file."""
-    from train.main import cli
-
-    with errors.open("a") as file, open(os.devnull, "w") as quiet:
-        os.dup2(file.fileno(), 2)
-        os.dup2(quiet.fileno(), 1)
-    return cli(arguments)
 
 
 @pytest.fixture(scope="module")
