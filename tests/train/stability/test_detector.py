@@ -2,89 +2,32 @@
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
-from configs.schema import StabilityConfig
+from tests.helpers.watched import (
+    CONFIG,
+    LAYERS,
+    LOSSES,
+    STEPS,
+    alarms,
+    batch,
+    changed,
+    data,
+    detector,
+    healthy,
+    kinds,
+    lossy,
+    rate,
+    shares,
+    steep,
+    step_of,
+)
 from train.engine import GradientNorms
 from train.stability.detector import Detector
 from train.stability.records import LEAD_STEPS, Alarm, Kind, StepRecord
-
-LOSSES = ("loss", "loss_mask")
-LAYERS = 3
-CONFIG = StabilityConfig()
-STEPS = 400
-"""Healthy steps before a fault: more than a window, and enough for a level of the drift."""
-
-
-def healthy(num_steps: int = STEPS, seed: int = 0) -> list[StepRecord]:
-    """A run without faults: loss 2 and 3, norms .5, .2 and .3, with two percent of normal noise."""
-    rng = np.random.default_rng(seed)
-    records = []
-    for step in range(1, num_steps + 1):
-        near = np.exp(0.02 * rng.standard_normal(2 + 2 + LAYERS))
-        loss, mask, total, embedding, *layers = map(float, near)
-        norms = GradientNorms(0.5 * total, 0.2 * embedding, tuple(0.3 * each for each in layers))
-        records.append(
-            StepRecord(
-                step,
-                {"loss": 2 * loss, "loss_mask": 3 * mask},
-                norms,
-                learning_rate=1e-3,
-                num_samples=64,
-                shares={"text": 0.5, "code": 0.5},
-                data="corpus",
-            )
-        )
-    return records
-
-
-def changed(
-    records: Sequence[StepRecord], since: int, change: Callable[[StepRecord, int], StepRecord]
-) -> list[StepRecord]:
-    """From a step on, `change(record, steps since then)`."""
-    return [change(each, each.step - since) if each.step >= since else each for each in records]
-
-
-def lossy(record: StepRecord, factor: float) -> StepRecord:
-    return replace(
-        record,
-        losses={
-            name: None if loss is None else loss * factor for name, loss in record.losses.items()
-        },
-    )
-
-
-def steep(record: StepRecord, factor: float) -> StepRecord:
-    assert record.norms is not None
-    norms = record.norms
-    layers = tuple(each * factor for each in norms.layers)
-    return replace(
-        record, norms=GradientNorms(norms.total * factor, norms.embedding * factor, layers)
-    )
-
-
-def detector(config: StabilityConfig = CONFIG) -> Detector:
-    return Detector(config, LOSSES, LAYERS)
-
-
-def step_of(watching: Detector, record: StepRecord) -> tuple[Alarm | None, list[Alarm]]:
-    """What is said of the gradient before the update, and of the step afterwards."""
-    watching.declare(record)
-    judged = None if record.norms is None else watching.judge(record.norms, record.step)
-    return judged, watching.observe(record)
-
-
-def alarms(records: Sequence[StepRecord], config: StabilityConfig = CONFIG) -> list[Alarm]:
-    watching = detector(config)
-    return [alarm for record in records for alarm in step_of(watching, record)[1]]
-
-
-def kinds(found: Sequence[Alarm]) -> list[tuple[Kind, str]]:
-    return [(alarm.kind, alarm.signal) for alarm in found]
 
 
 def test_a_healthy_run_has_no_alarms() -> None:
@@ -206,131 +149,6 @@ def test_a_spike_does_not_hide_a_smaller_one_after_it() -> None:
         healthy(STEPS + 30), STEPS + 1, lambda each, since: steep(each, factors.get(since, 1.0))
     )
     assert [alarm.step for alarm in alarms(records)] == [STEPS + 1, STEPS + 21]
-
-
-def explosion(each: StepRecord, since: int) -> StepRecord:
-    """The loss doubles every ten steps, the gradient every three."""
-    return steep(lossy(each, 2 ** (since / 10)), 2 ** (since / 3))
-
-
-def data(each: StepRecord, _: int) -> StepRecord:
-    return replace(each, data="another corpus")
-
-
-def shares(each: StepRecord, _: int) -> StepRecord:
-    return replace(each, shares={"text": 0.4, "code": 0.4, "books": 0.2})
-
-
-def batch(each: StepRecord, _: int) -> StepRecord:
-    return replace(each, num_samples=128)
-
-
-def rate(each: StepRecord, _: int) -> StepRecord:
-    return replace(each, learning_rate=2e-3)
-
-
-CHANGES = {"data": data, "shares": shares, "batch": batch, "rate": rate}
-MOVES = {
-    "data": {"loss", "gradient"},
-    "shares": {"loss", "gradient"},
-    "batch": {"gradient"},
-    "rate": {"loss"},
-}
-
-
-@pytest.mark.parametrize("name", CHANGES)
-def test_a_declared_change_resets_what_it_moves_and_nothing_else(name: str) -> None:
-    """Read off the state: the windows are empty, or as they were."""
-    watching = detector()
-    *records, last = healthy(STEPS + 1)
-    for record in records:
-        step_of(watching, record)
-    before = watching.state()
-    watching.declare(CHANGES[name](last, 0))
-    after = watching.state()
-    empty = {
-        "loss": after["losses"]["num_values"] == [0] * len(LOSSES),
-        "gradient": after["gradients"]["num_values"] == [0] * (2 + LAYERS),
-    }
-    assert {signal for signal, is_empty in empty.items() if is_empty} == MOVES[name]
-    assert (after["losses"] == before["losses"]) == ("loss" not in MOVES[name])
-    assert (after["drift"] == before["drift"]) == ("loss" not in MOVES[name])
-    assert (after["gradients"] == before["gradients"]) == ("gradient" not in MOVES[name])
-
-
-@pytest.mark.parametrize("name", CHANGES)
-def test_a_declared_change_may_move_what_it_moves(name: str) -> None:
-    """The loss by a third, the gradient by a factor of three; undeclared both are found."""
-    moved, declared = MOVES[name], CHANGES[name]
-
-    def change(each: StepRecord, since: int) -> StepRecord:
-        each = lossy(each, 1.33) if "loss" in moved else each
-        return steep(each, 3.0) if "gradient" in moved else each
-
-    records = changed(healthy(2 * STEPS), STEPS + 1, change)
-    assert {"loss" if alarm.goes_back else "gradient" for alarm in alarms(records)} == moved
-    assert not alarms(changed(records, STEPS + 1, declared))
-
-
-@pytest.mark.parametrize("name", CHANGES)
-@pytest.mark.parametrize("since", [0, 4, 20])
-def test_an_explosion_right_after_a_declared_change_is_found(name: str, since: int) -> None:
-    records = changed(healthy(STEPS + 80), STEPS + 1, CHANGES[name])
-    found = alarms(changed(records, STEPS + 1 + since, explosion))
-    for kind in (Kind.gradient, Kind.loss):
-        steps = [alarm.step - STEPS - since for alarm in found if alarm.kind is kind]
-        assert steps and 0 < steps[0] <= 30, kind
-
-
-def test_a_lower_rate_resets_nothing_so_that_a_spike_right_behind_it_is_found() -> None:
-    """As after a rollback that lowered it, if that was not enough."""
-    records = changed(
-        healthy(STEPS + 30), STEPS + 1, lambda each, _: replace(each, learning_rate=2.5e-4)
-    )
-    spiky = changed(records, STEPS + 3, lambda each, _: lossy(each, 2.0))
-    assert not alarms(records)
-    assert [alarm.step for alarm in alarms(spiky) if alarm.signal == "loss"] == [STEPS + 14]
-
-
-def test_a_slow_change_of_the_mixture_adds_up() -> None:
-    """One percent a step, from half to none: each change alone is too small to count."""
-
-    def ramp(each: StepRecord, since: int) -> StepRecord:
-        text = max(0.5 - 0.01 * since, 0.0)
-        moved = lossy(each, 1 + 0.005 * min(since, 50))
-        return replace(moved, shares={"text": text, "code": 1 - text})
-
-    records = changed(healthy(2 * STEPS), STEPS + 1, ramp)
-    assert not [alarm for alarm in alarms(records) if alarm.goes_back]
-    undeclared = [replace(each, shares=records[0].shares) for each in records]
-    assert [alarm for alarm in alarms(undeclared) if alarm.goes_back]
-
-
-def test_a_slow_change_of_the_rate_and_small_ones_reset_nothing() -> None:
-    def little(each: StepRecord, since: int) -> StepRecord:
-        return replace(
-            each,
-            learning_rate=each.learning_rate * 0.99**since,
-            num_samples=64 + 4 * (since > 5),
-            shares={"text": 0.52, "code": 0.48},
-        )
-
-    records = changed(healthy(STEPS + 200), STEPS + 1, little)
-    watching = detector()
-    for record in records:
-        step_of(watching, record)
-    assert min(watching.state()["losses"]["num_values"]) == STEPS + 200
-
-
-def test_a_warm_up_resets_at_its_first_steps_only() -> None:
-    """From 0; the rate doubles at step 3."""
-    records = [
-        replace(each, learning_rate=1e-3 * min(each.step - 1, 100) / 100) for each in healthy()
-    ]
-    watching = detector()
-    for record in records:
-        step_of(watching, record)
-    assert watching.state()["losses"]["num_values"] == [STEPS - 2] * len(LOSSES)
 
 
 UNUSABLE = (math.nan, math.inf, -math.inf, 0.0, -1.0, None)
