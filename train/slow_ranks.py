@@ -1,13 +1,15 @@
 """Which ranks are slow for long: a rule over what each rank itself works on a step (train/own_time.py).
 
-Every few steps the ranks exchange the medians of their last steps, a *window*. A rank is compared with the median of the
+Every few steps the ranks exchange what is typical of their last steps, a *window*. A rank is compared with the median of the
 others of its pipeline stage, which have equal work. A rank that is alone on its stage is compared with its own past, as
 far as the other ranks have not become slower by as much: the batch may grow, the machine may be busy. It is named when it
 exceeds that in three windows in a row, and is over it after as many windows near the others.
 
-Idling - sleeping, waiting for a disk or a lock - is compared by itself: it is hardly ever noise. The speed of computing
-is, where processes share cores: two side by side take up to one and a half times as long as one alone. So where a rank of
-the comparison was kept from running, nothing but idling is compared.
+Idling - sleeping, waiting for a disk - is compared by itself, by the step of a window that idles least: a rank that is slow
+for it idles in every step. Where processes share cores, both work and idling are noise in single steps: two ranks side by
+side take up to one and a half times as long as one alone, and the thread that trains idles while another thread of its
+process has Python's lock and is kept from running. So where a rank of the comparison was kept from running, nothing but
+the least idling is compared.
 """
 
 import statistics
@@ -80,7 +82,7 @@ class SlowRanks:
         """Take a window.
 
         Args:
-            window: each rank's medians over its steps.
+            window: of each rank, by `window_of`.
 
         Returns:
             The ranks whose verdict changes.
@@ -136,5 +138,5 @@ def _medians(of: Sequence[OwnSeconds]) -> OwnSeconds:
 
 
 def window_of(steps: Sequence[OwnSeconds]) -> OwnSeconds:
-    """A rank's part of a window: the medians of its steps."""
-    return _medians(steps)
+    """A rank's part of a window: the medians of its steps, and the least that one of them idles."""
+    return _medians(steps)._replace(idle=min(step.idle for step in steps))

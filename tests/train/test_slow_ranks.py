@@ -117,6 +117,17 @@ def test_noise_names_nobody_and_hides_nobody(slow: int | None) -> None:
     assert found == ([] if slow is None else [(3, slow, True)])
 
 
-def test_a_window_is_the_median_of_its_steps() -> None:
+def test_a_window_is_the_median_of_its_steps_and_their_least_idling() -> None:
     steps = [OwnSeconds(1, 5, 0), OwnSeconds(9, 1, 0), OwnSeconds(2, 2, 7)]
-    assert window_of(steps) == OwnSeconds(2, 2, 0)
+    assert window_of(steps) == OwnSeconds(2, 1, 0)
+
+
+def test_idling_in_most_steps_of_a_shared_machine_is_not_held_against_a_rank() -> None:
+    """A thread that waits for Python's lock, which another one of its process has, idles; a slow rank does in every step."""
+    kept = [took(1.0, 0.0, 2.0)] * WINDOW_STEPS
+    most = [took(1.5, 0.5, 2.0)] * (WINDOW_STEPS - 1) + [took(1.0, 0.0, 2.0)]
+    every = [took(1.3, 0.3, 2.0)] * WINDOW_STEPS
+    assert judged([[0, 1, 2]], [[window_of(each) for each in (most, kept, kept)]] * 9) == []
+    assert judged([[0, 1, 2]], [[window_of(each) for each in (every, kept, kept)]] * 9) == [
+        (3, 0, True)
+    ]
