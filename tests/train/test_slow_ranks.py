@@ -92,6 +92,12 @@ def test_a_rank_alone_on_its_stage_is_compared_with_its_past() -> None:
     assert found[-1] == [Verdict(1, True, pytest.approx(0.3), True)]
 
 
+def test_a_rank_that_stays_slow_alone_on_its_stage_does_not_become_the_usual() -> None:
+    usual = [took(1.0), took(2.0), took(3.0)]
+    slower = [took(1.0), took(2.6), took(3.0)]
+    assert judged([[0], [1], [2]], [usual] * 6 + [slower] * 60) == [(9, 1, True)]
+
+
 def noise(*place: int) -> float:
     """A number in [0, 1) that depends on the place alone."""
     digest = hashlib.sha256(repr(place).encode()).digest()
