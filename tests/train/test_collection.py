@@ -1,6 +1,7 @@
 """Garbage is collected between steps, and Python is left as it was."""
 
 import gc
+import logging
 import weakref
 
 import pytest
@@ -51,3 +52,12 @@ def test_no_garbage_is_collected_for_the_memory_reports_of_libraries() -> None:
         assert gc.collect is not before
         raise KeyError
     assert gc.collect is before
+
+
+def test_only_errors_of_deepspeed_are_shown_while_an_engine_is_built() -> None:
+    logger = logging.getLogger("DeepSpeed")
+    before = logger.level
+    with pytest.raises(KeyError), quiet():
+        assert not logger.isEnabledFor(logging.WARNING) and logger.isEnabledFor(logging.ERROR)
+        raise KeyError
+    assert logger.level == before

@@ -5,6 +5,7 @@ import functools
 import gc
 import io
 import itertools
+import logging
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -152,17 +153,22 @@ def stage_instructions(num_micro_batches: int, pp: int, stage: int) -> list[tupl
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Suppress what the libraries print to standard output, and what they collect garbage for: reports of their memory.
+    """Suppress what the libraries print and warn of, and what they collect garbage for: reports of their memory.
 
-    DeepSpeed's BF16_Optimizer collects six times while it is built, a tenth of a second each.
+    DeepSpeed's BF16_Optimizer collects six times while it is built, a tenth of a second each. Its logger keeps
+    the standard output of its import, and warns of each optimizer that is not in its own list.
     """
     collect = gc.collect
     gc.collect = lambda *_: 0
+    logger = logging.getLogger("DeepSpeed")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             yield
     finally:
         gc.collect = collect
+        logger.setLevel(level)
 
 
 def _call(layer: Callable[..., Any], *state: Any) -> Any:
