@@ -1,12 +1,12 @@
-"""Read events.jsonl and metrics.jsonl.
+"""Read events.jsonl, metrics.jsonl, details.jsonl and samples.jsonl.
 
-train/run_folder.py and train/metrics_file.py write them. Each file is read in one place, so that every command gives
+train/run_folder.py, train/metrics_file.py and train/details_file.py write them. Each file is read in one place, so that every command gives
 the same message for a wrong one, whether it is damaged, of another program, or a folder or pipe. configs/run_status.py
 reads status.json.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -82,6 +82,39 @@ def read_metrics(run: Path, report: Callable[[str], None]) -> list[MetricsLine]:
     return list(_decoded(RunPaths(run).metrics, metrics_line, report))
 
 
+def read_details(run: Path, report: Callable[[str], None]) -> list[dict[str, Any]]:
+    """Read details.jsonl, what was measured at intervals; nothing if there is none. For the arguments see read_metrics.
+
+    Raises:
+        RecordError: it is no file that can be read.
+        OSError: the file system failed.
+    """
+    return list(_decoded(RunPaths(run).details, detail_line, report))
+
+
+def read_samples(run: Path, report: Callable[[str], None]) -> list[dict[str, Any]]:
+    """Read samples.jsonl, the filled blanks; nothing if there is none. For the arguments see read_metrics.
+
+    Raises:
+        RecordError: it is no file that can be read.
+        OSError: the file system failed.
+    """
+    return list(_decoded(RunPaths(run).samples, detail_line, report))
+
+
+def detail_line(line: bytes, where: str) -> dict[str, Any]:
+    """Decode a line of details.jsonl or samples.jsonl; beside its position the values are not checked.
+
+    Raises:
+        RecordError: it is not such a line.
+    """
+    values = decode(line, dict[str, Any], where)
+    if _depth(values) > _DEEPEST_DETAIL:
+        raise RecordError(f"{where} is damaged or not of this program: it is nested too deeply.")
+    _check_position(values, ("step", "samples_seen"), where)
+    return values
+
+
 def metrics_line(line: bytes, where: str) -> MetricsLine:
     """Decode a line of metrics.jsonl.
 
@@ -89,10 +122,7 @@ def metrics_line(line: bytes, where: str) -> MetricsLine:
         RecordError: it is not such a line.
     """
     values = decode(line, MetricsLine, where)
-    for key in ("step", "samples_seen", "tokens_seen"):
-        value = values.get(key, 0)
-        if not isinstance(value, int) or value < 0:
-            raise RecordError(f"{where} is damaged or not of this program: {key} is {value}.")
+    _check_position(values, ("step", "samples_seen", "tokens_seen"), where)
     return values
 
 
@@ -120,6 +150,13 @@ def _decoded(
     if damaged:
         others = f" So are {len(damaged) - 1:,} other lines." if len(damaged) > 1 else ""
         report(f"{damaged[0]}{others} What cannot be read is left out.")
+
+
+def _check_position(values: Mapping[str, Any], keys: Sequence[str], where: str) -> None:
+    for key in keys:
+        value = values.get(key, 0)
+        if type(value) is not int or value < 0:
+            raise RecordError(f"{where} is damaged or not of this program: {key} is {value}.")
 
 
 def _depth(value: object) -> int:

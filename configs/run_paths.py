@@ -19,6 +19,8 @@ IDENTITY = "identity.json"
 STATUS = "status.json"
 SUMMARY = "summary.json"
 METRICS = "metrics.jsonl"
+DETAILS = "details.jsonl"
+SAMPLES = "samples.jsonl"
 INTERVENTIONS = "interventions.json"
 EVENTS = "events.jsonl"
 LOG = "log.txt"
@@ -64,6 +66,8 @@ class RunPaths:
         self.status = path / STATUS
         self.summary = path / SUMMARY
         self.metrics = path / METRICS
+        self.details = path / DETAILS
+        self.samples = path / SAMPLES
         self.interventions = path / INTERVENTIONS
         self.events = path / EVENTS
         self.log = path / LOG
@@ -92,6 +96,8 @@ class RunPaths:
             self.status,
             self.summary,
             self.metrics,
+            self.details,
+            self.samples,
             self.interventions,
             self.events,
             self.log,

@@ -23,6 +23,7 @@ from configs.quoting import quoted_lists
 from configs.terminal import tell, visible, wrapped
 from train.full_disk import LineFile
 from train.metrics import Metrics
+from train.trackers import Tracker
 
 # Share of the newest step in the loss and the speed that the bar shows: an average over about ten steps.
 _NEWEST = 0.1
@@ -30,7 +31,7 @@ _NEWEST = 0.1
 _COLUMNS = 80
 
 
-class ConsoleTracker:
+class ConsoleTracker(Tracker):
     """A bar or lines on the terminal, and log.txt with every printed line.
 
     Neither stops training: a line that cannot be printed is lost, and one that cannot be written is missing in log.txt.
@@ -70,9 +71,6 @@ class ConsoleTracker:
     def alert(self, title: str, text: str) -> None:
         """Show the sentences."""
         self.log(text)
-
-    def sync(self) -> None:
-        """Do nothing, because no checkpoint relies on log.txt."""
 
     def close(self) -> None:
         """Take the bar down."""

@@ -18,6 +18,7 @@ from configs.run_lines import whole_lines
 from train.full_disk import LineFile
 from train.metrics import Metrics, to_json_value
 from train.small_files import renewed, replace_file
+from train.trackers import Tracker
 
 _ADVICE = (
     "Restore the file, or start another run from the weights with run.name=NAME "
@@ -122,7 +123,7 @@ class StoredMetrics:
         return len(self._lines), f"{self._path} ends with step {len(self._lines):,}"
 
 
-class JsonlTracker:
+class JsonlTracker(Tracker):
     """Writes the file: whole lines, no gaps.
 
     A start copies the lines up to its checkpoint into a new file and renames it over the old one: what was trained
@@ -162,12 +163,6 @@ class JsonlTracker:
     def keep_checksum(self) -> dict[str, Any]:
         """What a checkpoint keeps of the lines so far."""
         return {"metrics_crc32": self._checksum}
-
-    def log(self, text: str) -> None:
-        """Do nothing, because this file holds numbers only."""
-
-    def alert(self, title: str, text: str) -> None:
-        """Do nothing, because alerts are no metrics."""
 
     def sync(self) -> None:
         """Bring the lines to the disk: a checkpoint without those before it would be of no use.

@@ -18,6 +18,7 @@ from configs.run_paths import RunPaths
 from configs.schema import LogConfig, Wandb
 from train.metrics import Metrics
 from train.run_folder import replace_file
+from train.trackers import Tracker
 
 _SYNC = """#!/usr/bin/env bash
 # Sends the offline records of this run, oldest first, to the one wandb run. Needs WANDB_API_KEY or `wandb login`.
@@ -75,7 +76,7 @@ def resolve_mode(wandb: Wandb) -> str:
     return wandb.value
 
 
-class WandbTracker:
+class WandbTracker(Tracker):
     """Reports to wandb.
 
     Args:
@@ -131,9 +132,6 @@ class WandbTracker:
         except Exception as error:
             self._give_up(error)
 
-    def log(self, text: str) -> None:
-        """Do nothing, because messages go to the console."""
-
     def alert(self, title: str, text: str) -> None:
         """Send an alert."""
         if self._run is None:
@@ -142,9 +140,6 @@ class WandbTracker:
             self._run.alert(title=title, text=text)
         except Exception as error:
             self._give_up(error)
-
-    def sync(self) -> None:
-        """Do nothing, because no checkpoint relies on wandb."""
 
     def close(self) -> None:
         """Finish this start's record."""

@@ -1,27 +1,41 @@
-"""Where a run reports to, behind one protocol.
+"""Where a run reports to.
 
-metrics.jsonl is train/metrics_file.py, the console with log.txt train/console.py, wandb train/tracker_wandb.py.
+metrics.jsonl is train/metrics_file.py, details.jsonl and samples.jsonl train/details_file.py, the console with log.txt
+train/console.py, wandb train/tracker_wandb.py.
 """
 
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 from train.metrics import Metrics
 
 
-class Tracker(Protocol):
-    """Receives every step's metrics line."""
+class Tracker:
+    """Receives what a run reports; what a tracker does not care for, it leaves as it is here, where it does nothing."""
 
     def log_metrics(self, line: Metrics) -> None:
         """Take one step's metrics (train/metrics.py)."""
-        ...
+
+    def log_details(self, line: dict[str, Any]) -> None:
+        """Take what is measured at intervals; after the metrics of the same step."""
+
+    def log_samples(self, line: dict[str, Any]) -> None:
+        """Take blanks of fixed held-out sentences, as the model fills them; after the metrics of the same step."""
 
     def log(self, text: str) -> None:
         """Take a sentence for people."""
-        ...
 
     def alert(self, title: str, text: str) -> None:
-        """Take what people should hear of while a run goes on."""
-        ...
+        """Take what people should hear of while a run goes on.
+
+        Args:
+            title: a few words.
+            text: sentences.
+        """
+
+    def log_checkpoint(self, folder: Path, samples_seen: int) -> None:
+        """Take the news that a checkpoint was written."""
 
     def sync(self) -> None:
         """Write to disk what a checkpoint relies on, before it is committed; called by the thread that commits.
@@ -29,49 +43,49 @@ class Tracker(Protocol):
         Raises:
             OSError: the file cannot be written.
         """
-        ...
 
     def close(self) -> None:
         """Flush and close."""
-        ...
 
 
-class Trackers:
+class Trackers(Tracker):
     """Several trackers as one; an empty list on the ranks that do not report."""
 
-    def __init__(self, trackers: list[Tracker]) -> None:
-        self._trackers = trackers
+    def __init__(self, trackers: Sequence[Tracker]) -> None:
+        self._trackers = list(trackers)
 
     def log_metrics(self, line: Metrics) -> None:
-        """Report one step."""
-        for tracker in self._trackers:
-            tracker.log_metrics(line)
+        """See Tracker."""
+        self._each(lambda tracker: tracker.log_metrics(line))
+
+    def log_details(self, line: dict[str, Any]) -> None:
+        """See Tracker."""
+        self._each(lambda tracker: tracker.log_details(line))
+
+    def log_samples(self, line: dict[str, Any]) -> None:
+        """See Tracker."""
+        self._each(lambda tracker: tracker.log_samples(line))
 
     def log(self, text: str) -> None:
-        """Report a sentence."""
-        for tracker in self._trackers:
-            tracker.log(text)
+        """See Tracker."""
+        self._each(lambda tracker: tracker.log(text))
 
     def alert(self, title: str, text: str) -> None:
-        """Report what people should hear of while a run goes on.
+        """See Tracker."""
+        self._each(lambda tracker: tracker.alert(title, text))
 
-        Args:
-            title: a few words.
-            text: sentences.
-        """
-        for tracker in self._trackers:
-            tracker.alert(title, text)
+    def log_checkpoint(self, folder: Path, samples_seen: int) -> None:
+        """See Tracker."""
+        self._each(lambda tracker: tracker.log_checkpoint(folder, samples_seen))
 
     def sync(self) -> None:
-        """Write to disk what a checkpoint relies on.
-
-        Raises:
-            OSError: the file cannot be written.
-        """
-        for tracker in self._trackers:
-            tracker.sync()
+        """See Tracker."""
+        self._each(lambda tracker: tracker.sync())
 
     def close(self) -> None:
-        """Close all."""
+        """See Tracker."""
+        self._each(lambda tracker: tracker.close())
+
+    def _each(self, act: Callable[[Tracker], None]) -> None:
         for tracker in self._trackers:
-            tracker.close()
+            act(tracker)

@@ -1,6 +1,7 @@
 """A run's training in one process: what stays for as long as the process, and what each resume builds anew."""
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from train.batches import BatchStream
 from train.checkpoint import Origin, Saver, no_fence
 from train.choice import decided_by_rank_0
 from train.console import ConsoleTracker
+from train.details_file import IntervalTracker
 from train.exposure import exposure_warning
 from train.loop import Trainer
 from train.metrics_file import JsonlTracker
@@ -65,6 +67,7 @@ class Training:
         self._wandb: WandbTracker | None = None
         self._wandb_id: str | None = None
         self._metrics: JsonlTracker | None = None
+        self._interval: IntervalTracker | None = None
         self._resumed: Resumed | None = None
         self._trainer: Trainer | None = None
         self._watchdog: Watchdog | None = None
@@ -218,13 +221,18 @@ class Training:
             self._wandb_id = _wandb_id(self._prepared, resumed, self._console)
         if self._metrics is not None:
             self._metrics.close()
-        kept = kept_lines(folder, resumed.interventions.rollbacks)
-        self._metrics = JsonlTracker(folder.metrics, progress.step, resumed.metrics_checksum, kept)
+        if self._interval is not None:
+            self._interval.close()
+        kept = partial(kept_lines, folder, resumed.interventions.rollbacks)
+        self._metrics = JsonlTracker(
+            folder.metrics, progress.step, resumed.metrics_checksum, kept(folder.metrics)
+        )
+        self._interval = IntervalTracker(folder.details, folder.samples, progress.step, kept)
         if self._wandb_id is not None and self._wandb is None:
             keys = {**flatten(config), "run_id": resumed.identity.run_id}
             name, log = derive.run_name(config), self._console.log
             self._wandb = WandbTracker(folder.path, name, self._wandb_id, config.log, keys, log)
-        trackers: list[Tracker] = [self._console, self._metrics]
+        trackers: list[Tracker] = [self._console, self._metrics, self._interval]
         self.trackers = Trackers([*trackers, *([self._wandb] if self._wandb is not None else [])])
 
     def _introduce(self, resumed: Resumed) -> None:

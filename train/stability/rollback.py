@@ -129,11 +129,17 @@ def decide_and_record(
     return interventions, paths
 
 
-def kept_lines(folder: RunFolder, rollbacks: list[Rollback]) -> Path | None:
-    """Where the metrics that the last rollback cuts off are kept; None: there was none, or they are kept already."""
+def kept_lines(folder: RunFolder, rollbacks: list[Rollback], lines: Path) -> Path | None:
+    """Where what the last rollback cuts off is kept; None: there was none, or it is kept already.
+
+    Args:
+        folder: of the run.
+        rollbacks: so far.
+        lines: the file with a line for a step.
+    """
     if not rollbacks:
         return None
-    path = folder.rolled_back / f"rollback_{len(rollbacks)}_{folder.metrics.name}"
+    path = folder.rolled_back / f"rollback_{len(rollbacks)}_{lines.name}"
     return None if path.exists() else path
 
 

@@ -276,9 +276,9 @@ def test_a_run_that_lost_its_generations_begins_above_those_it_has_left(folder: 
 
 
 def test_the_metrics_that_a_rollback_cuts_off_are_kept_once(folder: RunFolder) -> None:
-    assert kept_lines(folder, []) is None
-    path = kept_lines(folder, [ONCE, ONCE])
+    assert kept_lines(folder, [], folder.metrics) is None
+    path = kept_lines(folder, [ONCE, ONCE], folder.metrics)
     assert path == folder.path / "rolled_back" / "rollback_2_metrics.jsonl"
     path.parent.mkdir()
     path.touch()
-    assert kept_lines(folder, [ONCE, ONCE]) is None
+    assert kept_lines(folder, [ONCE, ONCE], folder.metrics) is None
