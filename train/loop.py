@@ -21,6 +21,7 @@ from train.device import synchronize
 from train.engine import Engine, GradientNorms, StepOutcome
 from train.evaluation import evaluate, share_of
 from train.generations import Generation
+from train.observe.observers import ObservedStep, Observers
 from train.pace import Pace
 from train.plan import StepPlan, TrainingPlan
 from train.progress import Progress
@@ -86,6 +87,7 @@ class Trainer:
     time_limit: TimeLimit
     pace: Pace
     checks: RankChecks
+    observers: Observers
 
     def run(self, progress: Progress) -> Ending:
         """Train from `progress` to the end, to a stop, or to a spike after which the run goes back.
@@ -109,6 +111,7 @@ class Trainer:
             self.time_limit.begin_pass()
             self._watch(f"the step after {progress.samples_seen:,} samples", is_rare=is_first)
             self.guard.begin(step, progress.step + 1, progress.samples_drawn)
+            self.observers.begin(progress.step + 1)
             with self.checks.of_step(progress.step + 1):
                 agreed = self._train(step)
             is_first = False
@@ -130,6 +133,7 @@ class Trainer:
                 valid = self.evaluate()
             blocked = self.saver.take_blocked_seconds()
             self.trackers.log_metrics(self.line.of(step, progress, agreed, valid, blocked))
+            self.observers.end(ObservedStep(step, progress, agreed, valid))
             alarms = self.guard.end(
                 agreed.sums, agreed.norms, agreed.was_skipped, agreed.loss_scale
             )
@@ -158,6 +162,7 @@ class Trainer:
     def close(self) -> None:
         """End this rank's threads, after an error as well: no other rank is asked."""
         self.checks.close()
+        self.observers.close()
         self.saver.close()
         self.guard.close()
         self.batches.close()

@@ -4,6 +4,7 @@ Each checkpoint keeps a checksum of the lines before it. A start continues from 
 file that was damaged, or mixed with another run's, is never taken for the run's history.
 """
 
+import contextlib
 import json
 import shutil
 import zlib
@@ -13,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import RecordError, RunFolderError
-from configs.run_files import MetricsLine, metrics_line
+from configs.run_files import MetricsLine, finite, metrics_line
 from configs.run_lines import whole_lines
 from train.full_disk import LineFile
 from train.metrics import Metrics, to_json_value
 from train.small_files import renewed, replace_file
 from train.trackers import Tracker
 
+_SECONDS = "speed/seconds_per_step"
 _ADVICE = (
     "Restore the file, or start another run from the weights with run.name=NAME "
     "checkpoint.init_from=CHECKPOINT."
@@ -74,6 +76,27 @@ class StoredMetrics:
     def after(self, step: int) -> list[bytes]:
         """The lines after a step, each with its end."""
         return self._lines[step:]
+
+    def repeated_after(self, step: int) -> dict[str, Any]:
+        """What a start from the checkpoint of a step trains again, for its event; empty: nothing.
+
+        Returns:
+            `repeated_steps`, first and last; `repeated_samples`, where the first begins and the last ends;
+            `repeated_seconds`, what they took.
+        """
+        lines = list[MetricsLine]()
+        for line in self._lines[max(step - 1, 0) :]:
+            with contextlib.suppress(RecordError):
+                lines.append(metrics_line(line, str(self._path)))
+        cut = [line for line in lines if (finite(line["step"]) or 0) > step]
+        if not cut:
+            return {}
+        begin = lines[0]["samples_seen"] if lines[0]["step"] == step else 0
+        return {
+            "repeated_steps": [cut[0]["step"], cut[-1]["step"]],
+            "repeated_samples": [begin, cut[-1]["samples_seen"]],
+            "repeated_seconds": sum(finite(line.get(_SECONDS)) or 0.0 for line in cut),
+        }
 
     def is_short_of(self, step: int) -> bool:
         """True if nothing is wrong with the file but that it ends before this step."""
@@ -135,15 +158,21 @@ class JsonlTracker(Tracker):
         step: of the checkpoint that this start continues; 0 for a new run.
         checksum: of the lines up to it, as the checkpoint knows it; None: it does not.
         kept: gets the lines after it, if there are any; None: they are dropped, to be trained again.
+        stored: the lines in it; None: they are read here.
 
     Raises:
         RunFolderError: the file does not hold the lines up to the checkpoint.
     """
 
     def __init__(
-        self, path: Path, step: int, checksum: int | None = None, kept: Path | None = None
+        self,
+        path: Path,
+        step: int,
+        checksum: int | None = None,
+        kept: Path | None = None,
+        stored: StoredMetrics | None = None,
     ) -> None:
-        stored = StoredMetrics(path)
+        stored = stored or StoredMetrics(path)
         content = b"".join(stored.up_to(step, checksum))
         if kept is not None and (cut := stored.after(step)):
             kept.parent.mkdir(exist_ok=True)

@@ -26,7 +26,8 @@ from train.console import ConsoleTracker
 from train.details_file import IntervalTracker
 from train.exposure import exposure_warning
 from train.loop import Trainer
-from train.metrics_file import JsonlTracker
+from train.metrics_file import JsonlTracker, StoredMetrics
+from train.observe.observers import Observers
 from train.pace import Pace, busy_hint
 from train.plan import TrainingPlan
 from train.prepared import Prepared
@@ -201,6 +202,7 @@ class Training:
             overrides = self._prepared.overrides
             folder.write_source(overrides, to_stored_yaml(config), torch.get_num_threads())
             keep_tokenizer(self._prepared.corpora.tokenizer, folder.tokenizer)
+        stored = StoredMetrics(folder.metrics)
         folder.event(
             "resume" if progress.step else "start",
             samples_seen=progress.samples_seen,
@@ -211,6 +213,7 @@ class Training:
             host=node_name(),
             commit=commit(),
             run_id=resumed.identity.run_id,
+            **stored.repeated_after(progress.step),
         )
         if resumed.changes and progress.step:
             folder.event("config_change", changes=resumed.changes)
@@ -225,7 +228,7 @@ class Training:
             self._interval.close()
         kept = partial(kept_lines, folder, resumed.interventions.rollbacks)
         self._metrics = JsonlTracker(
-            folder.metrics, progress.step, resumed.metrics_checksum, kept(folder.metrics)
+            folder.metrics, progress.step, resumed.metrics_checksum, kept(folder.metrics), stored
         )
         self._interval = IntervalTracker(folder.details, folder.samples, progress.step, kept)
         if self._wandb_id is not None and self._wandb is None:
@@ -292,6 +295,7 @@ class Training:
             checks=RankChecks(
                 config, self._session, resumed.engine, prepared.folder, self.trackers
             ),
+            observers=Observers([], self.trackers),
         )
 
     def _build_guard(self, resumed: Resumed) -> Guard:

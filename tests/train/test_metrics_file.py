@@ -192,3 +192,20 @@ def test_a_torn_end_is_no_damage(tmp_path: Path, end: bytes) -> None:
 @pytest.mark.parametrize("found", [None, "1", 1.5, True, [1]])
 def test_a_checkpoint_without_a_checksum_vouches_for_nothing(found: object) -> None:
     assert checksum_in({"metrics_crc32": found}) is None
+
+
+def test_what_a_start_trains_again_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    tracker = JsonlTracker(path, 0)
+    for step in range(1, 7):
+        tracker.log_metrics({**line(step), "speed/seconds_per_step": 0.5 * step})
+    tracker.close()
+    with path.open("ab") as file:
+        file.write(b'{"step": 7, "sam')  # the process was killed while it wrote
+    assert StoredMetrics(path).repeated_after(6) == {}
+    assert StoredMetrics(path).repeated_after(4) == {
+        "repeated_steps": [5, 6],
+        "repeated_samples": [32, 48],
+        "repeated_seconds": 2.5 + 3.0,
+    }
+    assert StoredMetrics(path).repeated_after(0)["repeated_samples"] == [0, 48]

@@ -39,6 +39,7 @@ class Begun:
     dp: Count | None = None
     host: ShortText = ""
     commit: ShortText = ""
+    repeated_steps: list[Count] = field(default_factory=list[int])
 
     def words(self, kind: str) -> str:
         """The position, and on what the run is trained."""
@@ -50,6 +51,9 @@ class Begun:
             parts.append(f"rank 0 on {self.host}")
         if self.commit:
             parts.append(f"commit {self.commit[:_COMMIT]}")
+        if len(self.repeated_steps) == 2:
+            first, last = self.repeated_steps
+            parts.append(f"steps {first:,} to {last:,} are trained again")
         return f"{kind} at sample {self.samples_seen:,}{': ' if parts else ''}{', '.join(parts)}"
 
 
