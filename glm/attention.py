@@ -14,6 +14,7 @@ from glm.attention_paths import (
 )
 from glm.deepnorm import xavier_std
 from glm.dropout import Dropout, KeptElements
+from glm.fused import is_eager
 from glm.gains import gains_of
 from glm.norm import LayerNorm, norm
 from glm.rotary import split_and_rotate
@@ -81,6 +82,8 @@ class SelfAttention(nn.Module):
         batch, _, seq = plan.fields.shape
         fused = self.query_key_value(hidden)
         path, _ = attention_path(model, hidden.is_cuda)
+        if path is AttentionPath.flex and is_eager():  # it needs the compiler
+            path = AttentionPath.sdpa
         dtype = hidden.dtype
         is_half = dtype.itemsize == 2
         if path is AttentionPath.sdpa and is_half and attends_in_fp32(model, hidden.is_cuda):

@@ -16,11 +16,12 @@ from configs.errors import CheckpointError, DataError
 from configs.run_checkpoints import run_folder_of
 from data_pipeline.special_tokens import SpecialTokens
 from data_pipeline.tokenizer import Tokenizer, kept_tokenizer, load_tokenizer
+from glm.completion import SpanTokens, complete_spans
 from glm.load import load_weights, read_checkpoint, stored_config
 from glm.model import GLMModel
 from glm.prompt import Blanks, Objectives, Prompt, TextPart, span_text
 from glm.row_fields import pack_fields
-from glm.words import INCOMPLETE, begins_word, is_part_of_word, is_whole
+from glm.words import INCOMPLETE, is_whole
 
 # A word that is not complete after this many tokens is given up; byte vocabularies need many.
 _LONGEST_WORD = 16
@@ -104,39 +105,9 @@ class Trained:
         return read_checkpoint(path, read)
 
     @cached_property
-    def impossible(self) -> list[int]:
-        """Ids that no span contains: markers, padding, and rows of the embedding above the tokenizer's ids."""
-        special = self.tokenizer.special
-        rows = self.model.embedding.weight.shape[0]
-        padding = range(self.tokenizer.vocab_size, rows)
-        return sorted({special.mask, special.gmask, special.sop, special.pad, *padding})
-
-    @cached_property
-    def starts_something(self) -> torch.Tensor:
-        """(vocab,) bool, True for a token that does not continue the word before it; also for the ends of a span."""
-        return torch.tensor([not is_part_of_word(text) for text in self._texts])
-
-    @cached_property
-    def is_white_space(self) -> torch.Tensor:
-        """(vocab,) bool, True for line breaks, tabs and runs of blanks, but not for the single blank before a word."""
-        texts = self._texts
-        return torch.tensor([text != " " and text.isspace() for text in texts])
-
-    @cached_property
-    def begins_no_word(self) -> torch.Tensor:
-        """(vocab,) bool, True for a token that begins with a mark or with white space other than a blank."""
-        return torch.tensor([not begins_word(text) for text in self._texts])
-
-    @cached_property
-    def _texts(self) -> list[str]:
-        """Text of the token of each row of the embedding."""
-        rows, known = self.model.embedding.weight.shape[0], self.tokenizer.vocab_size
-        texts = [span_text(self.tokenizer, [token]) for token in range(min(known, rows))]
-        special = {*self.impossible, self.tokenizer.special.eop, self.tokenizer.special.eos}
-        return [
-            "" if token in special else text
-            for token, text in enumerate([*texts, *[""] * (rows - len(texts))])
-        ]
+    def span_tokens(self) -> SpanTokens:
+        """What the tokens of its vocabulary may do in a span."""
+        return SpanTokens(self.tokenizer, self.model.embedding.weight.shape[0])
 
     def fill(
         self,
@@ -178,19 +149,14 @@ class Trained:
         generator: torch.Generator | None = None,
     ) -> list[int]:
         """Generate the tokens of a row's last blank, whose span is still empty; `generator` is used for sampling."""
-        special = self.tokenizer.special
-        room = self.model.config.seq_length - len(row.segment(special))
-        span: list[int] = []
-        while len(span) < min(max_new_tokens, room + 1):
-            now = Blanks(row.context, row.blank_positions, row.goes_on, [*row.spans[:-1], span])
-            scores = self._scores([now])[0]
-            if not span and not row.goes_on:  # a blank is not meant to be filled with a line break
-                scores[self.is_white_space] = float("-inf")
-            token = choose(scores, sampling, generator)
-            if token in (special.eop, special.eos):
-                break
-            span.append(token)
-        return span
+
+        def following(rows: Sequence[Blanks]) -> list[int]:
+            scores = self._scores(rows)
+            self.span_tokens.leave_out_white_space(scores, rows)
+            return [choose(each, sampling, generator) for each in scores]
+
+        seq_length, special = self.model.config.seq_length, self.tokenizer.special
+        return complete_spans([row], [max_new_tokens], seq_length, special, following)[0]
 
     def guess(
         self, row: Blanks, number: int, has_blank: bool, words_only: bool = False
@@ -211,7 +177,7 @@ class Trained:
         first[:, ends] = float("-inf")
         first = first.log_softmax(-1)
         if words_only:
-            first[:, self.begins_no_word] = float("-inf")
+            first[:, self.span_tokens.begins_no_word] = float("-inf")
         found: dict[str, float] = {}
         words = _best([([], 0.0)], first, width)
         for length in range(1, _LONGEST_WORD + 1):
@@ -237,7 +203,7 @@ class Trained:
             following = self._scores(rows).log_softmax(-1)
             for (_, score), text, log_chances in zip(growing, texts, following, strict=True):
                 if text.strip(" "):
-                    is_end = self.starts_something
+                    is_end = self.span_tokens.starts_something
                     _add(found, text, score + float(log_chances[is_end].logsumexp(-1)), has_blank)
                     log_chances[is_end] = float("-inf")
                 else:  # a blank before a word does not end it
@@ -249,7 +215,7 @@ class Trained:
     def _scores(self, rows: Sequence[Blanks]) -> torch.Tensor:
         """(rows, vocab) logits of the next token of each; -inf for what no span contains."""
         logits = next_token_logits(self.model, rows, self.tokenizer.special)
-        logits[:, self.impossible] = float("-inf")
+        self.span_tokens.leave_out_impossible(logits)
         return logits
 
 
@@ -270,10 +236,18 @@ def next_token_logits(
     return model(*layout_of(rows, special)).float()
 
 
-def layout_of(rows: Sequence[Blanks], special: SpecialTokens) -> tuple[torch.Tensor, torch.Tensor]:
-    """Build ids (rows, seq) and fields (rows, 6, seq) that ask for logits at each row's last place."""
+def layout_of(
+    rows: Sequence[Blanks], special: SpecialTokens, seq_length: int = 0
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Build ids (rows, seq) and fields (rows, 6, seq) that ask for logits at each row's last place.
+
+    Args:
+        rows: texts with blanks.
+        special: ids of the special tokens.
+        seq_length: what rows are padded to at least; the longest one counts where it is longer.
+    """
     laid_out = [row.segment(special) for row in rows]
-    shape = (len(rows), max(map(len, laid_out)))
+    shape = (len(rows), max(seq_length, *map(len, laid_out)))
     tokens, positions, blocks = (torch.zeros(shape, dtype=torch.int64) for _ in range(3))
     segments = torch.zeros(shape, dtype=torch.int64)
     is_context, is_target = (torch.zeros(shape, dtype=torch.bool) for _ in range(2))

@@ -4,6 +4,9 @@ A fused function is plain tensor operations. On CUDA torch.compile makes one ker
 and writes each output once: this is the function's *declared* traffic. That holds because a function reduces over one
 axis at most; the compiler does not fuse reductions over two. What a function keeps for its backward pass is among its
 inputs or outputs, so its signature declares those bytes too. No CPU run ever calls a compiler.
+
+A new shape has a compiled function compiled once more, for any shape, and what runs from then on for the shapes of training
+is PyTorch's choice. So what must not touch training runs `eagerly`.
 """
 
 import contextlib
@@ -30,7 +33,7 @@ class Fused:
         """Run the function."""
         if _observer is not None:
             return _observer(self, arguments)
-        if any(isinstance(value, Tensor) and value.is_cuda for value in arguments):
+        if not _is_eager and any(isinstance(each, Tensor) and each.is_cuda for each in arguments):
             return self._compiled(*arguments)
         return self.function(*arguments)
 
@@ -56,6 +59,23 @@ def is_observed() -> bool:
     return _observer is not None
 
 
+@contextlib.contextmanager
+def eagerly() -> Iterator[None]:
+    """Run what is compiled on CUDA as it is written, whatever its shapes; what is compiled stays as it is."""
+    global _is_eager
+    before, _is_eager = _is_eager, True
+    try:
+        yield
+    finally:
+        _is_eager = before
+
+
+def is_eager() -> bool:
+    """True where nothing may be compiled or run compiled."""
+    return _is_eager
+
+
+_is_eager = False
 Observer = Callable[[Fused, tuple[Any, ...]], Any]
 _observer: Observer | None = None
 

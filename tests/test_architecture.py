@@ -27,6 +27,7 @@ MAY_IMPORT = {
 # Those of a package that read text: they use the tokenizer and lay out rows, nothing else of data_pipeline.
 APPLICATIONS = (
     "glm/generate.py",
+    "glm/completion.py",
     "glm/filling.py",
     "glm/prompt.py",
     "glm/score.py",

@@ -27,6 +27,7 @@ from train.details_file import IntervalTracker
 from train.exposure import exposure_warning
 from train.loop import Trainer
 from train.metrics_file import JsonlTracker, StoredMetrics
+from train.observe.filled_blanks import FilledBlanks
 from train.observe.observers import Observers
 from train.pace import Pace, busy_hint
 from train.plan import TrainingPlan
@@ -295,7 +296,19 @@ class Training:
             checks=RankChecks(
                 config, self._session, resumed.engine, prepared.folder, self.trackers
             ),
-            observers=Observers([], self.trackers),
+            observers=Observers(
+                [
+                    FilledBlanks(
+                        prepared,
+                        self._session,
+                        resumed.engine,
+                        plan,
+                        self.trackers,
+                        lambda: watchdog.watch("filling blanks", self._limits.rare_seconds),
+                    )
+                ],
+                self.trackers,
+            ),
         )
 
     def _build_guard(self, resumed: Resumed) -> Guard:

@@ -103,7 +103,7 @@ def test_a_span_ends_where_the_model_ends_it_or_the_row_does(trained: Trained) -
 def test_no_marker_is_ever_filled_in(trained: Trained) -> None:
     beyond = range(trained.tokenizer.vocab_size, ROWS)
     markers = [SPECIAL.mask, SPECIAL.gmask, SPECIAL.sop, SPECIAL.pad]
-    assert trained.impossible == sorted([*markers, *beyond])
+    assert trained.span_tokens.impossible == sorted([*markers, *beyond])
 
 
 def test_only_what_top_p_allows_is_drawn() -> None:

@@ -161,6 +161,20 @@ class Engine(Protocol):
         """Run forward only; returns this rank's loss sums (empty except on the last stage)."""
         ...
 
+    def logits(self, tokens: Tensor, fields: Tensor) -> Tensor | None:
+        """Compute the logits of a few rows of any length, without dropout, between two steps.
+
+        Collective over the ranks of one replica; other replicas need not take part. Nothing of the training changes.
+
+        Args:
+            tokens: (batch, seq) ids, the same on all these ranks; with sequence parallelism tp divides batch * seq.
+            fields: (batch, 6, seq) likewise; the target field says where logits are wanted.
+
+        Returns:
+            (targets, vocab) fp32, in row order, on the last stage; None on the others.
+        """
+        ...
+
     def weights(self) -> list[HeldWeight]:
         """All parameters of this rank's stage, in an order of its own."""
         ...

@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import deepspeed
-from torch import nn
+from torch import Tensor, nn
 
-from configs import computation, pipeline
+from configs import computation, derive, pipeline
 from configs.objectives import objectives_of
 from configs.schema import Config, Precision, Recompute
 from glm.embedding import WordEmbedding
@@ -40,6 +40,7 @@ from train.engine.sequence import sum_partial_gradients_first
 from train.engine.settings import deepspeed_config
 from train.engine.stages import build_pipeline, quiet
 from train.engine.state import PartitionedState
+from train.engine.target_logits import target_logits
 from train.engine.update import (
     Update,
     UpdateGate,
@@ -140,6 +141,13 @@ class PipelineEngine:
         """Run forward only; returns this rank's loss sums (empty except on the last stage)."""
         self._schedule.evaluate(ahead(batches, self._session.device), num_micro_batches)
         return self._loss.take()
+
+    def logits(self, tokens: Tensor, fields: Tensor) -> Tensor | None:
+        """Logits of a few rows of any length between two steps, on the last stage; see `Engine`."""
+        self.settle()
+        parallel, width = self._config.parallel, self._config.model.hidden_size
+        cut = parallel.tp if derive.is_sequence_cut(parallel) else 1
+        return target_logits(self.module, self._session, tokens, fields, width, cut)
 
     @property
     def loss_scale(self) -> float | None:

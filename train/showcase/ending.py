@@ -18,7 +18,7 @@ from configs.schema import Config, Wandb
 from data_pipeline.corpus import Corpora
 from data_pipeline.dataset import GLMDataset
 from data_pipeline.opening import open_shard
-from data_pipeline.tokenizer import Tokenizer, load_tokenizer
+from data_pipeline.tokenizer import load_tokenizer
 from data_pipeline.unigram import best_unigram_loss, target_weights
 from glm.filling import Trained
 from glm.load import load_model
@@ -26,7 +26,7 @@ from glm.prompt import Objectives
 from train.loss_table import HEADING, row
 from train.run_folder import RunFolder, replace_file
 from train.showcase.examples import ExampleContext
-from train.showcase.sentences import NUM_SENTENCES, TOKENS_READ, held_out_sentences
+from train.showcase.sentences import NUM_SENTENCES, TOKENS_READ, sentences_of_sources
 from train.showcase.typed import ANY_TEXT, texts_to_type
 from train.tracker_wandb import records_offline
 
@@ -59,7 +59,9 @@ def show_what_was_learnt(
         summary["samples_seen"] = last["samples_seen"]
         measured = _show_losses(config, last, validation, log, summary)
         tokenizer = load_tokenizer(corpora.tokenizer)
-        sources = _held_out(config, corpora, tokenizer)
+        sources = sentences_of_sources(
+            corpora, tokenizer, config.seed, NUM_SENTENCES, TOKENS_READ
+        )
         texts = texts_to_type(sources, tokenizer, config.objective, config.seed)
         is_small = derive.parameters(config.model) <= _LARGEST_SHOWN
         loss = last["train/loss"]
@@ -128,14 +130,3 @@ def _show_losses(
             "below mean little."
         )
     return measured
-
-
-def _held_out(config: Config, corpora: Corpora, tokenizer: Tokenizer) -> list[list[list[int]]]:
-    """Choose the same number of sentences from each held-out source, so that every language of a mixture is shown."""
-    shards = corpora.valid[:NUM_SENTENCES]
-    parts = max(len(shards), 1)
-    number, tokens = NUM_SENTENCES // parts, TOKENS_READ // parts
-    return [
-        held_out_sentences(open_shard(shard, tokenizer), tokenizer, number, config.seed, tokens)
-        for shard in shards
-    ]

@@ -13,7 +13,9 @@ from itertools import zip_longest
 import numpy as np
 import torch
 
+from data_pipeline.corpus import Corpora
 from data_pipeline.dataset import TokenStream
+from data_pipeline.opening import open_shard
 from data_pipeline.packing import Sample
 from data_pipeline.rng import rng_for
 from data_pipeline.special_tokens import GMASK_TEXT, MASK_TEXT, SMASK_TEXT
@@ -82,6 +84,30 @@ def held_out_sentences(
                 sentences.append(tokens)
     order = rng_for(seed, "sentences").permutation(len(sentences))
     return [sentences[place] for place in order[:count]]
+
+
+def sentences_of_sources(
+    corpora: Corpora, tokenizer: Tokenizer, seed: int, count: int, tokens_read: int
+) -> list[list[list[int]]]:
+    """Choose the same number of sentences from each held-out source, so that every language of a mixture is shown.
+
+    Args:
+        corpora: of the run.
+        tokenizer: of the run.
+        seed: of the choice.
+        count: sentences of all sources together.
+        tokens_read: held-out tokens from which they are chosen, of all sources together.
+
+    Returns:
+        Token ids of each sentence, by source.
+    """
+    shards = corpora.valid[:count]
+    parts = max(len(shards), 1)
+    number, tokens = count // parts, tokens_read // parts
+    return [
+        held_out_sentences(open_shard(shard, tokenizer), tokenizer, number, seed, tokens)
+        for shard in shards
+    ]
 
 
 def hide_one_token(sentences: list[list[int]], mask_token_id: int, seed: int) -> SingleTokenBlanks:
