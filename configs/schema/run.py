@@ -87,8 +87,8 @@ class LogConfig:
     every_steps: Count = 10
     """Steps between console lines; metrics.jsonl and wandb always get every step."""
     samples_every_samples: Count | None = None
-    """Interval in samples at which the model fills the same few blanks of held-out sentences, for samples.jsonl; the end
-    of the run always does. null: it never does."""
+    """Interval in samples at which the model fills the same six blanks of held-out sentences for samples.jsonl, and once
+    more at the end of the run. Each time takes at most 32 forward passes of six short rows. null: never."""
     progress_bar: ProgressBar = ProgressBar.auto
     """A progress bar with loss, tokens/s and time left."""
     wandb: Wandb = Wandb.off

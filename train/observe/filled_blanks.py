@@ -79,8 +79,8 @@ class FilledBlanks(Observer):
         )
         if not found:
             self._trackers.log(
-                "There is nothing to fill for samples.jsonl (log.samples_every_samples): the beginning of the held-out text "
-                "has no sentence of 8 to 64 tokens with a word to hide, or no objective with a share has such blanks."
+                "There is no blank to fill (log.samples_every_samples): the beginning of the held-out text "
+                "has no sentence of 8 to 64 tokens with a word to hide, or the run trains on instructions alone."
             )
         return found
 

@@ -63,23 +63,26 @@ def held_out_blanks(config: Config, corpora: Corpora, tokenizer: Tokenizer) -> l
         DataError: a shard cannot be read.
     """
     sources = sentences_of_sources(corpora, tokenizer, config.seed, _NUM_SENTENCES, _TOKENS_READ)
-    usable = [[each for each in one if _is_plain(each, tokenizer)] for one in sources]
-    # First the sentences at one end of the list, then those at the other: none has both kinds of blanks.
+    seq_length = config.model.seq_length
+    usable = [
+        [each for each in one if len(each) < seq_length and _has_no_marker(each, tokenizer)]
+        for one in sources
+    ]
+    # From the two ends of each list: unless it is short, no sentence has both kinds of blanks.
     words = hide_words(in_turn(usable, tokenizer), tokenizer, NUM_WORDS, config.seed)
     ends = hide_ends(in_turn((one[::-1] for one in usable), tokenizer), tokenizer, NUM_ENDS)
-    taught = {each.blank: each.key for each, share in reversed(text_shares(config.objective)) if share > 0}
-    found = [
+    taught = {
+        each.blank: each.key for each, share in reversed(text_shares(config.objective)) if share > 0
+    }
+    return [
         _posed(example, taught[blank], most, config, tokenizer)
         for blank, examples, most in (("inside", words, LONGEST_WORD), ("end", ends, LONGEST_END))
         if blank in taught
         for example in examples
     ]
-    room = config.model.seq_length
-    return [each for each in found if len(each.row.context) < room]
 
 
-def _is_plain(tokens: list[int], tokenizer: Tokenizer) -> bool:
-    """False for a sentence about markers."""
+def _has_no_marker(tokens: list[int], tokenizer: Tokenizer) -> bool:
     text = tokenizer.decode(tokens)
     return not any(marker in text for marker in (MASK_TEXT, GMASK_TEXT, SMASK_TEXT))
 

@@ -59,9 +59,7 @@ def show_what_was_learnt(
         summary["samples_seen"] = last["samples_seen"]
         measured = _show_losses(config, last, validation, log, summary)
         tokenizer = load_tokenizer(corpora.tokenizer)
-        sources = sentences_of_sources(
-            corpora, tokenizer, config.seed, NUM_SENTENCES, TOKENS_READ
-        )
+        sources = sentences_of_sources(corpora, tokenizer, config.seed, NUM_SENTENCES, TOKENS_READ)
         texts = texts_to_type(sources, tokenizer, config.objective, config.seed)
         is_small = derive.parameters(config.model) <= _LARGEST_SHOWN
         loss = last["train/loss"]
