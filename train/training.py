@@ -27,8 +27,7 @@ from train.details_file import IntervalTracker
 from train.exposure import exposure_warning
 from train.loop import Trainer
 from train.metrics_file import JsonlTracker, StoredMetrics
-from train.observe.filled_blanks import FilledBlanks
-from train.observe.observers import Observers
+from train.observe.build import build_observers
 from train.pace import Pace, busy_hint
 from train.plan import TrainingPlan
 from train.prepared import Prepared
@@ -296,18 +295,13 @@ class Training:
             checks=RankChecks(
                 config, self._session, resumed.engine, prepared.folder, self.trackers
             ),
-            observers=Observers(
-                [
-                    FilledBlanks(
-                        prepared,
-                        self._session,
-                        resumed.engine,
-                        plan,
-                        self.trackers,
-                        lambda: watchdog.watch("filling blanks", self._limits.rare_seconds),
-                    )
-                ],
+            observers=build_observers(
+                prepared,
+                self._session,
+                resumed.engine,
+                plan,
                 self.trackers,
+                lambda doing: watchdog.watch(doing, self._limits.rare_seconds),
             ),
         )
 

@@ -34,7 +34,7 @@ class FilledBlanks(Observer):
         engine: the model in training.
         plan: of the run.
         trackers: get the line.
-        watch: called before the blanks are filled, on all ranks.
+        watch: called before the blanks are filled, on all ranks, with these words.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class FilledBlanks(Observer):
         engine: Engine,
         plan: TrainingPlan,
         trackers: Tracker,
-        watch: Callable[[], None],
+        watch: Callable[[str], None],
     ) -> None:
         self._prepared = prepared
         self._session = session
@@ -52,18 +52,18 @@ class FilledBlanks(Observer):
         self._plan = plan
         self._trackers = trackers
         self._watch = watch
+        interval = prepared.config.log.samples_every_samples
+        assert interval is not None, "it is switched off"
+        self._interval = interval
         self._tokenizer = prepared.tokenizer
         vocab_size = derive.padded_vocab_size(prepared.config.model)
         self._span_tokens = SpanTokens(prepared.tokenizer, vocab_size)
 
     def end(self, step: ObservedStep) -> dict[str, Any]:
         """See Observer; the line goes to samples.jsonl."""
-        interval = self._prepared.config.log.samples_every_samples
         seen = step.progress.samples_seen
-        if interval is None:
-            return {}
-        if crosses(step.plan.samples_seen, seen, interval) or self._plan.is_finished(seen):
-            self._watch()
+        if crosses(step.plan.samples_seen, seen, self._interval) or self._plan.is_finished(seen):
+            self._watch("filling blanks")
             if self._blanks:
                 position = {"step": step.progress.step, "samples_seen": seen}
                 self._trackers.log_samples({**position, "blanks": self._filled()})

@@ -58,6 +58,11 @@ class Observers:
         self._observers = list(observers)
         self._trackers = trackers
 
+    @property
+    def is_empty(self) -> bool:
+        """True if nothing is measured."""
+        return not self._observers
+
     def begin(self, step: int) -> None:
         """See Observer."""
         for observer in self._observers:
