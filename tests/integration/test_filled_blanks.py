@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
+from configs.interventions import read_interventions
 from glm.filling import Trained
+from tests.helpers.poison import run_poisoned
 from tests.helpers.whole_runs import command, compared, run_attempt
 
 DROPOUT = "model.hidden_dropout=0.1"
@@ -86,6 +88,32 @@ def test_a_run_that_went_back_has_the_lines_of_an_undisturbed_one(tmp_path: Path
     assert trained(tmp_path, "run", 1, *words, back) == run
     assert (run / "samples.jsonl").read_bytes() == (undisturbed / "samples.jsonl").read_bytes()
     assert [line["samples_seen"] for line in lines_of(run)] == [16, 32, 48, 64, 80, 96]
+
+
+def test_a_rollback_cuts_lines_off_and_keeps_them(tmp_path: Path) -> None:
+    words = (
+        "stability.on_spike=rollback",
+        "stability.spike_steps=[3,5]",
+        "stability.skip_steps=5",
+        "stability.rollback_samples=80",
+        "optim.lr=3e-3",
+        "optim.total_samples=256",
+        "checkpoint.save_every_samples=32",
+        "log.samples_every_samples=8",
+    )
+    poison = [(160, 200)]  # steps 21 to 25 of the data stream
+    run, told, errors = tmp_path / "run", tmp_path / "told", tmp_path / "errors.txt"
+    words = command(tmp_path, *words)
+    assert run_poisoned(1, (*words, f"run.dir={run}"), errors, poison) == [0], errors.read_text()
+    (rollback,) = read_interventions(run).rollbacks
+    kept = (run / "rolled_back" / "rollback_1_samples.jsonl").read_text().splitlines()
+    cut_off = range(rollback.checkpoint_step + 1, rollback.found_step + 1)
+    assert [json.loads(line)["step"] for line in kept] == list(cut_off)
+    # A run that was told to leave out these data from its beginning has the same lines.
+    skip = f"data.skip_samples={[list(each) for each in rollback.skip]}".replace(" ", "")
+    assert run_poisoned(1, (*words, f"run.dir={told}", skip), errors, poison) == [0]
+    assert (run / "samples.jsonl").read_bytes() == (told / "samples.jsonl").read_bytes()
+    assert [line["step"] for line in lines_of(run)] == list(range(1, 33))
 
 
 def test_text_without_sentences_is_said_once(tmp_path: Path) -> None:

@@ -105,3 +105,28 @@ def test_nothing_runs_compiled_meanwhile(monkeypatch: pytest.MonkeyPatch) -> Non
     assert compiled == ["compiled"]
     doubled(on_gpu)
     assert compiled == ["compiled"] * 2
+
+
+def test_attention_that_needs_the_compiler_takes_another_path(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from glm.fused import eagerly
+
+    flexed: list[str] = []
+
+    def flex(q: torch.Tensor, *_: Any) -> torch.Tensor:
+        flexed.append("flex")
+        return torch.zeros_like(q)
+
+    monkeypatch.setattr("glm.attention.flex_attention", flex)
+    inputs = layout_of(ROWS, TRAINED_SPECIAL)
+    by_path: dict[str, torch.Tensor] = {}
+    for path in ("flex", "reference"):
+        config = config_of((f"model.attention={path}", "device=cuda"), 1)
+        model = GLMModel(config.model, config.seed).eval()
+        with torch.no_grad(), eagerly():
+            by_path[path] = model(*inputs)
+        assert not flexed
+    torch.testing.assert_close(by_path["flex"], by_path["reference"])
+    GLMModel(config_of(("model.attention=flex", "device=cuda"), 1).model, 1)(*inputs)
+    assert flexed
