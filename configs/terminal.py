@@ -48,6 +48,15 @@ def shows_colours(stream: TextIO) -> bool:
     return False
 
 
+def can_be_redrawn(stream: TextIO) -> bool:
+    """True for a terminal on which the cursor can be moved (TERM is not dumb)."""
+    if os.environ.get("TERM", "").lower() in ("dumb", "unknown"):
+        return False
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        return stream.isatty()
+    return False
+
+
 def prepare_streams() -> None:
     """Make standard output and error replace characters that their encoding lacks; every command calls this first."""
     for stream in _standard_streams():
