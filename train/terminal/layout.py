@@ -326,16 +326,22 @@ class _Drawing:
         mark = self._glyphs.cut[:width]
         room, kept = width - len(mark), Row()
         for text, style in row:
-            fitting = text[
-                : 4 * width
-            ]  # of a long event, in time that does not depend on its length
-            while shown_width(fitting) > room:
-                fitting = fitting[:-1]
+            fitting = _beginning(text, room)
             kept.append((fitting, style))
             room -= shown_width(fitting)
             if fitting != text:
                 break
         return [*kept, (mark, Style.label)]
+
+
+def _beginning(text: str, width: int) -> str:
+    """As much of a text as fits."""
+    taken = 0
+    for number, character in enumerate(text):
+        taken += shown_width(character)
+        if taken > width:
+            return text[:number]
+    return text
 
 
 def _digits(value: float) -> str:

@@ -25,14 +25,19 @@ def step_text(line: Metrics) -> str:
     return text
 
 
-def evaluation_text(line: Metrics) -> str:
-    """An evaluation as a line for a terminal of 80 columns, above a display that shows the rest."""
-    valid = _by_objective(line, "valid", 3)
-    text = (
-        f"{line['samples_seen']:>9,} samples  held-out loss {_short(line['valid/loss'])} ({valid})"
-    )
-    rate = f"  lr {line['optim/lr']:.1e}"
-    return text + rate if len(text + rate) <= _COLUMNS else text
+def evaluation_text(line: Metrics, columns: int = _COLUMNS) -> str:
+    """An evaluation as one line, above a display that shows the rest; what does not fit is left out.
+
+    Args:
+        line: of a step after which there was one.
+        columns: of the terminal.
+    """
+    text = f"{line['samples_seen']:>9,} samples  held-out loss {_short(line['valid/loss'])}"
+    for more in (f" ({_by_objective(line, 'valid', 3)})", f"  lr {line['optim/lr']:.1e}"):
+        if len(text + more) > columns:
+            break
+        text += more
+    return text
 
 
 @lru_cache

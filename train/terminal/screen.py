@@ -12,8 +12,9 @@ import time
 from collections.abc import Callable
 from typing import Any, TextIO
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
+from rich.segment import Segment
 from rich.text import Text
 
 from configs.folding import shown_width
@@ -173,12 +174,12 @@ class Screen:
             self._file.before = "\r\x1b[2K" + "\x1b[1A\x1b[2K" * folded
         self._width = width
 
-    def _frame(self) -> Text:
+    def _frame(self) -> "_Frame":
         size, encoding = self._console.size, self._console.encoding
         glyphs = UNICODE if encoding.replace("-", "") == "utf8" else ASCII
         shown = rows(self._readings, size.width, size.height, glyphs, self._clock())
         self._widths = [shown_width(plain(row).rstrip()) for row in shown]
-        return _text(shown)
+        return _Frame(shown)
 
     def _print(self, text: str) -> None:
         self._make_room()
@@ -232,14 +233,19 @@ class _Frames:
         return getattr(self._stream, name)
 
 
-def _text(shown: list[Row]) -> Text:
+class _Frame:
     """Rows as rich draws them, and an empty line for the cursor."""
-    text = Text(no_wrap=True, overflow="crop", end="")
-    for row in shown:
-        for words, style in row:
-            text.append(words, _COLOURS[style])
-        text.append("\n")
-    return text
+
+    def __init__(self, shown: list[Row]) -> None:
+        self._shown = shown
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for row in self._shown:
+            text = Text(no_wrap=True, overflow="crop")
+            for words, style in row:
+                text.append(words, _COLOURS[style])
+            yield text
+        yield Segment("")
 
 
 def _is_terminal(descriptor: int) -> bool:

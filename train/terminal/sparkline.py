@@ -13,14 +13,15 @@ def sparkline(values: Sequence[float], levels: str = UNICODE_LEVELS) -> str:
     """Draw values, oldest first; equal ones are all at the lowest level, and one that is not finite is a "!"."""
     finite = [value for value in values if math.isfinite(value)]
     low = min(finite, default=0.0)
-    span = max(finite, default=0.0) - low
+    # Of halves, because the difference of two finite numbers may not be finite.
+    span = max(finite, default=0.0) / 2 - low / 2
     return "".join(_level(value, low, span, levels) for value in values)
 
 
 def _level(value: float, low: float, span: float, levels: str) -> str:
     if not math.isfinite(value):
         return NOT_FINITE
-    height = (value - low) / span if span > 0 else 0.0
+    height = (value / 2 - low / 2) / span if span > 0 else 0.0
     return levels[min(int(height * len(levels)), len(levels) - 1)]
 
 

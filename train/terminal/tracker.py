@@ -7,7 +7,7 @@ from pathlib import Path
 from configs import derive
 from configs.quoting import quoted_lists
 from configs.schema import Config, ProgressBar
-from configs.terminal import can_be_redrawn, visible
+from configs.terminal import can_be_redrawn, help_columns, visible
 from train.metrics import Metrics
 from train.terminal.lines import evaluation_text, step_text
 from train.terminal.records import LogFileHandler, PrintHandler, printer, say
@@ -106,4 +106,4 @@ class ConsoleTracker(Tracker):
         if metrics is None:
             self._screen.print(record.getMessage(), record.levelno >= logging.WARNING)
         elif metrics["valid/loss"] is not None:
-            self._screen.print(evaluation_text(metrics), is_event=False)
+            self._screen.print(evaluation_text(metrics, help_columns()), is_event=False)
