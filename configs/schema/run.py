@@ -17,7 +17,7 @@ class Wandb(str, Enum):
 
 
 class ProgressBar(str, Enum):
-    """The console: `auto` draws a bar on a terminal and prints lines elsewhere."""
+    """The terminal: `auto` draws a live display on one and prints lines elsewhere."""
 
     auto = "auto"
     on = "on"
@@ -87,7 +87,8 @@ class LogConfig:
     every_steps: Count = 10
     """Steps between console lines; metrics.jsonl and wandb always get every step."""
     progress_bar: ProgressBar = ProgressBar.auto
-    """A progress bar with loss, tokens/s and time left."""
+    """A live display: progress, time left, losses, norms, speed, memory, the last checkpoint and event. auto: on a terminal, where
+    lines are printed otherwise; on: always; off: lines."""
     wandb: Wandb = Wandb.off
     """Weights & Biases tracking."""
     wandb_project: str = "glm-pretraining"

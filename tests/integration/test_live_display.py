@@ -70,7 +70,9 @@ class OnTerminal:
 
 
 @pytest.mark.parametrize("width", [60, 80, 200])
-def test_the_last_lines_stand_last_and_nothing_is_folded(tmp_path: Path, width: int) -> None:
+def test_what_is_printed_stands_above_the_display_and_last_at_the_end(
+    tmp_path: Path, width: int
+) -> None:
     run = Path(os.path.relpath(tmp_path / "run"))
     words = command(tmp_path, f"run.dir={run}", "eval.every_samples=24", "log.every_steps=4")
     terminal = OnTerminal(width, words)
@@ -97,9 +99,9 @@ def test_the_last_lines_stand_last_and_nothing_is_folded(tmp_path: Path, width: 
     assert _words(printed[begun:]) == _words(kept)
 
 
-def _words(lines: list[str]) -> list[str]:
-    """Without the line ends, which differ where a sentence was folded between words."""
-    return " ".join(lines).split()
+def _words(lines: list[str]) -> str:
+    """Without white space: sentences are folded between words, and what is to be copied by the terminal."""
+    return "".join(" ".join(lines).split())
 
 
 def test_without_a_terminal_log_txt_and_the_output_are_the_same_lines(tmp_path: Path) -> None:
@@ -107,7 +109,7 @@ def test_without_a_terminal_log_txt_and_the_output_are_the_same_lines(tmp_path: 
     assert ended.returncode == 0, ended.stderr
     log = (tmp_path / "run" / "log.txt").read_text()
     assert ended.stdout.endswith(log) and "\x1b" not in ended.stdout
-    assert len([each for each in log.splitlines() if each.startswith("step ")]) == 3
+    assert len([each for each in log.splitlines() if each.startswith("step ")]) == 6
 
 
 def test_ctrl_c_takes_the_display_down_and_leaves_the_cursor(tmp_path: Path) -> None:
