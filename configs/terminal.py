@@ -21,6 +21,8 @@ _HIDDEN = ("Cc", "Cf", "Zl", "Zp", "Cs")
 _HARMLESS = "\u200c\u200d"
 # How configs/errors.py numbers several problems.
 _NUMBERED = re.compile(r"  \d+\. ")
+# Words to type, which are copied as a whole.
+_COMMAND = re.compile(r"\b(python|bash|pip|sbatch|srun|torchrun)\b|--|=|\\$")
 
 
 LOADING = "Loading PyTorch ..."
@@ -42,6 +44,15 @@ def visible(text: str, keep: str = "\n\t") -> str:
 def shows_colours(stream: TextIO) -> bool:
     """True for a terminal, unless its user has asked for plain text (NO_COLOR, no-color.org; TERM=dumb)."""
     if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        return False
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        return stream.isatty()
+    return False
+
+
+def can_be_redrawn(stream: TextIO) -> bool:
+    """True for a terminal on which the cursor can be moved (TERM is not dumb)."""
+    if os.environ.get("TERM", "").lower() in ("dumb", "unknown"):
         return False
     with contextlib.suppress(OSError, ValueError, AttributeError):
         return stream.isatty()
@@ -141,16 +152,16 @@ def hanging(name: str, text: str, width: int | None) -> str:
 def wrapped(text: str) -> str:
     """Break long lines between words at the terminal's width.
 
-    Indented lines stay as they are, since they may be commands; lines of a numbered list are folded.
+    Commands on indented lines stay as they are. Further lines of a list, and of indented text, are indented.
     """
     width = help_columns()
     lines = list[str]()
     for line in text.split("\n"):
         number = _NUMBERED.match(line)
-        is_sentence = number is not None or not line[:1].isspace()
-        lines.append(
-            fold(line, width, " " * number.end() if number else "") if is_sentence else line
-        )
+        margin = len(line) - len(line.lstrip())
+        indent = " " * (number.end() if number else margin + 2 if margin else 0)
+        is_command = number is None and margin > 0 and _COMMAND.search(line) is not None
+        lines.append(line if is_command else fold(line, width, indent))
     return "\n".join(lines)
 
 

@@ -65,7 +65,7 @@ DOORS = {
         "train/engine/update.py",
     ],
     "wandb": ["train/tracker_wandb.py"],
-    "rich": ["train/console.py", "data_pipeline/preparation/progress.py"],
+    "rich": ["train/terminal/screen.py", "data_pipeline/preparation/progress.py"],
     "tokenizers": ["data_pipeline/tokenizer_hf.py", "data_pipeline/preparation/train_tokenizer.py"],
     "sentencepiece": [
         "data_pipeline/tokenizer_sentencepiece.py",

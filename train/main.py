@@ -8,6 +8,7 @@ This file reads the command line and turns errors into messages and exit codes; 
 libraries are imported after the configuration was checked, so that a typing mistake is answered at once.
 """
 
+import logging
 import os
 import sys
 import warnings
@@ -23,13 +24,15 @@ from configs.errors import (
     RankError,
 )
 from configs.load import load_config, to_yaml
+from configs.quoting import quoted_lists
 from configs.run_paths import RunPaths
 from configs.schema import Config
-from configs.terminal import LOADING, never_fail_to_print, tell
+from configs.terminal import LOADING, never_fail_to_print, visible
 from configs.version import asks_version, version_text
 from train.cuda_environment import prepare_cuda
 from train.early import check_names
 from train.failures import verdict
+from train.terminal.records import printed_lines, say
 from train.world import (
     World,
     die_with_parent,
@@ -45,13 +48,14 @@ def cli(arguments: list[str] | None = None) -> int:
     never_fail_to_print()
     words = sys.argv[1:] if arguments is None else arguments
     world = World()
-    try:
-        world = World.from_environment()
-        return _answer(words, world)
-    except KeyboardInterrupt:
-        return _leave(world, EXIT_INTERRUPTED, "")
-    except Exception as error:
-        return _leave(world, *verdict(error, world))
+    with printed_lines():
+        try:
+            world = World.from_environment()
+            return _answer(words, world)
+        except KeyboardInterrupt:
+            return _leave(world, EXIT_INTERRUPTED, "")
+        except Exception as error:
+            return _leave(world, *verdict(error, world))
 
 
 def _answer(words: list[str], world: World) -> int:
@@ -76,7 +80,7 @@ def _leave(world: World, code: int, message: str) -> int:
     An error in the input or in this program would come again, so torchrun is told not to restart the ranks.
     """
     if message:
-        tell(message, sys.stderr)
+        say(_shown(message), logging.ERROR, to_stderr=True, in_log_file=False)
     elif code == EXIT_USER_INPUT and not world.is_main:
         # Rank 0 reports it. torchrun ends all ranks when the first one exits, perhaps before rank 0 has printed.
         wait_for_rank_0(world)
@@ -89,8 +93,11 @@ def _leave(world: World, code: int, message: str) -> int:
     return code
 
 
+@printed_lines()
 def train(overrides: list[str], world: World) -> int:
     """Train as configured; returns the exit code.
+
+    Lines are records of the logger `glm_pretraining` (train/terminal/records.py); without a handler they are printed.
 
     Raises:
         UserError: something that the user can correct.
@@ -101,7 +108,7 @@ def train(overrides: list[str], world: World) -> int:
     die_with_parent(world)
     check_names(config, overrides, world)
     if world.is_main:
-        tell(LOADING)
+        say(LOADING, in_log_file=False)
     warnings.filterwarnings("ignore", module="megatron|deepspeed|torch.distributed")
     prepare_cuda()
     # Late on purpose: PyTorch, DeepSpeed and Megatron-core take seconds to import, and DeepSpeed chooses its
@@ -123,7 +130,11 @@ def train(overrides: list[str], world: World) -> int:
 
 
 def _log(words: str) -> None:
-    tell(words, sys.stderr)
+    say(_shown(words), to_stderr=True, in_log_file=False)
+
+
+def _shown(words: str) -> str:
+    return quoted_lists(visible(words))
 
 
 def _log_nothing(_: str) -> None:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import torch
 
 from configs.errors import RankError, StorageError, UserError
+from configs.quoting import quoted_lists
 from configs.schema import Config
-from configs.terminal import tell
+from configs.terminal import visible
 from data_pipeline.corpus import Corpora, ensure_prepared
 from data_pipeline.dataset import GLMDataset
 from data_pipeline.opening import open_dataset
@@ -20,6 +21,7 @@ from train.generations import Generation
 from train.own_tokenizer import check_tokenizer, own_tokenizer
 from train.rendezvous import Rendezvous
 from train.run_folder import RunFolder
+from train.terminal.records import say
 from train.world import World, node_name, process_start
 
 
@@ -150,10 +152,10 @@ def _failure(error: BaseException) -> str:
 
 
 def log_on_rank_0(world: World) -> Callable[[str], None]:
-    """A function that prints a line on rank 0, and does nothing on other ranks."""
+    """A function that logs a line on rank 0, and does nothing on other ranks."""
 
     def log(text: str) -> None:
         if world.is_main:
-            tell(text)
+            say(quoted_lists(visible(text)), in_log_file=False)
 
     return log

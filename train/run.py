@@ -7,7 +7,6 @@ import torch
 from configs import derive
 from configs.errors import EXIT_DONE, EXIT_STOPPED
 from configs.schema import Config
-from configs.terminal import tell
 from train import start
 from train.cpu_threads import waiting_as_the_machine_allows
 from train.distributed import distributed_session
@@ -16,6 +15,7 @@ from train.prepared import Prepared, prepared
 from train.progress import Progress
 from train.run_folder import RunFolder
 from train.showcase.ending import show_what_was_learnt
+from train.terminal.records import say
 from train.topology import Topology
 from train.training import Training
 from train.world import World
@@ -40,7 +40,7 @@ def run(config: Config, overrides: list[str], world: World, device: torch.device
     found = start.inspect_folder(folder, config)
     if found.finished_message is not None:
         if world.is_main:
-            tell(found.finished_message)
+            say(found.finished_message, in_log_file=False)
         return EXIT_DONE
     with (
         prepared(config, overrides, world, device, folder, found.stored) as ready,

@@ -7,11 +7,14 @@ second ends the process at once.
 import contextlib
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from configs.errors import EXIT_INTERRUPTED
+
+_SAVING = "Saving after this step; Ctrl-C again to stop at once."
 
 
 class StopSignal:
@@ -19,10 +22,13 @@ class StopSignal:
 
     Args:
         stop_file: its existence is a request.
+        say: prints a sentence from a signal handler where something is drawn on the terminal; false: nothing is, and
+            the sentence was not printed.
     """
 
-    def __init__(self, stop_file: Path) -> None:
+    def __init__(self, stop_file: Path, say: Callable[[str], bool] = lambda _: False) -> None:
         self._stop_file = stop_file
+        self._say = say
         self._reason: str | None = None
         self._previous: dict[int, Any] = {}
 
@@ -52,7 +58,8 @@ class StopSignal:
         if number == signal.SIGINT:
             if self._reason is not None:
                 os._exit(EXIT_INTERRUPTED)
-            # Not by way of Python's buffers: the signal may have come while these were written to.
-            with contextlib.suppress(OSError):
-                os.write(2, b"\nSaving after this step; Ctrl-C again to stop at once.\n")
+            if not self._say(_SAVING):
+                # Not by way of Python's buffers: the signal may have come while these were written to.
+                with contextlib.suppress(OSError):
+                    os.write(2, f"\n{_SAVING}\n".encode())
         self._reason = signal.Signals(number).name

@@ -1,6 +1,5 @@
 """A run's training in one process: what stays for as long as the process, and what each resume builds anew."""
 
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from configs import derive
 from configs.errors import CheckpointError
 from configs.interventions import Interventions
 from configs.load import flatten, to_stored_yaml
-from configs.schema import ProgressBar, Wandb
+from configs.schema import Wandb
 from configs.version import commit
 from data_pipeline.corpus import keep_tokenizer
 from data_pipeline.file_changes import FileWatch
@@ -22,7 +21,6 @@ from train import counted
 from train.batches import BatchStream
 from train.checkpoint import Origin, Saver, no_fence
 from train.choice import decided_by_rank_0
-from train.console import ConsoleTracker
 from train.details_file import IntervalTracker
 from train.exposure import exposure_warning
 from train.loop import Trainer
@@ -42,6 +40,7 @@ from train.stability.rollback import decide_and_record, kept_lines
 from train.startup import startup_report
 from train.step_metrics import MetricsLine
 from train.stop import StopSignal
+from train.terminal.tracker import ConsoleTracker
 from train.time_limit import TimeLimit, deadline_of
 from train.tracker_wandb import WandbTracker, run_id
 from train.trackers import Tracker, Trackers
@@ -64,7 +63,10 @@ class Training:
         self._prepared = prepared
         self._session = session
         self._is_main = prepared.world.is_main
-        self._console = Trackers([_console(prepared)] if self._is_main else [])
+        self._terminal = (
+            ConsoleTracker.of(prepared.config, prepared.folder.log) if self._is_main else None
+        )
+        self._console = Trackers([self._terminal] if self._terminal is not None else [])
         self._wandb: WandbTracker | None = None
         self._wandb_id: str | None = None
         self._metrics: JsonlTracker | None = None
@@ -76,7 +78,8 @@ class Training:
         self._time_limit = TimeLimit(_deadline(prepared), prepared.config.run.time_margin_seconds)
         self._pace = Pace()
         self._files = FileWatch([prepared.training, prepared.validation])
-        self.stop = StopSignal(prepared.folder.stop_file)
+        say = (lambda _: False) if self._terminal is None else self._terminal.say_at_once
+        self.stop = StopSignal(prepared.folder.stop_file, say)
         self.trackers = self._console
         """All that this rank reports to, once the run is resumed."""
 
@@ -183,6 +186,8 @@ class Training:
             self._watchdog.close()
         if self._trainer is not None:
             self._trainer.close()
+        if self._terminal is not None:
+            self._terminal.take_down()
 
     def _kept_in_checkpoints(self, guard: Guard) -> dict[str, Any]:
         of_metrics = {} if self._metrics is None else self._metrics.keep_checksum()
@@ -340,15 +345,6 @@ class Training:
             keep=lambda: self._kept_in_checkpoints(guard),
             keep_before=guard.keep_before,
         )
-
-
-def _console(prepared: Prepared) -> ConsoleTracker:
-    log = prepared.config.log
-    shows_bar = log.progress_bar is ProgressBar.on or (
-        log.progress_bar is ProgressBar.auto and sys.stdout.isatty()
-    )
-    total_samples = prepared.config.optim.total_samples
-    return ConsoleTracker(prepared.folder.log, total_samples, log.every_steps, shows_bar)
 
 
 def _wandb_id(prepared: Prepared, resumed: Resumed, log: Trackers) -> str:

@@ -17,7 +17,7 @@ class Wandb(str, Enum):
 
 
 class ProgressBar(str, Enum):
-    """The console: `auto` draws a bar on a terminal and prints lines elsewhere."""
+    """The terminal: `auto` draws a live display on one and prints lines elsewhere."""
 
     auto = "auto"
     on = "on"
@@ -90,7 +90,8 @@ class LogConfig:
     """Interval in samples at which the model fills the same six blanks of held-out sentences for samples.jsonl, and once
     more at the end of the run. Each time takes at most 32 forward passes of six short rows. null: never."""
     progress_bar: ProgressBar = ProgressBar.auto
-    """A progress bar with loss, tokens/s and time left."""
+    """A live display: progress, time left, losses, norms, speed, memory, the last checkpoint and event. auto: on a terminal, where
+    lines are printed otherwise; on: always; off: lines."""
     wandb: Wandb = Wandb.off
     """Weights & Biases tracking."""
     wandb_project: str = "glm-pretraining"

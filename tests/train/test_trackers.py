@@ -11,7 +11,8 @@ import pytest
 from configs.errors import RunFolderError
 from configs.run_paths import RunPaths
 from configs.schema import LogConfig, Wandb
-from train.console import ConsoleTracker
+from train.terminal.records import printed_lines
+from train.terminal.tracker import ConsoleTracker
 from train.tracker_wandb import WandbTracker, records_offline, resolve_mode, run_id
 from train.trackers import Trackers
 
@@ -181,10 +182,11 @@ def test_alerts_reach_wandb_and_the_log(
     log = tmp_path / "log.txt"
     settings = LogConfig(wandb=Wandb.online)
     monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
-    console = ConsoleTracker(log, 100, 1, False)
-    trackers = Trackers([console, WandbTracker(tmp_path, "tiny", "id", settings, {}, said.append)])
-    trackers.alert("Slow rank", "Rank 3 is slow.")
-    console.close()
+    with printed_lines():
+        console = ConsoleTracker(log, 1, None)
+        wandb_tracker = WandbTracker(tmp_path, "tiny", "id", settings, {}, said.append)
+        Trackers([console, wandb_tracker]).alert("Slow rank", "Rank 3 is slow.")
+        console.close()
     assert log.read_text().endswith("Rank 3 is slow.\n") and "Rank 3" in capsys.readouterr().out
     assert sent == ([] if fails else [("Slow rank", "Rank 3 is slow.")])
     assert said == (["wandb failed (no network); training goes on without it."] if fails else [])
