@@ -27,6 +27,7 @@ from train.details_file import IntervalTracker
 from train.exposure import exposure_warning
 from train.loop import Trainer
 from train.metrics_file import JsonlTracker, StoredMetrics
+from train.observe.details import details_observers
 from train.observe.observers import Observers
 from train.pace import Pace, busy_hint
 from train.plan import TrainingPlan
@@ -184,9 +185,9 @@ class Training:
         if self._trainer is not None:
             self._trainer.close()
 
-    def _kept_in_checkpoints(self, guard: Guard) -> dict[str, Any]:
+    def _kept_in_checkpoints(self, guard: Guard, observers: Observers) -> dict[str, Any]:
         of_metrics = {} if self._metrics is None else self._metrics.keep_checksum()
-        return {**of_metrics, **guard.state()}
+        return {**of_metrics, **guard.state(), **observers.state()}
 
     def release(self) -> None:
         """Close the engine, which is not used any more."""
@@ -263,6 +264,8 @@ class Training:
         plan = TrainingPlan.from_config(config, resumed.interventions)
         skipped = resumed.interventions.skipped(config.data.skip_samples)
         guard = self._build_guard(resumed)
+        details = details_observers(prepared, self._session, resumed, skipped)
+        observers = Observers(details, self.trackers)
         return Trainer(
             config=config,
             session=self._session,
@@ -283,7 +286,7 @@ class Training:
             ),
             files=self._files,
             trackers=self.trackers,
-            saver=self._build_saver(resumed, guard, skipped),
+            saver=self._build_saver(resumed, guard, observers, skipped),
             guard=guard,
             skip_samples=skipped,
             stop=self.stop,
@@ -295,7 +298,7 @@ class Training:
             checks=RankChecks(
                 config, self._session, resumed.engine, prepared.folder, self.trackers
             ),
-            observers=Observers([], self.trackers),
+            observers=observers,
         )
 
     def _build_guard(self, resumed: Resumed) -> Guard:
@@ -308,7 +311,13 @@ class Training:
             )
         return guard
 
-    def _build_saver(self, resumed: Resumed, guard: Guard, skip_samples: list[list[int]]) -> Saver:
+    def _build_saver(
+        self,
+        resumed: Resumed,
+        guard: Guard,
+        observers: Observers,
+        skip_samples: list[list[int]],
+    ) -> Saver:
         prepared, config = self._prepared, self._prepared.config
         generation = prepared.generation
         return Saver(
@@ -330,7 +339,7 @@ class Training:
             fence=no_fence if generation is None else generation.fence,
             sync=self.trackers.sync,
             run_id=None if resumed.identity is None else resumed.identity.run_id,
-            keep=lambda: self._kept_in_checkpoints(guard),
+            keep=lambda: self._kept_in_checkpoints(guard, observers),
             keep_before=guard.keep_before,
         )
 

@@ -86,6 +86,9 @@ class LogConfig:
 
     every_steps: Count = 10
     """Steps between console lines; metrics.jsonl and wandb always get every step."""
+    details_every_steps: Count | None = None
+    """Steps between the lines of details.jsonl: norms of every layer, memory by part, the loss of every source. null: no such
+    file."""
     progress_bar: ProgressBar = ProgressBar.auto
     """A progress bar with loss, tokens/s and time left."""
     wandb: Wandb = Wandb.off
