@@ -7,6 +7,7 @@ run writes the lines of the undisturbed one.
 Which source a row is from follows from its index. So the passes give the sums of each row, and need not know of sources.
 """
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -32,15 +33,16 @@ class SourceSums:
 
     Args:
         names: of all sources, in order.
-        stored: what `state` returned, of the same sources or others; None: sums of zero.
+        stored: what `state` returned, of the same sources or others; sums of zero where it is anything else.
     """
 
     def __init__(self, names: Sequence[str], stored: object = None) -> None:
         self._sums = {name: (0.0, 0.0) for name in names}
         if isinstance(stored, Mapping):
             for name in self._sums.keys() & stored.keys():
-                losses, weights = stored[name]
-                self._sums[name] = (float(losses), float(weights))
+                with contextlib.suppress(TypeError, ValueError):
+                    losses, weights = stored[name]
+                    self._sums[name] = (float(losses), float(weights))
 
     def add(self, name: str, losses: float, weights: float) -> None:
         """Add a row's, or several rows'."""
