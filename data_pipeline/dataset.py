@@ -206,6 +206,10 @@ class GLMDataset:
         source_number, within = self._mixture.locate(index)
         return self._sources[source_number], self._rows[source_number].row(within)
 
+    def source_of(self, index: int) -> str:
+        """Name of the source that a sample is read from."""
+        return self._sources[self._mixture.locate(index)[0]].name
+
     @property
     def sources(self) -> Sequence[Source]:
         """All sources, the instructions last."""

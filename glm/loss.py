@@ -5,7 +5,7 @@
 The row weights decide whether rows (as in GLM-130B) or tokens count equally (train/batches.py).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -72,6 +72,9 @@ class GLMLoss:
         """The tied module, on the stage that has it."""
         self.scale = 1.0
         """Factor that the backward pass is expected to bring: fp16's loss scale."""
+        self.on_rows: Callable[[Tensor], None] | None = None
+        """Called in every forward pass with the sums of weighted losses and of weights of each row, (2, batch) fp64 on the
+        device; None: they are not computed."""
         self._num_objectives = num_objectives
         self._sums: Tensor | None = None
 
@@ -82,19 +85,19 @@ class GLMLoss:
             hidden: (tokens, hidden), after the final norm.
             labels: see Labels.
         """
-        places, targets, rows, objectives, row_weights = labels
+        places, targets, rows, _, row_weights = labels
         assert self.embedding is not None, "the last stage has the head"
         chosen = hidden.index_select(0, places)
         factors = row_weights.index_select(0, rows)
         loss, losses = target_losses(self.embedding, chosen, targets, factors, self.scale)
-        self._record(losses, objectives, factors)
+        self._record(losses, labels, factors)
         return loss
 
     def add_logits(self, logits: Tensor, labels: Labels) -> None:
         """Add up the losses of logits that were computed already: (targets, vocab), in the order of the labels."""
-        _, targets, rows, objectives, row_weights = labels
+        _, targets, rows, _, row_weights = labels
         losses = token_losses(logits, targets)
-        self._record(losses, objectives, row_weights.index_select(0, rows))
+        self._record(losses, labels, row_weights.index_select(0, rows))
 
     @property
     def recorded(self) -> Tensor | None:
@@ -109,9 +112,12 @@ class GLMLoss:
         losses, weights = sums.tolist()
         return ObjectiveSums(losses, weights)
 
-    def _record(self, losses: Tensor, objectives: Tensor, factors: Tensor) -> None:
+    def _record(self, losses: Tensor, labels: Labels, factors: Tensor) -> None:
+        _, _, rows, objectives, row_weights = labels
         wide = factors.double()
         table = torch.stack([losses.detach().double() * wide, wide])
         if self._sums is None:
             self._sums = table.new_zeros(2, self._num_objectives)
         self._sums.index_add_(1, objectives, table)
+        if self.on_rows is not None:
+            self.on_rows(table.new_zeros(2, len(row_weights)).index_add_(1, rows, table))

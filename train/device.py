@@ -115,6 +115,13 @@ def peak_memory_gib(device: torch.device) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
+def cached_memory_gib(device: torch.device) -> float | None:
+    """What PyTorch's allocator has reserved on CUDA at most, beyond what was in use at its peak; None on CPU."""
+    if device.type != "cuda":
+        return None
+    return torch.cuda.max_memory_reserved(device) / 2**30 - peak_memory_gib(device)
+
+
 def synchronize(device: torch.device) -> None:
     """Wait for the device, so that times can be measured."""
     if device.type == "cuda":

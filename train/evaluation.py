@@ -16,6 +16,7 @@ from glm.loss import ObjectiveSums
 from train.batches import MicroBatch, row_weights, to_micro_batch
 from train.engine import Engine
 from train.session import Session
+from train.topology import Topology
 
 
 def evaluate(
@@ -52,14 +53,20 @@ def share_of(sums: ObjectiveSums, session: Session) -> list[float]:
     return values if session.topology.tp_rank == 0 else [0.0] * len(values)
 
 
+def evaluated_indices(num_samples: int, topology: Topology, micro_batch_size: int) -> list[range]:
+    """Held-out rows of one replica's micro-batches, in order, modulo `num_samples`; those from there on only fill up."""
+    count = -(-num_samples // (micro_batch_size * topology.dp))
+    return [
+        micro_batch_indices(0, number, topology.dp, topology.dp_rank, micro_batch_size)
+        for number in range(count)
+    ]
+
+
 def _micro_batches(
     dataset: GLMDataset, session: Session, num_samples: int, micro_batch_size: int
 ) -> Iterator[MicroBatch]:
-    topology = session.topology
-    for number in range(-(-num_samples // (micro_batch_size * topology.dp))):
-        indices = np.asarray(
-            micro_batch_indices(0, number, topology.dp, topology.dp_rank, micro_batch_size)
-        )
+    for positions in evaluated_indices(num_samples, session.topology, micro_batch_size):
+        indices = np.asarray(positions)
         batch = collate([dataset[int(index) % num_samples] for index in indices])
         weights = row_weights(batch, LossWeighting.row, 0.0)
         yield to_micro_batch(

@@ -230,6 +230,7 @@ class Trainer:
             loss_scale=outcome.loss_scale,
             target_fraction=targets / (step.num_samples * self.config.model.seq_length),
             seconds=seconds,
+            rank_seconds=tuple(rank_seconds),
             rank_seconds_max=max(rank_seconds),
             rank_seconds_min=min(rank_seconds),
             wait_seconds=batches.wait_seconds,

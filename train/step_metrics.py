@@ -30,6 +30,8 @@ class Agreed:
     loss_scale: float | None
     target_fraction: float
     seconds: float
+    rank_seconds: tuple[float, ...]
+    """Duration of the step on each rank, in the order of the ranks."""
     rank_seconds_max: float
     rank_seconds_min: float
     wait_seconds: float

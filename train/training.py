@@ -26,6 +26,7 @@ from train.exposure import exposure_warning
 from train.loop import Trainer
 from train.metrics_file import JsonlTracker, StoredMetrics
 from train.observe.build import build_observers
+from train.observe.observers import Observers
 from train.pace import Pace, busy_hint
 from train.plan import TrainingPlan
 from train.prepared import Prepared
@@ -189,9 +190,9 @@ class Training:
         if self._terminal is not None:
             self._terminal.take_down()
 
-    def _kept_in_checkpoints(self, guard: Guard) -> dict[str, Any]:
+    def _kept_in_checkpoints(self, guard: Guard, observers: Observers) -> dict[str, Any]:
         of_metrics = {} if self._metrics is None else self._metrics.keep_checksum()
-        return {**of_metrics, **guard.state()}
+        return {**of_metrics, **guard.state(), **observers.state()}
 
     def release(self) -> None:
         """Close the engine, which is not used any more."""
@@ -268,6 +269,15 @@ class Training:
         plan = TrainingPlan.from_config(config, resumed.interventions)
         skipped = resumed.interventions.skipped(config.data.skip_samples)
         guard = self._build_guard(resumed)
+        observers = build_observers(
+            prepared,
+            self._session,
+            resumed,
+            plan,
+            skipped,
+            self.trackers,
+            lambda doing: watchdog.watch(doing, self._limits.rare_seconds),
+        )
         return Trainer(
             config=config,
             session=self._session,
@@ -288,7 +298,7 @@ class Training:
             ),
             files=self._files,
             trackers=self.trackers,
-            saver=self._build_saver(resumed, guard, skipped),
+            saver=self._build_saver(resumed, guard, observers, skipped),
             guard=guard,
             skip_samples=skipped,
             stop=self.stop,
@@ -300,14 +310,7 @@ class Training:
             checks=RankChecks(
                 config, self._session, resumed.engine, prepared.folder, self.trackers
             ),
-            observers=build_observers(
-                prepared,
-                self._session,
-                resumed.engine,
-                plan,
-                self.trackers,
-                lambda doing: watchdog.watch(doing, self._limits.rare_seconds),
-            ),
+            observers=observers,
         )
 
     def _build_guard(self, resumed: Resumed) -> Guard:
@@ -320,7 +323,13 @@ class Training:
             )
         return guard
 
-    def _build_saver(self, resumed: Resumed, guard: Guard, skip_samples: list[list[int]]) -> Saver:
+    def _build_saver(
+        self,
+        resumed: Resumed,
+        guard: Guard,
+        observers: Observers,
+        skip_samples: list[list[int]],
+    ) -> Saver:
         prepared, config = self._prepared, self._prepared.config
         generation = prepared.generation
         return Saver(
@@ -342,7 +351,7 @@ class Training:
             fence=no_fence if generation is None else generation.fence,
             sync=self.trackers.sync,
             run_id=None if resumed.identity is None else resumed.identity.run_id,
-            keep=lambda: self._kept_in_checkpoints(guard),
+            keep=lambda: self._kept_in_checkpoints(guard, observers),
             keep_before=guard.keep_before,
         )
 

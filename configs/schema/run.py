@@ -89,6 +89,9 @@ class LogConfig:
     samples_every_samples: Count | None = None
     """Interval in samples at which the model fills the same six blanks of held-out sentences for samples.jsonl, and once
     more at the end of the run. Each time takes at most 32 forward passes of six short rows. null: never."""
+    details_every_steps: Count | None = None
+    """Steps between the lines of details.jsonl: norms of every layer, memory by part, the loss of every source. null: no such
+    file."""
     progress_bar: ProgressBar = ProgressBar.auto
     """A live display: progress, time left, losses, norms, speed, memory, the last checkpoint and event. auto: on a terminal, where
     lines are printed otherwise; on: always; off: lines."""

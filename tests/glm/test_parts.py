@@ -229,8 +229,8 @@ def test_the_loss_weighs_rows_and_reports_objectives() -> None:
     targets = torch.tensor([3, 4, 7, 2, 9])
     places, rows = torch.tensor([1, 2, 4, 6, 7]), torch.tensor([0, 0, 1, 1, 1])
     row_weights = torch.tensor([1 / 4, 1 / 6])  # each row's mean, over two rows
-    loss = GLMLoss(3)
-    loss.embedding = model
+    loss, of_rows = GLMLoss(3), list[torch.Tensor]()
+    loss.embedding, loss.on_rows = model, of_rows.append
     value = loss(hidden, (places, targets, rows, rows, row_weights))
     losses = losses_of(places, targets)
     first, second = losses[:2].mean(), losses[2:].mean()
@@ -241,6 +241,9 @@ def test_the_loss_weighs_rows_and_reports_objectives() -> None:
     assert sums.mean_of(2) is None
     assert sums.mean == pytest.approx(float(value))
     assert loss.take().mean is None, "what was taken is not counted again"
+    (table,) = of_rows
+    torch.testing.assert_close(table[1], torch.tensor([1 / 2, 1 / 2]).double())
+    torch.testing.assert_close(table[0], torch.stack([first, second]).detach().double() / 2)
 
 
 def test_a_row_of_two_objectives_counts_for_each_with_its_own_targets() -> None:

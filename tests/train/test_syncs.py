@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
+from unittest.mock import MagicMock
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ from tests.helpers.rank_runs import small_dataset
 from tests.helpers.tiny import UNEVEN_RUN
 from train.batches import row_weights, to_micro_batch
 from train.engine.gradients import overflow_unless_finite
+from train.observe.activations import ActivationObserver
 
 # What makes the host wait for a GPU.
 WAITING = {"aten._local_scalar_dense", "aten.nonzero", "aten.masked_select", "aten.is_nonzero"}
@@ -60,14 +62,20 @@ def test_a_micro_batch_is_never_waited_for(path: str) -> None:
     batch = collate([dataset[0], dataset[1]])
     (tokens, fields), labels = to_micro_batch(batch, row_weights(batch, LossWeighting.row, 0.0))
     model = GLMModel(config.model, config.seed).train()
-    loss = GLMLoss(len(dataset.objectives))
+    loss, of_rows = GLMLoss(len(dataset.objectives)), list[torch.Tensor]()
     loss.embedding = model.embedding
+    observer: Any = ActivationObserver(1, *(cast(Any, MagicMock()),) * 2, config)
+    loss.on_rows = of_rows.append
     with host_waits() as found:
-        loss(model.final_state(tokens, fields)[0], labels).backward()
+        hidden = model.final_state(tokens, fields)[0]
+        for _ in range(2):
+            observer._take(0, hidden.detach())
+        loss(hidden, labels).backward()
         between = list(found)
         loss.take()
     assert between == [], "on a GPU the host would stand still here"
     assert model.embedding.weight.grad is not None
+    assert [sums.shape for sums in of_rows] == [(2, 2)]
 
 
 @pytest.mark.parametrize("loss", [1.0, float("nan"), float("inf")])

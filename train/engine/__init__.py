@@ -4,9 +4,11 @@ import contextlib
 
 from configs.schema import Config
 from glm.counter_random import without_initial_values
+from train.engine.gradients import norms_of_parts
 from train.engine.interface import (
     Engine,
     GradientNorms,
+    HeldBytes,
     HeldWeight,
     PendingUpdate,
     StepOutcome,
@@ -21,6 +23,7 @@ from train.session import Session
 __all__ = [
     "Engine",
     "GradientNorms",
+    "HeldBytes",
     "HeldWeight",
     "PendingUpdate",
     "StepOutcome",
@@ -29,6 +32,7 @@ __all__ = [
     "build_engine",
     "build_pipeline",
     "is_tied_copy",
+    "norms_of_parts",
     "optimizer_name",
     "stage_instructions",
 ]

@@ -144,7 +144,7 @@ class FiniteNorm:
         """Measure the gradient, just before the update. Collective; one transfer from the device."""
         places, others, of_embedding = list[int](), list[Tensor](), list[Tensor]()
         for place, gradient in self._held(self._counted):
-            norms = _norms(gradient)
+            norms = norms_of_parts(gradient)
             if place == _EMBEDDING:
                 of_embedding += norms
             else:
@@ -262,13 +262,13 @@ def whole_gradient(parameter: nn.Parameter) -> Tensor | None:
 
 def sum_of_squares(gradient: Tensor) -> float:
     """Squared norm, in float64."""
-    return float(torch.stack(_norms(gradient)).square().sum())
+    return float(torch.stack(norms_of_parts(gradient)).square().sum())
 
 
-def _norms(gradient: Tensor) -> list[Tensor]:
-    """Norms in float64 of the parts that are squared at once."""
-    size = squared_at_once(on_gpu=gradient.is_cuda)
-    flat = gradient.detach()
-    # Most gradients are small, and a view and a list of one part would cost as much as the norm.
+def norms_of_parts(tensor: Tensor) -> list[Tensor]:
+    """Norms in float64 of the parts of a tensor that are squared at once; on its device, which nobody waits for."""
+    size = squared_at_once(on_gpu=tensor.is_cuda)
+    flat = tensor.detach()
+    # Most tensors are small, and a view and a list of one part would cost as much as the norm.
     parts = [flat] if flat.numel() <= size else flat.reshape(-1).split(size)
     return [torch.linalg.vector_norm(part, dtype=torch.float64) for part in parts]

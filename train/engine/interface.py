@@ -81,6 +81,17 @@ UpdateHook = Callable[[PendingUpdate], None]
 """Called on every rank in each step, after gradients are reduced and before they are clipped."""
 
 
+LayerWatch = Callable[[int, Tensor], None]
+"""Called with the number of a layer in the whole model, from 0, and its output for one micro-batch: (tokens, hidden), under
+sequence parallelism this rank's share of the tokens."""
+
+GradientWatch = Callable[[GradientNorms], None]
+"""Called in each step with the norms of the gradient before clipping, on every rank with the same numbers."""
+
+RowWatch = Callable[[Tensor], None]
+"""Called with the sums of weighted losses and of weights of the rows of a micro-batch, in order: (2, batch) fp64."""
+
+
 @dataclass(frozen=True)
 class StepOutcome:
     """The result of one optimizer step, as this rank knows it."""
@@ -112,6 +123,18 @@ class HeldWeight:
     """True if each tensor-parallel rank holds a part of its own; False: the whole."""
     values: Tensor
     """The parameter itself, on its device."""
+
+
+@dataclass(frozen=True)
+class HeldBytes:
+    """Bytes of the tensors that a rank holds from step to step; what several names share counts once."""
+
+    weights: int
+    """In training precision."""
+    gradients: int
+    """While micro-batches add to them."""
+    optimizer: int
+    """Masters and slots; those of this replica's partition."""
 
 
 class TrainingState(Protocol):
@@ -189,6 +212,29 @@ class Engine(Protocol):
         Returns:
             A function that removes the hook.
         """
+        ...
+
+    def watch_layers(self, watch: LayerWatch | None) -> None:
+        """Show a function the output of each layer of this rank in the forward passes of training; None: no longer.
+
+        A pass is shown once, also where layers are computed again. What is watched changes no bit of a step.
+        """
+        ...
+
+    def watch_gradient(self, watch: GradientWatch | None) -> None:
+        """Show a function the gradient's norms of each step, also where only this asks for them; None: no longer.
+
+        Collective: all ranks have a function, or none. Unlike a hook that reads the norms it leaves a step and its
+        outcome as they are without it.
+        """
+        ...
+
+    def watch_rows(self, watch: RowWatch | None) -> None:
+        """Show a function the losses of each row, on the last stage, in training and evaluation; None: no longer."""
+        ...
+
+    def held_bytes(self) -> HeldBytes:
+        """Memory of weights, gradients and optimizer; within a hook, when the gradients are there."""
         ...
 
     def close(self) -> None:

@@ -29,7 +29,18 @@ from train.batches import MicroBatch
 from train.device import ahead
 from train.engine.accumulate import Accumulation
 from train.engine.gradients import FiniteNorm, counted_squares, is_sharded, measure_norms
-from train.engine.interface import HeldWeight, Measured, PendingUpdate, StepOutcome, UpdateHook
+from train.engine.held_bytes import held_bytes
+from train.engine.interface import (
+    GradientWatch,
+    HeldBytes,
+    HeldWeight,
+    LayerWatch,
+    Measured,
+    PendingUpdate,
+    RowWatch,
+    StepOutcome,
+    UpdateHook,
+)
 from train.engine.one_forward_one_backward import OneForwardOneBackward, Schedule
 from train.engine.one_stage import OneStage
 from train.engine.optimizers import build_optimizer, optimizer_kind
@@ -111,6 +122,7 @@ class PipelineEngine:
             module for module in self.module.modules() if isinstance(module, WordEmbedding)
         ]
         self._embedding_squares = 0.0
+        self._on_gradient: GradientWatch | None = None
 
     def train_step(self, step: StepPlan, batches: Iterable[MicroBatch]) -> StepOutcome:
         """Train one global batch: forward, backward, reduce, clip, update.
@@ -171,6 +183,22 @@ class PipelineEngine:
         """Wait for weights that other replicas still send, before anything but a forward pass reads them."""
         if self._overlap is not None:
             self._overlap.settle()
+
+    def watch_layers(self, watch: LayerWatch | None) -> None:
+        """Show a function the output of each layer in training; see `Engine`."""
+        self.module.on_layer = watch
+
+    def watch_gradient(self, watch: GradientWatch | None) -> None:
+        """Show a function the gradient's norms of each step; see `Engine`."""
+        self._on_gradient = watch
+
+    def watch_rows(self, watch: RowWatch | None) -> None:
+        """Show a function the losses of each row; see `Engine`."""
+        self._loss.on_rows = watch
+
+    def held_bytes(self) -> HeldBytes:
+        """Memory of weights, gradients and optimizer; see `Engine`."""
+        return held_bytes(self.module, self._optimizer)
 
     def close(self) -> None:
         """Release the engine's hooks and buffers."""
@@ -234,6 +262,9 @@ class PipelineEngine:
         elif (topology := self._session.topology).is_first_stage:
             squares = counted_squares(self._optimizer, self._embeddings[0].weight, topology)
             self._embedding_squares = squares / (self.loss_scale or 1.0) ** 2
+        if self._on_gradient is not None:
+            # Where nobody has asked, the step must not know either: its outcome would have other figures.
+            self._on_gradient((pending.known or self._measure_norms()).norms)
 
     def _named_parameters(self) -> list[tuple[str, nn.Parameter]]:
         num_layers = self._config.model.num_layers

@@ -21,6 +21,7 @@ from glm.layer import GLMLayer
 from glm.loss import GLMLoss
 from glm.model import TIED_KEY, LayerDef, layer_list
 from train.engine.groups import deepspeed_grid
+from train.engine.interface import LayerWatch
 from train.session import Session
 
 
@@ -36,6 +37,8 @@ class StagedModule(PipelineModule):
     recompute: Callable[..., Any] | None = None
     """Runs each layer, called as recompute(layer, *inputs), and computes it again for its backward pass; None: nothing is
     computed again."""
+    on_layer: LayerWatch | None = None
+    """Called after the forward pass of each layer in training, not when it is computed again; None: nobody looks."""
 
     def _partition_layers(self, method: str = "uniform") -> None:
         """Take the borders of all parts from the partition method, a comma-separated list of entries."""
@@ -66,11 +69,16 @@ class StagedModule(PipelineModule):
         DeepSpeed's own function looks up what to compute again when it does, and another chunk may be active by then.
         """
         state = forward_input
-        for function in self.forward_funcs:
+        built: Any = self
+        on_layer = self.on_layer if self.training else None
+        for entry, function in enumerate(built.forward_funcs, built._local_start):
             if self.recompute is not None and isinstance(function, GLMLayer):
                 state = self.recompute(functools.partial(_call, function), *state)
             else:
                 state = function(state)
+            if on_layer is not None and isinstance(function, GLMLayer):
+                # The list begins with the embedding.
+                on_layer(entry - 1, state[0].detach())
         return state
 
     def _synchronize_tied_weights(self) -> None:

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 
-from train.engine import Engine
+from train.observe.details import details_observers
 from train.observe.filled_blanks import FilledBlanks
 from train.observe.observers import Observer, Observers
 from train.plan import TrainingPlan
 from train.prepared import Prepared
+from train.resume import Resumed
 from train.session import Session
 from train.trackers import Tracker
 
@@ -14,8 +15,9 @@ from train.trackers import Tracker
 def build_observers(
     prepared: Prepared,
     session: Session,
-    engine: Engine,
+    resumed: Resumed,
     plan: TrainingPlan,
+    skip_samples: list[list[int]],
     trackers: Tracker,
     watch: Callable[[str], None],
 ) -> Observers:
@@ -24,12 +26,15 @@ def build_observers(
     Args:
         prepared: the start.
         session: the open process groups.
-        engine: the model in training.
+        resumed: the run, from which they continue.
         plan: of the run.
+        skip_samples: ranges of the data stream that are left out.
         trackers: get what is measured.
         watch: tells the watchdog what takes long, in a few words.
     """
     observers = list[Observer]()
+    observers += details_observers(prepared, session, resumed, skip_samples)
     if prepared.config.log.samples_every_samples is not None:
+        engine = resumed.engine
         observers.append(FilledBlanks(prepared, session, engine, plan, trackers, watch))
     return Observers(observers, trackers)

@@ -42,6 +42,10 @@ class Observer:
         """
         return {}
 
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps of it, by a name of its own: plain values. Between steps; rank 0's counts."""
+        return {}
+
     def close(self) -> None:
         """Release what it holds, after an error as well: no other rank is asked."""
 
@@ -76,6 +80,12 @@ class Observers:
         if details:
             position = {"step": step.progress.step, "samples_seen": step.progress.samples_seen}
             self._trackers.log_details({**position, **details})
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps of all of them."""
+        return {
+            key: value for observer in self._observers for key, value in observer.state().items()
+        }
 
     def close(self) -> None:
         """See Observer."""

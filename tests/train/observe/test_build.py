@@ -14,5 +14,5 @@ def test_nothing_is_observed_unless_it_is_asked_for() -> None:
     prepared: Any = SimpleNamespace(config=config)
     nothing: Any = None
     plan = TrainingPlan.from_config(config)
-    built = build_observers(prepared, nothing, nothing, plan, Tracker(), nothing)
+    built = build_observers(prepared, nothing, nothing, plan, [], Tracker(), nothing)
     assert built.is_empty
