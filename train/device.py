@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from configs import hardware
 from configs.errors import ConfigError
+from configs.peak_rates import peak_tflops_of
 from configs.schema import DeviceKind, Precision
 from train.world import World, sees_only_its_gpus
 
@@ -101,11 +101,27 @@ def free_memory_gib(device: torch.device) -> float | None:
     return torch.cuda.mem_get_info(device)[0] / 2**30
 
 
-def peak_tflops(device: torch.device) -> float | None:
+def peak_tflops(device: torch.device, precision: Precision = Precision.bf16) -> float | None:
     """Dense peak of this device in TFLOP/s; None if it is not known."""
     if device.type != "cuda":
         return None
-    return hardware.peak_tflops_of(torch.cuda.get_device_name(device))
+    return peak_tflops_of(torch.cuda.get_device_name(device), precision)
+
+
+def peak_hint(device: torch.device, precision: Precision, configured: float | None) -> str | None:
+    """What to type if MFU and HFU will be null on a GPU; on a CPU nobody expects them.
+
+    Args:
+        device: of this rank.
+        precision: of the run.
+        configured: `cluster.peak_tflops`.
+    """
+    if device.type != "cuda" or configured or peak_tflops(device, precision) is not None:
+        return None
+    return (
+        f"The peak rate of {torch.cuda.get_device_name(device)} in {precision.value} is not known, so MFU and HFU are null. "
+        "Try cluster.peak_tflops=NUMBER, its dense TFLOP/s."
+    )
 
 
 def peak_memory_gib(device: torch.device) -> float:

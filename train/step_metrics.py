@@ -88,7 +88,7 @@ class MetricsLine:
                 derive.flops_per_sample(config.model),
                 derive.flops_per_sample(config.model, config.parallel.recompute),
                 session.topology.world_size,
-                config.cluster.peak_tflops or peak_tflops(session.device),
+                config.cluster.peak_tflops or peak_tflops(session.device, config.precision),
             ),
             "speed/data_wait_seconds": agreed.wait_seconds,
             "speed/checkpoint_blocked_seconds": blocked_seconds,

@@ -24,10 +24,12 @@ from train.checkpoint import Origin, Saver, no_fence
 from train.choice import decided_by_rank_0
 from train.console import ConsoleTracker
 from train.details_file import IntervalTracker
+from train.device import peak_hint
 from train.exposure import exposure_warning
 from train.loop import Trainer
 from train.metrics_file import JsonlTracker, StoredMetrics
 from train.observe.observers import Observers
+from train.observe.timing import timing_observers
 from train.pace import Pace, busy_hint
 from train.plan import TrainingPlan
 from train.prepared import Prepared
@@ -255,7 +257,9 @@ class Training:
         warning = exposure_warning(prepared.world)
         rounding = resumed.rounds_otherwise
         said = (described, prepared.hint, busy, warning, *resumed.changes, rounding)
-        for line in filter(None, (*said, *resumed.forgotten)):
+        config = prepared.config
+        peak = peak_hint(prepared.device, config.precision, config.cluster.peak_tflops)
+        for line in filter(None, (*said, peak, *resumed.forgotten)):
             self.trackers.log(line)
 
     def _build_trainer(self, resumed: Resumed, watchdog: Watchdog) -> Trainer:
@@ -295,7 +299,7 @@ class Training:
             checks=RankChecks(
                 config, self._session, resumed.engine, prepared.folder, self.trackers
             ),
-            observers=Observers([], self.trackers),
+            observers=Observers([*timing_observers(config, self._session)], self.trackers),
         )
 
     def _build_guard(self, resumed: Resumed) -> Guard:

@@ -86,6 +86,9 @@ class LogConfig:
 
     every_steps: Count = 10
     """Steps between console lines; metrics.jsonl and wandb always get every step."""
+    details_every_steps: Count | None = None
+    """Steps between lines of details.jsonl, which has the split of a step's time, norms by layer and memory by part; null:
+    none."""
     progress_bar: ProgressBar = ProgressBar.auto
     """A progress bar with loss, tokens/s and time left."""
     wandb: Wandb = Wandb.off
