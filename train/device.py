@@ -13,6 +13,9 @@ from configs.peak_rates import peak_tflops_of
 from configs.schema import DeviceKind, Precision
 from train.world import World, sees_only_its_gpus
 
+_MEMORY_ENTRIES = 1_000_000
+"""Allocations that a history of memory holds; the oldest are dropped."""
+
 
 def resolve_device(kind: DeviceKind, world: World) -> torch.device:
     """Choose this rank's device; CUDA is not started by that.
@@ -129,6 +132,21 @@ def peak_memory_gib(device: torch.device) -> float:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**30
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def record_memory_history() -> None:
+    """Begin to record what PyTorch's allocator does on CUDA."""
+    torch.cuda.memory._record_memory_history(max_entries=_MEMORY_ENTRIES)
+
+
+def dump_memory_history(path: Path) -> None:
+    """Write what was recorded, and what is allocated; pytorch.org/memory_viz shows it."""
+    torch.cuda.memory._dump_snapshot(str(path))
+
+
+def stop_memory_history() -> None:
+    """Record no more."""
+    torch.cuda.memory._record_memory_history(enabled=None)
 
 
 def synchronize(device: torch.device) -> None:

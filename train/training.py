@@ -28,7 +28,7 @@ from train.device import peak_hint
 from train.exposure import exposure_warning
 from train.loop import Trainer
 from train.metrics_file import JsonlTracker, StoredMetrics
-from train.observe.observers import Observers
+from train.observe.observers import Observer, Observers
 from train.observe.timing import timing_observers
 from train.pace import Pace, busy_hint
 from train.plan import TrainingPlan
@@ -299,8 +299,12 @@ class Training:
             checks=RankChecks(
                 config, self._session, resumed.engine, prepared.folder, self.trackers
             ),
-            observers=Observers([*timing_observers(config, self._session)], self.trackers),
+            observers=Observers(self._observers(resumed), self.trackers),
         )
+
+    def _observers(self, resumed: Resumed) -> list[Observer]:
+        config, folder, log = self._prepared.config, self._prepared.folder, self.trackers.log
+        return [*timing_observers(config, self._session, resumed.engine, folder, log)]
 
     def _build_guard(self, resumed: Resumed) -> Guard:
         prepared, manifest = self._prepared, resumed.manifest

@@ -1,6 +1,6 @@
 """The run, its checkpoints, its evaluation and its logs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Annotated
 
@@ -89,6 +89,11 @@ class LogConfig:
     details_every_steps: Count | None = None
     """Steps between lines of details.jsonl, which has the split of a step's time, norms by layer and memory by part; null:
     none."""
+    profile_steps: list[int] | None = None
+    """First and last step that PyTorch's profiler traces, such as [100,103]; python -m train.profile sums the traces up. null:
+    none."""
+    profile_ranks: list[int] = field(default_factory=lambda: [0])
+    """Ranks that it runs on."""
     progress_bar: ProgressBar = ProgressBar.auto
     """A progress bar with loss, tokens/s and time left."""
     wandb: Wandb = Wandb.off
