@@ -2,7 +2,7 @@
 
 `derive.flops_per_sample` counts as published figures do: every token attends to every token of its row, and has logits. A
 GLM row is made of segments that do not attend to each other, and only its targets have logits; what is left out here is
-never computed. docs/benchmarks.md has the formulas.
+never computed. docs/throughput.md has the formulas.
 """
 
 from dataclasses import dataclass
