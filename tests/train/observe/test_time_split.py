@@ -18,17 +18,17 @@ SPLIT = [*(f"time/{part}" for part in PARTS), "time/rest"]
 
 
 def attempt(rank: int, world_size: int, overrides: tuple[str, ...], folder: Path) -> None:
-    """`python -m train`; each rank notes by itself when the lines of its steps are over."""
-    from train.observe.observers import Observers
+    """`python -m train`; each rank notes by itself when its steps end."""
+    from train.observe.step_clock import StepClock
 
-    end = Observers.end
+    lap = StepClock.lap
     moments: list[float] = []
 
-    def noted(self: Any, step: Any) -> None:
-        end(self, step)
+    def noted(self: Any) -> Any:
         moments.append(time.perf_counter())
+        return lap(self)
 
-    Observers.end = noted
+    StepClock.lap = noted
     code = quietly(list(overrides), folder / "errors.txt")
     (folder / f"moments_{rank}.json").write_text(json.dumps(moments))
     os._exit(code)
@@ -76,7 +76,7 @@ def test_the_parts_of_a_step_add_up_to_it(
         assert sum(line[name] for name in SPLIT) == pytest.approx(line["time/step"], rel=1e-9)
         assert all(line[name] >= 0 for name in SPLIT)
         assert len(line["ranks/seconds"]) == world_size
-    # What the ranks measured by themselves, from the second step to the last one: what follows a line is the next step's.
+    # What the ranks measured by themselves, from the end of the first step to that of the last one.
     measured = sum(line["time/step"] for line in lines[1:])
     assert measured == pytest.approx(
         sum(each[-1] - each[0] for each in moments) / world_size, rel=0.03
