@@ -1,4 +1,4 @@
-"""What CUDA, its libraries and PyTorch's allocator read from the environment, once, when CUDA starts.
+"""What CUDA, its libraries, PyTorch's allocator and its profiler read from the environment, once, when they start.
 
 So it is set before PyTorch is imported, on machines without a GPU as well, where nobody reads it. What the user has set
 stays.
