@@ -52,6 +52,7 @@ setup(
             "glm-evaluate = train.evaluate:cli",
             "glm-report = train.report.__main__:cli",
             "glm-history = train.history.__main__:cli",
+            "glm-profile = train.profile.__main__:cli",
         ]
     },
 )

@@ -180,7 +180,8 @@ def flops_per_sample(model: ModelConfig, recompute: Recompute = Recompute.none) 
     """Floating-point operations to train one row, forward and backward.
 
     At an inner width of 8/3 h that is, per row with full recompute, 96 s L h^2 (1 + s / 6h + V / 16Lh); GLM-130B's log
-    counts the same way. Selective recompute repeats no matrix product, and so counts as none.
+    counts the same way: every token attends to all tokens of its row and has logits (configs/flops.py: those that are
+    computed). Selective recompute repeats no matrix of a layer, and so counts as none.
     """
     return transformer_flops(
         model.num_layers,

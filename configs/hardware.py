@@ -9,6 +9,7 @@ between clusters: set your own.
 import difflib
 from dataclasses import dataclass, fields, replace
 
+from configs.peak_rates import PEAK_RATES
 from configs.schema import ClusterConfig
 
 CUSTOM = "custom"
@@ -36,27 +37,14 @@ class Gpu:
     """Mean time between failures that stop a run, per GPU."""
 
 
-# Dense bf16 or fp16 matrix products in TFLOP/s, by a part of the driver's device name; the first part that matches
-# counts.
-PEAK_TFLOPS: dict[str, float] = {
-    "H200": 989,
-    "H100 PCIe": 756,
-    "H100": 989,
-    "B200": 2250,
-    "A100": 312,
-    "A800": 312,
-    "L40S": 362,
-    "V100": 125,
-}
-
 # Failures: GLM-130B's log counts about ten of nodes and file system in 58 days of 768 GPUs, one in 107,000 GPU hours.
 # Llama 3 (Llama team 2024, section 3.3.4) had 419 unexpected interruptions in 54 days of 16,384 H100, one in 50,700.
 PRESETS: dict[str, Gpu] = {
-    "A100-40G": Gpu(39.5, PEAK_TFLOPS["A100"], 1555, 300, 25, 400, 1.5, 107_000),
-    "A100-80G": Gpu(79.1, PEAK_TFLOPS["A100"], 2039, 300, 25, 400, 2.0, 50_000),
-    "H100": Gpu(79.1, PEAK_TFLOPS["H100"], 3350, 450, 50, 700, 3.0, 50_000),
-    "H200": Gpu(139.8, PEAK_TFLOPS["H200"], 4800, 450, 50, 700, 3.5, 50_000),
-    "B200": Gpu(178.3, PEAK_TFLOPS["B200"], 8000, 900, 50, 1000, 5.0, 50_000),
+    "A100-40G": Gpu(39.5, PEAK_RATES["A100"].half, 1555, 300, 25, 400, 1.5, 107_000),
+    "A100-80G": Gpu(79.1, PEAK_RATES["A100"].half, 2039, 300, 25, 400, 2.0, 50_000),
+    "H100": Gpu(79.1, PEAK_RATES["H100"].half, 3350, 450, 50, 700, 3.0, 50_000),
+    "H200": Gpu(139.8, PEAK_RATES["H200"].half, 4800, 450, 50, 700, 3.5, 50_000),
+    "B200": Gpu(178.3, PEAK_RATES["B200"].half, 8000, 900, 50, 1000, 5.0, 50_000),
 }
 
 # The key of ClusterConfig that replaces each number of the preset.
@@ -70,11 +58,6 @@ KEYS: dict[str, str] = {
     "price_per_hour": "gpu_price_per_hour",
     "mtbf_hours": "gpu_mtbf_hours",
 }
-
-
-def peak_tflops_of(device_name: str) -> float | None:
-    """Dense peak in TFLOP/s of a device, such as "NVIDIA A100-SXM4-40GB"; None if it is not known."""
-    return next((peak for part, peak in PEAK_TFLOPS.items() if part in device_name), None)
 
 
 def gpu_of(cluster: ClusterConfig) -> Gpu | None:

@@ -30,6 +30,7 @@ COPY_MARK = "second_copy.json"
 CHECKPOINTS = "checkpoints"
 GENERATIONS = "generations"
 STACKS = "stacks"
+PROFILE = "profile"
 ROLLED_BACK = "rolled_back"
 TOKENIZER = "tokenizer"
 TOKENIZER_SPEC = "spec.txt"
@@ -44,6 +45,8 @@ LATEST = "latest"
 """A file beside the checkpoints that names the newest one, for people only."""
 
 STEP = "step_"
+PROFILE_TRACE = re.compile(rf"{STEP}(\d+)_to_(\d+)_rank_(\d+)\.json(?:\.gz)?")
+"""Name of a trace of the profiler: its first and last step, and its rank."""
 STEP_FOLDER = re.compile(rf"{STEP}(\d{{8,18}})")
 """Name of a checkpoint's folder."""
 EXAMPLE_CHECKPOINT = f"{CHECKPOINTS}/{STEP}00000200"
@@ -78,6 +81,7 @@ class RunPaths:
         self.generations = path / GENERATIONS
         self.tokenizer = path / TOKENIZER
         self.stacks = path / STACKS
+        self.profile = path / PROFILE
         self.rolled_back = path / ROLLED_BACK
         self.wandb = path / WANDB
         self.wandb_id = self.wandb / WANDB_ID
@@ -114,6 +118,14 @@ class RunPaths:
             self.stacks,
             self.rolled_back,
         ]
+
+    def profile_trace(self, first: int, last: int, rank: int) -> Path:
+        """The profiler's trace of some steps on a rank."""
+        return self.profile / f"{STEP}{first}_to_{last}_rank_{rank}.json.gz"
+
+    def profile_memory(self, first: int, last: int, rank: int) -> Path:
+        """The history of the device's memory in the same steps."""
+        return self.profile / f"{STEP}{first}_to_{last}_rank_{rank}_memory.pickle"
 
     def check_kinds(self) -> None:
         """Check that the names of this program's files and folders are not taken by anything else.

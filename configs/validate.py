@@ -9,6 +9,7 @@ from configs.checks import (
     cluster,
     device,
     gpu,
+    log,
     mixture,
     model,
     numbers,
@@ -41,6 +42,8 @@ def problems(config: Config, world_size: int | None = None, samples_seen: int = 
             *objectives.CHECKS,
             *cluster.CHECKS,
             *gpu.CHECKS,
+            *log.CHECKS,
+            partial(log.profile_rank_problems, world_size=world_size),
         )
         found = [problem for check in checks for problem in check(config)]
     found = text.problems(config) + found

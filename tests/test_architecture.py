@@ -57,6 +57,7 @@ DOORS = {
     "deepspeed": [
         "train/engine/groups.py",
         "train/engine/interleaved.py",
+        "train/engine/marked_instructions.py",
         "train/engine/one_stage.py",
         "train/engine/own_passes.py",
         "train/engine/pipeline.py",

@@ -1,4 +1,4 @@
-"""What CUDA, its libraries and PyTorch's allocator read from the environment, once, when CUDA starts.
+"""What CUDA, its libraries, PyTorch's allocator and its profiler read from the environment, once, when they start.
 
 So it is set before PyTorch is imported, on machines without a GPU as well, where nobody reads it. What the user has set
 stays.
@@ -27,6 +27,8 @@ def prepare_cuda(
     variables.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "1")
     # Lets deterministic matrix products run where the run asks for them.
     variables.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    # The profiler's library would print a line of its own whenever a trace begins and ends.
+    variables.setdefault("KINETO_LOG_LEVEL", "99")
     is_chosen = _ALLOCATOR in variables or _FORMER_ALLOCATOR in variables
     if not is_chosen and "rocm" not in version:  # PyTorch has no such segments on AMD's GPUs
         # The number of targets, and with it the size of the logits, differs between micro-batches, which leaves gaps in

@@ -8,10 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from configs import hardware
 from configs.errors import ConfigError
+from configs.peak_rates import peak_tflops_of
 from configs.schema import DeviceKind, Precision
 from train.world import World, sees_only_its_gpus
+
+_MEMORY_ENTRIES = 1_000_000
+"""Allocations that a history of memory holds; the oldest are dropped."""
 
 
 def resolve_device(kind: DeviceKind, world: World) -> torch.device:
@@ -101,11 +104,27 @@ def free_memory_gib(device: torch.device) -> float | None:
     return torch.cuda.mem_get_info(device)[0] / 2**30
 
 
-def peak_tflops(device: torch.device) -> float | None:
+def peak_tflops(device: torch.device, precision: Precision = Precision.bf16) -> float | None:
     """Dense peak of this device in TFLOP/s; None if it is not known."""
     if device.type != "cuda":
         return None
-    return hardware.peak_tflops_of(torch.cuda.get_device_name(device))
+    return peak_tflops_of(torch.cuda.get_device_name(device), precision)
+
+
+def peak_hint(device: torch.device, precision: Precision, configured: float | None) -> str | None:
+    """What to type if MFU and HFU will be null on a GPU; on a CPU nobody expects them.
+
+    Args:
+        device: of this rank.
+        precision: of the run.
+        configured: `cluster.peak_tflops`.
+    """
+    if device.type != "cuda" or configured or peak_tflops(device, precision) is not None:
+        return None
+    return (
+        f"The peak rate of {torch.cuda.get_device_name(device)} in {precision.value} is not known, so MFU and HFU are null. "
+        "Try cluster.peak_tflops=NUMBER, its dense TFLOP/s."
+    )
 
 
 def peak_memory_gib(device: torch.device) -> float:
@@ -120,6 +139,21 @@ def cached_memory_gib(device: torch.device) -> float | None:
     if device.type != "cuda":
         return None
     return torch.cuda.max_memory_reserved(device) / 2**30 - peak_memory_gib(device)
+
+
+def record_memory_history() -> None:
+    """Begin to record what PyTorch's allocator does on CUDA."""
+    torch.cuda.memory._record_memory_history(max_entries=_MEMORY_ENTRIES)
+
+
+def dump_memory_history(path: Path) -> None:
+    """Write what was recorded, and what is allocated; pytorch.org/memory_viz shows it."""
+    torch.cuda.memory._dump_snapshot(str(path))
+
+
+def stop_memory_history() -> None:
+    """Record no more."""
+    torch.cuda.memory._record_memory_history(enabled=None)
 
 
 def synchronize(device: torch.device) -> None:

@@ -23,6 +23,7 @@ from train.evaluation import evaluate, share_of
 from train.generations import Generation
 from train.observe.observers import ObservedStep, Observers
 from train.pace import Pace
+from train.parts import CHECKPOINT, DATA, EVALUATION, LOGGING, part
 from train.plan import StepPlan, TrainingPlan
 from train.progress import Progress
 from train.rank_checks import RankChecks
@@ -123,7 +124,8 @@ class Trainer:
             collect(progress.step)
             if agreed.was_skipped:
                 self._report_left_out(before, progress, agreed)
-            self._report_saves(self.saver.poll(agreed.save_failed))
+            with part(CHECKPOINT):
+                self._report_saves(self.saver.poll(agreed.save_failed))
             self.saver.observe(agreed.sums.mean, agreed.was_skipped)
 
             finished = self.plan.is_finished(progress.samples_seen)
@@ -132,8 +134,9 @@ class Trainer:
             if finished or self.plan.eval_due(before.samples_seen, progress.samples_seen):
                 valid = self.evaluate()
             blocked = self.saver.take_blocked_seconds()
-            self.trackers.log_metrics(self.line.of(step, progress, agreed, valid, blocked))
-            self.observers.end(ObservedStep(step, progress, agreed, valid))
+            with part(LOGGING):
+                self.trackers.log_metrics(self.line.of(step, progress, agreed, valid, blocked))
+                self.observers.end(ObservedStep(step, progress, agreed, valid))
             alarms = self.guard.end(
                 agreed.sums, agreed.norms, agreed.was_skipped, agreed.loss_scale
             )
@@ -147,7 +150,8 @@ class Trainer:
                 for note in self.files.check():
                     self.trackers.log(note)
                 self.time_limit.begin_save(progress.step)
-                self.saver.save(progress)
+                with part(CHECKPOINT):
+                    self.saver.save(progress)
             if stopping and not finished:
                 self._wait_for_the_last_save()
                 return Ending(progress, was_stopped=True)
@@ -171,9 +175,10 @@ class Trainer:
         """Held-out loss of the current weights."""
         self._watch("an evaluation", is_rare=True)
         micro_batch_size = self.config.optim.micro_batch_size
-        return evaluate(
-            self.engine, self.session, self.validation, self.config.eval, micro_batch_size
-        )
+        with part(EVALUATION):
+            return evaluate(
+                self.engine, self.session, self.validation, self.config.eval, micro_batch_size
+            )
 
     @property
     def _no_layers(self) -> tuple[float, ...]:
@@ -181,7 +186,9 @@ class Trainer:
 
     def _train(self, step: StepPlan) -> Agreed:
         started = time.perf_counter()
-        batches = self.batches.next_step()
+        with part(DATA):
+            batches = self.batches.next_step()
+        self.observers.drawn(batches)
         targets_per_mean = 0.0
         if derive.counts_tokens(self.config):
             targets = self.session.sum_over_replicas([batches.num_targets])[0]
@@ -230,7 +237,6 @@ class Trainer:
             loss_scale=outcome.loss_scale,
             target_fraction=targets / (step.num_samples * self.config.model.seq_length),
             seconds=seconds,
-            rank_seconds=tuple(rank_seconds),
             rank_seconds_max=max(rank_seconds),
             rank_seconds_min=min(rank_seconds),
             wait_seconds=batches.wait_seconds,

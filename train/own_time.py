@@ -1,9 +1,7 @@
 """How long a rank itself works on a step: its time without what it waits for others.
 
 The ranks of a step wait for each other in every collective, so the step takes all of them as long as the slowest. What
-tells them apart is the time between these waits. All waits go through two classes of PyTorch, whatever library starts
-the transfer: `Work.wait`, and on CUDA the operations of `ProcessGroup` too, since those that are not asynchronous run on
-the stream of the computation. While a step is measured both are replaced by functions that note when they begin and end.
+tells them apart is the time between these waits (train/waits.py).
 
 On CPU (gloo) a wait stops the thread, and its clocks measure it: the wall's, the thread's own, and the kernel's count of
 how long a thread that could run was kept from it by others (/proc/thread-self/schedstat), which is left out.
@@ -13,23 +11,17 @@ the step is over.
 """
 
 import contextlib
-import functools
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol
 
 import torch
-import torch.distributed as dist
 
 from train.device import GpuEvents
+from train.waits import waits_noted
 
 _SCHEDSTAT = "/proc/thread-self/schedstat"
-_OPERATIONS = (
-    *("allreduce", "allreduce_coalesced", "broadcast", "reduce", "barrier", "send", "recv"),
-    *("allgather", "_allgather_base", "allgather_into_tensor_coalesced"),
-    *("reduce_scatter", "_reduce_scatter_base", "reduce_scatter_tensor_coalesced"),
-)
 _LONGEST = 128
 """Bytes of its three counts, at most."""
 _NANOSECONDS = 1e-9
@@ -77,11 +69,8 @@ class OwnTime:
     def __init__(self, device: torch.device) -> None:
         on_gpu = device.type == "cuda"
         self._clock: _Clock = _StreamClock() if on_gpu else _ThreadClock()
-        self._points: list[tuple[Any, str]] = [(dist.Work, "wait")]
-        if on_gpu:
-            self._points += [(dist.ProcessGroup, name) for name in _OPERATIONS]
+        self._device = device
         self._waits: list[tuple[Any, Any]] = []
-        self._is_waiting = False
         self.last = OwnSeconds(0.0, 0.0, 0.0)
         """Of the last step that was measured."""
 
@@ -89,16 +78,10 @@ class OwnTime:
     def measured(self) -> Iterator[None]:
         """Measure a step, which ends with the device's work done."""
         self._waits.clear()
-        replaced = [(owner, name, getattr(owner, name)) for owner, name in self._points]
-        for owner, name, function in replaced:
-            setattr(owner, name, self._noted(function))
-        first = self._clock.mark()
-        try:
+        with waits_noted(self._device, self._clock.mark, self._note):
+            first = self._clock.mark()
             yield
             last = self._clock.mark()
-        finally:
-            for owner, name, function in replaced:
-                setattr(owner, name, function)
         spans = [self._clock.between(*wait) for wait in self._waits]
         whole = self._clock.between(first, last)
         waited = (sum(part) for part in zip(*spans, strict=True)) if spans else (0.0, 0.0, 0.0)
@@ -108,20 +91,8 @@ class OwnTime:
         """Release the clock."""
         self._clock.close()
 
-    def _noted(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(function)
-        def noted(*arguments: Any, **named: Any) -> Any:
-            if self._is_waiting:  # an operation that waits at its end
-                return function(*arguments, **named)
-            self._is_waiting = True
-            first = self._clock.mark()
-            try:
-                return function(*arguments, **named)
-            finally:
-                self._waits.append((first, self._clock.mark()))
-                self._is_waiting = False
-
-        return noted
+    def _note(self, first: Any) -> None:
+        self._waits.append((first, self._clock.mark()))
 
 
 class _Moment(NamedTuple):

@@ -30,8 +30,6 @@ class Agreed:
     loss_scale: float | None
     target_fraction: float
     seconds: float
-    rank_seconds: tuple[float, ...]
-    """Duration of the step on each rank, in the order of the ranks."""
     rank_seconds_max: float
     rank_seconds_min: float
     wait_seconds: float
@@ -90,7 +88,7 @@ class MetricsLine:
                 derive.flops_per_sample(config.model),
                 derive.flops_per_sample(config.model, config.parallel.recompute),
                 session.topology.world_size,
-                config.cluster.peak_tflops or peak_tflops(session.device),
+                config.cluster.peak_tflops or peak_tflops(session.device, config.precision),
             ),
             "speed/data_wait_seconds": agreed.wait_seconds,
             "speed/checkpoint_blocked_seconds": blocked_seconds,

@@ -22,6 +22,7 @@ from train.batches import BatchStream
 from train.checkpoint import Origin, Saver, no_fence
 from train.choice import decided_by_rank_0
 from train.details_file import IntervalTracker
+from train.device import peak_hint
 from train.exposure import exposure_warning
 from train.loop import Trainer
 from train.metrics_file import JsonlTracker, StoredMetrics
@@ -261,7 +262,9 @@ class Training:
         warning = exposure_warning(prepared.world)
         rounding = resumed.rounds_otherwise
         said = (described, prepared.hint, busy, warning, *resumed.changes, rounding)
-        for line in filter(None, (*said, *resumed.forgotten)):
+        config = prepared.config
+        peak = peak_hint(prepared.device, config.precision, config.cluster.peak_tflops)
+        for line in filter(None, (*said, peak, *resumed.forgotten)):
             self.trackers.log(line)
 
     def _build_trainer(self, resumed: Resumed, watchdog: Watchdog) -> Trainer:

@@ -3,8 +3,9 @@
 import torch
 
 from benchmarks.gpu.bench import Bench, milliseconds
-from configs.hardware import PRESETS, peak_tflops_of
+from configs.hardware import PRESETS
 from configs.load import load_config
+from configs.peak_rates import peak_tflops_of
 from glm.weight_gradient import add_product, has_wide_product
 from launch.estimate.rates import MATMUL_SHARE, MEMORY_SHARE
 

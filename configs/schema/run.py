@@ -1,6 +1,6 @@
 """The run, its checkpoints, its evaluation and its logs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Annotated
 
@@ -86,12 +86,17 @@ class LogConfig:
 
     every_steps: Count = 10
     """Steps between console lines; metrics.jsonl and wandb always get every step."""
+    details_every_steps: Count | None = None
+    """Steps between lines of details.jsonl, which has the split of a step's time, norms of every layer, memory by part and the
+    loss of every source. null: no such file."""
     samples_every_samples: Count | None = None
     """Interval in samples at which the model fills the same six blanks of held-out sentences for samples.jsonl, and once
     more at the end of the run. Each time takes at most 32 forward passes of six short rows. null: never."""
-    details_every_steps: Count | None = None
-    """Steps between the lines of details.jsonl: norms of every layer, memory by part, the loss of every source. null: no such
-    file."""
+    profile_steps: list[int] | None = None
+    """First and last step that PyTorch's profiler traces, such as [100,103]; python -m train.profile sums the traces up. null:
+    none."""
+    profile_ranks: list[int] = field(default_factory=lambda: [0])
+    """Ranks that it runs on."""
     progress_bar: ProgressBar = ProgressBar.auto
     """A live display: progress, time left, losses, norms, speed, memory, the last checkpoint and event. auto: on a terminal, where
     lines are printed otherwise; on: always; off: lines."""

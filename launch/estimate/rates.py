@@ -6,9 +6,10 @@ table), to move 3.0 TB/s of its 3.35, 350 GB/s of NVLink's 450, and all 50 GB/s 
 
 from dataclasses import dataclass
 
-from configs.hardware import PEAK_TFLOPS, Gpu
+from configs.hardware import Gpu
+from configs.peak_rates import PEAK_RATES
 
-MATMUL_SHARE = 700 / PEAK_TFLOPS["H100"]
+MATMUL_SHARE = 700 / PEAK_RATES["H100"].half
 MEMORY_SHARE = 3.0 / 3.35
 NODE_SHARE = 350 / 450
 NETWORK_SHARE = 50 / 50

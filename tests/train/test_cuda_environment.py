@@ -10,6 +10,7 @@ import pytest
 from train.cuda_environment import prepare_cuda
 
 CONNECTIONS, WORKSPACE = "CUDA_DEVICE_MAX_CONNECTIONS", "CUBLAS_WORKSPACE_CONFIG"
+TRACES = "KINETO_LOG_LEVEL"
 ALLOCATOR, FORMER_ALLOCATOR = "PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"
 VARIABLES = (CONNECTIONS, WORKSPACE, ALLOCATOR, FORMER_ALLOCATOR, "DS_ACCELERATOR")
 
@@ -71,6 +72,7 @@ def test_the_allocator_s_variable_has_the_name_that_this_pytorch_reads(
     assert variables == {
         CONNECTIONS: "1",
         WORKSPACE: ":4096:8",
+        TRACES: "99",
         name: "expandable_segments:True",
     }
 
@@ -78,12 +80,12 @@ def test_the_allocator_s_variable_has_the_name_that_this_pytorch_reads(
 def test_amd_s_gpus_have_no_expandable_segments() -> None:
     variables: dict[str, str] = {}
     prepare_cuda(variables, "2.9.1+rocm6.4")
-    assert variables.keys() == {CONNECTIONS, WORKSPACE}
+    assert variables.keys() == {CONNECTIONS, WORKSPACE, TRACES}
 
 
 @pytest.mark.parametrize("name", [ALLOCATOR, FORMER_ALLOCATOR])
 def test_what_the_user_has_set_stays(name: str) -> None:
-    variables = {CONNECTIONS: "8", WORKSPACE: ":16:8", name: "max_split_size_mb:512"}
+    variables = {CONNECTIONS: "8", WORKSPACE: ":16:8", TRACES: "0", name: "max_split_size_mb:512"}
     before = dict(variables)
     prepare_cuda(variables, "2.9.0")
     assert variables == before

@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 
 from tests.helpers.distributed import run_distributed
-from train import own_time
+from train import own_time, waits
 from train.own_time import OwnTime
 
 LONG, SHORT = 0.8, 0.1
@@ -92,7 +92,7 @@ def test_on_cuda_the_stream_is_timed_between_the_operations(
             now.seconds += 5.0
 
     monkeypatch.setattr(own_time, "GpuEvents", Events)
-    monkeypatch.setattr(own_time, "_OPERATIONS", ("allreduce",))
+    monkeypatch.setattr(waits, "_OPERATIONS", ("allreduce",))
     monkeypatch.setattr(dist, "Work", Work)
     monkeypatch.setattr(dist, "ProcessGroup", Group)
     own = OwnTime(torch.device("cuda"))
@@ -106,5 +106,5 @@ def test_on_cuda_the_stream_is_timed_between_the_operations(
 
 
 def test_the_operations_exist() -> None:
-    for name in own_time._OPERATIONS:
+    for name in waits._OPERATIONS:
         assert callable(getattr(dist.ProcessGroup, name)), name

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from glm.light_imports import light_imports
+from train.parts import BACKWARD, BUBBLE, COMMUNICATION, FORWARD, marked, part
 
 with light_imports():
     from megatron.core.enums import ModelType
@@ -34,6 +35,15 @@ class _Torch(types.ModuleType):
 
 
 setattr(schedules, "torch", _Torch("torch"))  # noqa: B010
+for _name, _part in (("forward_step", FORWARD), ("backward_step", BACKWARD)):
+    setattr(schedules, _name, marked(_part, getattr(schedules, _name)))
+
+
+class _Request:
+    """A transfer under way, whose wait is marked: for what is received the stage idles."""
+
+    def __init__(self, name: str, work: Any) -> None:
+        self.wait = marked(BUBBLE if "recv" in name else COMMUNICATION, work.wait)
 
 
 class _One:
@@ -85,15 +95,17 @@ class Transfers(p2p_communication.P2PCommunicator):
     ) -> dict[str, Any]:
         """Start transfers; what to wait on, by Megatron-core's names."""
         assert self.prev_rank is not None and self.next_rank is not None
-        return p2p_communication._p2p_ops(
-            tensor_send_prev=send_prev,
-            tensor_recv_prev=recv_prev,
-            tensor_send_next=send_next,
-            tensor_recv_next=recv_next,
-            group=self.pp_group,
-            prev_pipeline_rank=self.prev_rank,
-            next_pipeline_rank=self.next_rank,
-        )
+        with part(COMMUNICATION):
+            started = p2p_communication._p2p_ops(
+                tensor_send_prev=send_prev,
+                tensor_recv_prev=recv_prev,
+                tensor_send_next=send_next,
+                tensor_recv_next=recv_next,
+                group=self.pp_group,
+                prev_pipeline_rank=self.prev_rank,
+                next_pipeline_rank=self.next_rank,
+            )
+        return {name: _Request(name, work) for name, work in started.items()}
 
     def _buffer(self) -> Tensor:
         return torch.empty_like(self._like).requires_grad_()

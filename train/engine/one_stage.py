@@ -15,6 +15,7 @@ from torch import Tensor
 from glm.loss import GLMLoss
 from train.batches import MicroBatch
 from train.engine.own_passes import own_passes
+from train.parts import BACKWARD, FORWARD, part
 
 
 class OneStage:
@@ -39,8 +40,10 @@ class OneStage:
         """See `Schedule`."""
         with own_passes(self._engine):
             for batch in batches:
-                loss = self._forward(batch) / self._engine.micro_batches
-                (loss if self._loss.scale == 1.0 else loss * self._loss.scale).backward()
+                with part(FORWARD):
+                    loss = self._forward(batch) / self._engine.micro_batches
+                with part(BACKWARD):
+                    (loss if self._loss.scale == 1.0 else loss * self._loss.scale).backward()
 
     def evaluate(self, batches: Iterator[MicroBatch], num_micro_batches: int) -> None:
         """See `Schedule`."""

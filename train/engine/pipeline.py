@@ -41,6 +41,7 @@ from train.engine.interface import (
     StepOutcome,
     UpdateHook,
 )
+from train.engine.marked_instructions import mark_instructions
 from train.engine.one_forward_one_backward import OneForwardOneBackward, Schedule
 from train.engine.one_stage import OneStage
 from train.engine.optimizers import build_optimizer, optimizer_kind
@@ -61,6 +62,7 @@ from train.engine.update import (
     scaled_update,
     whole_update,
 )
+from train.parts import drawn
 from train.plan import StepPlan
 from train.session import Session
 from train.shared_groups import shared_groups
@@ -98,6 +100,7 @@ class PipelineEngine:
         if dp == 1 and config.precision is not Precision.fp16:
             skip_reduction(engine)
         sum_partial_gradients_first(engine, self.module, tp_group())
+        mark_instructions(engine)
         self._gate = self._build_gate()
         if zero_stage == 0:
             # The engine's own walks through all modules.
@@ -137,7 +140,7 @@ class PipelineEngine:
         self._loss.scale = loss_scale or 1.0
         if self._overlap is not None:
             self._overlap.begin(self.deepspeed.gradient_accumulation_steps())
-        self._schedule.train(ahead(batches, self._session.device))
+        self._schedule.train(drawn(ahead(batches, self._session.device)))
         norm = self.deepspeed.get_global_grad_norm()
         return StepOutcome(
             sums=self._loss.take(),

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from train.observe.details import details_observers
 from train.observe.filled_blanks import FilledBlanks
 from train.observe.observers import Observer, Observers
+from train.observe.timing import timing_observers
 from train.plan import TrainingPlan
 from train.prepared import Prepared
 from train.resume import Resumed
@@ -32,9 +33,11 @@ def build_observers(
         trackers: get what is measured.
         watch: tells the watchdog what takes long, in a few words.
     """
+    engine = resumed.engine
     observers = list[Observer]()
     observers += details_observers(prepared, session, resumed, skip_samples)
     if prepared.config.log.samples_every_samples is not None:
-        engine = resumed.engine
         observers.append(FilledBlanks(prepared, session, engine, plan, trackers, watch))
+    log, folder = trackers.log, prepared.folder
+    observers += timing_observers(prepared.config, session, engine, folder, log)
     return Observers(observers, trackers)

@@ -7,7 +7,6 @@ from train.observe.activations import ActivationObserver
 from train.observe.memory import MemoryObserver
 from train.observe.norms import GradientObserver, WeightObserver
 from train.observe.observers import Observer
-from train.observe.ranks import RankObserver
 from train.observe.source_losses import SourceObserver
 from train.prepared import Prepared
 from train.resume import Resumed
@@ -44,7 +43,6 @@ def details_observers(
             config.eval.num_samples,
             None if manifest is None else manifest.extra.get(source_losses.ENTRY),
         ),
-        RankObserver(every),
     ]
 
 

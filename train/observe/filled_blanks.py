@@ -19,6 +19,7 @@ from train.choice import decided_by_rank_0
 from train.engine import Engine
 from train.observe.held_out_blanks import HeldOutBlank, held_out_blanks
 from train.observe.observers import ObservedStep, Observer
+from train.parts import EVALUATION, part
 from train.plan import TrainingPlan, crosses
 from train.prepared import Prepared
 from train.session import Session
@@ -64,9 +65,11 @@ class FilledBlanks(Observer):
         seen = step.progress.samples_seen
         if crosses(step.plan.samples_seen, seen, self._interval) or self._plan.is_finished(seen):
             self._watch("filling blanks")
-            if self._blanks:
+            with part(EVALUATION):
+                filled = self._filled() if self._blanks else []
+            if filled:
                 position = {"step": step.progress.step, "samples_seen": seen}
-                self._trackers.log_samples({**position, "blanks": self._filled()})
+                self._trackers.log_samples({**position, "blanks": filled})
         return {}
 
     @cached_property

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from glm.loss import ObjectiveSums
+from train.batches import StepBatches
 from train.plan import StepPlan
 from train.progress import Progress
 from train.step_metrics import Agreed
@@ -33,6 +34,9 @@ class Observer:
         Args:
             step: its number, from 1.
         """
+
+    def drawn(self, batches: StepBatches) -> None:
+        """Take the batches of the step, before it trains; empty on ranks that read no data."""
 
     def end(self, step: ObservedStep) -> dict[str, Any]:
         """Take that a step is over: its metrics are logged, and no checkpoint of it is written yet.
@@ -71,6 +75,11 @@ class Observers:
         """See Observer."""
         for observer in self._observers:
             observer.begin(step)
+
+    def drawn(self, batches: StepBatches) -> None:
+        """See Observer."""
+        for observer in self._observers:
+            observer.drawn(batches)
 
     def end(self, step: ObservedStep) -> None:
         """See Observer."""

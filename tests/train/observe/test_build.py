@@ -11,8 +11,8 @@ from train.trackers import Tracker
 
 def test_nothing_is_observed_unless_it_is_asked_for() -> None:
     config = config_of(("optim.total_samples=40",), 1)
-    prepared: Any = SimpleNamespace(config=config)
-    nothing: Any = None
+    prepared: Any = SimpleNamespace(config=config, folder=None)
+    nothing: Any = SimpleNamespace(engine=None)
     plan = TrainingPlan.from_config(config)
     built = build_observers(prepared, nothing, nothing, plan, [], Tracker(), nothing)
     assert built.is_empty
