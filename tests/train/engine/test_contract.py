@@ -38,6 +38,8 @@ STATIC = [
         "megatron.core.pipeline_parallel.schedules",
         "forward_backward_pipelining_with_interleaving",
     ),
+    ("megatron-core", "megatron.core.pipeline_parallel.schedules", "forward_step"),
+    ("megatron-core", "megatron.core.pipeline_parallel.schedules", "backward_step"),
     ("megatron-core", "megatron.core.pipeline_parallel.p2p_communication", "_p2p_ops"),
     (
         "megatron-core",
@@ -54,6 +56,8 @@ STATIC = [
         "torch.distributed.elastic.rendezvous.static_tcp_rendezvous",
         "StaticTCPRendezvous",
     ),
+    ("torch", "torch.cuda.memory", "_record_memory_history"),
+    ("torch", "torch.cuda.memory", "_dump_snapshot"),
     ("torch", "torch", "ops.aten._scaled_dot_product_flash_attention_for_cpu"),
     ("torch", "torch", "ops.aten._scaled_dot_product_flash_attention_for_cpu_backward"),
     ("hydra-core", "hydra.core.override_parser.overrides_parser", "OverridesParser.create"),
