@@ -64,6 +64,8 @@ DOORS = {
         "train/engine/update.py",
     ],
     "wandb": ["train/tracker_wandb.py"],
+    "tensorboardX": ["train/tracker_tensorboard.py"],
+    "wandb_workspaces": ["train/dashboard/workspace.py"],
     "rich": ["train/console.py", "data_pipeline/preparation/progress.py"],
     "tokenizers": ["data_pipeline/tokenizer_hf.py", "data_pipeline/preparation/train_tokenizer.py"],
     "sentencepiece": [
@@ -94,7 +96,7 @@ ENVIRONMENT_DOORS = [
 CUDA_DOORS = ["train/device.py"]
 
 # Imported when their feature is used, never at the top of a file.
-LATE = {"datasets", "pyarrow", "wandb", "apex"}
+LATE = {"datasets", "pyarrow", "wandb", "tensorboardX", "wandb_workspaces", "apex"}
 
 # Generation draws words; it is the one place where numbers come from a generator, which starts at the user's seed.
 MAY_DRAW = "glm/filling.py"
