@@ -89,6 +89,7 @@ ENVIRONMENT_DOORS = [
     "train/cpu_threads.py",
     "train/host_memory.py",
     "train/tracker_wandb.py",
+    "train/wandb_account.py",
     "data_pipeline/cache.py",
     "data_pipeline/preparation/job_array.py",
     "data_pipeline/preparation/workers.py",

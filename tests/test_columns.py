@@ -24,6 +24,7 @@ HELPS = [
     ("train.torchrun", []),
     ("train.report.__main__", []),
     ("train.history.__main__", []),
+    ("train.dashboard.__main__", []),
     ("train.evaluate", []),
     ("glm.generate", []),
     ("train.main", []),

@@ -4,13 +4,11 @@ import statistics
 from collections.abc import Sequence
 from typing import Any, TypeGuard
 
-from train.metrics import Metrics
-
 MOST_LAYERS = 128
 """Curves of one measure of the layers, at most; of a deeper model as many layers are chosen, evenly."""
 
 
-def scalars(line: dict[str, Any]) -> Metrics:
+def scalars(line: dict[str, Any]) -> dict[str, float]:
     """The numbers of a line of details.
 
     A list of the layers becomes `NAME/00`, `NAME/01` and so on; another list, which has a number for each rank, its
@@ -19,7 +17,7 @@ def scalars(line: dict[str, Any]) -> Metrics:
     Args:
         line: of details.jsonl, as it is before it is written.
     """
-    found: Metrics = {}
+    found: dict[str, float] = {}
     for key, value in line.items():
         if _is_number(value):
             found[key] = value
@@ -30,7 +28,7 @@ def scalars(line: dict[str, Any]) -> Metrics:
     return found
 
 
-def _of_list(key: str, values: Sequence[float]) -> Metrics:
+def _of_list(key: str, values: Sequence[float]) -> dict[str, float]:
     if key.startswith("layers/"):
         width = max(len(str(len(values) - 1)), 2)
         return {f"{key}/{index:0{width}d}": values[index] for index in _chosen(len(values))}

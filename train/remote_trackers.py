@@ -14,8 +14,9 @@ from configs.run_paths import RunPaths
 from configs.schema import Config, Wandb
 from train.background_tracker import CLOSE_SECONDS, BackgroundTracker, Say
 from train.tracker_tensorboard import TensorBoardTracker, check_installed
-from train.tracker_wandb import WandbTracker, abandon, offline_words, resolve_mode
+from train.tracker_wandb import WandbTracker, abandon
 from train.trackers import Tracker
+from train.wandb_account import offline_words, resolve_mode
 
 # wandb's own file on this machine: as long as it is written, it is worth waiting for.
 _CLOSE_OFFLINE_SECONDS = 30.0

@@ -1,30 +1,26 @@
 """Weights & Biases: the one file that imports wandb, and only when it is used.
 
-One run id is made at the first start and kept in the run folder and the checkpoints, so that every start reports to the
-same run. Without an API key the run is recorded offline, each start in its own folder, with a script that sends all of
-them in order.
+It runs behind train/background_tracker.py. The run's id, and whether there is an account, are in train/wandb_account.py.
 """
 
 import contextlib
 import os
-import re
 import signal
 import sys
 import threading
-import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from configs.errors import RecordError, RunFolderError
+from configs.errors import RecordError
 from configs.records import read_text
 from configs.run_lines import whole_lines
 from configs.run_paths import SOURCE, RunPaths
-from configs.schema import LogConfig, Wandb
+from configs.schema import LogConfig
 from train.detail_values import scalars
 from train.metrics import Metrics
-from train.run_folder import replace_file
 from train.trackers import Tracker
+from train.wandb_account import offline_words, resolve_mode
 from train.wandb_records import Row, decoded, missing_lines, record_files
 
 CONFIG_CHANGES = "config_changes"
@@ -34,61 +30,6 @@ _INIT_SECONDS, _FINISH_SECONDS = 60.0, 8.0
 # Between two writes of wandb's own file: what a kill loses, and the next start reports again.
 _FLUSH_SECONDS = 1.0
 _TEARDOWN_SECONDS = 2.0
-
-_SYNC = """#!/usr/bin/env bash
-# Sends the offline records of this run, oldest first, to the one wandb run. Needs WANDB_API_KEY or `wandb login`.
-set -euo pipefail
-cd "$(dirname "$0")"
-help=$(wandb sync --help)
-if [[ $help == *--append* ]]; then  # wandb before 0.22 or so
-  for record in offline-run-*; do
-    wandb sync --append --id RUN_ID "$record"
-  done
-else
-  wandb sync --yes --id RUN_ID offline-run-*
-fi
-"""
-_RUN_ID = re.compile(r"[A-Za-z0-9_\-]{1,64}")
-
-
-def run_id(folder: Path, stored: object, warn: Callable[[str], None]) -> str:
-    """The run's wandb id: from the run folder, or else from the checkpoint if there is a sensible one, or a new one.
-
-    Args:
-        folder: run folder; the id is kept in it.
-        stored: what the checkpoint says.
-        warn: called if the id cannot be stored.
-    """
-    path = RunPaths(folder).wandb_id
-    try:
-        if _RUN_ID.fullmatch(kept := read_text(path).strip()):
-            return kept
-    except (OSError, RecordError):
-        pass  # none, or none of ours: it is made anew below
-    is_sensible = isinstance(stored, str) and _RUN_ID.fullmatch(stored)
-    chosen = str(stored) if is_sensible else uuid.uuid4().hex[:12]
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, chosen + "\n")
-    except OSError as error:
-        warn(f"{path} cannot be written ({error.strerror}): the next start may report elsewhere.")
-    return chosen
-
-
-def resolve_mode(wandb: Wandb) -> str:
-    """Online or offline; `auto` is online if there is a key.
-
-    Raises:
-        RunFolderError: online was asked for, but there is no key.
-    """
-    has_key = bool(os.environ.get("WANDB_API_KEY")) or _has_login()
-    if wandb is Wandb.online and not has_key:
-        raise RunFolderError(
-            "log.wandb (online) needs a key: run `wandb login`, set WANDB_API_KEY, or type log.wandb=offline."
-        )
-    if wandb is Wandb.auto:
-        return os.environ.get("WANDB_MODE") or ("online" if has_key else "offline")
-    return wandb.value
 
 
 class WandbTracker(Tracker):
@@ -274,34 +215,3 @@ def _service_processes() -> list[int]:
             if int(rest.split()[1]) == os.getpid() and head.endswith("(wandb-core"):
                 found.append(int(path.parent.name))
     return found
-
-
-def records_offline(folder: RunPaths) -> bool:
-    """True if a run has records that wait to be sent: the script that sends them lies beside them."""
-    try:
-        return folder.wandb_sync.is_file() and any(folder.wandb.glob("offline-run-*"))
-    except OSError:
-        return False
-
-
-def offline_words(folder: Path, identifier: str) -> str:
-    """Write the script that sends a run's offline records, and say so.
-
-    Args:
-        folder: run folder.
-        identifier: of the wandb run.
-    """
-    path = RunPaths(folder).wandb_sync
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, _SYNC.replace("RUN_ID", identifier))  # the umask says who may read it
-    except OSError as error:
-        return f"wandb records offline, but {path} cannot be written ({error.strerror})."
-    return f"wandb records offline. Send it later with: bash {path}"
-
-
-def _has_login() -> bool:
-    try:
-        return "wandb" in read_text(Path.home() / ".netrc")
-    except (OSError, RecordError, RuntimeError):  # RuntimeError: this user has no home
-        return False

@@ -45,8 +45,8 @@ from train.startup import startup_report
 from train.step_metrics import MetricsLine
 from train.stop import StopSignal
 from train.time_limit import TimeLimit, deadline_of
-from train.tracker_wandb import run_id
 from train.trackers import Trackers
+from train.wandb_account import run_id
 from train.watchdog import StepLimits, Watchdog
 from train.world import job_end, node_name, process_start
 

@@ -69,6 +69,7 @@ HELPS = {
     "launch": [[], *([name] for name in HELP)],
     "train.report": [[]],
     "train.history": [[]],
+    "train.dashboard": [[]],
     "train.preflight": [[]],
     "train.dryrun": [[]],
 }  # fmt: skip

@@ -13,14 +13,9 @@ from configs.run_paths import RunPaths
 from configs.schema import LogConfig, Wandb
 from train.background_tracker import BackgroundTracker
 from train.console import ConsoleTracker
-from train.tracker_wandb import (
-    WandbTracker,
-    offline_words,
-    records_offline,
-    resolve_mode,
-    run_id,
-)
+from train.tracker_wandb import WandbTracker
 from train.trackers import Trackers
+from train.wandb_account import offline_words, records_offline, resolve_mode, run_id
 
 
 def line(step: int, **values: Any) -> dict[str, Any]:
