@@ -91,9 +91,9 @@ class BackgroundTracker(Tracker):
             self._has_ended.wait(max(deadline - time.monotonic(), 0.0))
         finally:
             has_ended = self._has_ended.is_set()
+            self._tell()  # what comes of being abandoned is no news
             if self._abandon is not None and (self._has_failed.is_set() or not has_ended):
                 self._abandon()
-        self._tell()
         if not has_ended:
             self._log(
                 f"{self._name} has not taken everything {self._close_seconds:g} seconds after the end, and is not waited for; "

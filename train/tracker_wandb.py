@@ -65,8 +65,9 @@ class WandbTracker(Tracker):
     ) -> None:
         self._paths, self._identifier, self._say = RunPaths(folder), identifier, say
         self._has_said_of_checkpoints = False
-        # Nothing but the API is called: no reports of wandb's own errors.
+        # Nothing but the API is called: no reports of wandb's own errors. What is to be said, this program says.
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+        os.environ.setdefault("WANDB_SILENT", "true")
         import wandb
 
         self._wandb: Any = wandb
@@ -137,7 +138,8 @@ class WandbTracker(Tracker):
                 return self._wandb.init(
                     mode="online", resume="allow", settings=self._settings(), **options
                 )
-            except Exception as error:
+            except self._wandb.Error as error:
+                abandon()  # its process still holds the run
                 reason = (str(error).splitlines() or [type(error).__name__])[0]
                 self._say(
                     f"wandb cannot be reached ({reason}). "

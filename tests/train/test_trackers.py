@@ -263,7 +263,7 @@ def test_where_the_server_cannot_be_reached_wandb_records_offline(
     def init(mode: str, **_: Any) -> Recorder:
         modes.append(mode)
         if mode == "online":
-            raise TimeoutError("no answer\nin 60 seconds")
+            raise wandb.Error("no answer\nin 60 seconds")
         return Recorder()
 
     monkeypatch.setattr(wandb, "init", init)
