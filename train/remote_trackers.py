@@ -13,7 +13,8 @@ from configs.run_files import read_events
 from configs.run_paths import RunPaths
 from configs.schema import Config, Wandb
 from train.background_tracker import CLOSE_SECONDS, BackgroundTracker, Say
-from train.tracker_tensorboard import TensorBoardTracker, check_installed
+from train.early import check_trackers
+from train.tracker_tensorboard import TensorBoardTracker
 from train.tracker_wandb import WandbTracker, abandon
 from train.trackers import Tracker
 from train.wandb_account import offline_words, resolve_mode
@@ -43,6 +44,7 @@ def remote_trackers(
     Raises:
         RunFolderError: wandb was asked for online, but there is no key, or TensorBoard's library is missing.
     """
+    check_trackers(config)  # the early check leaves out runs on several nodes
     found: list[Tracker] = []
     if wandb_id is not None and config.log.wandb is not Wandb.off:
         mode = resolve_mode(config.log.wandb)
@@ -58,7 +60,6 @@ def remote_trackers(
         seconds = _CLOSE_OFFLINE_SECONDS if mode == "offline" else CLOSE_SECONDS
         found.append(BackgroundTracker("wandb", wandb, log, abandon, seconds))
     if config.log.tensorboard:
-        check_installed()
         target = RunPaths(folder).tensorboard
         found.append(BackgroundTracker("TensorBoard", lambda _: TensorBoardTracker(target), log))
     return found

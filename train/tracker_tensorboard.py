@@ -4,31 +4,15 @@ The x-axis is samples_seen. TensorBoard puts all files of the folder together; w
 goes back, a mark tells it to forget what was logged from there on, so that it shows the final history.
 """
 
-import importlib.util
 import time
 from pathlib import Path
 from typing import Any
 
-from configs.errors import RunFolderError
 from train.detail_values import scalars
 from train.metrics import Metrics
 from train.trackers import Tracker
 
-_PACKAGE = "tensorboardX"
 _FLUSH_SECONDS = 5.0
-
-
-def check_installed() -> None:
-    """Check that event files can be written.
-
-    Raises:
-        RunFolderError: the library is missing.
-    """
-    if importlib.util.find_spec(_PACKAGE) is None:
-        raise RunFolderError(
-            f"log.tensorboard (true) needs {_PACKAGE}. Type pip install 'glm-pretraining[tensorboard]', or "
-            "log.tensorboard=false."
-        )
 
 
 class TensorBoardTracker(Tracker):

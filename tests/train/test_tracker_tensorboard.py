@@ -4,11 +4,7 @@ import struct
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from configs.errors import RunFolderError
-from train import tracker_tensorboard
-from train.tracker_tensorboard import TensorBoardTracker, check_installed
+from train.tracker_tensorboard import TensorBoardTracker
 
 
 def events_in(path: Path) -> list[Any]:
@@ -100,12 +96,3 @@ def test_lines_are_written_before_the_end(tmp_path: Path) -> None:
     tracker.sync()
     assert curves(tmp_path)["train/loss"] == {8: 1.0}
     tracker.close()
-
-
-def test_without_the_library_one_message_says_what_to_install(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    check_installed()
-    monkeypatch.setattr(tracker_tensorboard, "_PACKAGE", "absent")
-    with pytest.raises(RunFolderError, match="pip install 'glm-pretraining"):
-        check_installed()
