@@ -21,7 +21,7 @@ from train.detail_values import scalars
 from train.metrics import Metrics
 from train.trackers import Tracker
 from train.wandb_account import offline_words, resolve_mode
-from train.wandb_records import Row, decoded, missing_lines, record_files
+from train.wandb_records import Items, missing_lines, record_files
 
 CONFIG_CHANGES = "config_changes"
 """Key of wandb's configuration: what each resume has changed of the run's, in words."""
@@ -165,17 +165,15 @@ class WandbTracker(Tracker):
 
         messages: Any = wandb_internal_pb2
 
-        def row_of(content: bytes) -> Row | None:
+        def logged(content: bytes) -> Items:
             record = messages.Record.FromString(content)
             if record.WhichOneof("record_type") != "history":
-                return None
+                return ()
             items = record.history.item
-            return decoded(
-                ("/".join(item.nested_key) or item.key, item.value_json) for item in items
-            )
+            return [("/".join(item.nested_key) or item.key, item.value_json) for item in items]
 
         lines = whole_lines(self._paths.metrics)[:step]
-        return missing_lines(lines, record_files(self._paths.wandb), row_of)
+        return missing_lines(lines, record_files(self._paths.wandb), logged)
 
     def _keep_source(self) -> None:
         """Code and environment: commit, uncommitted changes and versions."""

@@ -5,12 +5,10 @@ and no checkpoint waits for it. So a start compares what the files hold with met
 missing or was changed by steps that were trained again. Afterwards the last row of each step is that of metrics.jsonl.
 """
 
-import json
 import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 from configs.run_files import metrics_line
 from train.metrics import Metrics
@@ -19,10 +17,8 @@ from train.metrics import Metrics
 _BLOCK_BYTES, _HEADER_BYTES = 32_768, 7
 _PIECE = struct.Struct("<IHB")
 _WHOLE, _FIRST, _LAST = 1, 2, 4
-# JSON's word for it in metrics.jsonl, and wandb's.
-_NOT_FINITE = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 
-Row = dict[str, Any]
+Items = Iterable[tuple[str, str]]
 
 
 def records_in(path: Path) -> Iterator[bytes]:
@@ -64,45 +60,45 @@ def record_files(folder: Path) -> list[Path]:
 
 
 def missing_lines(
-    lines: Iterable[bytes], files: Iterable[Path], row_of: Callable[[bytes], Row | None]
+    lines: Iterable[bytes], files: Iterable[Path], logged: Callable[[bytes], Items]
 ) -> list[Metrics]:
     """The lines of metrics.jsonl that wandb lacks, or of which it has an earlier version.
 
     Args:
         lines: of metrics.jsonl, up to where a start continues.
         files: that wandb has recorded, oldest first.
-        row_of: what a record has logged, by name; None: it has not.
+        logged: the names and JSON values that a record has logged; none: it has logged nothing.
 
     Returns:
         The metrics of these steps, as `Tracker.log_metrics` takes them.
     """
-    recorded: dict[int, Row] = {}
+    # A run of months has hundreds of thousands of rows: of each step one number is kept.
+    recorded: dict[float | str, int] = {}
     for path in files:
         for record in records_in(path):
-            row = row_of(record)
-            if row is not None and "tokens_seen" in row:  # not the details of a step
-                recorded[int(row["step"])] = row
+            texts = dict(logged(record))
+            if "tokens_seen" in texts:  # neither the details of a step nor a table
+                row = {name: _value(text) for name, text in texts.items() if name[:1] != "_"}
+                recorded[row["step"]] = _fingerprint(row)
     missing: list[Metrics] = []
     for number, line in enumerate(lines, start=1):
         values = metrics_line(line, f"line {number:,}")
-        expected = {
-            key: _NOT_FINITE.get(value, value) if isinstance(value, str) else value
-            for key, value in values.items()
-            if value is not None
-        }
-        if recorded.get(int(expected["step"])) != expected:
-            missing.append(_as_logged(values))
+        row = {name: _value(value) for name, value in values.items() if value is not None}
+        if recorded.get(row["step"]) != _fingerprint(row):
+            missing.append(
+                {
+                    name: float(value) if isinstance(value, str) else value
+                    for name, value in values.items()
+                }
+            )
     return missing
 
 
-def _as_logged(values: dict[str, Any]) -> Metrics:
-    return {key: float(value) if isinstance(value, str) else value for key, value in values.items()}
+def _value(value: str | float) -> float | str:
+    """A number, of whatever spelling; NaN as text, which equals itself."""
+    found = float(value)
+    return found if found == found else "nan"
 
 
-def decoded(items: Iterable[tuple[str, str]]) -> Row:
-    """What was logged, from its names and JSON values, without the columns that wandb adds; NaN is text."""
-    return {
-        name: json.loads(value, parse_constant=str)
-        for name, value in items
-        if not name.startswith("_")
-    }
+def _fingerprint(row: dict[str, float | str]) -> int:
+    return hash(frozenset(row.items()))
