@@ -6,7 +6,11 @@ from setuptools import find_packages, setup
 
 PACKAGES = ("train", "configs", "glm", "data_pipeline", "launch")  # never `tests`
 
+TENSORBOARD = ["tensorboardX>=2.6.2,<2.7"]
+DASHBOARD = ["wandb-workspaces>=0.4.13,<0.5"]
 TEST = [
+    *TENSORBOARD,
+    *DASHBOARD,
     "pytest>=8",
     "pytest-xdist>=3.6",
     "hypothesis>=6.100",
@@ -35,14 +39,19 @@ setup(
         "datasets>=3",
         "tokenizers>=0.20",
         "sentencepiece>=0.2",
-        "wandb>=0.18",
+        "wandb>=0.31,<0.32",
         "safetensors>=0.4",
         "rich>=13",
         "zstandard>=0.22",
         "numpy>=1.26",
         "msgspec>=0.19",
     ],
-    extras_require={"test": TEST, "dev": [*TEST, "pre-commit>=3.7"]},
+    extras_require={
+        "tensorboard": TENSORBOARD,
+        "dashboard": DASHBOARD,
+        "test": TEST,
+        "dev": [*TEST, "pre-commit>=3.7"],
+    },
     entry_points={
         "console_scripts": [
             "glm-train = train.main:cli",
@@ -53,6 +62,7 @@ setup(
             "glm-report = train.report.__main__:cli",
             "glm-history = train.history.__main__:cli",
             "glm-profile = train.profile.__main__:cli",
+            "glm-dashboard = train.dashboard.__main__:cli",
         ]
     },
 )

@@ -37,6 +37,7 @@ TOKENIZER_SPEC = "spec.txt"
 WANDB = "wandb"
 WANDB_ID = "run_id.txt"
 WANDB_SYNC = "sync.sh"
+TENSORBOARD = "tensorboard"
 SLURM = "slurm"
 SLURM_SCRIPT = "submit.sbatch"
 MANIFEST = "manifest.json"
@@ -86,6 +87,7 @@ class RunPaths:
         self.wandb = path / WANDB
         self.wandb_id = self.wandb / WANDB_ID
         self.wandb_sync = self.wandb / WANDB_SYNC
+        self.tensorboard = path / TENSORBOARD
         self.slurm = path / SLURM
         self.slurm_script = path / SLURM_SCRIPT
 

@@ -66,6 +66,8 @@ DOORS = {
         "train/engine/update.py",
     ],
     "wandb": ["train/tracker_wandb.py"],
+    "tensorboardX": ["train/tracker_tensorboard.py"],
+    "wandb_workspaces": ["train/dashboard/workspace.py"],
     "rich": ["train/terminal/screen.py", "data_pipeline/preparation/progress.py"],
     "tokenizers": ["data_pipeline/tokenizer_hf.py", "data_pipeline/preparation/train_tokenizer.py"],
     "sentencepiece": [
@@ -89,6 +91,7 @@ ENVIRONMENT_DOORS = [
     "train/cpu_threads.py",
     "train/host_memory.py",
     "train/tracker_wandb.py",
+    "train/wandb_account.py",
     "data_pipeline/cache.py",
     "data_pipeline/preparation/job_array.py",
     "data_pipeline/preparation/workers.py",
@@ -96,7 +99,7 @@ ENVIRONMENT_DOORS = [
 CUDA_DOORS = ["train/device.py"]
 
 # Imported when their feature is used, never at the top of a file.
-LATE = {"datasets", "pyarrow", "wandb", "apex"}
+LATE = {"datasets", "pyarrow", "wandb", "tensorboardX", "wandb_workspaces", "apex"}
 
 # Generation draws words; it is the one place where numbers come from a generator, which starts at the user's seed.
 MAY_DRAW = "glm/filling.py"

@@ -25,6 +25,7 @@ HELPS = [
     ("train.report.__main__", []),
     ("train.history.__main__", []),
     ("train.profile.__main__", []),
+    ("train.dashboard.__main__", []),
     ("train.evaluate", []),
     ("glm.generate", []),
     ("train.main", []),

@@ -1,18 +1,21 @@
 """Checks of a start before the libraries are loaded, which takes seconds: whether the named files and folders exist."""
 
+import importlib.util
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from configs import derive
-from configs.errors import CheckpointError, RecordError
+from configs.errors import CheckpointError, RecordError, RunFolderError
 from configs.nearby import did_you_mean, runs_near
 from configs.run_paths import EXAMPLE_CHECKPOINT, RunPaths
 from configs.run_status import read_status
 from configs.schema import Config
+from train.wandb_account import resolve_mode
 from train.world import World, is_on_one_node
 
 _CORPORA = ("data.paths=", "data.valid_paths=", "data.instructions=")
+_TENSORBOARD = "tensorboardX"
 
 
 def check_names(config: Config, overrides: Sequence[str], world: World) -> None:
@@ -26,6 +29,7 @@ def check_names(config: Config, overrides: Sequence[str], world: World) -> None:
     Raises:
         DataError: a corpus is not there, or has no held-out part.
         CheckpointError: there is no such folder.
+        RunFolderError: see `check_trackers`.
     """
     is_node_of_torchrun = world.launcher == "torchrun" and is_on_one_node(world)
     if world.size > 1 and not is_node_of_torchrun:
@@ -34,6 +38,7 @@ def check_names(config: Config, overrides: Sequence[str], world: World) -> None:
     is_new = not run.config.exists()
     if not is_new and _may_be_finished(run):
         return  # it may need nothing of all this
+    check_trackers(config)
     check_resume(config)
     if is_new:
         check_init_from(config)
@@ -41,6 +46,20 @@ def check_names(config: Config, overrides: Sequence[str], world: World) -> None:
         from data_pipeline.corpus import check_paths
 
         check_paths(config.data)
+
+
+def check_trackers(config: Config) -> None:
+    """Refuse trackers that cannot be reported to.
+
+    Raises:
+        RunFolderError: wandb was asked for online, but there is no key, or TensorBoard's library is missing.
+    """
+    resolve_mode(config.log.wandb)
+    if config.log.tensorboard and importlib.util.find_spec(_TENSORBOARD) is None:
+        raise RunFolderError(
+            f"log.tensorboard (true) needs {_TENSORBOARD}. Type pip install 'glm-pretraining[tensorboard]', or "
+            "log.tensorboard=false."
+        )
 
 
 def check_resume(config: Config) -> None:

@@ -352,4 +352,5 @@ class Trainer:
                 self.folder.event("checkpoint_copy", path=name, samples_seen=seen)
             else:
                 self.folder.event("checkpoint", path=f"{CHECKPOINTS}/{name}", samples_seen=seen)
+                self.trackers.log_checkpoint(outcome.folder, seen)
                 self.folder.write_status("running", seen, "training")

@@ -57,6 +57,9 @@ def _train(prepared: Prepared) -> int:
         try:
             training.resume()
             progress, was_stopped = training.run()
+        except BaseException:
+            training.leave_remote()
+            raise
         finally:
             training.close()
         _record_end(prepared, training, progress, was_stopped)

@@ -1,83 +1,42 @@
 """Weights & Biases: the one file that imports wandb, and only when it is used.
 
-One run id is made at the first start and kept in the run folder and the checkpoints, so that every start reports to the
-same run. Without an API key the run is recorded offline, each start in its own folder, with a script that sends all of
-them in order. Whatever goes wrong in wandb is said once and never stops training.
+It runs behind train/background_tracker.py. The run's id, and whether there is an account, are in train/wandb_account.py.
 """
 
+import contextlib
 import os
-import re
-import uuid
-from collections.abc import Callable
+import signal
+import sys
+import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from configs.errors import RecordError, RunFolderError
+from configs.errors import RecordError
 from configs.records import read_text
-from configs.run_paths import RunPaths
-from configs.schema import LogConfig, Wandb
+from configs.run_lines import whole_lines
+from configs.run_paths import SOURCE, RunPaths
+from configs.schema import LogConfig
+from train.detail_values import scalars
 from train.metrics import Metrics
-from train.run_folder import replace_file
 from train.trackers import Tracker
+from train.wandb_account import offline_words, resolve_mode
+from train.wandb_records import Items, missing_lines, record_files
 
-_SYNC = """#!/usr/bin/env bash
-# Sends the offline records of this run, oldest first, to the one wandb run. Needs WANDB_API_KEY or `wandb login`.
-set -euo pipefail
-cd "$(dirname "$0")"
-help=$(wandb sync --help)
-if [[ $help == *--append* ]]; then  # wandb before 0.22 or so
-  for record in offline-run-*; do
-    wandb sync --append --id RUN_ID "$record"
-  done
-else
-  wandb sync --yes --id RUN_ID offline-run-*
-fi
-"""
-_RUN_ID = re.compile(r"[A-Za-z0-9_\-]{1,64}")
-
-
-def run_id(folder: Path, stored: object, warn: Callable[[str], None]) -> str:
-    """The run's wandb id: from the run folder, or else from the checkpoint if there is a sensible one, or a new one.
-
-    Args:
-        folder: run folder; the id is kept in it.
-        stored: what the checkpoint says.
-        warn: called if the id cannot be stored.
-    """
-    path = RunPaths(folder).wandb_id
-    try:
-        if _RUN_ID.fullmatch(kept := read_text(path).strip()):
-            return kept
-    except (OSError, RecordError):
-        pass  # none, or none of ours: it is made anew below
-    is_sensible = isinstance(stored, str) and _RUN_ID.fullmatch(stored)
-    chosen = str(stored) if is_sensible else uuid.uuid4().hex[:12]
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, chosen + "\n")
-    except OSError as error:
-        warn(f"{path} cannot be written ({error.strerror}): the next start may report elsewhere.")
-    return chosen
-
-
-def resolve_mode(wandb: Wandb) -> str:
-    """Online or offline; `auto` is online if there is a key.
-
-    Raises:
-        RunFolderError: online was asked for, but there is no key.
-    """
-    has_key = bool(os.environ.get("WANDB_API_KEY")) or _has_login()
-    if wandb is Wandb.online and not has_key:
-        raise RunFolderError(
-            "log.wandb (online) needs a key: run `wandb login`, set WANDB_API_KEY, or type log.wandb=offline."
-        )
-    if wandb is Wandb.auto:
-        return os.environ.get("WANDB_MODE") or ("online" if has_key else "offline")
-    return wandb.value
+CONFIG_CHANGES = "config_changes"
+"""Key of wandb's configuration: what each resume has changed of the run's, in words."""
+# A server that does not answer in this time is not waited for; what a finished run still uploads has this long.
+_INIT_SECONDS, _FINISH_SECONDS = 60.0, 8.0
+# Between two writes of wandb's own file: what a kill loses, and the next start reports again.
+_FLUSH_SECONDS = 1.0
+_TEARDOWN_SECONDS = 2.0
 
 
 class WandbTracker(Tracker):
-    """Reports to wandb.
+    """Reports to wandb; runs behind train/background_tracker.py, for each of its calls may fail or hang.
+
+    `step=` is never given to wandb's log, which would drop rows whose step it has seen: after a resume or a rollback steps
+    are trained again. The step is a column, and the last row of a step counts.
 
     Args:
         folder: run folder.
@@ -85,7 +44,12 @@ class WandbTracker(Tracker):
         identifier: of the wandb run.
         settings: project, entity, mode.
         config: all keys, flat.
-        warn: called once if wandb fails.
+        say: takes sentences for people.
+        changes: of the configuration so far, in words.
+        step: of the checkpoint that this start continues; 0 for a new run.
+
+    Raises:
+        Exception: whatever wandb raises.
     """
 
     def __init__(
@@ -95,84 +59,159 @@ class WandbTracker(Tracker):
         identifier: str,
         settings: LogConfig,
         config: dict[str, Any],
-        warn: Callable[[str], None],
+        say: Callable[[str], None],
+        changes: Sequence[str] = (),
+        step: int = 0,
     ) -> None:
-        self._warn = warn
-        self._run: Any = None
-        mode = resolve_mode(settings.wandb)
-        try:
-            import wandb
+        self._paths, self._identifier, self._say = RunPaths(folder), identifier, say
+        self._has_said_of_checkpoints = False
+        # Nothing but the API is called: no reports of wandb's own errors. What is to be said, this program says.
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+        os.environ.setdefault("WANDB_SILENT", "true")
+        import wandb
 
-            self._run = wandb.init(
-                project=settings.wandb_project,
-                entity=settings.wandb_entity,
-                name=name,
-                id=identifier,
-                resume="allow" if mode == "online" else None,
-                mode=cast(Any, mode),
-                dir=str(folder),
-                config=config,
-                settings=wandb.Settings(silent=True, console="off"),
-            )
-            self._run.define_metric("samples_seen")
-            self._run.define_metric("*", step_metric="samples_seen")
-            if mode == "offline":
-                warn(
-                    f"wandb records offline. Send it later with: bash {_sync_script(folder, identifier)}"
-                )
-        except Exception as error:  # a tracker must not end the run
-            self._give_up(error)
+        self._wandb: Any = wandb
+        missing = self._missing(step)
+        options = {
+            "project": settings.wandb_project,
+            "entity": settings.wandb_entity,
+            "name": name,
+            "id": identifier,
+            "dir": str(folder),
+            "config": {**config, CONFIG_CHANGES: list(changes)},
+            "allow_val_change": True,
+        }
+        self._run: Any = self._begun(options, resolve_mode(settings.wandb))
+        self._run.define_metric("samples_seen")
+        self._run.define_metric("*", step_metric="samples_seen")
+        self._keep_source()
+        for line in missing:
+            self.log_metrics(line)
 
     def log_metrics(self, line: Metrics) -> None:
         """Report one step."""
-        if self._run is None:
+        self._run.log({key: value for key, value in line.items() if value is not None})
+
+    def log_details(self, line: dict[str, Any]) -> None:
+        """Report the numbers among the details of a step, those of each layer by themselves."""
+        self._run.log(scalars(line))
+
+    def log_samples(self, line: dict[str, Any]) -> None:
+        """Report filled blanks as a table; each time a new one, which the page steps through."""
+        columns = ("index", "objective", "text", "truth", "filled")
+        rows = [[blank.get(column) for column in columns] for blank in line["blanks"]]
+        table = self._wandb.Table(columns=list(columns), data=rows)
+        position = {key: line[key] for key in ("step", "samples_seen")}
+        self._run.log({**position, "samples/blanks": table})
+
+    def log_checkpoint(self, folder: Path, samples_seen: int) -> None:
+        """Record a checkpoint as an artifact that refers to its folder: nothing is uploaded or read."""
+        if not folder.is_dir():  # a later one has replaced it by now
             return
         try:
-            self._run.log({key: value for key, value in line.items() if value is not None})
-        except Exception as error:
-            self._give_up(error)
+            artifact = self._wandb.Artifact(
+                f"checkpoint-{self._identifier}",
+                type="model",
+                metadata={"samples_seen": samples_seen, "folder": folder.name},
+            )
+            artifact.add_reference(folder.resolve().as_uri(), name=folder.name, checksum=False)
+        except (OSError, ValueError) as error:
+            if not self._has_said_of_checkpoints:
+                self._say(f"wandb has no record of the checkpoint {folder.name}: {error}.")
+            self._has_said_of_checkpoints = True
+            return
+        self._run.log_artifact(artifact, aliases=["latest", folder.name])
 
     def alert(self, title: str, text: str) -> None:
         """Send an alert."""
-        if self._run is None:
-            return
-        try:
-            self._run.alert(title=title, text=text)
-        except Exception as error:
-            self._give_up(error)
+        self._run.alert(title=title, text=text)
 
     def close(self) -> None:
-        """Finish this start's record."""
-        if self._run is None:
-            return
-        try:
-            self._run.finish()
-        except Exception as error:
-            self._give_up(error)
+        """Finish this start's record, and end what wandb has started."""
+        self._run.finish()
+        self._wandb.teardown()
 
-    def _give_up(self, error: Exception) -> None:
-        self._run = None
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        self._warn(f"wandb failed ({reason}); training goes on without it.")
+    def _begun(self, options: dict[str, Any], mode: str) -> Any:
+        """A run of wandb; where the server does not answer, one that is recorded offline."""
+        if mode == "online":
+            try:
+                return self._wandb.init(
+                    mode="online", resume="allow", settings=self._settings(), **options
+                )
+            except self._wandb.Error as error:
+                abandon()  # its process still holds the run
+                reason = (str(error).splitlines() or [type(error).__name__])[0]
+                self._say(
+                    f"wandb cannot be reached ({reason}). "
+                    + offline_words(self._paths.path, self._identifier)
+                )
+                mode = "offline"
+        return self._wandb.init(mode=cast(Any, mode), settings=self._settings(), **options)
+
+    def _settings(self) -> Any:
+        return self._wandb.Settings(
+            silent=True,
+            console="off",
+            init_timeout=_INIT_SECONDS,
+            finish_timeout=_FINISH_SECONDS,
+            x_transaction_log_flush_interval=_FLUSH_SECONDS,
+        )
+
+    def _missing(self, step: int) -> list[Metrics]:
+        """What this run's earlier records lack of the steps before this start."""
+        if not step:
+            return []
+        from wandb.proto import wandb_internal_pb2
+
+        messages: Any = wandb_internal_pb2
+
+        def logged(content: bytes) -> Items:
+            record = messages.Record.FromString(content)
+            if record.WhichOneof("record_type") != "history":
+                return ()
+            items = record.history.item
+            return [("/".join(item.nested_key) or item.key, item.value_json) for item in items]
+
+        lines = whole_lines(self._paths.metrics)[:step]
+        return missing_lines(lines, record_files(self._paths.wandb), logged)
+
+    def _keep_source(self) -> None:
+        """Code and environment: commit, uncommitted changes and versions."""
+        with contextlib.suppress(OSError, RecordError):
+            copy = Path(self._run.dir) / SOURCE
+            copy.write_text(read_text(self._paths.source), "utf-8")
+            self._run.save(str(copy), base_path=self._run.dir, policy="now")
 
 
-def records_offline(folder: RunPaths) -> bool:
-    """True if a run has records that wait to be sent: the script that sends them lies beside them."""
-    try:
-        return folder.wandb_sync.is_file() and any(folder.wandb.glob("offline-run-*"))
-    except OSError:
-        return False
+def abandon() -> None:
+    """End wandb's process, and forget it: the end of this process then does not wait for it.
+
+    What wandb has recorded stays in its folder. Called once wandb has failed, or is not waited for any more.
+    """
+    wandb: Any = sys.modules.get("wandb")
+    for process in _service_processes():
+        with contextlib.suppress(OSError):
+            os.kill(process, signal.SIGKILL)
+    if wandb is None:
+        return
+
+    def tear_down() -> None:
+        # It takes its hook out of atexit before it finds that the process is gone.
+        with contextlib.suppress(Exception):
+            wandb.teardown()
+
+    thread = threading.Thread(target=tear_down, name="wandb's end", daemon=True)
+    thread.start()
+    thread.join(_TEARDOWN_SECONDS)
 
 
-def _sync_script(folder: Path, identifier: str) -> Path:
-    """Write what sends the records; who may read it is for the umask to say."""
-    path = RunPaths(folder).wandb_sync
-    replace_file(path, _SYNC.replace("RUN_ID", identifier))
-    return path
-
-
-def _has_login() -> bool:
-    try:
-        return "wandb" in read_text(Path.home() / ".netrc")
-    except (OSError, RecordError, RuntimeError):  # RuntimeError: this user has no home
-        return False
+def _service_processes() -> list[int]:
+    """The children of this process that wandb has started."""
+    found: list[int] = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError, ValueError):
+            # Id, (name), state, parent, ...; the name may hold anything.
+            head, _, rest = path.read_text("utf-8", "replace").rpartition(")")
+            if int(rest.split()[1]) == os.getpid() and head.endswith("(wandb-core"):
+                found.append(int(path.parent.name))
+    return found

@@ -1,7 +1,7 @@
 """Where a run reports to.
 
 metrics.jsonl is train/metrics_file.py, details.jsonl and samples.jsonl train/details_file.py, the terminal with log.txt
-train/terminal/, wandb train/tracker_wandb.py.
+train/terminal/, wandb train/tracker_wandb.py, TensorBoard train/tracker_tensorboard.py.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,5 +1,6 @@
 """A run's training in one process: what stays for as long as the process, and what each resume builds anew."""
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import torch
 from configs import derive
 from configs.errors import CheckpointError
 from configs.interventions import Interventions
-from configs.load import flatten, to_stored_yaml
+from configs.load import to_stored_yaml
 from configs.schema import Wandb
 from configs.version import commit
 from data_pipeline.corpus import keep_tokenizer
@@ -33,6 +34,7 @@ from train.plan import TrainingPlan
 from train.prepared import Prepared
 from train.progress import Progress
 from train.rank_checks import RankChecks
+from train.remote_trackers import remote_trackers
 from train.resume import Resumed, resume, resume_again
 from train.session import Session
 from train.stability import guard as guards
@@ -44,8 +46,8 @@ from train.step_metrics import MetricsLine
 from train.stop import StopSignal
 from train.terminal.tracker import ConsoleTracker
 from train.time_limit import TimeLimit, deadline_of
-from train.tracker_wandb import WandbTracker, run_id
-from train.trackers import Tracker, Trackers
+from train.trackers import Trackers
+from train.wandb_account import run_id
 from train.watchdog import StepLimits, Watchdog
 from train.world import job_end, node_name, process_start
 
@@ -69,7 +71,7 @@ class Training:
             ConsoleTracker.of(prepared.config, prepared.folder.log) if self._is_main else None
         )
         self._console = Trackers([self._terminal] if self._terminal is not None else [])
-        self._wandb: WandbTracker | None = None
+        self._remote = Trackers([])
         self._wandb_id: str | None = None
         self._metrics: JsonlTracker | None = None
         self._interval: IntervalTracker | None = None
@@ -121,7 +123,7 @@ class Training:
             how = "Continuing after" if self._resumed is None else "Set back to"
             self.trackers.log(f"{how} {seen:,} samples from {resumed.checkpoint[0]}")
         if self._watchdog is None:
-            self._watchdog = _watchdog(self._prepared)
+            self._watchdog = _watchdog(self._prepared, self._remote.alert)
         self._resumed = resumed
         self._trainer = self._build_trainer(resumed, self._watchdog)
         rollbacks = resumed.interventions.rollbacks
@@ -167,6 +169,7 @@ class Training:
                 healthy_step=trainer.saver.healthy_step,
                 dp=self._session.topology.dp,
                 log=self.trackers.log,
+                alert=self.trackers.alert,
             ),
         )
 
@@ -194,6 +197,10 @@ class Training:
     def _kept_in_checkpoints(self, guard: Guard, observers: Observers) -> dict[str, Any]:
         of_metrics = {} if self._metrics is None else self._metrics.keep_checksum()
         return {**of_metrics, **guard.state(), **observers.state()}
+
+    def leave_remote(self) -> None:
+        """End the trackers of other programs, which would otherwise keep the process from ending; bounded."""
+        self._remote.close()
 
     def release(self) -> None:
         """Close the engine, which is not used any more."""
@@ -238,12 +245,12 @@ class Training:
             folder.metrics, progress.step, resumed.metrics_checksum, kept(folder.metrics), stored
         )
         self._interval = IntervalTracker(folder.details, folder.samples, progress.step, kept)
-        if self._wandb_id is not None and self._wandb is None:
-            keys = {**flatten(config), "run_id": resumed.identity.run_id}
-            name, log = derive.run_name(config), self._console.log
-            self._wandb = WandbTracker(folder.path, name, self._wandb_id, config.log, keys, log)
-        trackers: list[Tracker] = [self._console, self._metrics, self._interval]
-        self.trackers = Trackers([*trackers, *([self._wandb] if self._wandb is not None else [])])
+        if self._resumed is None:
+            run, log = resumed.identity.run_id, self._console.log
+            self._remote = Trackers(
+                remote_trackers(config, folder.path, self._wandb_id, run, progress.step, log)
+            )
+        self.trackers = Trackers([self._console, self._metrics, self._interval, self._remote])
 
     def _introduce(self, resumed: Resumed) -> None:
         """Say what was chosen for the run, and what the user should know of it."""
@@ -374,11 +381,12 @@ def _deadline(prepared: Prepared) -> float | None:
     return deadline_of(prepared.config, process_start(), job_end(usual))
 
 
-def _watchdog(prepared: Prepared) -> Watchdog:
+def _watchdog(prepared: Prepared, alert: Callable[[str, str], None]) -> Watchdog:
     folder, world = prepared.folder, prepared.world
 
     def report(reason: str) -> None:
         if world.is_main:
+            alert("Hang", reason)
             folder.fail(reason, "hang")
 
     return Watchdog(folder.stacks, world.rank, world.size == 1, report)

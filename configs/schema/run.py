@@ -106,3 +106,5 @@ class LogConfig:
     """wandb project."""
     wandb_entity: str | None = None
     """wandb entity; null: the account's default."""
+    tensorboard: bool = False
+    """Write the curves for TensorBoard, too, into the folder `tensorboard` of the run; needs the extra [tensorboard]."""

@@ -70,6 +70,7 @@ HELPS = {
     "train.report": [[]],
     "train.history": [[]],
     "train.profile": [[]],
+    "train.dashboard": [[]],
     "train.preflight": [[]],
     "train.dryrun": [[]],
 }  # fmt: skip

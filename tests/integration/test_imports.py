@@ -23,6 +23,8 @@ UNUSED = (
     "transformers",
     "tensorboard",
     "torch.utils.tensorboard",
+    "tensorboardX",
+    "wandb_workspaces",
     "apex",
 )
 # Without these the list that is looked at would be of no run.

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from configs.errors import CheckpointError, DataError
+from configs.errors import CheckpointError, DataError, RunFolderError
 from configs.load import load_config
 from tests.helpers.places import ROOT
+from train import early
 from train.early import check_names
 from train.world import World
 
@@ -101,3 +102,15 @@ def test_the_command_answers_before_the_libraries(word: str) -> None:
     )
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.count("\n") == 1
+
+
+def test_trackers_that_cannot_be_reported_to_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(Path.cwd()))
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    with pytest.raises(RunFolderError, match="log.wandb=offline"):
+        check("log.wandb=online")
+    check("log.wandb=auto", "log.tensorboard=true")
+    monkeypatch.setattr(early, "_TENSORBOARD", "absent")
+    with pytest.raises(RunFolderError, match="pip install 'glm-pretraining\\[tensorboard"):
+        check("log.tensorboard=true")
+    check("log.tensorboard=false")

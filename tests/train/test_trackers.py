@@ -11,10 +11,12 @@ import pytest
 from configs.errors import RunFolderError
 from configs.run_paths import RunPaths
 from configs.schema import LogConfig, Wandb
+from train.background_tracker import BackgroundTracker
 from train.terminal.records import printed_lines
 from train.terminal.tracker import ConsoleTracker
-from train.tracker_wandb import WandbTracker, records_offline, resolve_mode, run_id
+from train.tracker_wandb import WandbTracker
 from train.trackers import Trackers
+from train.wandb_account import offline_words, records_offline, resolve_mode, run_id
 
 
 def line(step: int, **values: Any) -> dict[str, Any]:
@@ -52,8 +54,10 @@ def test_wandb_offline_records_every_attempt_of_one_run(
         for step in (first, first + 1):
             tracker.log_metrics(line(step))
         tracker.close()
+    assert said == []
     sync = tmp_path / "wandb" / "sync.sh"
-    assert said == [f"wandb records offline. Send it later with: bash {sync}"] * 2
+    words = f"wandb records offline. Send it later with: bash {sync}"
+    assert offline_words(tmp_path, identifier) == words
     assert records_offline(RunPaths(tmp_path))
     records = sorted((tmp_path / "wandb").glob("offline-run-*/*.wandb"))
     assert len(records) == 2
@@ -87,18 +91,15 @@ def test_wandb_offline_records_every_attempt_of_one_run(
 
 @pytest.mark.parametrize(("umask", "mode"), [(0o077, 0o600), (0o027, 0o640), (0o000, 0o666)])
 def test_the_umask_says_who_may_read_the_script_that_sends_the_records(
-    umask: int, mode: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    umask: int, mode: int, tmp_path: Path
 ):
-    monkeypatch.setenv("HOME", str(tmp_path))
     before = os.umask(umask)
     try:
-        said: list[str] = []
-        settings = LogConfig(wandb=Wandb.offline)
-        WandbTracker(tmp_path, "tiny", "abc", settings, {}, said.append).close()
+        words = offline_words(tmp_path, "abc")
     finally:
         os.umask(before)
     script = tmp_path / "wandb" / "sync.sh"
-    assert said == [f"wandb records offline. Send it later with: bash {script}"]
+    assert words == f"wandb records offline. Send it later with: bash {script}"
     assert script.stat().st_mode & 0o777 == mode
 
 
@@ -143,6 +144,13 @@ def test_wandb_is_online_only_with_a_key(monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert resolve_mode(Wandb.auto) == "online"
 
 
+def behind_a_thread(folder: Path, mode: Wandb, said: list[str]) -> BackgroundTracker:
+    settings = LogConfig(wandb=mode)
+    return BackgroundTracker(
+        "wandb", lambda say: WandbTracker(folder, "tiny", "id", settings, {}, say), said.append
+    )
+
+
 def test_a_failure_in_wandb_is_said_once_and_training_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -153,11 +161,39 @@ def test_a_failure_in_wandb_is_said_once_and_training_goes_on(
 
     monkeypatch.setattr(wandb, "init", fail)
     said: list[str] = []
-    settings = LogConfig(wandb=Wandb.offline)
-    tracker = WandbTracker(tmp_path, "tiny", "id", settings, {}, said.append)
+    tracker = behind_a_thread(tmp_path, Wandb.offline, said)
     tracker.log_metrics(line(1))
     tracker.close()
     assert said == ["wandb failed (no space left); training goes on without it."]
+
+
+class Recorder:
+    """Stands in for wandb's run."""
+
+    dir = "/nowhere"
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, Any]] = []
+        self.sent: list[tuple[str, str]] = []
+        self.artifacts: list[tuple[Any, list[str]]] = []
+        self.fails = False
+
+    def define_metric(self, *_: str, **__: str) -> None:
+        pass
+
+    def log(self, row: dict[str, Any]) -> None:
+        self.rows.append(row)
+
+    def log_artifact(self, artifact: Any, aliases: list[str]) -> None:
+        self.artifacts.append((artifact, aliases))
+
+    def finish(self) -> None:
+        pass
+
+    def alert(self, title: str, text: str) -> None:
+        if self.fails:
+            raise RuntimeError("no network")
+        self.sent.append((title, text))
 
 
 @pytest.mark.parametrize("fails", [False, True])
@@ -166,27 +202,84 @@ def test_alerts_reach_wandb_and_the_log(
 ):
     import wandb
 
-    sent: list[tuple[str, str]] = []
-
-    class Run:
-        def define_metric(self, *_: str, **__: str) -> None:
-            pass
-
-        def alert(self, title: str, text: str) -> None:
-            if fails:
-                raise RuntimeError("no network")
-            sent.append((title, text))
-
-    monkeypatch.setattr(wandb, "init", lambda **_: Run())
+    run = Recorder()
+    run.fails = fails
+    monkeypatch.setattr(wandb, "init", lambda **_: run)
     said: list[str] = []
     log = tmp_path / "log.txt"
-    settings = LogConfig(wandb=Wandb.online)
     monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
     with printed_lines():
         console = ConsoleTracker(log, 1, None)
-        wandb_tracker = WandbTracker(tmp_path, "tiny", "id", settings, {}, said.append)
-        Trackers([console, wandb_tracker]).alert("Slow rank", "Rank 3 is slow.")
-        console.close()
+        trackers = Trackers([console, behind_a_thread(tmp_path, Wandb.online, said)])
+        trackers.alert("Slow rank", "Rank 3 is slow.")
+        trackers.close()
     assert log.read_text().endswith("Rank 3 is slow.\n") and "Rank 3" in capsys.readouterr().out
-    assert sent == ([] if fails else [("Slow rank", "Rank 3 is slow.")])
+    assert run.sent == ([] if fails else [("Slow rank", "Rank 3 is slow.")])
     assert said == (["wandb failed (no network); training goes on without it."] if fails else [])
+
+
+def test_details_samples_and_checkpoints_reach_wandb(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    import wandb
+
+    run = Recorder()
+    monkeypatch.setattr(wandb, "init", lambda **_: run)
+    monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
+    said: list[str] = []
+    tracker = WandbTracker(tmp_path, "tiny", "id", LogConfig(wandb=Wandb.online), {}, said.append)
+    position = {"step": 3, "samples_seen": 24}
+    tracker.log_details({**position, "layers/gradient_norm": [0.5, 1.5]})
+    assert run.rows == [
+        {**position, "layers/gradient_norm/00": 0.5, "layers/gradient_norm/01": 1.5}
+    ]
+    blank = {"index": 7, "objective": "mask", "text": "a [MASK]", "truth": "b", "filled": "<c>"}
+    tracker.log_samples({**position, "blanks": [blank]})
+    table = run.rows[1].pop("samples/blanks")
+    assert run.rows[1] == position
+    assert (table.columns, table.data) == (list(blank), [list(blank.values())])
+
+    folder = tmp_path / "checkpoints" / "step_00000003"
+    tracker.log_checkpoint(folder, 24)
+    assert run.artifacts == [], "it is gone by now"
+    folder.mkdir(parents=True)
+    (folder / "rank.safetensors").write_bytes(b"x" * 1000)
+    tracker.log_checkpoint(folder, 24)
+    ((artifact, aliases),) = run.artifacts
+    assert artifact.name == "checkpoint-id" and aliases == ["latest", "step_00000003"]
+    assert artifact.metadata == {"samples_seen": 24, "folder": "step_00000003"}
+    entries = artifact.manifest.entries
+    assert {name: entry.ref for name, entry in entries.items()} == {
+        "step_00000003/rank.safetensors": f"{folder.as_uri()}/rank.safetensors"
+    }
+    assert not said
+
+
+def test_where_the_server_cannot_be_reached_wandb_records_offline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    import wandb
+
+    modes: list[str] = []
+
+    def init(mode: str, **_: Any) -> Recorder:
+        modes.append(mode)
+        if mode == "online":
+            raise wandb.Error("no answer\nin 60 seconds")
+        return Recorder()
+
+    monkeypatch.setattr(wandb, "init", init)
+    monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
+    said: list[str] = []
+    WandbTracker(tmp_path, "tiny", "id", LogConfig(wandb=Wandb.online), {}, said.append)
+    assert modes == ["online", "offline"]
+    assert said == [
+        "wandb cannot be reached (no answer). wandb records offline. Send it later with: "
+        f"bash {tmp_path / 'wandb' / 'sync.sh'}"
+    ]
+
+
+def test_a_script_that_cannot_be_written_is_said(tmp_path: Path):
+    (tmp_path / "wandb").write_text("a file in its place")
+    words = offline_words(tmp_path, "abc")
+    assert words.startswith("wandb records offline, but ") and "cannot be written" in words

@@ -15,7 +15,7 @@ from data_pipeline.corpus import Corpora, ensure_prepared
 from data_pipeline.opening import open_shard
 from data_pipeline.tokenizer import load_tokenizer
 from tests.helpers.texts import sentences
-from train.tracker_wandb import run_id
+from train.wandb_account import run_id
 
 SMALL = ("model.vocab_size=262", "data.tokenizer=bytes", "model.seq_length=128")
 

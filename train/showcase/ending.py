@@ -28,7 +28,7 @@ from train.run_folder import RunFolder, replace_file
 from train.showcase.examples import ExampleContext
 from train.showcase.sentences import NUM_SENTENCES, TOKENS_READ, sentences_of_sources
 from train.showcase.typed import ANY_TEXT, texts_to_type
-from train.tracker_wandb import records_offline
+from train.wandb_account import records_offline
 
 # A model with more parameters is not loaded into one process's memory while the other ranks wait.
 _LARGEST_SHOWN = 500_000_000

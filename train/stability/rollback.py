@@ -88,6 +88,7 @@ def decide_and_record(
     healthy_step: int | None,
     dp: int,
     log: Callable[[str], None],
+    alert: Callable[[str, str], None],
 ) -> tuple[Interventions, list[Path]]:
     """Decide on a rollback and write it down; on rank 0.
 
@@ -101,7 +102,8 @@ def decide_and_record(
         identity: of the run.
         healthy_step: of the checkpoint that retention keeps for a rollback.
         dp: number of replicas now.
-        log: gets the decision in words.
+        log: gets what could not be written.
+        alert: gets a title, and the decision in words.
 
     Returns:
         All interventions, and the checkpoints to go back to: the one decided on, then those before it.
@@ -119,7 +121,7 @@ def decide_and_record(
     interventions = with_rollback(known, decision)
     record(interventions, folder, config, generation, log)
     lost = reached.samples_seen - decision.checkpoint_samples
-    log(described(decision, healthy_step, lost))
+    alert("Rollback", described(decision, healthy_step, lost))
     folder.event("rollback", **asdict(decision))
     paths = [
         path

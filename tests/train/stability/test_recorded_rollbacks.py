@@ -80,6 +80,7 @@ def decide(
         healthy_step=healthy_step,
         dp=dp,
         log=said.append,
+        alert=lambda _, text: said.append(text),
     )
     return found, [f"{path.parent.parent.name}/{path.name[-2:]}" for path in paths], said
 
