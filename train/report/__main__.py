@@ -15,24 +15,28 @@ from train.report.page import render, write
 def cli(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     parser = argparse.ArgumentParser(
-        prog="python -m train.report", description="A run's curves as one page."
+        prog="python -m train.report",
+        description="The curves of a run as one page; several runs are compared.",
     )
     parser.add_argument(VERSION, action=ShowVersion)
-    parser.add_argument("run", type=Path, help="run folder")
-    parser.add_argument("--output", type=Path, help=f"default: {REPORT} in the run folder")
+    parser.add_argument("runs", type=Path, nargs="+", metavar="run", help="run folder")
+    parser.add_argument(
+        "--output", type=Path, help=f"default: {REPORT} in the run folder, the first of several"
+    )
     options = parser.parse_args(arguments)
-    output = options.output or RunPaths(options.run).report
+    output = options.output or RunPaths(options.runs[0]).report
 
     def report(text: str) -> None:
         tell(text, sys.stderr)
 
     try:
-        write(output, render(options.run, report))
+        write(output, render(options.runs, report))
     except UserError as error:
         report(str(error))
         return EXIT_USER_INPUT
     except OSError as error:
-        report(f"{options.run} cannot be read: {error.strerror}.")
+        names = ", ".join(map(str, options.runs))
+        report(f"{names} cannot be read: {error.strerror}.")
         return EXIT_PEER_FAILED if may_pass(error) else EXIT_USER_INPUT
     tell(str(output))
     return EXIT_DONE
