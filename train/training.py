@@ -27,6 +27,7 @@ from train.details_file import IntervalTracker
 from train.exposure import exposure_warning
 from train.loop import Trainer
 from train.metrics_file import JsonlTracker, StoredMetrics
+from train.nodes import nodes_of
 from train.observe.observers import Observers
 from train.pace import Pace, busy_hint
 from train.plan import TrainingPlan
@@ -63,6 +64,7 @@ class Training:
     def __init__(self, prepared: Prepared, session: Session) -> None:
         self._prepared = prepared
         self._session = session
+        self._nodes = nodes_of(session)
         self._is_main = prepared.world.is_main
         self._console = Trackers([_console(prepared)] if self._is_main else [])
         self._wandb: WandbTracker | None = None
@@ -211,6 +213,8 @@ class Training:
             pp=topology.pp,
             dp=topology.dp,
             host=node_name(),
+            nodes=self._nodes,
+            process_start=process_start(),
             commit=commit(),
             run_id=resumed.identity.run_id,
             **stored.repeated_after(progress.step),

@@ -4,11 +4,15 @@ A process writes `start` or `resume` when it begins to train, and `resume` again
 What lies between two of these is a *stretch*. Stretches of one process are one attempt.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from configs.run_files import Event
+from train.report.columns import Numbers
 
 _BEGINNINGS = ("start", "resume")
 _ENDINGS = ("done", "stop", "hang")
@@ -114,27 +118,24 @@ def attempts_of(stretches: Sequence[Stretch], known: Sequence[float]) -> list[At
     return attempts
 
 
-def owners(stretches: Sequence[Stretch], positions: Sequence[int]) -> Iterator[int]:
+def owners(stretches: Sequence[Stretch], positions: Numbers) -> NDArray[np.intp]:
     """Which stretch trained each step of a history.
 
     Args:
         stretches: in order; each one's position was the end of the history when it began.
-        positions: samples seen after each step, ascending.
+        positions: (steps,) samples seen after each step, ascending.
 
     Returns:
-        For each step the number of the last stretch that began before its end.
+        (steps,) For each the number of the last stretch that began before the step's end.
     """
-    borders = list[tuple[int, int]]()  # position, and the stretch from there on
+    begins, numbers = list[int](), list[int]()
     for number in reversed(range(len(stretches))):
         position = stretches[number].position
-        if not borders or position < borders[-1][0]:
-            borders.append((position, number))
-    borders.reverse()
-    at = 0
-    for position in positions:
-        while at + 1 < len(borders) and borders[at + 1][0] < position:
-            at += 1
-        yield borders[at][1]
+        if not begins or position < begins[-1]:
+            begins.append(position)
+            numbers.append(number)
+    places = np.searchsorted(np.array(begins[::-1]), positions, side="left") - 1
+    return np.array(numbers[::-1])[np.maximum(places, 0)]
 
 
 def cut_shares(stretches: Sequence[Stretch], number: int) -> dict[int, float]:

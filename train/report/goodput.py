@@ -23,7 +23,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from configs.run_files import Event, MetricsLine, finite
+import numpy as np
+
+from configs.run_files import Event
 from train.report.attempts import (
     Attempt,
     Stretch,
@@ -32,6 +34,7 @@ from train.report.attempts import (
     owners,
     stretches_of,
 )
+from train.report.columns import Columns, Numbers
 
 PARTS = {
     "productive": "productive steps",
@@ -90,14 +93,14 @@ class Goodput:
 
 def goodput(
     events: Sequence[tuple[Event, Mapping[str, Any]]],
-    metrics: Sequence[MetricsLine],
+    metrics: Columns,
     process_times: Sequence[float] = (),
 ) -> Goodput | None:
     """Calculate the goodput of a run; None if it has no event of a start.
 
     Args:
         events: of events.jsonl, in the order of the file.
-        metrics: all lines of metrics.jsonl.
+        metrics: metrics.jsonl.
         process_times: when processes took hold of the run, from its generations: what a start wrote that failed before it
             trained is then not taken for a sign of life of the attempt before it.
     """
@@ -119,19 +122,23 @@ def goodput(
 
 
 def _add_history(
-    stretches: Sequence[Stretch], metrics: Sequence[MetricsLine], parts: list[dict[str, float]]
+    stretches: Sequence[Stretch], metrics: Columns, parts: list[dict[str, float]]
 ) -> None:
     """Add the steps of the history to the stretches that trained them."""
-    positions = [int(finite(line.get("samples_seen")) or 0) for line in metrics]
-    left_out_before = 0.0
-    for line, owner in zip(metrics, owners(stretches, positions), strict=True):
-        left_out = finite(line.get("optim/skipped_steps")) or 0.0
-        kind = "left_out" if left_out > left_out_before else "productive"
-        left_out_before = left_out
-        own = parts[owner]
-        own[kind] += _seconds(line, "speed/seconds_per_step")
-        own["checkpoint"] += _seconds(line, "speed/checkpoint_blocked_seconds")
-        own["evaluation"] += _seconds(line, "speed/evaluation_seconds")
+    owner = owners(stretches, np.nan_to_num(metrics.column("samples_seen")))
+    so_far = np.nan_to_num(metrics.column("optim/skipped_steps"))
+    is_left_out = np.diff(so_far, prepend=0.0) > 0
+    seconds = _seconds(metrics, "speed/seconds_per_step")
+    of_parts = {
+        "productive": np.where(is_left_out, 0.0, seconds),
+        "left_out": np.where(is_left_out, seconds, 0.0),
+        "checkpoint": _seconds(metrics, "speed/checkpoint_blocked_seconds"),
+        "evaluation": _seconds(metrics, "speed/evaluation_seconds"),
+    }
+    for name, values in of_parts.items():
+        sums = np.bincount(owner, weights=values, minlength=len(stretches))
+        for own, total in zip(parts, sums.tolist(), strict=True):
+            own[name] += total
 
 
 def _add_cut(stretches: Sequence[Stretch], parts: list[dict[str, float]]) -> None:
@@ -157,5 +164,6 @@ def _settled(attempt: Attempt, parts: Sequence[Mapping[str, float]]) -> dict[str
     return {**sums, "start_up": start_up, "other": trained - known}
 
 
-def _seconds(line: MetricsLine, key: str) -> float:
-    return max(finite(line.get(key)) or 0.0, 0.0)
+def _seconds(metrics: Columns, key: str) -> Numbers:
+    found = metrics.column(key)
+    return np.where(np.isfinite(found) & (found > 0), found, 0.0)

@@ -2,13 +2,24 @@
 
 from collections.abc import Callable, Sequence
 
-from train.report import losses, optimisation
+from train.report import (
+    attention_mask,
+    goodput_panels,
+    losses,
+    optimisation,
+    pipeline_schedule,
+    rank_map,
+)
 from train.report.panel import GROUPS, Panel
 from train.report.read import RunData
 
 SUBJECTS: tuple[Callable[[Sequence[RunData]], list[Panel]], ...] = (
     losses.panels,
     optimisation.panels,
+    goodput_panels.panels,
+    attention_mask.panels,
+    rank_map.panels,
+    pipeline_schedule.panels,
 )
 
 
