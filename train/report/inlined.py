@@ -10,7 +10,18 @@ ASSETS = Path(__file__).with_name("assets")
 LIBRARY = "echarts.min.js"
 """Apache ECharts, as it is published; versions.json has its version and checksum."""
 # In the order in which they run: report.js makes what the others add to, start.js draws the page.
-_SCRIPTS = (LIBRARY, "report.js", "tooltip.js", "zoom.js", "lines.js", "frame.js", "start.js")
+_SCRIPTS = (
+    LIBRARY,
+    "report.js",
+    "tooltip.js",
+    "zoom.js",
+    "lines.js",
+    "heatmap.js",
+    "timeline.js",
+    "texts.js",
+    "frame.js",
+    "start.js",
+)
 _STYLE = "report.css"
 
 

@@ -2,13 +2,30 @@
 
 from collections.abc import Callable, Sequence
 
-from train.report import losses, optimisation
+from train.report import (
+    configuration,
+    filled,
+    layers,
+    losses,
+    memory,
+    mixture,
+    optimisation,
+    speed,
+    timeline,
+)
 from train.report.panel import GROUPS, Panel
 from train.report.read import RunData
 
 SUBJECTS: tuple[Callable[[Sequence[RunData]], list[Panel]], ...] = (
+    timeline.panels,
     losses.panels,
     optimisation.panels,
+    layers.panels,
+    speed.panels,
+    memory.panels,
+    mixture.panels,
+    filled.panels,
+    configuration.panels,
 )
 
 
