@@ -42,14 +42,20 @@ class Chart:
     is_wide: bool = False
 
 
-def metric_lines(run: RunData, keys: Iterable[str]) -> list[Line]:
-    """The curves of metrics, and what rollbacks have cut off them; those without a value are left out."""
+def metric_lines(run: RunData, keys: Iterable[str], *, has_cut: bool = False) -> list[Line]:
+    """The curves of metrics; those without a value are left out.
+
+    Args:
+        run: the run.
+        keys: names of the metrics.
+        has_cut: True to add what rollbacks have cut off them.
+    """
     found = list[Line]()
     for key in keys:
         x, y = run.metrics.curve(key)
         if len(x):
             found.append(Line(key, x, y))
-        for cut in run.cut:
+        for cut in run.cut if has_cut else ():
             x, y = cut.curve(key)
             if len(x):
                 found.append(Line(key, x, y, is_cut=True))

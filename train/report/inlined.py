@@ -9,9 +9,25 @@ from typing import Any
 ASSETS = Path(__file__).with_name("assets")
 LIBRARY = "echarts.min.js"
 """Apache ECharts, as it is published; versions.json has its version and checksum."""
-_PICTURES = ("pictures.js", "goodput.js", "ranks.js", "schedule.js", "mask.js")
 # In the order in which they run: report.js makes what the others add to, start.js draws the page.
-_SCRIPTS = (LIBRARY, "report.js", "tooltip.js", "zoom.js", "lines.js", *_PICTURES, "frame.js", "start.js")
+_SCRIPTS = (
+    LIBRARY,
+    "report.js",
+    "tooltip.js",
+    "zoom.js",
+    "lines.js",
+    "heatmap.js",
+    "timeline.js",
+    "texts.js",
+    "pictures.js",
+    "goodput.js",
+    "ranks.js",
+    "schedule.js",
+    "mask.js",
+    "frame.js",
+    "live.js",
+    "start.js",
+)
 _STYLE = "report.css"
 
 

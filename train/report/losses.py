@@ -16,7 +16,7 @@ def panels(runs: Sequence[RunData]) -> list[Panel]:
     found = list[Panel]()
     for part, title in _PARTS.items():
         chart = Chart(f"losses/{part}", title, "Losses", _UNIT, is_wide=part == "train")
-        lines = [metric_lines(run, loss_keys(run, part)) for run in runs]
+        lines = [metric_lines(run, loss_keys(run, part), has_cut=True) for run in runs]
         found += charts(chart, runs, lines)
     for part, title in _PARTS.items():
         chart = Chart(

@@ -42,6 +42,8 @@ _CHARTS = (
         ("optim/global_batch_size",),
     ),
 )
+# Where what a rollback has cut off shows why.
+_WITH_CUT = ("optimisation/gradient_norm", "optimisation/loss_scale")
 
 
 def panels(runs: Sequence[RunData]) -> list[Panel]:
@@ -49,5 +51,7 @@ def panels(runs: Sequence[RunData]) -> list[Panel]:
     return [
         panel
         for chart, keys in _CHARTS
-        for panel in charts(chart, runs, [metric_lines(run, keys) for run in runs])
+        for panel in charts(
+            chart, runs, [metric_lines(run, keys, has_cut=chart.key in _WITH_CUT) for run in runs]
+        )
     ]

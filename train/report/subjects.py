@@ -4,22 +4,36 @@ from collections.abc import Callable, Sequence
 
 from train.report import (
     attention_mask,
+    configuration,
+    filled,
     goodput_panels,
+    layers,
     losses,
+    memory,
+    mixture,
     optimisation,
     pipeline_schedule,
     rank_map,
+    speed,
+    timeline,
 )
 from train.report.panel import GROUPS, Panel
 from train.report.read import RunData
 
 SUBJECTS: tuple[Callable[[Sequence[RunData]], list[Panel]], ...] = (
+    timeline.panels,
     losses.panels,
     optimisation.panels,
+    layers.panels,
+    speed.panels,
+    memory.panels,
     goodput_panels.panels,
+    mixture.panels,
+    filled.panels,
     attention_mask.panels,
     rank_map.panels,
     pipeline_schedule.panels,
+    configuration.panels,
 )
 
 

@@ -3,7 +3,8 @@
 report.frame = (() => {
   const { el, number, state } = report;
   const HELP = "Keys on a picture: + and \u2212 zoom, arrows move, 0 shows the whole run.";
-  let watcher = null;
+  let watcher = null; // of what comes into sight
+  let sizes = null; // of the pictures
 
   function show() {
     close();
@@ -20,11 +21,15 @@ report.frame = (() => {
         if (entry.isIntersecting) draw(entry.target);
       }
     }, { rootMargin: "300px 0px" });
+    sizes = new ResizeObserver((entries) => {
+      for (const { target } of entries) report.handles.get(target.dataset.of)?.resize?.();
+    });
     for (const card of document.querySelectorAll(".panel")) watcher.observe(card);
   }
 
   function close() {
     watcher?.disconnect();
+    sizes?.disconnect();
     for (const handle of report.handles.values()) handle.dispose?.();
     report.handles.clear();
   }
@@ -42,8 +47,10 @@ report.frame = (() => {
       tools: card.querySelector(".tools"),
       detail: card.querySelector(".detail"),
     };
-    const plot = card.querySelector(".plot");
+    const plot = card.querySelector(".plot, .words");
     report.handles.set(panel.key, render(plot, panel, context));
+    plot.dataset.of = panel.key;
+    sizes.observe(plot);
     card.dataset.drawn = "true";
   }
 
@@ -53,10 +60,6 @@ report.frame = (() => {
 
   function refresh() {
     for (const handle of report.handles.values()) handle.refresh?.();
-  }
-
-  function resize() {
-    for (const handle of report.handles.values()) handle.resize?.();
   }
 
   function head(data) {
@@ -189,13 +192,16 @@ report.frame = (() => {
     );
   }
 
+  // A picture over the run has keys; other pictures can be focused; texts are read like the rest of the page.
   function card(panel, place) {
+    const render = report.renderers[panel.kind] ?? {};
     const titleId = `panel-title-${place}`;
-    const plot = el("div", {
+    const plot = el("div", render.isText ? { class: "words" } : {
       class: `plot kind-${panel.kind}`, tabindex: 0, role: "group", "aria-roledescription": "chart",
-      "aria-labelledby": titleId, "aria-describedby": "keys-help",
+      "aria-labelledby": titleId, "aria-describedby": render.isOverRun ? "keys-help" : null,
     });
-    report.zoom.keys(plot);
+    if (render.isOverRun) report.zoom.keys(plot);
+    if (panel.data.height) plot.style.flexBasis = `${Number(panel.data.height)}px`;
     return el(
       "article", { class: `panel${panel.wide ? " wide" : ""}`, "data-place": place, "data-key": panel.key },
       el("div", { class: "panel-head" }, el("h3", { id: titleId }, panel.title), el("div", { class: "tools" })),
@@ -203,7 +209,7 @@ report.frame = (() => {
       el("div", { class: "legend-place" }),
       plot,
       el("div", { class: "detail", "aria-live": "polite" }),
-      behind(panel),
+      render.isText && panel.kind !== "blanks" ? null : behind(panel),
     );
   }
 
@@ -219,11 +225,11 @@ report.frame = (() => {
     return details;
   }
 
-  function table(columns, rows, caption) {
+  function table(columns, rows, caption, isNamed = false) {
     const cell = (value) => el("td", typeof value === "number" ? { class: "num" } : {}, number(value));
     return scrolled(el(
       "table", {},
-      el("caption", {}, caption),
+      el("caption", isNamed ? { class: "sr" } : {}, caption),
       el("thead", {}, el("tr", {}, columns.map((column) => el("th", { scope: "col" }, column)))),
       el("tbody", {}, rows.map((row) => el("tr", {}, row.map(cell)))),
     ));
@@ -239,5 +245,5 @@ report.frame = (() => {
       "This page loads nothing.");
   }
 
-  return { show, draw, drawAll, refresh, resize, table, retheme };
+  return { show, draw, drawAll, refresh, table, retheme };
 })();

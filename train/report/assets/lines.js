@@ -71,7 +71,7 @@ report.renderers.lines = (() => {
       const { colour, dash, symbol } = report.style(place[index]);
       const isSmooth = width > 0 && !data.stacked && !each.cut && each.x.length > 2;
       const base = {
-        type: "line", name: name(each), symbol, symbolSize: 6, showSymbol: each.x.length <= 40,
+        type: "line", name: name(each), symbol, symbolSize: 6, showSymbol: each.x.length <= 40 && !data.stacked && !each.cut,
         itemStyle: { color: colour }, emphasis: { disabled: true }, connectNulls: false, animation: false,
       };
       const raw = {
@@ -80,7 +80,7 @@ report.renderers.lines = (() => {
         stack: data.stacked ? `run ${each.run}` : undefined,
         areaStyle: data.stacked ? { color: colour, opacity: 0.55 } : undefined,
         lineStyle: {
-          color: colour, width: each.cut ? 1 : data.stacked ? 0.5 : 1.6, type: each.cut ? [1, 3] : dash,
+          color: colour, width: each.cut || data.stacked ? 1.1 : 1.6, type: each.cut ? [1, 3] : dash,
           opacity: isSmooth ? 0.25 : each.cut ? 0.8 : 1,
         },
       };
@@ -138,8 +138,8 @@ report.renderers.lines = (() => {
   }
 
   function logSwitch(panel, view, redraw) {
-    const isPossible = panel.data.series.some((each) => each.y.some((y) => y !== null && y > 0));
-    return isPossible && !panel.data.stacked ? report.el("button", {
+    const isPossible = !panel.data.stacked && panel.data.series.every((each) => each.y.every((y) => y === null || y > 0));
+    return isPossible ? report.el("button", {
       type: "button", class: "switch", "aria-pressed": String(view.isLog), title: "Logarithmic axis",
       onclick: (event) => {
         view.isLog = !view.isLog;
@@ -149,7 +149,7 @@ report.renderers.lines = (() => {
     }, "log") : null;
   }
 
-  return (element, panel, context) => {
+  const render = (element, panel, context) => {
     const view = { isLog: panel.data.log, hidden: new Set() };
     const chart = report.chart(element);
     const redraw = () => draw(chart, panel, view);
@@ -180,4 +180,7 @@ report.renderers.lines = (() => {
     });
     return { columns, rows };
   }
+
+  render.isOverRun = true;
+  return render;
 })();

@@ -4,8 +4,10 @@
 //   report.renderers.NAME = (element, panel, context) => handle
 //
 // draws a panel of kind NAME into `element`, whose size is set. `handle` is an ECharts instance, or an object with
-// dispose() and resize(), and where they make sense refresh() (theme, smoothing or scale has changed) and chart (its
-// ECharts instance, for tests and keys). Text from the data is only ever shown as text: by report.el, or on a canvas.
+// dispose() and resize(), and where they make sense refresh() (theme, smoothing or scale has changed), chart (its ECharts
+// instance, for tests) and table() ({columns, rows}, where the panel has none). `context` has the elements of the panel's
+// card: card, legend, tools, detail. A renderer may have `isOverRun` (its x axis is that of the samples: it has
+// report.zoom.options() and report.zoom.join(chart), and the keys to zoom) or `isText` (no picture: as high as its words). Text from the data is only ever shown as text: by report.el, or on a canvas.
 const report = (() => {
   const state = {
     data: JSON.parse(document.getElementById("report-data").textContent),
@@ -14,9 +16,9 @@ const report = (() => {
   };
 
   // Colours that colour-blind people can tell apart (after Okabe and Ito), dark enough on white, light enough on black.
-  const LIGHT = ["#0072b2", "#d55e00", "#009e73", "#b5568f", "#8c6d00", "#4b4b57", "#5b5bd6", "#7a4a2b"];
-  const DARK = ["#56b4e9", "#e69f00", "#2fbf95", "#e08bbd", "#f0e442", "#c9c9d1", "#9a9af5", "#c99a78"];
-  const DASHES = ["solid", [7, 3], [2, 3], [10, 3, 2, 3], [14, 4], [5, 2, 1, 2, 1, 2], [3, 1], [12, 3, 5, 3]];
+  const LIGHT = ["#0072b2", "#d55e00", "#009e73", "#b5568f", "#8c6d00", "#4b4b57", "#5b5bd6", "#7a4a2b", "#a02c2c", "#5f7d95"];
+  const DARK = ["#56b4e9", "#e69f00", "#2fbf95", "#e08bbd", "#f0e442", "#c9c9d1", "#9a9af5", "#c99a78", "#ff8f87", "#8fb4cf"];
+  const DASHES = ["solid", [7, 3], [2, 3], [10, 3, 2, 3], [14, 4], [5, 2, 1, 2, 1, 2], [3, 1], [12, 3, 5, 3], [1, 1], [18, 3]];
   const SYMBOLS = ["circle", "rect", "triangle", "diamond", "emptyCircle", "emptyRect", "emptyTriangle", "emptyDiamond"];
 
   function el(tag, attributes = {}, ...children) {
@@ -46,8 +48,8 @@ const report = (() => {
     if (typeof value !== "number") return String(value);
     const size = Math.abs(value);
     if (size >= 1e15) return value.toExponential(2);
-    if (Number.isInteger(value) || size >= 1e4) return grouped.format(value);
-    if (size < 1e-3) return value.toExponential(2).replace("e-", "e\u2212");
+    if (Number.isInteger(value) || size >= 1e3) return grouped.format(value);
+    if (size < 1e-2) return value.toExponential(2).replace("e-", "e\u2212");
     return String(Number(value.toPrecision(4)));
   }
 
@@ -56,7 +58,7 @@ const report = (() => {
     for (const [unit, letter] of [[1e12, "T"], [1e9, "G"], [1e6, "M"], [1e3, "k"]]) {
       if (size >= unit) return String(Number((value / unit).toPrecision(4))) + letter;
     }
-    if (size !== 0 && size < 1e-3) return value.toExponential(1).replace("e-", "e\u2212").replace(".0e", "e");
+    if (size !== 0 && size < 1e-2) return value.toExponential(2).replace("e-", "e\u2212").replace(/\.?0+e/, "e");
     return String(Number(value.toPrecision(4)));
   }
 
@@ -151,6 +153,7 @@ const report = (() => {
       min,
       max: Math.max(max, min + 1),
       ...base,
+      axisLine: { ...base.axisLine, onZero: false },
       splitLine: { show: false },
       axisLabel: { ...base.axisLabel, formatter: (value) => compact(value), showMaxLabel: false },
     };
