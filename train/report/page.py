@@ -48,10 +48,18 @@ def render(
         RunFolderError: a folder has no metrics.
         OSError: the file system failed.
     """
-    runs = [read_run(folder, report) for folder in folders]
-    title = ", ".join(visible(run.name, keep="") for run in runs)
+    return page_of(page_data([read_run(folder, report) for folder in folders], is_live=is_live))
+
+
+def page_of(data: dict[str, Any]) -> str:
+    """Put data into a page.
+
+    Args:
+        data: as `page_data` makes them.
+    """
+    title = ", ".join(run["name"] for run in data["runs"])
     page_scripts, page_style = scripts(), style()
-    allowed = html.escape(policy(page_scripts, page_style, is_live=is_live), quote=True)
+    allowed = html.escape(policy(page_scripts, page_style, is_live=data["live"]), quote=True)
     elements = "\n".join(f"<script>{script}</script>" for script in page_scripts)
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8">{_MARK}
@@ -60,7 +68,7 @@ def render(
 <title>{html.escape(title)}</title><style>{page_style}</style></head><body>
 <noscript><p>The curves are drawn by scripts inside this page, which this browser does not run.</p></noscript>
 <div id="report"></div>
-<script type="application/json" id="report-data">{as_script_data(page_data(runs, is_live=is_live))}</script>
+<script type="application/json" id="report-data">{as_script_data(data)}</script>
 {elements}
 </body></html>
 """

@@ -245,5 +245,5 @@ report.frame = (() => {
       "This page loads nothing.");
   }
 
-  return { show, draw, drawAll, refresh, table, retheme };
+  return { show, head, foot, draw, drawAll, refresh, table, retheme };
 })();

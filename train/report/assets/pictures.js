@@ -88,7 +88,7 @@ report.pictures = (() => {
   // zooms: the x axis that it zooms by itself, null for none.
   function renderer({ height, draw, entries, zooms = null }) {
     return (element, panel, context) => {
-      const fit = () => { element.style.height = `${Math.round(height(element.clientWidth, panel))}px`; };
+      const fit = () => { element.style.flexBasis = `${Math.round(height(element.clientWidth, panel))}px`; };
       fit();
       const chart = report.chart(element);
       const zoom = zooms === null ? [] : ownZoom(element, chart, zooms);
