@@ -47,7 +47,7 @@ from train.time_limit import TimeLimit, deadline_of
 from train.tracker_wandb import WandbTracker, run_id
 from train.trackers import Tracker, Trackers
 from train.watchdog import StepLimits, Watchdog
-from train.world import job_end, node_name, process_start
+from train.world import attempt_start, job_end, node_name, process_start
 
 
 class Training:
@@ -64,7 +64,7 @@ class Training:
     def __init__(self, prepared: Prepared, session: Session) -> None:
         self._prepared = prepared
         self._session = session
-        self._nodes = nodes_of(session)
+        self._attempt_start, self._nodes = attempt_start(), nodes_of(session)
         self._is_main = prepared.world.is_main
         self._console = Trackers([_console(prepared)] if self._is_main else [])
         self._wandb: WandbTracker | None = None
@@ -214,7 +214,7 @@ class Training:
             dp=topology.dp,
             host=node_name(),
             nodes=self._nodes,
-            process_start=process_start(),
+            attempt_start=self._attempt_start,
             commit=commit(),
             run_id=resumed.identity.run_id,
             **stored.repeated_after(progress.step),

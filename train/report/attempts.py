@@ -28,7 +28,7 @@ class Stretch:
     """When it begins, in seconds since the epoch."""
     position: int
     """Samples seen before its first step."""
-    process_start: float | None
+    attempt_start: float | None
     """When its process began; None: an older program did not say."""
     details: Mapping[str, Any]
     """Fields of its first event."""
@@ -108,8 +108,8 @@ def attempts_of(stretches: Sequence[Stretch], known: Sequence[float]) -> list[At
             last.end = max(last.end, end)
             continue
         begin = stretch.time
-        if stretch.process_start is not None:
-            begin = min(begin, stretch.process_start)
+        if stretch.attempt_start is not None:
+            begin = min(begin, stretch.attempt_start)
         if last is not None:
             # The clocks of two nodes may differ.
             begin = max(begin, last.begin)
@@ -167,7 +167,7 @@ def cut_shares(stretches: Sequence[Stretch], number: int) -> dict[int, float]:
 
 def _begun(event: Event, details: Mapping[str, Any], rollback: float | None) -> Stretch:
     position = _count(details.get("samples_seen")) or 0
-    stretch = Stretch(event.time, position, _seconds(details.get("process_start")), details)
+    stretch = Stretch(event.time, position, _seconds(details.get("attempt_start")), details)
     stretch.last_sign = event.time
     stretch.rolled_back_at = rollback
     samples, seconds = details.get("repeated_samples"), _seconds(details.get("repeated_seconds"))
@@ -193,7 +193,7 @@ def _take(
 
 
 def _is_same_process(one: Stretch, other: Stretch) -> bool:
-    return one.process_start is not None and one.process_start == other.process_start
+    return one.attempt_start is not None and one.attempt_start == other.attempt_start
 
 
 def _count(value: object) -> int | None:

@@ -109,6 +109,8 @@ def corners(values: np.ndarray, first: int) -> list[list[int]]:
 
 def _config_of(run: RunData) -> Config | None:
     """The run's configuration; None if this program could not train with it: an objective's package is missing, say."""
+    if not all(isinstance(run.setting(part), dict) for part in ("model", "objective", "data")):
+        return None  # what is missing would be filled with defaults
     try:
         config = from_yaml(run.config_text)
         return None if validate.problems(config) else config

@@ -64,7 +64,7 @@ def _panel(run: RunData, found: Goodput, key: str, *, is_one: bool) -> Panel:
     notes = [_NOTE]
     if first:
         notes.append(f"The last {len(shown):,} of {len(found.attempts):,} attempts are listed.")
-    if any(each.attempt.stretches[0].process_start is None for each in found.attempts):
+    if any(each.attempt.stretches[0].attempt_start is None for each in found.attempts):
         notes.append(
             "An older program did not record when its process began: its start-up is idle time here."
         )

@@ -16,7 +16,6 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from configs.errors import RunFolderError, UserError
 from configs.version import DISTRIBUTION
@@ -140,7 +139,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Answer with the page or its data."""
-        path = urlsplit(self.path).path if self.path.startswith("/") else ""
+        path = self.path.partition("?")[0]
         if path not in ("/", "/data"):
             self.send_error(HTTPStatus.NOT_FOUND, "There is nothing here but / and /data.")
             return
