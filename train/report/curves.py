@@ -6,12 +6,15 @@ from typing import Any
 
 import numpy as np
 
+from configs.run_paths import DETAILS
 from train.report.columns import Numbers
 from train.report.panel import Panel
 from train.report.read import RunData
 from train.report.reduce import AROUND, Reduced, reduced
 
 _DIGITS = 7
+AT_INTERVALS = f"Measured at intervals ({DETAILS})."
+"""Note of what comes from details.jsonl."""
 
 
 @dataclass(frozen=True)
