@@ -10,6 +10,7 @@ import os
 import select
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,13 @@ from typing import Any
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 _SECONDS = 60.0
+# Chromium reads commands from descriptor 3 and writes answers to 4; these may be in use, so both are copied away first.
+_ARRANGE = """
+import os, sys
+first, second = (os.dup2(int(word), 90 + at) for at, word in enumerate(sys.argv[1:3]))
+os.dup2(first, 3), os.dup2(second, 4)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
 
 
 def installed() -> str | None:
@@ -186,10 +194,9 @@ def page(profile: Path) -> Iterator[Page]:
         "about:blank",
     ]
 
-    # Chromium reads commands from descriptor 3 and writes answers to 4.
-    shell = ["sh", "-c", f'exec "$@" 3<&{commands_read} 4>&{answers_write}', "sh", *words]
+    arranged = [sys.executable, "-S", "-c", _ARRANGE, str(commands_read), str(answers_write)]
     process = subprocess.Popen(
-        shell,
+        [*arranged, *words],
         pass_fds=(commands_read, answers_write),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -1,17 +1,20 @@
 """Panels of curves over the samples seen: the kind `lines`."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from configs.run_paths import DETAILS
 from train.report.columns import Numbers
 from train.report.panel import Panel
 from train.report.read import RunData
-from train.report.reduce import AROUND, MAX_POINTS, Reduced, reduced
+from train.report.reduce import AROUND, Reduced, reduced
 
 _DIGITS = 7
+AT_INTERVALS = f"Measured at intervals ({DETAILS})."
+"""Note of what comes from details.jsonl."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,7 @@ def charts(chart: Chart, runs: Sequence[RunData], lines: Sequence[list[Line]]) -
         return [_panel(chart, chart.key, chart.title, runs, lines)]
     return [
         _panel(
-            chart,
+            replace(chart, is_wide=chart.is_wide and number == 0),
             f"{chart.key}/{number}",
             f"{chart.title}: {label}",
             runs,
@@ -156,10 +159,10 @@ def _left_out(shown: Sequence[Reduced]) -> str:
     parts = [each for each in shown if not each.is_whole]
     if not parts:
         return ""
-    largest = max(parts, key=lambda each: each.total)
+    largest = max(parts, key=lambda each: len(each.x))
     return (
-        f"{len(largest.x):,} of {largest.total:,} points a curve: the extremes of "
-        f"{MAX_POINTS // 2:,} stretches at most, and {AROUND} rows on each side of events."
+        f"At most {len(largest.x):,} of {largest.total:,} points a curve: the extremes of each stretch, and {AROUND} "
+        "rows on each side of events."
     )
 
 

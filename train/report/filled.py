@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from configs.run_paths import SAMPLES
 from configs.terminal import visible
 from train.report.panel import Panel
 from train.report.read import RunData
@@ -22,7 +23,7 @@ def panels(runs: Sequence[RunData]) -> list[Panel]:
         known = [blank for blank in blanks if blank is not None]
         if not known:
             continue
-        note = "The same held-out sentences each time (samples.jsonl)."
+        note = f"The same held-out sentences each time ({SAMPLES})."
         if len(shown) < len(lines):
             note += f" {len(shown):,} of {len(lines):,} evaluations are shown."
         is_alone = len(runs) == 1

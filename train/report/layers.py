@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from train.report.columns import Columns
-from train.report.curves import Chart, Line, charts, rounded
+from train.report.curves import AT_INTERVALS, Chart, Line, charts, rounded
 from train.report.panel import Panel
 from train.report.read import RunData
 
@@ -40,7 +40,7 @@ def _heat_map(run: RunData, number: int, key: str, title: str, *, is_alone: bool
     greatest = np.fmax.reduceat(values, starts[:-1], axis=0)
     infinite = ~np.isfinite(greatest)
     greatest[infinite] = np.nan
-    notes = ["Measured at intervals (details.jsonl)."]
+    notes = [AT_INTERVALS]
     if len(positions) > MAX_COLUMNS:
         notes.append(
             f"{MAX_COLUMNS:,} stretches of {len(positions):,} measurements: the greatest value of each."
@@ -82,8 +82,10 @@ def layer_values(run: RunData, key: str) -> tuple[np.ndarray[Any, Any], np.ndarr
     rows = [row for row in rows if len(row[1]) == len(rows[0][1])]
     if not rows:
         return np.empty(0), np.empty((0, 0))
-    columns = Columns([dict(enumerate(map(_plain, value))) for _, value in rows])
-    values = np.stack([columns.column(layer) for layer in range(len(rows[0][1]))], axis=1)
+    columns = Columns(
+        [{str(layer): _plain(each) for layer, each in enumerate(value)} for _, value in rows]
+    )
+    values = np.stack([columns.column(str(layer)) for layer in range(len(rows[0][1]))], axis=1)
     return np.array([position for position, _ in rows], dtype=np.float64), values
 
 

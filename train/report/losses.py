@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from configs.objectives import is_key
-from train.report.curves import Chart, Line, charts, detail_curve, metric_lines
+from train.report.curves import AT_INTERVALS, Chart, Line, charts, detail_curve, metric_lines
 from train.report.panel import Panel
 from train.report.read import RunData
 
@@ -24,7 +24,7 @@ def panels(runs: Sequence[RunData]) -> list[Panel]:
             f"{title} by source",
             "Losses",
             _UNIT,
-            "Measured at intervals (details.jsonl).",
+            AT_INTERVALS,
         )
         found += charts(chart, runs, [_by_source(run, part) for run in runs])
     return found

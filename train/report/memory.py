@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from train.report.curves import Chart, charts, detail_lines, metric_lines
+from train.report.curves import AT_INTERVALS, Chart, charts, detail_lines, metric_lines
 from train.report.panel import Panel
 from train.report.read import RunData
 
@@ -18,8 +18,7 @@ def panels(runs: Sequence[RunData]) -> list[Panel]:
         "What holds the memory",
         _GROUP,
         "GiB",
-        "Each part of the rank that has most of it, so the parts may come from several ranks; measured at intervals "
-        "(details.jsonl).",
+        f"Each part of the rank that has most of it: they may be several ranks. {AT_INTERVALS}",
         is_stacked=True,
     )
     labels = {f"memory/{part}_gib": part for part in _PARTS}

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from train.report.curves import Chart, charts, detail_lines, metric_lines
+from train.report.curves import AT_INTERVALS, Chart, charts, detail_lines, metric_lines
 from train.report.panel import Panel
 from train.report.read import RunData
 
@@ -71,7 +71,7 @@ def panels(runs: Sequence[RunData]) -> list[Panel]:
         "Where the time of a step goes",
         _GROUP,
         "seconds",
-        "Averages over the ranks, measured at intervals (details.jsonl); the parts add up to the step.",
+        f"Averages over the ranks; the parts add up to the step. {AT_INTERVALS}",
         is_stacked=True,
         is_wide=True,
     )

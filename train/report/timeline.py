@@ -7,6 +7,9 @@ from train.report.events import LANES, OTHER_LANE, events_of
 from train.report.panel import Panel
 from train.report.read import RunData
 
+# In pixels.
+_MARGIN, _LANE, _LANE_OF_RUN = 70, 28, 14
+
 
 def panels(runs: Sequence[RunData]) -> list[Panel]:
     """The panel of all runs; none if no run has an event."""
@@ -23,7 +26,10 @@ def panels(runs: Sequence[RunData]) -> list[Panel]:
             title="Timeline",
             group="Overview",
             kind="timeline",
-            data={"lanes": [lane for lane in lanes if lane in used]},
+            data={
+                "lanes": [lane for lane in lanes if lane in used],
+                "height": _MARGIN + len(used) * max(_LANE, _LANE_OF_RUN * len(runs)),
+            },
             note="Choose an event to read it. Bars are stretches that a rollback has cut off.",
             columns=("time", "run", "sample", "event"),
             rows=[

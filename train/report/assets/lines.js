@@ -33,16 +33,20 @@ report.renderers.lines = (() => {
     return panel.data.series.map((each) => (isCompared ? each.run : labels.indexOf(each.label)));
   }
 
-  function name(series) {
+  function label(series) {
     const { runs } = report.state.data;
-    const label = runs.length > 1 ? runs[series.run].name : series.label;
-    return series.cut ? `${label} (rolled back)` : label;
+    return runs.length > 1 ? runs[series.run].name : series.label;
+  }
+
+  function name(series) {
+    return series.cut ? `${label(series)} (rolled back)` : label(series);
   }
 
   function marks(colours) {
     const areas = [];
     const lines = [];
-    for (const event of report.state.data.events) {
+    const { events, runs } = report.state.data;
+    for (const event of runs.length > 1 ? [] : events) { // of several runs they would hide the curves
       if (event.until !== null) areas.push([{ xAxis: event.at }, { xAxis: event.until }]);
       else if (event.lane === "faults" || event.kind === "resume") lines.push({ xAxis: event.at });
     }
@@ -67,7 +71,7 @@ report.renderers.lines = (() => {
     const least = values.reduce((a, b) => Math.min(a, b), Infinity);
     const greatest = values.reduce((a, b) => Math.max(a, b), 0);
     const series = data.series.flatMap((each, index) => {
-      if (view.hidden.has(name(each))) return [];
+      if (view.hidden.has(label(each))) return [];
       const { colour, dash, symbol } = report.style(place[index]);
       const isSmooth = width > 0 && !data.stacked && !each.cut && each.x.length > 2;
       const base = {
@@ -125,16 +129,16 @@ report.renderers.lines = (() => {
     const place = places(panel);
     const shown = new Map();
     panel.data.series.forEach((each, index) => {
-      if (!each.cut && !shown.has(name(each))) shown.set(name(each), place[index]);
+      if (!shown.has(label(each))) shown.set(label(each), place[index]);
     });
-    return report.el("div", { class: "legend" }, [...shown].map(([label, at]) => report.el("button", {
-      type: "button", class: "key", "aria-pressed": "true",
+    return report.el("div", { class: "legend" }, [...shown].map(([curve, at]) => report.el("button", {
+      type: "button", class: "key", "aria-pressed": String(!view.hidden.has(curve)),
       onclick: (event) => {
-        const isHidden = view.hidden.delete(label) ? false : Boolean(view.hidden.add(label));
+        const isHidden = view.hidden.delete(curve) ? false : Boolean(view.hidden.add(curve));
         event.currentTarget.setAttribute("aria-pressed", String(!isHidden));
         redraw();
       },
-    }, report.swatch(at), report.el("span", {}, label))));
+    }, report.swatch(at), report.el("span", {}, curve))));
   }
 
   function logSwitch(panel, view, redraw) {
@@ -161,7 +165,7 @@ report.renderers.lines = (() => {
     return {
       chart,
       resize: () => chart.resize(),
-      refresh: () => { redraw(); fill(); view.hidden.clear(); },
+      refresh: () => { redraw(); fill(); },
       dispose: () => { leave(); chart.dispose(); },
       table: () => tableOf(panel),
     };
@@ -175,8 +179,8 @@ report.renderers.lines = (() => {
       if (!known.length) return [name(each), each.x.length, each.total, ...Array(6).fill(null)];
       const low = known.reduce((a, b) => (b[0] < a[0] ? b : a));
       const high = known.reduce((a, b) => (b[0] > a[0] ? b : a));
-      const label = report.state.data.runs.length > 1 ? `${name(each)}: ${each.label}` : name(each);
-      return [label, each.x.length, each.total, known[0][0], known.at(-1)[0], low[0], low[1], high[0], high[1]];
+      const title = report.state.data.runs.length > 1 ? `${name(each)}: ${each.label}` : name(each);
+      return [title, each.x.length, each.total, known[0][0], known.at(-1)[0], low[0], low[1], high[0], high[1]];
     });
     return { columns, rows };
   }

@@ -34,7 +34,7 @@ report.renderers.timeline = (() => {
     const { events, runs } = report.state.data;
     const axis = report.axisStyle(colours);
     const lane = (event) => lanes.length - 1 - lanes.indexOf(event.lane);
-    const offset = (event) => (runs.length > 1 ? ((event.run + 0.5) / runs.length - 0.5) * 0.6 : 0);
+    const offset = (event) => (runs.length > 1 ? ((event.run + 0.5) / runs.length - 0.5) * 0.8 : 0);
     const points = events.map((event, place) => ({
       value: [event.at, lane(event) - offset(event), place],
       symbol: report.style(runs.length > 1 ? event.run : 0).symbol,
@@ -70,11 +70,11 @@ report.renderers.timeline = (() => {
           renderItem: (params, api) => {
             const [x, y] = api.coord([api.value(0), api.value(2)]);
             const [end] = api.coord([api.value(1), api.value(2)]);
-            return { type: "rect", shape: { x, y: y - 5, width: Math.max(3, end - x), height: 10, r: 3 },
+            return { type: "rect", shape: { x, y: y - 4, width: Math.max(3, end - x), height: 8, r: 3 },
               style: { fill: api.visual("color"), opacity: 0.45 } };
           },
         },
-        { type: "scatter", name: "events", data: points, symbolSize: 11, cursor: "pointer", large: false },
+        { type: "scatter", name: "events", data: points, symbolSize: runs.length > 1 ? 8 : 11, cursor: "pointer", large: false },
       ],
     }, { notMerge: true });
     report.zoom.select(chart);
