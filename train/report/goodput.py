@@ -41,7 +41,7 @@ PARTS = {
     "evaluation": "evaluation",
     "checkpoint": "waiting for checkpoints",
     "left_out": "steps left out",
-    "rolled_back": "rolled back",
+    "rollback": "rolled back",
     "repeated": "repeated after a restart",
     "start_up": "start-up",
     "other": "other",
@@ -144,7 +144,7 @@ def _add_history(
 def _add_cut(stretches: Sequence[Stretch], parts: list[dict[str, float]]) -> None:
     """Add steps that are no longer part of the history to the stretches that trained them."""
     for number, stretch in enumerate(stretches):
-        kind = "repeated" if stretch.rolled_back_at is None else "rolled_back"
+        kind = "repeated" if stretch.rolled_back_at is None else "rollback"
         for earlier, share in cut_shares(stretches, number).items():
             parts[earlier][kind] += share * stretch.repeated_seconds
 
@@ -154,7 +154,7 @@ def _settled(attempt: Attempt, parts: Sequence[Mapping[str, float]]) -> dict[str
     sums = {name: sum(each[name] for each in parts) for name in PARTS}
     for stretch in attempt.stretches[1:]:
         if stretch.rolled_back_at is not None:
-            sums["rolled_back"] += max(stretch.time - stretch.rolled_back_at, 0.0)
+            sums["rollback"] += max(stretch.time - stretch.rolled_back_at, 0.0)
     trained = max(attempt.end - attempt.trains, 0.0)
     known = sum(sums.values())
     if known > trained:  # a clock was set, or the process had been cut off from its run

@@ -72,9 +72,9 @@ report.renderers.mask = (() => {
     }
     const count = to - from;
     const points = [at(first, from)];
-    const tread = Math.max(1, Math.ceil(count / 256));
-    for (let step = 0; step < count; step += tread) {
-      const next = Math.min(step + tread, count);
+    const stretch = Math.max(1, Math.ceil(count / 256));
+    for (let step = 0; step < count; step += stretch) {
+      const next = Math.min(step + stretch, count);
       points.push(at(first + next, from + step), at(first + next, from + next));
     }
     points.push(at(first, to));

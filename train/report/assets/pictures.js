@@ -12,7 +12,7 @@ report.pictures = (() => {
   function palette(colours = report.theme()) {
     const [blue, orange, green, pink, olive, grey, violet, brown] = colours.colours;
     return {
-      productive: green, evaluation: blue, checkpoint: violet, left_out: olive, rolled_back: orange, repeated: pink,
+      productive: green, evaluation: blue, checkpoint: violet, left_out: olive, rollback: orange, repeated: pink,
       start_up: brown, other: grey, idle: colours.line,
       forward: blue, backward: orange, context: blue, asks: violet, targets: orange, own: pink, position: blue, block: orange,
     };
