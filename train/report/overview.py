@@ -5,6 +5,7 @@ from typing import Any
 
 from configs.terminal import visible
 from train.report.curves import rounded
+from train.report.goodput_panels import goodput_of, shown_share
 from train.report.losses import loss_keys
 from train.report.read import RunData
 
@@ -74,6 +75,10 @@ def _figures(run: RunData) -> list[dict[str, Any]]:
             value = run.metrics.last(key)
             shown = None if value is None else rounded(y[-1:])[0] if value == y[-1] else value
             figures.append({"key": key, "label": label, "value": shown})
+    spent = goodput_of(run)
+    if spent is not None and spent.share is not None:
+        share = shown_share(spent.share)
+        figures.append({"key": "goodput", "label": "Goodput", "value": share})
     return figures
 
 
