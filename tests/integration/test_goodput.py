@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.poison import run_poisoned
 from tests.helpers.whole_runs import command, metrics, run_attempt
 from train.report.goodput_panels import goodput_of
 from train.report.rank_map import panels
@@ -60,3 +61,35 @@ def test_repeated_steps_of_a_real_run_are_lost_time(tmp_path: Path) -> None:
         list(itertools.chain.from_iterable(panel.rows for panel in panels([read_run(run)])))[0][1]
         == "0 to 1"
     )
+
+
+def test_what_a_real_rollback_takes_out_is_lost_within_its_attempt(tmp_path: Path) -> None:
+    run, errors = tmp_path / "run", tmp_path / "errors.txt"
+    words = command(
+        tmp_path,
+        f"run.dir={run}",
+        "stability.on_spike=rollback",
+        "stability.spike_steps=[3,5]",
+        "stability.skip_steps=5",
+        "stability.rollback_samples=80",
+        "optim.lr=3e-3",
+        "optim.total_samples=240",
+        "checkpoint.save_every_samples=32",
+        "eval.every_samples=1000",
+    )
+    assert run_poisoned(1, words, errors, [(160, 200)]) == [0], errors.read_text()
+    kept = (run / "rolled_back" / "rollback_1_metrics.jsonl").read_text().splitlines()
+    cut = sum(json.loads(line)["speed/seconds_per_step"] for line in kept)
+    events = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
+    decided, resumed = (
+        next(event["time"] for event in events if event["event"] == kind)
+        for kind in ("rollback", "resume")
+    )
+    found = goodput_of(read_run(run))
+    assert found is not None and len(found.attempts) == 1
+    assert found.parts["rollback"] == pytest.approx(cut + resumed - decided)
+    assert found.parts["repeated"] == 0
+    kept_now = sum(line["speed/seconds_per_step"] for line in metrics(run))
+    assert found.parts["productive"] == pytest.approx(kept_now)
+    assert sum(found.parts.values()) == pytest.approx(found.seconds)
+    assert found.attempts[0].attempt.ending == "done"
