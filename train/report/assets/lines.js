@@ -77,6 +77,7 @@ report.renderers.lines = (() => {
       const base = {
         type: "line", name: name(each), symbol, symbolSize: 6, showSymbol: each.x.length <= 40 && !data.stacked && !each.cut,
         itemStyle: { color: colour }, emphasis: { disabled: true }, connectNulls: false, animation: false,
+        sampling: data.stacked ? undefined : "minmax", // what falls on one pixel is drawn once
       };
       const raw = {
         ...base,
