@@ -279,7 +279,7 @@ def test_smoothing_and_logarithm_are_switched(opened: Page) -> None:
     # Its means are those of all steps, not of the extremes that the raw curve is made of.
     assert max(ys) < 1 and sum(ys) / len(ys) == pytest.approx(0.4 + 5 / 97, abs=0.03)
     said = opened.evaluate("document.querySelector('.smoothing output').textContent")
-    assert said == f"mean over {round(0.04 * BATCH * STEPS):,} samples"
+    assert said == f"exponential mean over {round(0.02 * BATCH * STEPS):,} samples"
     opened.evaluate(f"document.querySelector('[data-key=\"{key}\"] .tools button').click()")
     kind = opened.evaluate(f"report.handles.get('{key}').chart.getOption().yAxis[0].type")
     assert kind == "log"

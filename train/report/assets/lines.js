@@ -47,7 +47,7 @@ report.renderers.lines = (() => {
     const lines = [];
     const { events, runs } = report.state.data;
     for (const event of runs.length > 1 ? [] : events) { // of several runs they would hide the curves
-      if (event.until !== null) areas.push([{ xAxis: event.at }, { xAxis: event.until }]);
+      if (event.lane === "rollbacks" && event.until !== null) areas.push([{ xAxis: event.at }, { xAxis: event.until }]);
       else if (event.lane === "faults" || event.kind === "resume") lines.push({ xAxis: event.at });
     }
     return {
@@ -64,8 +64,7 @@ report.renderers.lines = (() => {
     const colours = report.theme();
     const { data } = panel;
     const place = places(panel);
-    const [low, high] = report.zoom.current();
-    const width = report.state.smoothing * (high - low);
+    const width = report.zoom.smoothed();
     const isDense = data.series.some((each) => each.x.length > DENSE);
     const values = data.series.flatMap((each) => each.y.filter((y) => y !== null && y > 0));
     const least = values.reduce((a, b) => Math.min(a, b), Infinity);
