@@ -2,7 +2,8 @@
 // The page around the pictures: head, figures, navigation, controls, and a card for each panel, drawn once it is in sight.
 report.frame = (() => {
   const { el, number, state } = report;
-  const HELP = "Keys on a picture: + and \u2212 zoom, arrows move, 0 shows the whole run.";
+  const HELP = "On a picture: drag or Ctrl + wheel to zoom, double-click for the whole run. "
+    + "By keys, once it has the focus: + and \u2212 zoom, arrows move, 0 shows the whole run.";
   const LEAST = 0.00125; // share of the run over which the slider's first step averages
   let leave = null; // what the controls have heard of the range
   let watcher = null; // of what comes into sight

@@ -97,7 +97,7 @@ report.renderers.lines = (() => {
     });
     const axis = report.axisStyle(colours);
     chart.setOption({
-      grid: { left: 8, right: 16, top: 26, bottom: 8, outerBoundsMode: "same", outerBoundsContain: "axisLabel" },
+      grid: { left: 8, right: 16, top: data.unit ? 26 : 12, bottom: 8, outerBoundsMode: "same", outerBoundsContain: "axisLabel" },
       xAxis: report.samplesAxis(colours),
       yAxis: {
         ...axis,
