@@ -13,11 +13,19 @@ from train.metrics import metric_keys
 
 BATCH, LAYERS = 8, 6
 COUNTED = ("mask", "gmask", "mip", "smask")
+FURTHER = ("reversed", "copied")
 _TIME = 1_700_000_000.0
 _SENTENCE = "The [MASK] of the run is shown to {}."
 
 
-def make_run(folder: Path, steps: int = 400, text: str = "everybody", shift: float = 0.0) -> Path:
+def make_run(
+    folder: Path,
+    steps: int = 400,
+    text: str = "everybody",
+    shift: float = 0.0,
+    *,
+    is_full: bool = False,
+) -> Path:
     """Write a run that was killed, continued with another learning rate and layout, and rolled back once.
 
     Args:
@@ -25,6 +33,7 @@ def make_run(folder: Path, steps: int = 400, text: str = "everybody", shift: flo
         steps: that it has trained.
         text: stands wherever text of data, overrides, events or file names does.
         shift: added to its losses, to tell runs apart.
+        is_full: True to have a held-out loss in every line, and the losses of further objectives.
 
     Returns:
         The folder.
@@ -32,7 +41,8 @@ def make_run(folder: Path, steps: int = 400, text: str = "everybody", shift: flo
     folder.mkdir(parents=True)
     paths = RunPaths(folder)
     spike = steps // 2
-    _write(paths.metrics, [_metrics(step, shift) for step in range(1, steps + 1)])
+    lines = (_metrics(step, shift) for step in range(1, steps + 1))
+    _write(paths.metrics, [_filled_up(line) for line in lines] if is_full else list(lines))
     _write(paths.details, [_details(step) for step in range(1, steps + 1, max(1, steps // 100))])
     _write(
         paths.samples, [_samples(step, text) for step in range(1, steps + 1, max(1, steps // 8))]
@@ -101,6 +111,13 @@ def _metrics(step: int, shift: float) -> dict[str, Any]:
         "data/target_tokens_fraction": 0.5 + 0.02 * math.sin(step),
     }
     return {key: values.get(key) for key in metric_keys(COUNTED)}
+
+
+def _filled_up(line: dict[str, Any]) -> dict[str, Any]:
+    """A line in which every loss has a value."""
+    losses = [key for key in metric_keys((*COUNTED, *FURTHER)) if "/loss" in key]
+    shifted = {key: line["train/loss"] + 0.1 * at for at, key in enumerate(losses)}
+    return {**line, **{key: line.get(key) or value for key, value in shifted.items()}}
 
 
 def _details(step: int) -> dict[str, Any]:

@@ -18,16 +18,15 @@ class Columns:
     """
 
     def __init__(self, lines: Sequence[Mapping[str, Any]]) -> None:
-        keys = dict.fromkeys(key for line in lines for key in line)
+        keys: dict[str, Any] = {}
+        for line in lines:
+            keys.update(line)
         self._values: dict[str, Numbers] = {}
         self._exists: dict[str, NDArray[np.bool_]] = {}
         for key in keys:
-            found = [_number(line.get(key)) for line in lines]
-            exists = np.array([value is not None for value in found], dtype=np.bool_)
+            values, exists = _column([line.get(key) for line in lines])
             if exists.any():
-                values = [np.nan if value is None else value for value in found]
-                self._values[key] = np.array(values, dtype=np.float64)
-                self._exists[key] = exists
+                self._values[key], self._exists[key] = values, exists
         self.length = len(lines)
 
     @property
@@ -62,6 +61,17 @@ class Columns:
         values = self.column(key)
         finite = values[np.isfinite(values)]
         return float(finite[-1]) if len(finite) else None
+
+
+def _column(found: list[Any]) -> tuple[Numbers, NDArray[np.bool_]]:
+    """Values of a column, NaN where there is none, and which exist."""
+    if set(map(type, found)) <= {int, float, type(None)}:
+        # NumPy makes NaN of None, and JSON has no other NaN: of long runs nothing else is fast enough.
+        values = np.array(found, dtype=np.float64)
+        return values, ~np.isnan(values)
+    numbers = [_number(value) for value in found]
+    exists = np.array([value is not None for value in numbers], dtype=np.bool_)
+    return np.array(numbers, dtype=np.float64), exists
 
 
 def _number(value: Any) -> float | None:

@@ -28,7 +28,7 @@ class Placed:
     at: float
     """Samples seen."""
     until: float | None = None
-    """Where its stretch ends; None: it has no stretch."""
+    """Where its stretch ends: what a rollback has cut off, or a resume trains again; None: it has no stretch."""
 
 
 def placed(events: Sequence[tuple[Event, dict[str, Any]]], metrics: Columns) -> list[Placed]:
@@ -67,7 +67,7 @@ def _walked(
         if event.event in _BEGINNINGS:
             attempt += 1
             here = _position(details, metrics)[0] or 0.0
-            yield here, None
+            yield here, _last_of_two(details.get("repeated_samples"))
             continue
         at, until = _position(details, metrics)
         if at is None:

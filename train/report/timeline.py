@@ -30,7 +30,7 @@ def panels(runs: Sequence[RunData]) -> list[Panel]:
                 "lanes": [lane for lane in lanes if lane in used],
                 "height": _MARGIN + len(used) * max(_LANE, _LANE_OF_RUN * len(runs)),
             },
-            note="Choose an event to read it. Bars are stretches that a rollback has cut off.",
+            note="Choose an event to read it. Bars are stretches that a rollback has cut off, or a resume has trained again.",
             columns=("time", "run", "sample", "event"),
             rows=[
                 [_time(event["time"]), name, event["at"], event["text"]] for name, event in events

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.helpers.report_pages import data_of, panel_of
+from tests.helpers.report_runs import make_run
 from train.report.__main__ import cli
 from train.report.page import render
 
@@ -82,6 +83,23 @@ def test_several_runs_share_a_page_in_the_first_ones_folder(run: Path, tmp_path:
         (0, 5, 1e-3),
         (1, 7, 2e-3),
     ]
+
+
+def test_a_longer_run_has_hardly_a_larger_page(tmp_path: Path) -> None:
+    pages = [
+        render([make_run(tmp_path / str(steps), steps, is_full=True)]) for steps in (6_000, 18_000)
+    ]
+    curves = [
+        series
+        for page in pages
+        for panel in data_of(page)["panels"]
+        for series in panel["data"].get("series", [])
+        if series["total"] > 5_000
+    ]
+    assert len(curves) == 2 * 32
+    assert len(pages[1]) < 1.2 * len(pages[0])
+    # What 30 curves of any length take is far below the page's limit of 20 MB.
+    assert len(pages[1]) < 6e6
 
 
 def test_folder_without_metrics_is_answered_with_what_to_type(

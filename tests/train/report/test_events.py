@@ -41,6 +41,7 @@ def test_an_end_stands_where_its_attempt_ended() -> None:
         ("done", {"samples_seen": 800}),
     )
     assert [at for at, _ in found] == [0, 160, 240, 160, 160, 400, 400, 800]
+    assert found[3] == (160, 240)  # it trains the stretch again
     # The last attempt ends with the last line of metrics.
     assert places(("start", {"samples_seen": 0}), ("hang", {})) == [(0, None), (800, None)]
 

@@ -2,7 +2,10 @@
 // The page around the pictures: head, figures, navigation, controls, and a card for each panel, drawn once it is in sight.
 report.frame = (() => {
   const { el, number, state } = report;
-  const HELP = "Keys on a picture: + and \u2212 zoom, arrows move, 0 shows the whole run.";
+  const HELP = "On a picture: drag or Ctrl + wheel to zoom, double-click for the whole run. "
+    + "By keys, once it has the focus: + and \u2212 zoom, arrows move, 0 shows the whole run.";
+  const LEAST = 0.00125; // share of the run over which the slider's first step averages
+  let leave = null; // what the controls have heard of the range
   let watcher = null; // of what comes into sight
   let sizes = null; // of the pictures
 
@@ -149,19 +152,24 @@ report.frame = (() => {
         ? `whole run: samples ${number(Math.round(from))} to ${number(Math.round(to))}`
         : `samples ${number(Math.round(from))} to ${number(Math.round(to))}`;
     };
-    report.zoom.listen(tell);
+    leave?.();
+    leave = report.zoom.listen(tell);
     tell(report.zoom.current(), state.range === null);
-    const said = el("output", { class: "quiet" }, "off");
+    const said = el("output", { class: "quiet" });
+    const name = () => {
+      said.textContent = state.smoothing ? `exponential mean over ${number(Math.round(report.zoom.smoothed()))} samples` : "off";
+    };
     const slider = el("input", {
-      type: "range", min: 0, max: 8, step: 1, value: 0, id: "smoothing",
+      type: "range", min: 0, max: 8, step: 1, id: "smoothing",
+      value: state.smoothing ? Math.round(Math.log2(state.smoothing / LEAST)) + 1 : 0,
       oninput: () => {
         const level = Number(slider.value);
-        state.smoothing = level ? 0.0025 * 2 ** (level - 1) : 0;
-        const [from, to] = report.zoom.current();
-        said.textContent = level ? `mean over ${number(Math.round(state.smoothing * (to - from)))} samples` : "off";
+        state.smoothing = level ? LEAST * 2 ** (level - 1) : 0;
+        name();
         refresh();
       },
     });
+    name();
     const button = (label, text, act) => el("button", { type: "button", class: "switch", "aria-label": label, title: label, onclick: act }, text);
     return el(
       "div", { class: "controls", role: "toolbar", "aria-label": "Range and smoothing" },

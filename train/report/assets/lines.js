@@ -47,7 +47,7 @@ report.renderers.lines = (() => {
     const lines = [];
     const { events, runs } = report.state.data;
     for (const event of runs.length > 1 ? [] : events) { // of several runs they would hide the curves
-      if (event.until !== null) areas.push([{ xAxis: event.at }, { xAxis: event.until }]);
+      if (event.lane === "rollbacks" && event.until !== null) areas.push([{ xAxis: event.at }, { xAxis: event.until }]);
       else if (event.lane === "faults" || event.kind === "resume") lines.push({ xAxis: event.at });
     }
     return {
@@ -64,8 +64,7 @@ report.renderers.lines = (() => {
     const colours = report.theme();
     const { data } = panel;
     const place = places(panel);
-    const [low, high] = report.zoom.current();
-    const width = report.state.smoothing * (high - low);
+    const width = report.zoom.smoothed();
     const isDense = data.series.some((each) => each.x.length > DENSE);
     const values = data.series.flatMap((each) => each.y.filter((y) => y !== null && y > 0));
     const least = values.reduce((a, b) => Math.min(a, b), Infinity);
@@ -77,6 +76,7 @@ report.renderers.lines = (() => {
       const base = {
         type: "line", name: name(each), symbol, symbolSize: 6, showSymbol: each.x.length <= 40 && !data.stacked && !each.cut,
         itemStyle: { color: colour }, emphasis: { disabled: true }, connectNulls: false, animation: false,
+        sampling: data.stacked ? undefined : "minmax", // what falls on one pixel is drawn once
       };
       const raw = {
         ...base,
@@ -97,7 +97,7 @@ report.renderers.lines = (() => {
     });
     const axis = report.axisStyle(colours);
     chart.setOption({
-      grid: { left: 8, right: 16, top: 26, bottom: 8, outerBoundsMode: "same", outerBoundsContain: "axisLabel" },
+      grid: { left: 8, right: 16, top: data.unit ? 26 : 12, bottom: 8, outerBoundsMode: "same", outerBoundsContain: "axisLabel" },
       xAxis: report.samplesAxis(colours),
       yAxis: {
         ...axis,

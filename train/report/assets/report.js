@@ -12,7 +12,7 @@ const report = (() => {
   const state = {
     data: JSON.parse(document.getElementById("report-data").textContent),
     range: null, // [first, last] samples seen that all pictures show; null: the whole run
-    smoothing: 0, // share of the shown axis over which curves are averaged; 0: not at all
+    smoothing: 0, // share of the run over which curves are averaged; 0: not at all
   };
 
   // Colours that colour-blind people can tell apart (after Okabe and Ito), dark enough on white, light enough on black.
@@ -155,7 +155,7 @@ const report = (() => {
       ...base,
       axisLine: { ...base.axisLine, onZero: false },
       splitLine: { show: false },
-      axisLabel: { ...base.axisLabel, formatter: (value) => compact(value), showMaxLabel: false },
+      axisLabel: { ...base.axisLabel, formatter: (value) => compact(value) },
     };
   }
 

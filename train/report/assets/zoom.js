@@ -14,6 +14,12 @@ report.zoom = (() => {
     return state.range ?? whole();
   }
 
+  // Samples over which curves are averaged; 0: they are not.
+  function smoothed() {
+    const [low, high] = whole();
+    return state.smoothing * (high - low);
+  }
+
   function set(first, last, source = null) {
     const [low, high] = whole();
     const least = (high - low) / 1e5;
@@ -114,5 +120,5 @@ report.zoom = (() => {
     return () => heard.delete(listener);
   }
 
-  return { current, set, reset, scale, move, options, join, select, keys, listen };
+  return { current, smoothed, set, reset, scale, move, options, join, select, keys, listen };
 })();
