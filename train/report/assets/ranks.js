@@ -4,6 +4,7 @@
 report.renderers.ranks = (() => {
   const { palette, area, renderer, tip, said } = report.pictures;
   const GAP = 0.6; // cells between two stages
+  const NAMED = 8; // nodes that the legend has; the pointer and the table name them all
 
   // Where a rank stands: stages side by side, in each its tensor-parallel ranks; a row is a replica.
   function place({ tp, dp }, rank) {
@@ -96,7 +97,7 @@ report.renderers.ranks = (() => {
           type: "custom", silent: true, data: Array.from({ length: data.pp }, (_, stage) => [stage * (data.tp + GAP) + data.tp / 2, 0, stage]), encode: { x: 0, y: 1 },
           renderItem: (params, api) => {
             const [x, y] = api.coord([api.value(0), 0]);
-            const isWide = data.tp * side > 50;
+            const isWide = (data.tp + GAP) * side > 50;
             return { type: "text", silent: true, style: { text: isWide ? `stage ${api.value(2)}` : String(api.value(2)), x, y: y - 6, align: "center", verticalAlign: "bottom", fill: colours.quiet, fontSize: 11, fontFamily: colours.font } };
           },
         },
@@ -126,6 +127,11 @@ report.renderers.ranks = (() => {
   return renderer({
     height: (width, { data }) => 26 + data.dp * layout(data, width).rowHeight + (data.seconds ? 48 : 14),
     draw,
-    entries: ({ data }) => (data.slow.length ? [[report.theme().fault, `slow: ${data.slow.length} ${data.slow.length === 1 ? "rank" : "ranks"}`]] : []),
+    entries: ({ data }) => [
+      ...(data.slow.length ? [[report.theme().fault, `slow: ${data.slow.length} ${data.slow.length === 1 ? "rank" : "ranks"}`]] : []),
+      ...(data.nodes.length <= NAMED ? data.nodes.map(([name, first, count]) => [
+        report.theme().line, `${name}: ${count === 1 ? `rank ${first}` : `ranks ${first} to ${first + count - 1}`}`,
+      ]) : []),
+    ],
   });
 })();
