@@ -122,10 +122,14 @@ def _panel(
     for number, (run, each) in enumerate(zip(runs, lines, strict=True)):
         for line in each:
             found = reduced(line.x, line.y, run.exact_positions)
+            if chart.is_stacked and not found.is_whole:
+                # Parts of a whole have values at the same places.
+                found = replace(found, x=found.mean_x, y=found.mean_y)
             series.append(_series(number, line, found))
             shown.append(found)
             num_infinite += int(np.count_nonzero(~np.isfinite(line.y)))
-    notes = [chart.note, _left_out(shown), _gaps(num_infinite)]
+    left_out = _means_of(shown) if chart.is_stacked else _left_out(shown)
+    notes = [chart.note, left_out, _gaps(num_infinite)]
     return Panel(
         key=key,
         title=title,
@@ -164,6 +168,14 @@ def _left_out(shown: Sequence[Reduced]) -> str:
         f"At most {len(largest.x):,} of {largest.total:,} points a curve: the extremes of each stretch, and {AROUND} "
         "rows on each side of events."
     )
+
+
+def _means_of(shown: Sequence[Reduced]) -> str:
+    parts = [each for each in shown if not each.is_whole]
+    if not parts:
+        return ""
+    largest = max(parts, key=lambda each: each.total)
+    return f"{largest.total:,} measurements: the means of {len(largest.x):,} stretches."
 
 
 def _gaps(number: int) -> str:

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import numpy as np
+
 from configs.errors import RecordError
 from configs.interventions import Rollback
 from configs.records import convert
@@ -36,8 +38,13 @@ LANES = {
 OTHER_LANE = "others"
 
 
+MAX_EVENTS = 2_000
+"""Events of a run that the page has. Of more, those of frequent kinds are thinned out."""
+_LONGEST = 1_000
+
+
 def events_of(run: RunData, number: int) -> list[dict[str, Any]]:
-    """The events of a run as the page has them.
+    """The events of a run as the page has them: MAX_EVENTS at most.
 
     Args:
         run: the run.
@@ -51,10 +58,24 @@ def events_of(run: RunData, number: int) -> list[dict[str, Any]]:
             "at": event.at,
             "until": event.until,
             "time": event.time or None,
-            "text": visible(_words(event, run), keep=""),
+            "text": visible(_words(event, run), keep="")[:_LONGEST],
         }
-        for event in _with_layout_changes(run.placed_events)
+        for event in _thinned(_with_layout_changes(run.placed_events))
     ]
+
+
+def _thinned(events: list[Placed]) -> list[Placed]:
+    """At most MAX_EVENTS of the events: all of rare kinds, and of frequent ones as many as fit, evenly spread."""
+    by_kind: dict[str, list[int]] = {}
+    for place, event in enumerate(events):
+        by_kind.setdefault(event.kind, []).append(place)
+    kept = list[int]()
+    rarest_first = sorted(by_kind.values(), key=len)
+    for number, places in enumerate(rarest_first):
+        share = (MAX_EVENTS - len(kept)) // (len(rarest_first) - number)
+        chosen = np.linspace(0, len(places) - 1, min(len(places), share)).astype(np.int64)
+        kept += [places[place] for place in np.unique(chosen).tolist()]
+    return [events[place] for place in sorted(kept)]
 
 
 def _words(event: Placed, run: RunData) -> str:

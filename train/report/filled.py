@@ -10,7 +10,8 @@ from train.report.read import RunData
 
 MAX_POSITIONS = 60
 """Of a longer run, this many evaluations are shown, evenly spread, with the first and the last one."""
-_LONGEST = 2_000
+_LONGEST = 600
+"""Characters of a text."""
 
 
 def panels(runs: Sequence[RunData]) -> list[Panel]:
@@ -37,11 +38,6 @@ def panels(runs: Sequence[RunData]) -> list[Panel]:
                 kind="blanks",
                 data={"blanks": known},
                 note=note,
-                columns=("sample", "objective", "sentence", "filled", "truth"),
-                rows=[
-                    [each[name] for name in ("at", "objective", "text", "filled", "truth")]
-                    for each in known
-                ],
                 is_wide=True,
             )
         )

@@ -18,7 +18,7 @@ from train.report.events import events_of
 from train.report.inlined import as_script_data, policy, scripts, style
 from train.report.overview import run_facts
 from train.report.panel import GROUPS, Panel
-from train.report.read import RunData, read_run
+from train.report.read import RunData, read_run, with_own_names
 from train.report.subjects import all_panels
 from train.small_files import replace_file
 
@@ -76,6 +76,7 @@ def page_of(data: dict[str, Any]) -> str:
 
 def page_data(runs: Sequence[RunData], *, is_live: bool = False) -> dict[str, Any]:
     """All that the page's scripts are given, as JSON values; `--serve` sends it anew."""
+    runs = with_own_names(runs)
     panels = all_panels(runs)
     ends = [run.metrics.last("samples_seen") or 0 for run in runs]
     return {

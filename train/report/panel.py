@@ -37,7 +37,7 @@ class Panel:
     columns: tuple[str, ...] = ()
     """Headings of the table, for those who do not see the picture."""
     rows: list[list[Any]] = field(default_factory=list)
-    """Its rows: numbers and texts. Without columns, the renderer `lines` makes a table of its curves itself."""
+    """Its rows: numbers and texts. Without columns, the renderer may make a table of its data (`handle.table`)."""
     is_wide: bool = False
     """True for a picture that takes the page's whole width."""
 

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -125,6 +125,17 @@ def read_run(folder: Path, report: Callable[[str], None] = lambda _: None) -> Ru
         overrides=_or_none(lambda: read_text(paths.overrides), remark) or "",
         remarks=tuple(remarks),
     )
+
+
+def with_own_names(runs: Sequence[RunData]) -> list[RunData]:
+    """Runs whose names differ: those of one name are called by their folders, and numbered if these are the same."""
+    found = list[RunData]()
+    for run in runs:
+        is_alone = sum(other.name == run.name for other in runs) == 1
+        name = run.name if is_alone else str(run.folder)
+        again = sum(each.folder == run.folder for each in found)
+        found.append(replace(run, name=f"{name} ({again + 1})" if again else name))
+    return found
 
 
 def _or_none(read: Callable[[], T], remark: Callable[[str], None]) -> T | None:

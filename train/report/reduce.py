@@ -70,11 +70,17 @@ def reduced(x: Numbers, y: Numbers, events: Sequence[float] = ()) -> Reduced:
         if not is_finite[begin + gap]:
             kept.append(begin + gap)
     rows = np.unique(np.concatenate([np.array(kept), _near(x, events)]))
+    return Reduced(x[rows], shown[rows], len(x), *_means(x, y))
+
+
+def _means(x: Numbers, y: Numbers) -> tuple[Numbers, Numbers]:
+    """Ends and means of stretches, which depend on the number of rows alone: curves of the same rows have the same."""
+    edges = np.linspace(0, len(x), MAX_POINTS // 2 + 1).astype(np.int64)
+    is_finite = np.isfinite(y)
     sums = np.add.reduceat(np.where(is_finite, y, 0.0), edges[:-1])
     counts = np.add.reduceat(is_finite.astype(np.float64), edges[:-1])
     with np.errstate(invalid="ignore", divide="ignore"):
-        means = sums / counts
-    return Reduced(x[rows], shown[rows], len(x), x[edges[1:] - 1], means)
+        return x[edges[1:] - 1], sums / counts
 
 
 def _near(x: Numbers, events: Sequence[float]) -> NDArray[np.int64]:

@@ -1,5 +1,6 @@
 """Events stand at the samples at which they happened, whether they say so or not, and are told in words."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from train.report.columns import Columns
 from train.report.events import LANES, events_of
 from train.report.positions import exact_positions, placed
 from train.report.read import read_run
+from train.report.timeline import panels
 
 METRICS = Columns([{"step": step, "samples_seen": 8 * step} for step in range(1, 101)])
 
@@ -84,3 +86,20 @@ def test_events_are_told_in_words(tmp_path: Path) -> None:
     assert (back["at"], back["until"], back["lane"]) == (BATCH * 180, BATCH * 205, "rollbacks")
     assert [each["lane"] for each in found if each["kind"] not in LANES] == ["others"]
     assert all(each["run"] == 0 for each in found)
+
+
+def test_frequent_events_are_thinned_out_and_rare_ones_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("train.report.events.MAX_EVENTS", 40)
+    run = read_run(make_run(tmp_path / "run", 400))
+    before = events_of(run, 0)
+    assert len(before) == 19
+    saved = [(Event("checkpoint", 5.0), {"samples_seen": 8 * step}) for step in range(1, 401)]
+    found = events_of(replace(run, events=[*run.events, *saved]), 0)
+    assert len(found) <= 40
+    rare = [each for each in before if each["kind"] != "checkpoint"]
+    assert [each for each in found if each["kind"] != "checkpoint"] == rare
+    assert sum(each["kind"] == "checkpoint" for each in found) == 40 - len(rare)
+    (panel,) = panels([replace(run, events=[*run.events, *saved])])
+    assert panel.note.endswith(f"40 of {len(run.events) + 400} events.")

@@ -8,7 +8,7 @@ import pytest
 
 from tests.helpers.report_runs import BATCH, LAYERS, make_run
 from train.report.panel import GROUPS, Panel
-from train.report.read import RunData, read_run
+from train.report.read import RunData, read_run, with_own_names
 from train.report.subjects import all_panels
 
 STEPS = 400
@@ -128,6 +128,32 @@ def test_several_runs_are_compared_name_by_name(run: RunData, tmp_path: Path) ->
     assert found["configuration/differences"].rows[0][0] == "optim.total_samples"
     assert found["configuration/differences"].columns == ("key", "one", "two")
     assert {"layers/gradient_norm/0", "layers/gradient_norm/1"} <= found.keys()
+
+
+def test_runs_of_one_name_are_told_apart(run: RunData, tmp_path: Path) -> None:
+    other = read_run(make_run(tmp_path / "one", 40))
+    third = read_run(make_run(tmp_path / "three", 40))
+    names = [each.name for each in with_own_names([run, other, third, other])]
+    assert names == [str(run.folder), str(other.folder), "three", f"{other.folder} (2)"]
+
+
+def test_parts_of_a_long_run_still_add_up(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", 40)
+    lines = (
+        {
+            "step": n,
+            "samples_seen": 8 * n,
+            "time/forward": 1.0,
+            "time/rest": 0.5 if n != 77 else "inf",
+        }
+        for n in range(1, 9_001)
+    )
+    (folder / "details.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (panel,) = [each for each in all_panels([read_run(folder)]) if each.key == "throughput/split"]
+    forward, rest = panel.data["series"]
+    assert forward["x"] == rest["x"] and len(rest["x"]) == 2_000
+    assert set(forward["y"]) == {1} and set(rest["y"]) == {0.5}
+    assert "9,000 measurements: the means of 2,000 stretches." in panel.note
 
 
 def test_damaged_details_and_samples_are_passed_over(tmp_path: Path) -> None:

@@ -81,6 +81,15 @@ def test_means_are_those_of_all_rows() -> None:
     assert found.mean_y[11] == pytest.approx(y[begin:end].mean())
 
 
+def test_curves_of_the_same_rows_have_their_means_at_the_same_places() -> None:
+    x = np.arange(20_000, dtype=float)
+    whole, broken = np.ones(20_000), np.ones(20_000)
+    broken[5_000:5_020] = np.nan
+    found = [reduced(x, y) for y in (whole, broken)]
+    assert np.array_equal(found[0].mean_x, found[1].mean_x) and len(found[0].mean_x) == 2_000
+    assert np.isnan(found[1].mean_y).sum() == 2
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.integers(1, 30_000), st.integers(0, 2**32 - 1), st.floats(0, 0.3))
 def test_any_curve_keeps_its_extremes_and_its_ends(rows: int, seed: int, share: float) -> None:

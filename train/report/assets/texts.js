@@ -46,7 +46,9 @@
     }
     show(positions.at(-1));
     element.replaceChildren(el("div", { class: "smoothing" }, slider, said), list);
-    return nothing;
+    const columns = ["sample", "objective", "sentence", "filled", "truth"];
+    const rows = blanks.map((blank) => [blank.at, blank.objective, blank.text, blank.filled, blank.truth]);
+    return { ...nothing, table: () => ({ columns, rows }) };
   };
   report.renderers.blanks.isText = true;
 })();

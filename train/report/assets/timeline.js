@@ -106,7 +106,7 @@ report.renderers.timeline = (() => {
       if (event) tell(event, context);
     });
     chooser(panel, context);
-    return { chart, resize: () => chart.resize(), refresh: redraw, dispose: () => { leave(); chart.dispose(); } };
+    return { chart, resize: () => chart.resize(), refresh: redraw, dispose: () => { leave(); chart.dispose(); }, table };
   };
 
   // The same by keyboard: a list to choose an event from.
@@ -119,6 +119,14 @@ report.renderers.timeline = (() => {
       "option", { value: place }, `${report.number(event.at)}: ${event.text}`.slice(0, 90),
     )));
     context.tools.replaceChildren(select);
+  }
+
+  function table() {
+    const { events, runs } = report.state.data;
+    return {
+      columns: ["time", "run", "sample", "event"],
+      rows: events.map((event) => [report.date(event.time), runs[event.run].name, event.at, event.text]),
+    };
   }
 
   render.isOverRun = true;
