@@ -4,7 +4,7 @@ check:
 	ruff check .
 	ruff format --check .
 	basedpyright
-	codespell -L caf,notin --skip "*.json,LICENSE,*.model" configs data_pipeline glm launch train tests docs benchmarks README.md CONTRIBUTING.md CHANGELOG.md
+	codespell -L caf,notin --skip "*.json,LICENSE,*.model,*.min.js,licenses" configs data_pipeline glm launch train tests docs benchmarks README.md CONTRIBUTING.md CHANGELOG.md
 
 format:
 	ruff check --fix .

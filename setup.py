@@ -29,7 +29,11 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10,<3.13",
     packages=find_packages(include=[*PACKAGES, *(f"{name}.*" for name in PACKAGES)]),
-    package_data={"configs": ["*.yaml", "*/*.yaml"], "launch": ["templates/*"]},
+    package_data={
+        "configs": ["*.yaml", "*/*.yaml"],
+        "launch": ["templates/*"],
+        "train.report": ["assets/*", "assets/licenses/*"],
+    },
     install_requires=[
         # Upper bounds stand where a newer version was not tried together with the others.
         "torch>=2.8,<2.14",

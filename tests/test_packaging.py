@@ -47,6 +47,14 @@ def test_every_template_is_installed(arguments: dict[str, Any]) -> None:
     assert installed == {path for path in (ROOT / "launch" / "templates").iterdir()}
 
 
+def test_all_that_the_report_inlines_is_installed(arguments: dict[str, Any]) -> None:
+    folder = ROOT / "train" / "report"
+    patterns = arguments["package_data"]["train.report"]
+    installed = {path for pattern in patterns for path in folder.glob(pattern) if path.is_file()}
+    assert installed == {path for path in (folder / "assets").rglob("*") if path.is_file()}
+    assert len(installed) > 10
+
+
 def test_every_command_exists(arguments: dict[str, Any]) -> None:
     for script in arguments["entry_points"]["console_scripts"]:
         name, _, target = script.partition(" = ")

@@ -130,12 +130,14 @@ class Trainer:
 
             finished = self.plan.is_finished(progress.samples_seen)
             stopping = agreed.stop_requested or self._has_reached_stop(progress)
-            valid = None
+            valid, before_evaluation = None, time.perf_counter()
             if finished or self.plan.eval_due(before.samples_seen, progress.samples_seen):
                 valid = self.evaluate()
+            evaluated = time.perf_counter() - before_evaluation if valid is not None else 0.0
             blocked = self.saver.take_blocked_seconds()
             with part(LOGGING):
-                self.trackers.log_metrics(self.line.of(step, progress, agreed, valid, blocked))
+                line = self.line.of(step, progress, agreed, valid, blocked, evaluated)
+                self.trackers.log_metrics(line)
                 self.observers.end(ObservedStep(step, progress, agreed, valid))
             alarms = self.guard.end(
                 agreed.sums, agreed.norms, agreed.was_skipped, agreed.loss_scale

@@ -27,6 +27,7 @@ _OTHERS = (
     "speed/hfu",
     "speed/data_wait_seconds",
     "speed/checkpoint_blocked_seconds",
+    "speed/evaluation_seconds",
     "speed/rank_seconds_max",
     "speed/rank_seconds_min",
     "memory/peak_gib",

@@ -56,6 +56,7 @@ class MetricsLine:
         agreed: Agreed,
         valid: ObjectiveSums | None,
         blocked_seconds: float,
+        evaluation_seconds: float,
     ) -> Metrics:
         """The metrics of a step.
 
@@ -65,6 +66,7 @@ class MetricsLine:
             agreed: its results.
             valid: held-out losses after it; None: they were not computed.
             blocked_seconds: how long saves kept training waiting since the step before.
+            evaluation_seconds: how long the held-out losses took; 0 where they were not computed.
         """
         config, session = self.config, self.session
         values: Metrics = {
@@ -92,6 +94,7 @@ class MetricsLine:
             ),
             "speed/data_wait_seconds": agreed.wait_seconds,
             "speed/checkpoint_blocked_seconds": blocked_seconds,
+            "speed/evaluation_seconds": evaluation_seconds,
             "speed/rank_seconds_max": agreed.rank_seconds_max,
             "speed/rank_seconds_min": agreed.rank_seconds_min,
             "memory/peak_gib": peak_memory_gib(session.device),

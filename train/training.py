@@ -27,6 +27,7 @@ from train.device import peak_hint
 from train.exposure import exposure_warning
 from train.loop import Trainer
 from train.metrics_file import JsonlTracker, StoredMetrics
+from train.nodes import nodes_of
 from train.observe.build import build_observers
 from train.observe.observers import Observers
 from train.pace import Pace, busy_hint
@@ -49,7 +50,7 @@ from train.time_limit import TimeLimit, deadline_of
 from train.trackers import Trackers
 from train.wandb_account import run_id
 from train.watchdog import StepLimits, Watchdog
-from train.world import job_end, node_name, process_start
+from train.world import attempt_start, job_end, node_name, process_start
 
 
 class Training:
@@ -66,6 +67,7 @@ class Training:
     def __init__(self, prepared: Prepared, session: Session) -> None:
         self._prepared = prepared
         self._session = session
+        self._attempt_start, self._nodes = attempt_start(), nodes_of(session)
         self._is_main = prepared.world.is_main
         self._terminal = (
             ConsoleTracker.of(prepared.config, prepared.folder.log) if self._is_main else None
@@ -225,6 +227,8 @@ class Training:
             pp=topology.pp,
             dp=topology.dp,
             host=node_name(),
+            nodes=self._nodes,
+            attempt_start=self._attempt_start,
             commit=commit(),
             run_id=resumed.identity.run_id,
             **stored.repeated_after(progress.step),

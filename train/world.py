@@ -6,6 +6,7 @@ heavy, so that a mistake in the command line is reported before PyTorch is loade
 
 import contextlib
 import ctypes
+import itertools
 import os
 import signal
 import socket
@@ -24,7 +25,8 @@ _LOCAL_RANK_0_FIRST_SECONDS = 5.0
 _TORCHRUN_ENDS_SECONDS = 30.0
 # On a busy machine the ranks of a node read the command line seconds apart.
 _RANK_0_REPORTS_SECONDS = 20.0
-_STARTED = time.time()
+_STARTED, _PROCESS = time.time(), os.getpid()
+_attempts = itertools.count()
 
 LOOPBACK = "127.0.0.1"
 # Names that the loopback interface has, by system.
@@ -320,6 +322,15 @@ def node_name(environment: Mapping[str, str] | None = None) -> str:
 def process_start() -> float:
     """When this module was imported, at the beginning of the process; in seconds since the epoch."""
     return _STARTED
+
+
+def attempt_start() -> float:
+    """When the attempt that asks has begun, in seconds since the epoch; each asks once.
+
+    The first attempt of a process began with the process; a later one, or one in a fork, begins here.
+    """
+    is_first = next(_attempts) == 0 and os.getpid() == _PROCESS
+    return _STARTED if is_first else time.time()
 
 
 def job_end(usual_seconds: int, environment: Mapping[str, str] | None = None) -> float | None:

@@ -109,7 +109,7 @@ def read_by_all(run: Path, config: Any) -> None:
         lambda: History.read(run).admits(1, 5),
         lambda: samples_seen(run),
         lambda: table([Variant([], {"seed": "1"}, config)]),
-        lambda: report_page.render(run, words.append),
+        lambda: report_page.render([run], words.append),
         lambda: history(run, words.append, 80),
         lambda: RunFolder(run).read_config(),
         lambda: RunFolder(run).status_or_none(),

@@ -95,3 +95,18 @@ def test_each_of_several_ranks_gets_one_thread_unless_somebody_chose(
     monkeypatch.delenv("OMP_NUM_THREADS")
     assert not choose_one_thread(1) and "OMP_NUM_THREADS" not in os.environ
     assert choose_one_thread(4) and os.environ["OMP_NUM_THREADS"] == "1"
+
+
+def test_the_first_attempt_of_a_process_begins_with_it_and_later_ones_where_they_ask() -> None:
+    code = (
+        "import os, time\n"
+        "from train.world import attempt_start, process_start\n"
+        "child = os.fork()\n"
+        "if child == 0:\n"
+        "    os._exit(attempt_start() == process_start())\n"
+        "assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0, 'a fork has not begun with the module'\n"
+        "first, asked = attempt_start(), time.time()\n"
+        "assert first == process_start()\n"
+        "assert attempt_start() >= asked\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

@@ -71,7 +71,7 @@ def _interventions(known: Interventions) -> Iterator[Entry]:
     for schedule in known.schedules:
         yield Entry(schedule.time, _schedule_words(schedule))
     for number, rollback in enumerate(known.rollbacks, start=1):
-        yield Entry(rollback.time, f"rollback {number}: {_rollback_words(rollback)}")
+        yield Entry(rollback.time, f"rollback {number}: {rollback_words(rollback)}")
 
 
 def _of_event(
@@ -91,7 +91,7 @@ def _of_event(
         decided = convert({**details, "time": event.time}, Rollback, where)
         if decided in known.rollbacks:
             return []
-        text = f"rollback that {INTERVENTIONS} does not have: {_rollback_words(decided)}"
+        text = f"rollback that {INTERVENTIONS} does not have: {rollback_words(decided)}"
         return [Entry(event.time, text)]
     return [Entry(event.time, words_of(event.event, details, where))]
 
@@ -119,7 +119,8 @@ def _told(stretch: Stretch) -> Iterator[Entry]:
         yield Entry(stretch.last_time, text)
 
 
-def _rollback_words(rollback: Rollback) -> str:
+def rollback_words(rollback: Rollback) -> str:
+    """A rollback in a sentence: where it was found, where it goes back to, and what it changes."""
     found = f"from step {rollback.found_step:,} (sample {rollback.found_samples:,})"
     back = f"back to the checkpoint of step {rollback.checkpoint_step:,} (sample {rollback.checkpoint_samples:,})"
     return f"{', '.join([f'{found} {back}', *measures(rollback)])}. Reason: {rollback.reason}."

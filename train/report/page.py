@@ -1,122 +1,104 @@
-"""One self-contained HTML page with a run's curves.
+"""One self-contained HTML page with the curves of one or several runs.
 
-The charts are inline SVG and no external script is loaded, so the page can be mailed and opens without a network.
+Nothing is loaded: scripts and styles are inside the page, so that it can be mailed and opens without a network. Data stand
+in it as JSON, and reach the screen as text alone.
 """
 
 import html
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from configs.errors import RecordError, RunFolderError
-from configs.nearby import without_lines
-from configs.records import read_file, read_text
-from configs.run_files import Event, MetricsLine, number, read_events, read_metrics
-from configs.run_paths import CONFIG, METRICS, RunPaths
-from configs.run_state import shown_state
+from configs.records import read_file
 from configs.terminal import visible
-from train.report.charts import CHARTS, draw, shown_number, with_objectives
+from configs.version import DISTRIBUTION, version
+from train.report.events import events_of
+from train.report.inlined import as_script_data, policy, scripts, style
+from train.report.overview import run_facts
+from train.report.panel import GROUPS, Panel
+from train.report.read import RunData, read_run, with_own_names
+from train.report.subjects import all_panels
 from train.small_files import replace_file
-
-T = TypeVar("T")
 
 # This mark is in every page that the command writes; a file without it is not replaced.
 _MARK = '<meta name="generator" content="glm-pretraining">'
 _LARGEST_PAGE = 2**30
-_STYLE = """
-:root { color-scheme: light dark; --ink: #1c2430; --quiet: #68758a; --line: #d8dee8; --page: #fff; --card: #f6f8fb }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #e6ebf3; --quiet: #98a5b9; --line: #364154; --page: #141a23; --card: #1c2430 } }
-body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--page); margin: 2rem auto;
-  max-width: 1200px; padding: 0 1rem }
-h1 { margin-bottom: 0 } h2 { font-size: 1rem; margin: 0 0 .4rem } .quiet { color: var(--quiet) }
-.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(520px, 100%), 1fr)); gap: 1rem }
-.card { background: var(--card); border-radius: 8px; padding: 1rem; overflow-x: auto }
-svg { width: 100%; height: auto } svg text { fill: var(--quiet); font-size: 11px } .grid { stroke: var(--line) }
-table { border-collapse: collapse; width: 100% } td, th { text-align: left; padding: .15rem .8rem .15rem 0;
-  vertical-align: top } pre { white-space: pre-wrap; margin: 0; font-size: 13px }
-.key { display: inline-block; margin-right: 1rem } .dot { display: inline-block; width: .7em; height: .7em;
-  border-radius: 50%; margin-right: .35em }
-"""
 
 
-def render(folder: Path, report: Callable[[str], None] = lambda _: None) -> str:
-    """Render the page of one run.
+def render(
+    folders: Sequence[Path],
+    report: Callable[[str], None] = lambda _: None,
+    *,
+    is_live: bool = False,
+) -> str:
+    """Render the page.
 
     Args:
-        folder: run folder.
+        folders: run folders, one at least.
         report: called with a message about each file that cannot be read; the page contains the messages, too.
+        is_live: True for the page of `--serve`, which may ask its own server for news.
 
     Returns:
         The page as HTML.
 
     Raises:
-        RecordError: the metrics cannot be read.
-        RunFolderError: the folder has no metrics.
+        RecordError: the metrics of a run cannot be read.
+        RunFolderError: a folder has no metrics.
         OSError: the file system failed.
     """
-    remarks = list[str]()
+    return page_of(page_data([read_run(folder, report) for folder in folders], is_live=is_live))
 
-    def remark(text: str) -> None:
-        remarks.append(text)
-        report(text)
 
-    lines = read_metrics(folder, remark)
-    if not lines:
-        raise without_lines(folder, METRICS, "python -m train.report runs/default")
-    name = _escaped(folder.resolve().name)
-    charts = "".join(draw(chart, lines) for chart in CHARTS)
-    state = _or_none(lambda: shown_state(folder), remark) or "unknown"
-    events = _or_none(lambda: read_events(folder, remark), remark) or []
-    text = _or_none(lambda: read_text(RunPaths(folder).config), remark) or f"(no {CONFIG})"
-    position = [lines[-1].get(key, 0) for key in ("samples_seen", "tokens_seen", "step")]
-    notes = "".join(f'<p class="quiet">{_escaped(each)}</p>' for each in remarks)
+def page_of(data: dict[str, Any]) -> str:
+    """Put data into a page.
+
+    Args:
+        data: as `page_data` makes them.
+    """
+    title = ", ".join(run["name"] for run in data["runs"])
+    page_scripts, page_style = scripts(), style()
+    allowed = html.escape(policy(page_scripts, page_style, is_live=data["live"]), quote=True)
+    elements = "\n".join(f"<script>{script}</script>" for script in page_scripts)
     return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8">{_MARK}<title>{name}</title>
-<meta name="viewport" content="width=device-width, initial-scale=1"><style>{_STYLE}</style></head><body>
-<h1>{name}</h1>
-<p class="quiet">{_escaped(state)} - {position[0]:,} samples,
-{position[1]:,} tokens, {position[2]:,} steps</p>{notes}
-<div class="card"><h2>Now</h2>{_summary(lines)}</div><br>
-<div class="charts">{charts}</div><br>
-<div class="card"><h2>Events</h2>{_events(events)}</div><br>
-<div class="card"><h2>Configuration</h2><pre>{_escaped(text)}</pre></div>
+<html lang="en"><head><meta charset="utf-8">{_MARK}
+<meta http-equiv="Content-Security-Policy" content="{allowed}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{html.escape(title)}</title><style>{page_style}</style></head><body>
+<noscript><p>The curves are drawn by scripts inside this page, which this browser does not run.</p></noscript>
+<div id="report"></div>
+<script type="application/json" id="report-data">{as_script_data(data)}</script>
+{elements}
 </body></html>
 """
 
 
-def _or_none(read: Callable[[], T], remark: Callable[[str], None]) -> T | None:
-    """What `read` returns; None if the file is missing, or cannot be read, which is then remarked on."""
-    try:
-        return read()
-    except FileNotFoundError:
-        return None
-    except RecordError as error:
-        remark(str(error))
-        return None
+def page_data(runs: Sequence[RunData], *, is_live: bool = False) -> dict[str, Any]:
+    """All that the page's scripts are given, as JSON values; `--serve` sends it anew."""
+    runs = with_own_names(runs)
+    panels = all_panels(runs)
+    ends = [run.metrics.last("samples_seen") or 0 for run in runs]
+    return {
+        "version": version(DISTRIBUTION),
+        "written": time.time(),
+        "live": is_live,
+        "runs": [run_facts(run, number) for number, run in enumerate(runs)],
+        "remarks": [visible(remark) for run in runs for remark in run.remarks],
+        "axis": {"min": 0, "max": max(ends)},
+        "groups": _groups(panels),
+        "panels": [panel.to_json() for panel in panels],
+        "events": [event for number, run in enumerate(runs) for event in events_of(run, number)],
+    }
 
 
-def _escaped(text: str) -> str:
-    return html.escape(visible(text))
-
-
-def _summary(lines: Sequence[MetricsLine]) -> str:
-    shown = []
-    for key in ("train/loss", *with_objectives(("valid/loss",), lines)):
-        values = [value for line in lines if (value := number(line.get(key))) is not None]
-        if values:
-            shown.append(f"<tr><td>{key}</td><td>{shown_number(values[-1])}</td></tr>")
-    return f"<table>{''.join(shown)}</table>"
-
-
-def _events(events: Sequence[tuple[Event, dict[str, Any]]]) -> str:
-    rows = []
-    for event, details in events:
-        text = ", ".join(f"{key}: {value}" for key, value in details.items())
-        rows.append(
-            f"<tr><td>{_escaped(event.event)}</td><td class='quiet'>{_escaped(text)}</td></tr>"
-        )
-    return f"<table>{''.join(rows)}</table>"
+def _groups(panels: Sequence[Panel]) -> list[dict[str, str]]:
+    used = {panel.group for panel in panels}
+    return [
+        {"key": group.lower().replace(" ", "-"), "title": group}
+        for group in GROUPS
+        if group in used
+    ]
 
 
 def write(output: Path, page: str) -> None:

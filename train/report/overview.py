@@ -1,0 +1,92 @@
+"""What stands at the top of the page: each run's state, its position and its figures of now."""
+
+import time
+from typing import Any
+
+from configs.terminal import visible
+from train.report.curves import rounded
+from train.report.goodput_panels import goodput_of, shown_share
+from train.report.losses import loss_keys
+from train.report.read import RunData
+
+_FIGURES = (
+    ("optim/lr", "Learning rate"),
+    ("optim/grad_norm", "Gradient norm"),
+    ("speed/tokens_per_second", "Tokens per second"),
+    ("speed/mfu", "MFU"),
+    ("memory/peak_gib", "Peak memory, GiB"),
+)
+
+
+def run_facts(run: RunData, number: int) -> dict[str, Any]:
+    """What the page says of a run.
+
+    Args:
+        run: the run.
+        number: its place among the runs, which chooses its colour.
+    """
+    position = {
+        name: int(run.metrics.last(name) or 0) for name in ("samples_seen", "tokens_seen", "step")
+    }
+    total = run.setting("optim.total_samples")
+    seconds = run.metrics.column("speed/seconds_per_step")
+    trained = float(seconds[seconds == seconds].sum())
+    is_counted = isinstance(total, int) and total > position["samples_seen"] > 0
+    return {
+        "name": visible(run.name, keep=""),
+        "folder": visible(str(run.folder), keep=""),
+        "color": number,
+        "state": run.state,
+        "message": visible(run.status.message, keep="") if run.status else "",
+        **position,
+        "total_samples": total if isinstance(total, int) else None,
+        "seconds": trained,
+        "seconds_left": _left(run, total) if is_counted else None,
+        "last_checkpoint": _last_checkpoint(run),
+        "figures": _figures(run),
+    }
+
+
+def _left(run: RunData, total: int) -> float | None:
+    """Seconds to the end at the pace of the last steps."""
+    samples = run.metrics.column("samples_seen")
+    seconds = run.metrics.column("speed/seconds_per_step")
+    first = max(0, len(samples) - 200)
+    before = samples[first - 1] if first else 0.0
+    spent = float(seconds[first:][seconds[first:] == seconds[first:]].sum())
+    done = float(samples[-1] - before)
+    return (total - float(samples[-1])) * spent / done if done > 0 and spent > 0 else None
+
+
+def _last_checkpoint(run: RunData) -> dict[str, Any] | None:
+    for event in reversed(run.placed_events):
+        if event.kind == "checkpoint":
+            return {"samples_seen": int(event.at), "time": event.time}
+    return None
+
+
+def _figures(run: RunData) -> list[dict[str, Any]]:
+    found = [("train/loss", "Training loss")]
+    found += [(key, _held_out(key)) for key in loss_keys(run, "valid")]
+    figures = list[dict[str, Any]]()
+    for key, label in (*found, *_FIGURES):
+        x, y = run.metrics.curve(key)
+        if len(x):
+            value = run.metrics.last(key)
+            shown = None if value is None else rounded(y[-1:])[0] if value == y[-1] else value
+            figures.append({"key": key, "label": label, "value": shown})
+    spent = goodput_of(run)
+    if spent is not None and spent.share is not None:
+        share = shown_share(spent.share)
+        figures.append({"key": "goodput", "label": "Goodput", "value": share})
+    return figures
+
+
+def _held_out(key: str) -> str:
+    objective = key.removeprefix("valid/loss").removeprefix("_")
+    return f"Held-out loss, {objective}" if objective else "Held-out loss"
+
+
+def written() -> float:
+    """Seconds since the epoch, for the page's foot."""
+    return time.time()
