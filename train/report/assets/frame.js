@@ -238,7 +238,9 @@ report.frame = (() => {
     return scrolled(el(
       "table", {},
       el("caption", isNamed ? { class: "sr" } : {}, caption),
-      el("thead", {}, el("tr", {}, columns.map((column) => el("th", { scope: "col" }, column)))),
+      el("thead", {}, el("tr", {}, columns.map((column, at) => el(
+        "th", { scope: "col", class: typeof rows[0]?.[at] === "number" ? "num" : null }, column,
+      )))),
       el("tbody", {}, rows.map((row) => el("tr", {}, row.map(cell)))),
     ));
   }
