@@ -59,6 +59,10 @@ PEAK_RATES: dict[str, PeakRates] = {
 }
 
 
+# A slice of a device, and devices that bear another one's name but are slower or faster.
+_OTHER_DEVICES = ("MIG", "Ti", "SUPER", "D", "Laptop", "Max-Q")
+
+
 def peak_tflops_of(device_name: str, precision: Precision = Precision.bf16) -> float | None:
     """Dense peak of a device in TFLOP/s.
 
@@ -69,7 +73,7 @@ def peak_tflops_of(device_name: str, precision: Precision = Precision.bf16) -> f
     Returns:
         The rate; None if it is not known, as for a slice of a device (MIG).
     """
-    if re.search(r"\bMIG\b", device_name):
+    if re.search(rf"\b({'|'.join(_OTHER_DEVICES)})\b", device_name):
         return None
     found = [part for part in PEAK_RATES if re.search(rf"\b{re.escape(part)}\b", device_name)]
     if not found:

@@ -134,7 +134,9 @@ class BackgroundTracker(Tracker):
             while (call := self._calls.get()) is not None:
                 call(tracker)
             tracker.close()
-        except Exception as error:  # whatever goes wrong in another's program must not end the run
+        except (
+            BaseException
+        ) as error:  # whatever goes wrong in another's program must not end the run
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             self._said.put(f"{self._name} failed ({reason}); training goes on without it.")
             self._has_failed.set()

@@ -1,17 +1,21 @@
 """details.jsonl and samples.jsonl: what a run reports at intervals, one JSON object a line.
 
 Both follow resume and rollback as metrics.jsonl does, but no start relies on them: no checkpoint keeps a checksum of their
-lines, and a line that cannot be decoded is left out. A file exists once there is a line for it.
+lines, a line that cannot be decoded is left out, and one that cannot be written is missing. A file exists once there is a line for it.
 """
 
+import contextlib
 import json
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
 from configs.errors import RecordError
 from configs.run_files import detail_line
 from configs.run_lines import whole_lines
+from configs.terminal import tell
+from glm.checkpoint.disk import sync_to_disk
 from train.full_disk import LineFile
 from train.metrics import to_json_value
 from train.small_files import renewed, replace_file
@@ -37,6 +41,7 @@ class IntervalFile:
     def __init__(self, path: Path, step: int, kept: Path | None = None) -> None:
         self._path = path
         self._file: LineFile | None = None
+        self._has_failed = False
         if not path.exists():
             return
         before, after = _divided(path, step)
@@ -46,29 +51,42 @@ class IntervalFile:
         self._file = LineFile(renewed(path, b"".join(before)))
 
     def write(self, line: dict[str, Any]) -> None:
-        """Append a line: values are numbers, texts, null, and lists and objects of them.
-
-        Raises:
-            OSError: the disk refuses.
-        """
-        if self._file is None:
-            self._file = LineFile(_opened(self._path))
-        self._file.write(json.dumps(_json_values(line)))
+        """Append a line: values are numbers, texts, null, and lists and objects of them."""
+        with self._left_out_on_error():
+            if self._has_failed:
+                return
+            if self._file is None:
+                self._file = LineFile(_created(self._path))
+            self._file.write(json.dumps(_json_values(line)))
 
     def sync(self) -> None:
-        """Bring the lines to the disk.
-
-        Raises:
-            OSError: the disk refuses.
-        """
-        if self._file is not None:
-            self._file.sync()
+        """Bring the lines to the disk."""
+        with self._left_out_on_error():
+            if self._file is not None:
+                self._file.sync()
 
     def close(self) -> None:
         """Close the file."""
         if self._file is not None:
             self._file.close()
             self._file = None
+
+    @contextlib.contextmanager
+    def _left_out_on_error(self) -> Iterator[None]:
+        """Neither training nor a checkpoint needs these lines: where they cannot be written, one sentence says so."""
+        try:
+            yield
+        except OSError as error:
+            self._has_failed = True
+            file, self._file = self._file, None
+            if file is not None:
+                with contextlib.suppress(OSError):
+                    file.close()
+            reason = "a later attempt has made it" if _is_there(error) else error.strerror
+            tell(
+                f"{self._path} cannot be written: {reason}. It misses what comes now; training goes on.",
+                sys.stderr,
+            )
 
 
 class IntervalTracker(Tracker):
@@ -109,8 +127,18 @@ class IntervalTracker(Tracker):
         self._samples.close()
 
 
-def _opened(path: Path) -> TextIO:
-    return renewed(path, b"")
+def _created(path: Path) -> TextIO:
+    """Make a file that is not there, and bring its name to the disk.
+
+    A rename would put it in the place of the file of a later attempt, if this one has been superseded.
+    """
+    file = path.open("x", encoding="utf-8")
+    sync_to_disk(path.parent)
+    return file
+
+
+def _is_there(error: OSError) -> bool:
+    return isinstance(error, FileExistsError)
 
 
 def _divided(path: Path, step: int) -> tuple[list[bytes], list[bytes]]:

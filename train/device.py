@@ -13,7 +13,7 @@ from configs.peak_rates import peak_tflops_of
 from configs.schema import DeviceKind, Precision
 from train.world import World, sees_only_its_gpus
 
-_MEMORY_ENTRIES = 1_000_000
+_MEMORY_ENTRIES = 100_000
 """Allocations that a history of memory holds; the oldest are dropped."""
 
 
@@ -143,7 +143,7 @@ def cached_memory_gib(device: torch.device) -> float | None:
 
 def record_memory_history() -> None:
     """Begin to record what PyTorch's allocator does on CUDA."""
-    torch.cuda.memory._record_memory_history(max_entries=_MEMORY_ENTRIES)
+    torch.cuda.memory._record_memory_history(max_entries=_MEMORY_ENTRIES, stacks="python")
 
 
 def dump_memory_history(path: Path) -> None:

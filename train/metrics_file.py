@@ -87,7 +87,9 @@ class StoredMetrics:
         lines = list[MetricsLine]()
         for line in self._lines[max(step - 1, 0) :]:
             with contextlib.suppress(RecordError):
-                lines.append(metrics_line(line, str(self._path)))
+                values = metrics_line(line, str(self._path))
+                if {"step", "samples_seen"} <= values.keys():
+                    lines.append(values)
         cut = [line for line in lines if (finite(line["step"]) or 0) > step]
         if not cut:
             return {}

@@ -21,6 +21,9 @@ PARTS = (
 )
 """All parts. `bubble` is what a stage waits for its neighbours in the pipeline, `communication` for all others."""
 
+WHOLE = frozenset({DATA, BUBBLE, COMMUNICATION, CHECKPOINT, EVALUATION, LOGGING})
+"""What happens within these belongs to them: the forward passes of an evaluation, the waiting for a neighbour's output."""
+
 T = TypeVar("T")
 
 
@@ -38,6 +41,17 @@ class Listener(Protocol):
 
 _listeners: tuple[Listener, ...] = ()
 _NOTHING = contextlib.nullcontext()
+
+
+def belongs_to(within: str, name: str) -> bool:
+    """True if a part counts as the one that it happens within.
+
+    Args:
+        within: the part around it; "" for none.
+        name: of the part.
+    """
+    # Blanks of held-out text are filled for the log (train/observe/filled_blanks.py).
+    return within in WHOLE and not (within == LOGGING and name == EVALUATION)
 
 
 def part(name: str) -> contextlib.AbstractContextManager[None]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from configs import derive
 from configs.objectives import Objective
@@ -49,6 +50,11 @@ class MetricsLine:
     counted: Sequence[str]
     """Keys of the objectives whose losses the run's metrics have."""
 
+    @cached_property
+    def _peak_tflops(self) -> float | None:
+        config = self.config
+        return config.cluster.peak_tflops or peak_tflops(self.session.device, config.precision)
+
     def of(
         self,
         step: StepPlan,
@@ -90,7 +96,7 @@ class MetricsLine:
                 derive.flops_per_sample(config.model),
                 derive.flops_per_sample(config.model, config.parallel.recompute),
                 session.topology.world_size,
-                config.cluster.peak_tflops or peak_tflops(session.device, config.precision),
+                self._peak_tflops,
             ),
             "speed/data_wait_seconds": agreed.wait_seconds,
             "speed/checkpoint_blocked_seconds": blocked_seconds,

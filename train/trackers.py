@@ -83,8 +83,9 @@ class Trackers(Tracker):
         self._each(lambda tracker: tracker.sync())
 
     def close(self) -> None:
-        """See Tracker."""
-        self._each(lambda tracker: tracker.close())
+        """See Tracker. The first one is closed last: it takes what the others say at their end."""
+        for tracker in reversed(self._trackers):
+            tracker.close()
 
     def _each(self, act: Callable[[Tracker], None]) -> None:
         for tracker in self._trackers:

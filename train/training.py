@@ -206,6 +206,8 @@ class Training:
 
     def release(self) -> None:
         """Close the engine, which is not used any more."""
+        if self._trainer is not None:
+            self._trainer.observers.finish()
         if self._resumed is not None:
             self._resumed.engine.close()
 

@@ -125,6 +125,9 @@ DEVICES = [
     ("NVIDIA GeForce RTX 4090", 165.2, 165.2, 82.6),
     ("NVIDIA RTX 6000 Ada Generation", 364.2, 364.2, 91.1),
     ("NVIDIA A100-SXM4-40GB MIG 1g.5gb", None, None, None),
+    ("NVIDIA GeForce RTX 4090 Laptop GPU", None, None, None),
+    ("NVIDIA GeForce RTX 3090 Ti", None, None, None),
+    ("NVIDIA GeForce RTX 4090 D", None, None, None),
     ("NVIDIA GeForce GT 1030", None, None, None),
     ("NVIDIA A1000", None, None, None),
 ]

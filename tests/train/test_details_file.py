@@ -1,6 +1,8 @@
 """details.jsonl and samples.jsonl: whole lines that follow resume and rollback, and no file where there is no line."""
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -59,3 +61,56 @@ def test_damaged_lines_are_left_out_and_said(tmp_path: Path) -> None:
     assert len(said) == 1 and "line 2" in said[0]
     tracker(tmp_path, 100).close()
     assert [line["step"] for line in read_details(tmp_path, pytest.fail)] == [10, 30]
+
+
+def test_a_disk_that_refuses_costs_lines_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    writing = tracker(tmp_path, 0)
+    writing.log_details({"step": 10, "samples_seen": 80})
+
+    def refuse(*_: object) -> int:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("train.full_disk.os.write", refuse)
+        writing.log_details({"step": 20, "samples_seen": 160})
+    writing.log_details({"step": 30, "samples_seen": 240})
+    writing.log_samples({"step": 30, "samples_seen": 240})
+    writing.sync()
+    writing.close()
+    said = capsys.readouterr().err
+    assert said.count("details.jsonl cannot be written: Input/output error.") == 1
+    assert said.count("\n") == 1
+    assert [line["step"] for line in read_details(tmp_path, pytest.fail)] == [10]
+    assert [line["step"] for line in read_samples(tmp_path, pytest.fail)] == [30]
+
+
+@pytest.mark.parametrize("failure", [errno.ENOSPC, errno.EIO])
+def test_a_file_that_cannot_be_brought_to_the_disk_keeps_no_checkpoint_from_it(
+    failure: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    writing = tracker(tmp_path, 0)
+    writing.log_details({"step": 10, "samples_seen": 80})
+
+    def refuse(_: int) -> None:
+        raise OSError(failure, os.strerror(failure))
+
+    monkeypatch.setattr("train.full_disk.os.fsync", refuse)
+    writing.sync()
+    assert os.strerror(failure) in capsys.readouterr().err
+
+
+def test_the_file_of_a_later_attempt_stays(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    superseded = tracker(tmp_path, 0)
+    later = tracker(tmp_path, 0)
+    later.log_details({"step": 10, "samples_seen": 80})
+    superseded.log_details({"step": 10, "samples_seen": 80})
+    assert "a later attempt has made it" in capsys.readouterr().err
+    later.log_details({"step": 20, "samples_seen": 160})
+    assert [line["step"] for line in read_details(tmp_path, pytest.fail)] == [10, 20]

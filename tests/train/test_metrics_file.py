@@ -201,6 +201,7 @@ def test_what_a_start_trains_again_is_named(tmp_path: Path) -> None:
         tracker.log_metrics({**line(step), "speed/seconds_per_step": 0.5 * step})
     tracker.close()
     with path.open("ab") as file:
+        file.write(b"{}\n")
         file.write(b'{"step": 7, "sam')  # the process was killed while it wrote
     assert StoredMetrics(path).repeated_after(6) == {}
     assert StoredMetrics(path).repeated_after(4) == {

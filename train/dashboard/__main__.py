@@ -64,7 +64,9 @@ def cli(arguments: list[str] | None = None) -> int:
     try:
         target, content, events = _dashboard(options.run, report)
         if options.prints:
-            sys.stdout.write(json.dumps(specification(target, content, events), indent=1) + "\n")
+            text = json.dumps(specification(target, content, events), indent=1)
+            sys.stdout.write(text + "\n")
+            sys.stdout.flush()
         else:
             _check_can_be_saved(target, options.run)
             tell(saved(target, content, events))
@@ -74,6 +76,8 @@ def cli(arguments: list[str] | None = None) -> int:
     except DistributedError as error:
         report(str(error))
         return EXIT_PEER_FAILED
+    except BrokenPipeError:  # `| head` has seen enough; the rest must not be written when the process exits
+        sys.stdout = None
     except OSError as error:
         report(f"{options.run} cannot be read: {error.strerror}.")
         return EXIT_PEER_FAILED if may_pass(error) else EXIT_USER_INPUT

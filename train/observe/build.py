@@ -39,5 +39,5 @@ def build_observers(
     if prepared.config.log.samples_every_samples is not None:
         observers.append(FilledBlanks(prepared, session, engine, plan, trackers, watch))
     log, folder = trackers.log, prepared.folder
-    observers += timing_observers(prepared.config, session, engine, folder, log)
+    observers += timing_observers(prepared.config, session, engine, folder, log, watch)
     return Observers(observers, trackers)

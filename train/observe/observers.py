@@ -50,8 +50,11 @@ class Observer:
         """What a checkpoint keeps of it, by a name of its own: plain values. Between steps; rank 0's counts."""
         return {}
 
+    def finish(self) -> None:
+        """Wait for what is still being written, once the end of the run is recorded; not after an error."""
+
     def close(self) -> None:
-        """Release what it holds, after an error as well: no other rank is asked."""
+        """Release what it holds, after an error as well: no other rank is asked, and nothing is waited for."""
 
 
 class Observers:
@@ -95,6 +98,11 @@ class Observers:
         return {
             key: value for observer in self._observers for key, value in observer.state().items()
         }
+
+    def finish(self) -> None:
+        """See Observer."""
+        for observer in self._observers:
+            observer.finish()
 
     def close(self) -> None:
         """See Observer."""

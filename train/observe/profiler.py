@@ -37,7 +37,7 @@ from train.session import Session
 from train.waits import waits_noted
 
 _WRITING_SECONDS = 600.0
-"""How long the end of a run waits for a trace that is being written."""
+"""How long the end of a run waits for a trace that is being written; it is recorded by then."""
 
 
 class Profiler(Observer):
@@ -49,6 +49,7 @@ class Profiler(Observer):
         engine: of this rank.
         paths: of the run folder.
         log: takes what has to be said on rank 0.
+        watch: called on all ranks before a profile is ended, which may take long, with these words.
     """
 
     def __init__(
@@ -58,12 +59,14 @@ class Profiler(Observer):
         engine: Engine,
         paths: RunPaths,
         log: Callable[[str], None],
+        watch: Callable[[str], None],
     ) -> None:
         assert config.log.profile_steps is not None, "there are steps to profile"
         self._first, self._last = config.log.profile_steps
         self._rank = session.topology.rank
         self._is_due = self._rank in config.log.profile_ranks
         self._session, self._engine, self._paths, self._log = session, engine, paths, log
+        self._watch = watch
         self._ranges = _Ranges()
         self._attached = contextlib.ExitStack()
         self._profile: Any = None
@@ -82,18 +85,25 @@ class Profiler(Observer):
     def end(self, step: ObservedStep) -> dict[str, Any]:
         """See Observer."""
         number = step.progress.step
-        if self._profile is not None:
-            self._ranges.leave_all()
-            if number >= self._last:
+        self._ranges.leave_all()
+        if number == self._last:
+            self._watch("ending the profile")
+            if self._profile is not None:
                 self._guarded(lambda: self._stop(number))
+            # Without it the others would wait for this rank in the next step, under the limit of a step.
+            self._session.barrier()
         self._say_failure()
         return {}
 
     def close(self) -> None:
-        """See Observer. A trace that is not complete is written as far as it got."""
+        """See Observer. A trace that is not complete is written as far as it got, if the process goes on for long enough."""
         if self._profile is not None:
             self._ranges.leave_all()
             self._guarded(lambda: self._stop(self._latest))
+        self._say_failure()
+
+    def finish(self) -> None:
+        """See Observer."""
         if self._writing is not None:
             self._writing.join(_WRITING_SECONDS)
         self._say_failure()
@@ -106,6 +116,7 @@ class Profiler(Observer):
             self._attached.callback(stop_memory_history)
         tracing = profile(activities=activities)
         tracing.start()
+        self._attached.callback(tracing.stop)
         self._profile, self._begun = tracing, step
         self._attached.callback(listen(self._ranges))
         self._attached.enter_context(
@@ -127,7 +138,6 @@ class Profiler(Observer):
                 dump_memory_history(self._paths.profile_memory(self._begun, last, self._rank))
         finally:
             self._attached.close()
-            tracing.stop()
         # A long trace takes minutes, and the other ranks would wait.
         self._writing = threading.Thread(
             target=lambda: self._guarded(lambda: _write(tracing, trace)), name="trace", daemon=True

@@ -14,21 +14,8 @@ from typing import Any, NamedTuple, Protocol
 import torch
 
 from train.device import GpuEvents
-from train.parts import (
-    BACKWARD,
-    BUBBLE,
-    CHECKPOINT,
-    COMMUNICATION,
-    DATA,
-    EVALUATION,
-    FORWARD,
-    LOGGING,
-    listen,
-)
+from train.parts import BACKWARD, COMMUNICATION, FORWARD, belongs_to, listen
 from train.waits import waits_noted
-
-# What happens within these belongs to them: the forward passes of an evaluation, the waiting for a neighbour's output.
-_WHOLE = frozenset({DATA, BUBBLE, COMMUNICATION, CHECKPOINT, EVALUATION, LOGGING})
 
 
 class Pass(NamedTuple):
@@ -172,7 +159,7 @@ def timeline_of(
         seconds[current] = seconds.get(current, 0.0) + moments.seconds(before, moment)
         before = moment
         if name:
-            counts = current if current in _WHOLE else name
+            counts = current if belongs_to(current, name) else name
             stack.append(counts)
             begun.append(moment if counts in (FORWARD, BACKWARD) else None)
         elif name is None and stack:

@@ -12,7 +12,12 @@ from train.session import Session
 
 
 def timing_observers(
-    config: Config, session: Session, engine: Engine, paths: RunPaths, log: Callable[[str], None]
+    config: Config,
+    session: Session,
+    engine: Engine,
+    paths: RunPaths,
+    log: Callable[[str], None],
+    watch: Callable[[str], None],
 ) -> list[Observer]:
     """The observers of a run's time; they come after all others, whose own time they measure.
 
@@ -22,13 +27,14 @@ def timing_observers(
         engine: of this rank.
         paths: of the run folder.
         log: takes what has to be said on rank 0.
+        watch: tells the watchdog what takes long.
     """
     found: list[Observer] = []
     if config.log.profile_steps is not None:
         # Late: it imports PyTorch's profiler.
         from train.observe.profiler import Profiler
 
-        found.append(Profiler(config, session, engine, paths, log))
+        found.append(Profiler(config, session, engine, paths, log, watch))
     if config.log.details_every_steps is not None:
         found += [Throughput(config, session), TimeSplit(config, session)]
     return found

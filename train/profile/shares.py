@@ -22,6 +22,7 @@ from train.parts import (
     FORWARD,
     LOGGING,
     OPTIMIZER,
+    belongs_to,
 )
 from train.profile import names
 from train.profile.trace import Event, Trace, short_name
@@ -46,8 +47,6 @@ _BY_RANGE = {
         for name in (OPTIMIZER, COMMUNICATION, BUBBLE, DATA, EVALUATION, CHECKPOINT, LOGGING)
     },
 }
-# What happens within these belongs to them.
-_WHOLE = frozenset({COMMUNICATION, BUBBLE, DATA, EVALUATION, CHECKPOINT, LOGGING})
 # All ranges of ours. Those of libraries may end in another thread, across what goes on in this one.
 _RANGES = re.compile(
     "|".join(
@@ -153,12 +152,12 @@ def _attributed(
         part = stack[-1].part if stack else OTHER
         is_backward = bool(stack) and stack[-1].is_backward
         if event.is_range:
-            if part not in _WHOLE:
+            if not belongs_to(part, event.name):
                 layer = NORMS if names.LAYER.fullmatch(event.name) else part
                 part = _BY_RANGE.get(event.name, layer)
         elif event.name.startswith(_BACKWARD):
             is_backward = True
-            if part not in _WHOLE:
+            if not belongs_to(part, event.name):
                 # A gradient is added up right after the function that has computed it.
                 known = None if event.sequence is None else creators.get(event.sequence)
                 part = last_backward if event.name == _ACCUMULATE else known or part

@@ -60,6 +60,7 @@ class Screen:
         self._file = _Frames(stream)
         self._console = Console(
             file=self._file,  # pyright: ignore[reportArgumentType]
+            emoji=False,  # ":x:" in a path stays what it is
             force_terminal=True if is_forced else None,
             highlight=False,
         )

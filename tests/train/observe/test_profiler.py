@@ -101,7 +101,7 @@ def profiled(rank: int, world_size: int, words: tuple[str, ...], folder: Path) -
     said: list[str] = []
     with rank_session(rank, world_size, config) as session:
         engine = PipelineEngine(config, session)
-        profiler = Profiler(config, session, engine, RunPaths(folder), said.append)
+        profiler = Profiler(config, session, engine, RunPaths(folder), said.append, said.append)
         profiler.begin(1)
         assert not parts._listeners and GLMLoss.__call__ is call
         train(engine, session, config, 0, 1)
@@ -109,6 +109,7 @@ def profiled(rank: int, world_size: int, words: tuple[str, ...], folder: Path) -
         assert parts._listeners and GLMLoss.__call__ is not call
         train(engine, session, config, 1, 1)
         profiler.close()
+        profiler.finish()
         assert not parts._listeners and GLMLoss.__call__ is call and not _waits.told
         assert not module._global_forward_hooks and not module._global_forward_pre_hooks
         engine.close()

@@ -69,6 +69,19 @@ def test_passes_and_waits_of_an_evaluation_are_the_evaluation(outer: str) -> Non
     assert not passes
 
 
+def test_blanks_that_are_filled_for_the_log_are_an_evaluation() -> None:
+    entries: list[Entry] = [
+        ("logging", 1.0),
+        ("evaluation", 3.0),
+        ("forward", 4.0),
+        (None, 6.0),
+        (None, 7.0),
+        (None, 8.0),
+    ]
+    seconds, _, _ = split(entries, 0.0, 8.0)
+    assert seconds == {"": 1.0, "logging": 2.0 + 1.0, "evaluation": 4.0}
+
+
 @given(st.lists(st.tuples(st.sampled_from((*PARTS, None)), st.integers(0, 9))))
 def test_the_parts_add_up_to_the_whole(steps: list[tuple[str | None, int]]) -> None:
     now, entries = 0.0, []
