@@ -76,7 +76,9 @@ def cli(arguments: list[str] | None = None) -> int:
     except DistributedError as error:
         report(str(error))
         return EXIT_PEER_FAILED
-    except BrokenPipeError:  # `| head` has seen enough; the rest must not be written when the process exits
+    except (
+        BrokenPipeError
+    ):  # `| head` has seen enough; the rest must not be written when the process exits
         sys.stdout = None
     except OSError as error:
         report(f"{options.run} cannot be read: {error.strerror}.")
