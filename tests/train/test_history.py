@@ -12,8 +12,9 @@ from configs.folding import shown_width
 from configs.interventions import EarlierSchedule, Interventions, Rollback
 from configs.schema import BatchRampConfig, OptimConfig
 from tests.helpers.tiny import TEXT_RUN
-from train.history.__main__ import cli, history
+from train.history.__main__ import cli
 from train.history.sums import Stretch
+from train.history.text import history
 
 MIDNIGHT = 1664928000  # 2022-10-05
 ROLLBACK = Rollback(

@@ -28,7 +28,7 @@ from launch.status import samples_seen
 from launch.sweep import Variant, table
 from tests.helpers.checkpoints import save
 from train.generations import History, begin
-from train.history.__main__ import history
+from train.history.text import history
 from train.metrics import metrics_line
 from train.metrics_file import JsonlTracker, StoredMetrics
 from train.report import __main__ as report_command

@@ -30,7 +30,7 @@ from train.dashboard.pages import SAMPLES, Page, pages
 from train.dashboard.workspace import Target, saved, specification
 from train.detail_values import scalars
 from train.failures import may_pass
-from train.history.__main__ import history
+from train.history.text import history
 from train.wandb_account import has_key, kept_run_id
 
 _EXAMPLE = "python -m train.dashboard runs/default"

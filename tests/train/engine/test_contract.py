@@ -14,7 +14,13 @@ from tests.helpers.rank_runs import allow_fp16, config_of, rank_session, train
 from tests.helpers.sources import sources
 
 # The versions whose source was read.
-READ = {"deepspeed": "0.19.8", "megatron-core": "0.16.1", "torch": "2.13.0", "hydra-core": "1.3.2"}
+READ = {
+    "deepspeed": "0.19.8",
+    "megatron-core": "0.16.1",
+    "torch": "2.13.0",
+    "hydra-core": "1.3.2",
+    "wandb-workspaces": "0.4.13",
+}
 
 # (library, module, dotted name in it)
 STATIC = [
@@ -56,6 +62,7 @@ STATIC = [
         "torch.distributed.elastic.rendezvous.static_tcp_rendezvous",
         "StaticTCPRendezvous",
     ),
+    ("wandb-workspaces", "wandb_workspaces.workspaces.interface", "Workspace._to_model"),
     ("torch", "torch.cuda.memory", "_record_memory_history"),
     ("torch", "torch.cuda.memory", "_dump_snapshot"),
     ("torch", "torch", "ops.aten._scaled_dot_product_flash_attention_for_cpu"),
