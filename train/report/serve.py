@@ -9,6 +9,7 @@ import contextlib
 import errno
 import socket
 import socketserver
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -104,7 +105,9 @@ class ReportServer(ThreadingHTTPServer):
                 request.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing of a client that has gone away."""
+        """Say nothing of a client that has gone away; anything else is a fault of this program, and is shown."""
+        if not isinstance(sys.exc_info()[1], (ConnectionError, TimeoutError)):
+            super().handle_error(request, client_address)
 
     def server_bind(self) -> None:
         """Bind without asking the network for this machine's name."""

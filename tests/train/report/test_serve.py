@@ -267,7 +267,26 @@ def test_a_run_that_is_gone_is_said_and_the_server_goes_on(server: ReportServer,
     refused = ask(server, "/data")
     assert refused.status == 503 and refused.headers["Content-Type"].startswith("text/plain")
     (run / "metrics.jsonl").write_text(content)
+    server.report._not_before = -1.0
     assert ask(server, "/data").status == 200
+
+
+def test_a_fault_of_the_program_is_shown_and_a_client_that_left_is_not(
+    server: ReportServer, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def fail(error: Exception) -> None:
+        def raised(*_: object) -> None:
+            raise error
+
+        monkeypatch.setattr(serve._Handler, "_send", raised)
+        assert (
+            raw(server, f"GET / HTTP/1.1\r\nHost: localhost:{server.port}\r\n\r\n".encode()) == b""
+        )
+
+    fail(BrokenPipeError())
+    assert capfd.readouterr().err == ""
+    fail(ValueError("a fault of the program"))
+    assert "ValueError: a fault of the program" in capfd.readouterr().err
 
 
 def test_texts_of_the_run_stay_data(server: ReportServer) -> None:
