@@ -184,7 +184,6 @@ def test_only_the_names_of_the_loopback_interface_are_answered(server: ReportSer
         "/DATA",
         "/./data",
         "/report.html",
-        "/favicon.ico",
         "data",
         "*",
         "http://localhost/data",
@@ -196,6 +195,11 @@ def test_nothing_else_is_there(server: ReportServer, path: str) -> None:
     answer = raw(server, request.encode())
     assert answer.startswith((b"HTTP/1.0 404", b"HTTP/1.0 400")), answer[:100]
     assert b"train/loss" not in answer and b"root:" not in answer
+
+
+def test_there_is_no_icon(server: ReportServer) -> None:
+    found = ask(server, "/favicon.ico")
+    assert (found.status, found.body) == (204, b"")
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "BREW"])
