@@ -29,6 +29,8 @@ MetricsLine = dict[str, Number]
 
 # Details of an event are lists of sentences, at most.
 _DEEPEST_DETAIL = 8
+# As in configs/records.py.
+_END_OF_POSITIONS = 2**62
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,16 @@ def read_metrics(run: Path, report: Callable[[str], None]) -> list[MetricsLine]:
         OSError: the file system failed.
     """
     return list(_decoded(RunPaths(run).metrics, metrics_line, report))
+
+
+def read_cut_metrics(path: Path, report: Callable[[str], None]) -> list[MetricsLine]:
+    """Read the lines of metrics.jsonl that a rollback has cut off. For the arguments and errors see read_metrics.
+
+    Args:
+        path: the file.
+        report: as there.
+    """
+    return list(_decoded(path, metrics_line, report))
 
 
 def read_details(run: Path, report: Callable[[str], None]) -> list[dict[str, Any]]:
@@ -155,7 +167,7 @@ def _decoded(
 def _check_position(values: Mapping[str, Any], keys: Sequence[str], where: str) -> None:
     for key in keys:
         value = values.get(key, 0)
-        if type(value) is not int or value < 0:
+        if type(value) is not int or not 0 <= value < _END_OF_POSITIONS:
             raise RecordError(f"{where} is damaged or not of this program: {key} is {value}.")
 
 

@@ -8,7 +8,6 @@ import pytest
 
 from tests.helpers.poison import run_poisoned
 from tests.helpers.whole_runs import command, metrics, run_attempt
-from train.report.goodput_panels import goodput_of
 from train.report.rank_map import panels
 from train.report.read import read_run
 
@@ -45,7 +44,7 @@ def test_repeated_steps_of_a_real_run_are_lost_time(tmp_path: Path) -> None:
     assert any(evaluations)
 
     first_again = begun[1]["repeated_steps"][0]
-    found = goodput_of(read_run(run))
+    found = read_run(run).goodput
     assert found is not None
     one, two = found.attempts
     lost = sum(line["speed/seconds_per_step"] for line in before if line["step"] >= first_again)
@@ -85,7 +84,7 @@ def test_what_a_real_rollback_takes_out_is_lost_within_its_attempt(tmp_path: Pat
         next(event["time"] for event in events if event["event"] == kind)
         for kind in ("rollback", "resume")
     )
-    found = goodput_of(read_run(run))
+    found = read_run(run).goodput
     assert found is not None and len(found.attempts) == 1
     assert found.parts["rollback"] == pytest.approx(cut + resumed - decided)
     assert found.parts["repeated"] == 0

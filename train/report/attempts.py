@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from configs.run_files import Event
 from train.report.columns import Numbers
+from train.report.event_fields import BEGINNINGS, amount, count
 
-_BEGINNINGS = ("start", "resume")
 _ENDINGS = ("done", "stop", "hang")
 _SAVE_FAILED = ("checkpoint ", "second copy of the checkpoint ")
 """How the message of an error begins that does not end an attempt (train/loop.py)."""
@@ -38,7 +38,7 @@ class Stretch:
     """What those steps took."""
     rolled_back_at: float | None = None
     """When the rollback was decided that it carries out; None: it carries out none."""
-    last_sign: float = 0.0
+    last_record: float = 0.0
     """Time of its last event."""
     ending: str = ""
     """What its last event says of its end; "": nothing."""
@@ -52,7 +52,7 @@ class Attempt:
     """Start of the process, in seconds since the epoch."""
     stretches: list[Stretch]
     end: float
-    """Last sign of life."""
+    """Its last record: the time of its last event, or the end of its known steps if that is later."""
 
     @property
     def trains(self) -> float:
@@ -61,7 +61,7 @@ class Attempt:
 
     @property
     def ending(self) -> str:
-        """How it ended, in the words of its events; "": it did not say."""
+        """How it ended, in the words of its events; "": not recorded."""
         return self.stretches[-1].ending
 
 
@@ -77,7 +77,7 @@ def stretches_of(
     found = list[Stretch]()
     rollback: float | None = None
     for event, details in events:
-        if event.event in _BEGINNINGS:
+        if event.event in BEGINNINGS:
             found.append(_begun(event, details, rollback))
             rollback = None
             continue
@@ -100,8 +100,8 @@ def attempts_of(stretches: Sequence[Stretch], known: Sequence[float]) -> list[At
         been cut off from its run trained in vain from there on.
     """
     attempts = list[Attempt]()
-    for stretch, seconds in zip(stretches, known, strict=True):
-        end = max(stretch.last_sign, stretch.time + seconds)
+    for stretch, trained in zip(stretches, known, strict=True):
+        end = max(stretch.last_record, stretch.time + trained)
         last = attempts[-1] if attempts else None
         if last is not None and _is_same_process(last.stretches[-1], stretch):
             last.stretches.append(stretch)
@@ -166,15 +166,15 @@ def cut_shares(stretches: Sequence[Stretch], number: int) -> dict[int, float]:
 
 
 def _begun(event: Event, details: Mapping[str, Any], rollback: float | None) -> Stretch:
-    position = _count(details.get("samples_seen")) or 0
-    stretch = Stretch(event.time, position, _seconds(details.get("attempt_start")), details)
-    stretch.last_sign = event.time
+    position = count(details.get("samples_seen")) or 0
+    stretch = Stretch(event.time, position, amount(details.get("attempt_start")), details)
+    stretch.last_record = event.time
     stretch.rolled_back_at = rollback
-    samples, seconds = details.get("repeated_samples"), _seconds(details.get("repeated_seconds"))
-    if isinstance(samples, list) and len(samples) == 2 and seconds is not None:
-        first, last = _count(samples[0]), _count(samples[1])
+    samples, took = details.get("repeated_samples"), amount(details.get("repeated_seconds"))
+    if isinstance(samples, list) and len(samples) == 2 and took is not None:
+        first, last = count(samples[0]), count(samples[1])
         if first is not None and last is not None and first < last:
-            stretch.repeated, stretch.repeated_seconds = (first, last), seconds
+            stretch.repeated, stretch.repeated_seconds = (first, last), took
     return stretch
 
 
@@ -187,20 +187,10 @@ def _take(
     is_error = event.event == "error" and not words.startswith(_SAVE_FAILED)
     if is_error and (stretch.ending or any(stretch.time < each <= event.time for each in times)):
         return  # of a later start that failed before it trained
-    stretch.last_sign = max(stretch.last_sign, event.time)
+    stretch.last_record = max(stretch.last_record, event.time)
     if is_error or event.event in _ENDINGS:
         stretch.ending = f"{event.event}: {words}" if words else event.event
 
 
 def _is_same_process(one: Stretch, other: Stretch) -> bool:
     return one.attempt_start is not None and one.attempt_start == other.attempt_start
-
-
-def _count(value: object) -> int | None:
-    return value if type(value) is int and value >= 0 else None
-
-
-def _seconds(value: object) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return None
-    return float(value) if 0 <= value < 2**40 else None

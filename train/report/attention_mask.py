@@ -5,8 +5,8 @@ texts of made-up lengths: its windows, blanks and positions are drawn as those o
 from the corpus.
 """
 
-import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -43,16 +43,34 @@ _NOTE = (
 
 
 def panels(runs: Sequence[RunData]) -> list[Panel]:
-    """A panel for each objective of the first run; of several runs the others differ in little."""
-    run = runs[0]
-    config = _config_of(run)
-    if config is None or config.model.seq_length > _LONGEST_ROW:
-        return []
-    shares = [(objective, share) for objective, share in text_shares(config.objective) if share > 0]
-    found = [_panel(sample_of(config, each), config, share) for each, share in shares]
+    """A panel for each objective of a run; of several runs, of each one whose rows are laid out differently."""
+    found = list[tuple[RunData, Config]]()
+    for run in runs:
+        config = _config_of(run)
+        if config is None or config.model.seq_length > _LONGEST_ROW:
+            continue
+        if all(_layout(config) != _layout(other) for _, other in found):
+            found.append((run, config))
+    if len(found) == 1:
+        return list(_of_run(found[0][1]))
+    return [
+        replace(panel, key=f"{panel.key}/{number}", title=f"{panel.title}: {run.name}")
+        for number, (run, config) in enumerate(found)
+        for panel in _of_run(config)
+    ]
+
+
+def _layout(config: Config) -> tuple[Any, ...]:
+    """What the rows of a run depend on, but for chance."""
+    return config.model.seq_length, config.objective, bool(config.data.instructions)
+
+
+def _of_run(config: Config) -> Iterator[Panel]:
+    for objective, share in text_shares(config.objective):
+        if share > 0:
+            yield _panel(sample_of(config, objective), config, share)
     if config.data.instructions:
-        found.append(_panel(sample_of(config, Objective.MIP), config, None))
-    return found
+        yield _panel(sample_of(config, Objective.MIP), config, None)
 
 
 def sample_of(config: Config, objective: Objective) -> Sample:
@@ -73,7 +91,7 @@ def sample_of(config: Config, objective: Objective) -> Sample:
         length = original_row_length(seq_length)
     is_end = np.zeros(_VOCABULARY, dtype=np.bool_)
     is_end[[_SPECIAL.eos, _FULL_STOP]] = True
-    sentences = SentenceBlanks(dataclasses.replace(_SPECIAL, mask=_SMASK), is_end)
+    sentences = SentenceBlanks(replace(_SPECIAL, mask=_SMASK), is_end)
     making = Making(settings, seq_length, _SPECIAL, sentences)
     made = maker.windows(rng, _text(rng, length), making)
     return pack_row(made.segments, seq_length, _SPECIAL.pad, objective, 0, made.redraws)

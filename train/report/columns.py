@@ -1,5 +1,6 @@
 """Lines of metrics as columns of numbers."""
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ class Columns:
 
     Args:
         lines: one mapping of names to values for each row: numbers, "inf", "-inf", "nan", or None for what does not
-            exist. A key that a line lacks does not exist there. Values of other types do not exist either.
+            exist. A key that a line lacks does not exist there. Values of other types, and numbers that no float holds, do not exist either.
     """
 
     def __init__(self, lines: Sequence[Mapping[str, Any]]) -> None:
@@ -67,8 +68,9 @@ def _column(found: list[Any]) -> tuple[Numbers, NDArray[np.bool_]]:
     """Values of a column, NaN where there is none, and which exist."""
     if set(map(type, found)) <= {int, float, type(None)}:
         # NumPy makes NaN of None, and JSON has no other NaN: of long runs nothing else is fast enough.
-        values = np.array(found, dtype=np.float64)
-        return values, ~np.isnan(values)
+        with contextlib.suppress(OverflowError):
+            values = np.array(found, dtype=np.float64)
+            return values, ~np.isnan(values)
     numbers = [_number(value) for value in found]
     exists = np.array([value is not None for value in numbers], dtype=np.bool_)
     return np.array(numbers, dtype=np.float64), exists
@@ -78,5 +80,8 @@ def _number(value: Any) -> float | None:
     if isinstance(value, bool) or value is None:
         return None
     if isinstance(value, (int, float)):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:  # an integer of hundreds of digits
+            return None
     return float(value) if value in ("inf", "-inf", "nan") else None

@@ -1,4 +1,4 @@
-"""The configuration of the runs: what was changed on the way, in what several runs differ, and the whole of it."""
+"""The configuration of the runs: its changes, the differences between several runs, and the whole of it."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -18,7 +18,7 @@ def panels(runs: Sequence[RunData]) -> list[Panel]:
 
 def _changes(runs: Sequence[RunData]) -> list[Panel]:
     rows = [
-        [_name(run), event.at, visible(str(change), keep="")]
+        [run.name, event.at, visible(str(change), keep="")]
         for run in runs
         for event in run.placed_events
         if event.kind == "config_change" and isinstance(event.details.get("changes"), list)
@@ -29,7 +29,7 @@ def _changes(runs: Sequence[RunData]) -> list[Panel]:
     return [
         Panel(
             key="configuration/changes",
-            title="Changes on the way",
+            title="Configuration changes",
             group=_GROUP,
             kind="table",
             data={},
@@ -55,12 +55,12 @@ def _differences(runs: Sequence[RunData]) -> list[Panel]:
     return [
         Panel(
             key="configuration/differences",
-            title="In what the runs differ",
+            title="Differences between the runs",
             group=_GROUP,
             kind="table",
             data={},
             note="" if rows else "Their configurations are equal.",
-            columns=("key", *map(_name, runs)),
+            columns=("key", *(run.name for run in runs)),
             rows=rows,
             is_wide=True,
         )
@@ -71,7 +71,7 @@ def _texts(runs: Sequence[RunData]) -> list[Panel]:
     return [
         Panel(
             key="configuration/text" if len(runs) == 1 else f"configuration/text/{number}",
-            title="Configuration" if len(runs) == 1 else f"Configuration: {_name(run)}",
+            title="Configuration" if len(runs) == 1 else f"Configuration: {run.name}",
             group=_GROUP,
             kind="text",
             data={
@@ -90,7 +90,3 @@ def _flat(values: dict[str, Any], before: str = "") -> Iterator[tuple[str, str]]
             yield from _flat(value, f"{before}{key}.")
         else:
             yield f"{before}{visible(str(key), keep='')}", visible(str(value), keep="")
-
-
-def _name(run: RunData) -> str:
-    return visible(run.name, keep="")

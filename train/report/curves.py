@@ -165,7 +165,7 @@ def _left_out(shown: Sequence[Reduced]) -> str:
         return ""
     largest = max(parts, key=lambda each: len(each.x))
     return (
-        f"At most {len(largest.x):,} of {largest.total:,} points a curve: the extremes of each stretch, and {AROUND} "
+        f"At most {len(largest.x):,} of {largest.total:,} points per curve: the extremes of each stretch, and {AROUND} "
         "rows on each side of events."
     )
 

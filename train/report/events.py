@@ -10,6 +10,7 @@ from configs.records import convert
 from configs.terminal import visible
 from train.history.entries import rollback_words
 from train.history.kinds import CHECKPOINT, COPY, ROLLBACK, SKIP, words_of
+from train.report.event_fields import BEGINNINGS
 from train.report.positions import Placed
 from train.report.read import RunData
 
@@ -102,7 +103,7 @@ def _with_layout_changes(events: list[Placed]) -> list[Placed]:
     before: str | None = None
     for event in events:
         found.append(event)
-        if event.kind not in ("start", "resume"):
+        if event.kind not in BEGINNINGS:
             continue
         layout = _layout(event.details)
         if None not in (before, layout) and layout != before:

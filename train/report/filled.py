@@ -31,9 +31,7 @@ def panels(runs: Sequence[RunData]) -> list[Panel]:
         found.append(
             Panel(
                 key="blanks" if is_alone else f"blanks/{number}",
-                title="Filled blanks"
-                if is_alone
-                else f"Filled blanks: {visible(run.name, keep='')}",
+                title="Filled blanks" if is_alone else f"Filled blanks: {run.name}",
                 group="Filled blanks",
                 kind="blanks",
                 data={"blanks": known},
@@ -56,7 +54,6 @@ def _blank(line: dict[str, Any], blank: Any) -> dict[str, Any] | None:
         return None
     return {
         "at": line.get("samples_seen", 0),
-        "index": blank.get("index") if isinstance(blank.get("index"), int) else 0,
         **{name: _text(blank.get(name)) for name in ("objective", "text", "truth", "filled")},
     }
 

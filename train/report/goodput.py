@@ -1,6 +1,6 @@
 """Goodput: the share of a run's wall time in which it trained what it has become.
 
-The whole is the time from the beginning of the first process to the last sign of life of the last one. It is divided into:
+The whole is the time from the beginning of the first process to the last thing that the last one recorded. It is divided into:
 
 - productive: the steps of the run's history as it stands now, except those whose update was left out. A step's time is
   `speed/seconds_per_step`, its wait for data included;
@@ -76,7 +76,7 @@ class Goodput:
 
     @property
     def seconds(self) -> float:
-        """The whole: from the first start to the last sign of life."""
+        """The whole: from the first start to the last record."""
         return self.attempts[-1].attempt.end - self.attempts[0].attempt.begin
 
     @property
@@ -102,7 +102,7 @@ def goodput(
         events: of events.jsonl, in the order of the file.
         metrics: metrics.jsonl.
         process_times: when processes took hold of the run, from its generations: what a start wrote that failed before it
-            trained is then not taken for a sign of life of the attempt before it.
+            trained is then not taken for a record of the attempt before it.
     """
     stretches = stretches_of(events, process_times)
     if not stretches:
@@ -166,4 +166,4 @@ def _settled(attempt: Attempt, parts: Sequence[Mapping[str, float]]) -> dict[str
 
 def _seconds(metrics: Columns, key: str) -> Numbers:
     found = metrics.column(key)
-    return np.where(np.isfinite(found) & (found > 0), found, 0.0)
+    return np.where((found > 0) & (found < 2**40), found, 0.0)

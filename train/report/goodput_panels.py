@@ -1,13 +1,11 @@
 """The panel of a run's goodput: what its wall time was spent on, over all attempts."""
 
-import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
-from configs.at_work import generation_lines, generation_numbers, generation_path
 from configs.terminal import visible
-from train.report.goodput import IDLE, PARTS, AttemptTime, Goodput, goodput
+from train.report.goodput import IDLE, PARTS, AttemptTime, Goodput
 from train.report.panel import Panel
 from train.report.read import RunData
 
@@ -16,9 +14,9 @@ _MOST_ATTEMPTS = 400
 _LONGEST_WORDS = 200
 _NOTE = (
     "Goodput is the time of the steps that the run consists of now and that updated its weights, divided by the wall time "
-    "from the first start to the last sign of life. Lost are: evaluation, waiting for checkpoints, steps whose update was "
+    "from the first start to the last record. Lost are: evaluation, waiting for checkpoints, steps whose update was "
     "left out, steps that a rollback took out, steps that were trained again after a restart, start-up, idle time between "
-    "attempts, and the rest of each attempt (other). Above: all of it. Below: each attempt, as wide as it was long and "
+    "attempts, and the rest of each attempt (other). The upper bar is the whole run. Below: each attempt, as wide as it was long and "
     "divided by its parts, so that equal areas are equal times."
 )
 
@@ -27,7 +25,7 @@ _HEADINGS = ("seconds", *(f"{label}, %" for label in PARTS.values()), "idle befo
 
 def panels(runs: Sequence[RunData]) -> list[Panel]:
     """A panel for each run that has an event of a start."""
-    found = [(number, run, goodput_of(run)) for number, run in enumerate(runs)]
+    found = [(number, run, run.goodput) for number, run in enumerate(runs)]
     is_one = len(runs) == 1
     return [
         _panel(run, each, "goodput" if is_one else f"goodput/{number}", is_one=is_one)
@@ -36,25 +34,9 @@ def panels(runs: Sequence[RunData]) -> list[Panel]:
     ]
 
 
-def goodput_of(run: RunData) -> Goodput | None:
-    """The goodput of a run; None if it has no event of a start."""
-    return goodput(run.events, run.metrics, _process_times(run))
-
-
 def shown_share(share: float | None) -> str:
     """A share in percent, for people; a dash for one that does not exist."""
     return "\u2013" if share is None else f"{100 * share:.1f} %"
-
-
-def _process_times(run: RunData) -> list[float]:
-    """When processes took hold of the run."""
-    times = list[float]()
-    for number in generation_numbers(run.folder):
-        for line in generation_lines(generation_path(run.folder, number))[:1]:
-            time = line.get("time")
-            if isinstance(time, (int, float)) and math.isfinite(time):
-                times.append(float(time))
-    return times
 
 
 def _panel(run: RunData, found: Goodput, key: str, *, is_one: bool) -> Panel:
@@ -72,7 +54,7 @@ def _panel(run: RunData, found: Goodput, key: str, *, is_one: bool) -> Panel:
     parts = found.parts
     return Panel(
         key=key,
-        title=title if is_one else f"{title}: {visible(run.name, keep='')}",
+        title=title if is_one else f"{title}: {run.name}",
         group="Reliability",
         kind="goodput",
         data={
@@ -145,7 +127,7 @@ def _shares(parts: Mapping[str, float], whole: float) -> list[Any]:
 
 
 def _ending(each: AttemptTime) -> str:
-    return visible(each.attempt.ending, keep="")[:_LONGEST_WORDS] or "it does not say"
+    return visible(each.attempt.ending, keep="")[:_LONGEST_WORDS] or "not recorded"
 
 
 def _reached(run: RunData, found: Goodput) -> list[int]:

@@ -52,7 +52,7 @@ def policy(scripts: list[str], style: str, *, is_live: bool) -> str:
     allowed = " ".join(_source(script) for script in scripts)
     connections = "connect-src 'self'; " if is_live else ""
     return (
-        f"default-src 'none'; script-src {allowed}; style-src {_source(style)}; img-src data:; "
+        f"default-src 'none'; script-src {allowed}; style-src {_source(style)}; "
         f"{connections}base-uri 'none'; form-action 'none'"
     )
 

@@ -37,14 +37,17 @@ def _heat_map(run: RunData, number: int, key: str, title: str, *, is_alone: bool
     if not len(positions):
         return None
     starts = np.linspace(0, len(positions), min(len(positions), MAX_COLUMNS) + 1).astype(np.int64)
-    greatest = np.fmax.reduceat(values, starts[:-1], axis=0)
-    infinite = ~np.isfinite(greatest)
-    greatest[infinite] = np.nan
+    # An infinity must not hide the finite values of its stretch; a stretch without any is a gap.
+    finite = np.where(np.isfinite(values), values, -np.inf)
+    greatest = np.maximum.reduceat(finite, starts[:-1], axis=0)
     notes = [AT_INTERVALS]
     if len(positions) > MAX_COLUMNS:
         notes.append(
             f"{MAX_COLUMNS:,} stretches of {len(positions):,} measurements: the greatest value of each."
         )
+    num_missing = int(np.count_nonzero(~np.isfinite(values)))
+    if num_missing:
+        notes.append(f"Left out: {num_missing:,} of {values.size:,} values, which are not finite.")
     layers = values.shape[1]
     return Panel(
         key=key if is_alone else f"{key}/{number}",
@@ -52,10 +55,8 @@ def _heat_map(run: RunData, number: int, key: str, title: str, *, is_alone: bool
         group=_GROUP,
         kind="heatmap",
         data={
-            "run": number,
             "x": rounded(positions[starts[1:] - 1]),
             "values": [rounded(row) for row in greatest.T],
-            "total": len(positions),
         },
         note=" ".join(notes),
         columns=("layer", "first", "last", "least", "greatest"),

@@ -6,8 +6,8 @@ from typing import Any
 
 from configs.run_files import Event
 from configs.run_status import SLOW_RANK
+from train.report.event_fields import BEGINNINGS, amount, count
 
-_BEGINNINGS = ("start", "resume")
 MOST_RANKS = 2**14
 """A layout of more ranks is not drawn."""
 
@@ -31,19 +31,13 @@ class Layout:
         """Number of ranks."""
         return self.tp * self.pp * self.dp
 
-    def node_of(self, rank: int) -> str:
-        """Name of a rank's node; "" if it was not recorded."""
-        return next(
-            (name for name, first, count in self.nodes if first <= rank < first + count), ""
-        )
-
 
 def last_layout(events: Sequence[tuple[Event, Mapping[str, Any]]]) -> Layout | None:
     """The layout that a run was last trained on; None if its events do not say."""
     found: Layout | None = None
     slow = dict[int, float]()
     for event, details in events:
-        if event.event in _BEGINNINGS:
+        if event.event in BEGINNINGS:
             slow.clear()
             found = _layout(details, slow)
         elif event.event == SLOW_RANK:
@@ -51,21 +45,21 @@ def last_layout(events: Sequence[tuple[Event, Mapping[str, Any]]]) -> Layout | N
             if type(rank) is not int:
                 continue
             slow.pop(rank, None)
-            if details.get("state") == "slow" and isinstance(excess, (int, float)):
-                slow[rank] = float(excess)
+            share = amount(excess)
+            if details.get("state") == "slow" and share is not None:
+                slow[rank] = share
     return found
 
 
 def _layout(details: Mapping[str, Any], slow: Mapping[int, float]) -> Layout | None:
     sizes = [details.get(name) for name in ("tp", "pp", "dp")]
-    seen = details.get("samples_seen", 0)
-    if not all(type(size) is int and 0 < size <= MOST_RANKS for size in [*sizes, 1]):
+    if not all(type(size) is int and 0 < size <= MOST_RANKS for size in sizes):
         return None
     tp, pp, dp = (int(size) for size in sizes if size is not None)
     if tp * pp * dp > MOST_RANKS:
         return None
     nodes = _nodes(details.get("nodes"), tp * pp * dp)
-    return Layout(tp, pp, dp, seen if type(seen) is int else 0, nodes, slow)
+    return Layout(tp, pp, dp, count(details.get("samples_seen")) or 0, nodes, slow)
 
 
 def _nodes(value: Any, world_size: int) -> tuple[tuple[str, int, int], ...]:
@@ -77,9 +71,9 @@ def _nodes(value: Any, world_size: int) -> tuple[tuple[str, int, int], ...]:
     for entry in value:
         if not isinstance(entry, list) or len(entry) != 3:
             return ()
-        name, first, count = entry
-        if not isinstance(name, str) or first != next_rank or type(count) is not int or count < 1:
+        name, first, size = entry
+        if not isinstance(name, str) or first != next_rank or type(size) is not int or size < 1:
             return ()
-        found.append((name, next_rank, count))
-        next_rank += count
+        found.append((name, next_rank, size))
+        next_rank += size
     return tuple(found) if next_rank == world_size else ()

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from configs.errors import RecordError
+from configs.errors import RecordError, UserError
 from configs.run_paths import RunPaths
 from configs.run_state import shown_state
 from train.report.inlined import policy, scripts, style
@@ -21,7 +21,7 @@ from train.report.page import page_data, page_of
 from train.report.read import read_run
 
 SHORTEST_PAUSE = 2.0
-"""Seconds between two readings, at least."""
+"""Seconds between two readings, at least. What is asked for between them gets the outcome of the former one."""
 _IDLE_FACTOR = 9
 """A reading of s seconds is followed by no other for this many times s: a large run must not keep a core busy."""
 
@@ -61,6 +61,7 @@ class LiveReport:
         self._reading = threading.Lock()
         self._snapshot: Snapshot | None = None
         self._stamp = ""
+        self._failure: UserError | OSError | None = None
         self._not_before = -1.0
 
     def snapshot(self) -> Snapshot:
@@ -69,8 +70,8 @@ class LiveReport:
         While one thread reads, others get what was read before it; the first reading is waited for.
 
         Raises:
-            UserError: a run cannot be read, and was never read before.
-            OSError: the file system failed, and the runs were never read before.
+            UserError: a run cannot be read now.
+            OSError: the file system failed.
         """
         known = self._snapshot
         if not self._reading.acquire(blocking=known is None):
@@ -83,17 +84,26 @@ class LiveReport:
 
     def _renewed(self) -> Snapshot:
         known = self._snapshot
-        if known is not None and self._clock() < self._not_before:
-            return known
+        if self._clock() < self._not_before:
+            if self._failure is not None:
+                raise self._failure.with_traceback(None)
+            if known is not None:
+                return known
         stamp = self._stamp_of_files()
         if known is not None and stamp == self._stamp:
             return known
         began = self._clock()
-        runs = [read_run(folder, self._tell) for folder in self._folders]
-        found = _snapshot(page_data(runs, is_live=True))
-        self._snapshot, self._stamp = found, stamp
-        took = self._clock() - began
-        self._not_before = self._clock() + max(SHORTEST_PAUSE, _IDLE_FACTOR * took)
+        self._failure = None
+        try:
+            runs = [read_run(folder, self._tell) for folder in self._folders]
+            found = _snapshot(page_data(runs, is_live=True))
+            self._snapshot, self._stamp = found, stamp
+        except (UserError, OSError) as error:
+            self._failure, self._stamp = error, ""
+            raise
+        finally:
+            took = self._clock() - began
+            self._not_before = self._clock() + max(SHORTEST_PAUSE, _IDLE_FACTOR * took)
         return found
 
     def _tell(self, text: str) -> None:

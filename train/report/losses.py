@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from configs.objectives import is_key
+from configs.terminal import visible
 from train.report.curves import AT_INTERVALS, Chart, Line, charts, detail_curve, metric_lines
 from train.report.panel import Panel
 from train.report.read import RunData
@@ -49,7 +50,7 @@ def loss_keys(run: RunData, part: str) -> list[str]:
 def _by_source(run: RunData, part: str) -> list[Line]:
     prefix = f"{part}/loss_source/"
     return [
-        Line(key.removeprefix(prefix), *detail_curve(run, key))
+        Line(visible(key.removeprefix(prefix), keep=""), *detail_curve(run, key))
         for key in run.detail_columns.keys
         if key.startswith(prefix)
     ]

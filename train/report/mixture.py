@@ -56,8 +56,8 @@ def _left_out(run: RunData) -> list[Line]:
     return [Line("samples left out", x, left_out)] if len(x) and left_out.any() else []
 
 
-def _paths(run: RunData) -> list[str]:
-    paths = run.setting("data.paths")
+def _paths(run: RunData, key: str = "data.paths") -> list[str]:
+    paths = run.setting(key)
     return [visible(str(path), keep="") for path in paths] if isinstance(paths, list) else []
 
 
@@ -94,20 +94,25 @@ def _drawn_to_seen(run: RunData) -> tuple[Numbers, Numbers]:
     return np.concatenate([[0.0], drawn]), np.concatenate([[0.0], seen])
 
 
+def _shown(weight: Any) -> Any:
+    """A weight for a table: the page has no infinities, and no numbers longer than those of a float."""
+    is_number = isinstance(weight, (int, float)) and abs(weight) < 2**53
+    return weight if is_number else visible(str(weight), keep="")
+
+
 def _sources(runs: Sequence[RunData]) -> list[Panel]:
     rows: list[list[Any]] = []
     for run in runs:
         weights = run.setting("data.weights")
         for number, path in enumerate(_paths(run)):
             has_weight = isinstance(weights, list) and number < len(weights)
-            rows.append([run.name, path, weights[number] if has_weight else "by size"])
-        for path in run.setting("data.instructions") or []:
-            rows.append([run.name, visible(str(path), keep=""), "instructions"])
+            rows.append([run.name, path, _shown(weights[number]) if has_weight else "by size"])
+        rows += [[run.name, path, "instructions"] for path in _paths(run, "data.instructions")]
     if not rows:
         return []
     columns = ("run", "source", "weight")
     if any(run.setting("data.stages") for run in runs):
-        columns = ("run", "source", "weight without stages")
+        columns = ("run", "source", "weight outside stages")
     return [
         Panel(
             key="data/sources",

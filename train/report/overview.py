@@ -1,11 +1,13 @@
-"""What stands at the top of the page: each run's state, its position and its figures of now."""
+"""What stands at the top of the page: each run's state, its position and its current figures."""
 
-import time
 from typing import Any
 
+import numpy as np
+
 from configs.terminal import visible
+from train.report.columns import Numbers
 from train.report.curves import rounded
-from train.report.goodput_panels import goodput_of, shown_share
+from train.report.goodput_panels import shown_share
 from train.report.losses import loss_keys
 from train.report.read import RunData
 
@@ -28,34 +30,38 @@ def run_facts(run: RunData, number: int) -> dict[str, Any]:
     position = {
         name: int(run.metrics.last(name) or 0) for name in ("samples_seen", "tokens_seen", "step")
     }
-    total = run.setting("optim.total_samples")
-    seconds = run.metrics.column("speed/seconds_per_step")
-    trained = float(seconds[seconds == seconds].sum())
-    is_counted = isinstance(total, int) and total > position["samples_seen"] > 0
+    total = run.total_samples
     return {
-        "name": visible(run.name, keep=""),
+        "name": run.name,
         "folder": visible(str(run.folder), keep=""),
         "color": number,
         "state": run.state,
         "message": visible(run.status.message, keep="") if run.status else "",
         **position,
-        "total_samples": total if isinstance(total, int) else None,
-        "seconds": trained,
-        "seconds_left": _left(run, total) if is_counted else None,
+        "total_samples": total,
+        "seconds": _sum(run.metrics.column("speed/seconds_per_step")),
+        "seconds_left": _left(run, total),
         "last_checkpoint": _last_checkpoint(run),
         "figures": _figures(run),
     }
 
 
-def _left(run: RunData, total: int) -> float | None:
-    """Seconds to the end at the pace of the last steps."""
+def _left(run: RunData, total: int | None) -> float | None:
+    """Seconds to the end at the pace of the last steps; None where either is not known, and at the end."""
     samples = run.metrics.column("samples_seen")
+    if total is None or not total > samples[-1] > 0:
+        return None
     seconds = run.metrics.column("speed/seconds_per_step")
     first = max(0, len(samples) - 200)
     before = samples[first - 1] if first else 0.0
-    spent = float(seconds[first:][seconds[first:] == seconds[first:]].sum())
+    spent = _sum(seconds[first:])
     done = float(samples[-1] - before)
     return (total - float(samples[-1])) * spent / done if done > 0 and spent > 0 else None
+
+
+def _sum(seconds: Numbers) -> float:
+    """The sum of what is a duration."""
+    return float(seconds[(seconds >= 0) & (seconds < 2**40)].sum())
 
 
 def _last_checkpoint(run: RunData) -> dict[str, Any] | None:
@@ -72,10 +78,10 @@ def _figures(run: RunData) -> list[dict[str, Any]]:
     for key, label in (*found, *_FIGURES):
         x, y = run.metrics.curve(key)
         if len(x):
-            value = run.metrics.last(key)
-            shown = None if value is None else rounded(y[-1:])[0] if value == y[-1] else value
+            # A loss that has just become nan must not look like the last one that was finite.
+            shown = rounded(y[-1:])[0] if np.isfinite(y[-1]) else str(y[-1])
             figures.append({"key": key, "label": label, "value": shown})
-    spent = goodput_of(run)
+    spent = run.goodput
     if spent is not None and spent.share is not None:
         share = shown_share(spent.share)
         figures.append({"key": "goodput", "label": "Goodput", "value": share})
@@ -85,8 +91,3 @@ def _figures(run: RunData) -> list[dict[str, Any]]:
 def _held_out(key: str) -> str:
     objective = key.removeprefix("valid/loss").removeprefix("_")
     return f"Held-out loss, {objective}" if objective else "Held-out loss"
-
-
-def written() -> float:
-    """Seconds since the epoch, for the page's foot."""
-    return time.time()

@@ -18,7 +18,7 @@ from train.report.events import events_of
 from train.report.inlined import as_script_data, policy, scripts, style
 from train.report.overview import run_facts
 from train.report.panel import GROUPS, Panel
-from train.report.read import RunData, read_run, with_own_names
+from train.report.read import RunData, end_of_axis, read_run, with_own_names
 from train.report.subjects import all_panels
 from train.small_files import replace_file
 
@@ -78,14 +78,13 @@ def page_data(runs: Sequence[RunData], *, is_live: bool = False) -> dict[str, An
     """All that the page's scripts are given, as JSON values; `--serve` sends it anew."""
     runs = with_own_names(runs)
     panels = all_panels(runs)
-    ends = [run.metrics.last("samples_seen") or 0 for run in runs]
     return {
         "version": version(DISTRIBUTION),
         "written": time.time(),
         "live": is_live,
         "runs": [run_facts(run, number) for number, run in enumerate(runs)],
         "remarks": [visible(remark) for run in runs for remark in run.remarks],
-        "axis": {"min": 0, "max": max(ends)},
+        "axis": {"min": 0, "max": max(map(end_of_axis, runs))},
         "groups": _groups(panels),
         "panels": [panel.to_json() for panel in panels],
         "events": [event for number, run in enumerate(runs) for event in events_of(run, number)],

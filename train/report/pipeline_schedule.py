@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from configs.pipeline import bubble
-from configs.terminal import visible
+from train.report.event_fields import count
 from train.report.panel import Panel
 from train.report.read import RunData
 
@@ -87,10 +87,10 @@ def schedule_in(line: dict[str, Any]) -> Schedule | None:
     value = line.get(_KEY)
     if not isinstance(value, dict):
         return None
-    stages, step = value.get("stages"), value.get("step", line.get("step"))
+    stages, step = value.get("stages"), count(value.get("step", line.get("step")))
     if not isinstance(stages, list) or not 1 < len(stages) <= _MOST_STAGES:
         return None
-    if not all(isinstance(stage, list) for stage in stages) or type(step) is not int:
+    if not all(isinstance(stage, list) for stage in stages) or step is None:
         return None
     if not 0 < sum(map(len, stages)) <= _MOST_PASSES:
         return None
@@ -137,7 +137,7 @@ def _panel(run: RunData, schedule: Schedule, key: str, *, is_one: bool) -> Panel
         )
     return Panel(
         key=key,
-        title=title if is_one else f"{title}: {visible(run.name, keep='')}",
+        title=title if is_one else f"{title}: {run.name}",
         group="Pictures",
         kind="schedule",
         data={
@@ -179,11 +179,15 @@ def _pass(value: Any) -> Pass | None:
     micro_batch, chunk = value.get("micro_batch"), value.get("chunk", 0)
     if kind not in _KINDS or start is None or end is None or end < start:
         return None
-    if type(micro_batch) is not int or type(chunk) is not int or micro_batch < 0 or chunk < 0:
+    if (
+        type(micro_batch) is not int
+        or type(chunk) is not int
+        or not (0 <= micro_batch < 2**53 and 0 <= chunk < 2**53)
+    ):
         return None
     return Pass(kind, micro_batch, chunk, start, end)
 
 
 def _time(value: Any) -> float | None:
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return float(value) if is_number and math.isfinite(value) and abs(value) < 2**40 else None
+    return float(value) if is_number and abs(value) < 2**40 else None

@@ -8,8 +8,8 @@ import numpy as np
 
 from configs.run_files import Event
 from train.report.columns import Columns
+from train.report.event_fields import BEGINNINGS, count
 
-_BEGINNINGS = ("start", "resume")
 # At these nothing goes on: they belong to where their attempt has ended.
 _ENDINGS = ("error", "hang", "stop", "done")
 _FREQUENT = ("checkpoint", "checkpoint_copy")
@@ -64,7 +64,7 @@ def _walked(
     ends = _ends_of_attempts(events, metrics)
     attempt, here = -1, 0.0
     for event, details in events:
-        if event.event in _BEGINNINGS:
+        if event.event in BEGINNINGS:
             attempt += 1
             here = _position(details, metrics)[0] or 0.0
             yield here, _last_of_two(details.get("repeated_samples"))
@@ -80,14 +80,14 @@ def _walked(
 
 def _position(details: dict[str, Any], metrics: Columns) -> tuple[float | None, float | None]:
     """Where an event's own details place it, and where its stretch ends."""
-    back = _count(details.get("checkpoint_samples"))  # a rollback
+    back = count(details.get("checkpoint_samples"))  # a rollback
     if back is not None:
-        return back, _count(details.get("found_samples"))
+        return back, count(details.get("found_samples"))
     seen = details.get("samples_seen")
-    at = _last_of_two(seen) if isinstance(seen, list) else _count(seen)
+    at = _last_of_two(seen) if isinstance(seen, list) else count(seen)
     if at is not None:
         return at, None
-    step = _count(details.get("step"))
+    step = count(details.get("step"))
     if step is not None:
         steps, samples = metrics.column("step"), metrics.column("samples_seen")
         row = int(np.searchsorted(steps, step))
@@ -100,7 +100,7 @@ def _ends_of_attempts(
     events: Sequence[tuple[Event, dict[str, Any]]], metrics: Columns
 ) -> list[float]:
     """Samples seen at the end of each attempt: where the next one began, and what that has trained again."""
-    begins = [details for event, details in events if event.event in _BEGINNINGS]
+    begins = [details for event, details in events if event.event in BEGINNINGS]
     ends = list[float]()
     for details in begins[1:]:
         until = _last_of_two(details.get("repeated_samples"))
@@ -109,9 +109,4 @@ def _ends_of_attempts(
 
 
 def _last_of_two(value: Any) -> float | None:
-    return _count(value[1]) if isinstance(value, list) and len(value) == 2 else None
-
-
-def _count(value: Any) -> float | None:
-    is_count = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**62
-    return float(value) if is_count else None
+    return count(value[1]) if isinstance(value, list) and len(value) == 2 else None

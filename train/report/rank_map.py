@@ -1,6 +1,5 @@
 """The panel of the ranks: the tp x pp x dp grid on its nodes, with each rank's own time in a step, the slow ones marked."""
 
-import math
 import statistics
 from collections.abc import Sequence
 from typing import Any
@@ -41,7 +40,7 @@ def _panel(run: RunData, layout: Layout, key: str, *, is_one: bool) -> Panel:
     ]
     return Panel(
         key=key,
-        title=title if is_one else f"{title}: {visible(run.name, keep='')}",
+        title=title if is_one else f"{title}: {run.name}",
         group="Pictures",
         kind="ranks",
         data={
@@ -79,7 +78,7 @@ def _seconds(
 
 def _finite(value: Any) -> float | None:
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return float(f"{value:.5g}") if is_number and math.isfinite(value) and value >= 0 else None
+    return float(f"{value:.5g}") if is_number and 0 <= value < 2**40 else None
 
 
 def _stretches(layout: Layout) -> list[tuple[str, int, int]]:

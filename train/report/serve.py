@@ -1,14 +1,16 @@
 """The report of a run while it trains, for a browser on the same machine: python -m train.report runs/default --serve.
 
 The server answers on the loopback interface alone, to GET and HEAD of its own two addresses: `/` is the page, `/data` what
-is inside of it, which the page asks for every few seconds. A page from elsewhere cannot read either, by whatever name it
-reaches this machine: the Host header must be a name of the loopback interface.
+is inside of it, which the page asks for every few seconds. `/favicon.ico`, which browsers ask for, is empty. A page from
+elsewhere cannot read either, by whatever name it reaches this machine: the Host header must be a name of the loopback
+interface.
 """
 
 import contextlib
 import errno
 import socket
 import socketserver
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -104,7 +106,9 @@ class ReportServer(ThreadingHTTPServer):
                 request.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing of a client that has gone away."""
+        """Say nothing of a client that has gone away; anything else is a fault of this program, and is shown."""
+        if not isinstance(sys.exc_info()[1], (ConnectionError, TimeoutError)):
+            super().handle_error(request, client_address)
 
     def server_bind(self) -> None:
         """Bind without asking the network for this machine's name."""
@@ -140,6 +144,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """Answer with the page or its data."""
         path = self.path.partition("?")[0]
+        if path == "/favicon.ico":  # every browser asks for it by itself
+            self._send(HTTPStatus.NO_CONTENT, None, b"", _NOTHING)
+            return
         if path not in ("/", "/data"):
             self.send_error(HTTPStatus.NOT_FOUND, "There is nothing here but / and /data.")
             return

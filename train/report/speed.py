@@ -18,7 +18,8 @@ _CHARTS = (
             "MFU and HFU",
             _GROUP,
             "share of the peak",
-            "MFU counts the operations of the model alone, HFU those of recomputation as well.",
+            "MFU counts the operations of the model alone, HFU those of recomputation as well. Both count attention as "
+            "dense and a logit for every token, as published figures do.",
         ),
         ("speed/mfu", "speed/hfu"),
     ),
@@ -41,10 +42,11 @@ _CHARTS = (
         ("speed/rank_seconds_max", "speed/rank_seconds_min"),
     ),
     (
-        Chart("throughput/waits", "Waits for data and checkpoints", _GROUP, "seconds"),
-        ("speed/data_wait_seconds", "speed/checkpoint_blocked_seconds"),
+        Chart("throughput/waits", "Waits for data, checkpoints and evaluation", _GROUP, "seconds"),
+        ("speed/data_wait_seconds", "speed/checkpoint_blocked_seconds", "speed/evaluation_seconds"),
     ),
 )
+_COMPUTED = ("speed/mfu_computed", "speed/hfu_computed", "attention/computed_fraction")
 _PARTS = (
     "forward",
     "backward",
@@ -66,6 +68,17 @@ def panels(runs: Sequence[RunData]) -> list[Panel]:
         for chart, keys in _CHARTS
         for panel in charts(chart, runs, [metric_lines(run, keys) for run in runs])
     ]
+    computed = Chart(
+        "throughput/computed",
+        "MFU and HFU of what is computed",
+        _GROUP,
+        "share",
+        "Of the pairs of tokens that attention computes, whose share of all pairs is shown too, and the logits of "
+        f"targets alone. {AT_INTERVALS}",
+    )
+    found += charts(
+        computed, runs, [detail_lines(run, {key: key for key in _COMPUTED}) for run in runs]
+    )
     split = Chart(
         "throughput/split",
         "Where the time of a step goes",

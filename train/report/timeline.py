@@ -6,7 +6,7 @@ from train.report.events import LANES, OTHER_LANE, events_of
 from train.report.panel import Panel
 from train.report.read import RunData
 
-_NOTE = "Choose an event to read it. Bars are stretches that a rollback has cut off, or a resume has trained again."
+_NOTE = "Select an event to read it or to zoom to it. Bars are stretches that a rollback has cut off, or a resume has trained again."
 # In pixels.
 _MARGIN, _LANE, _LANE_OF_RUN = 70, 28, 14
 

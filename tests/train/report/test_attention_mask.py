@@ -11,7 +11,7 @@ from configs.schema import Config
 from data_pipeline.packing import Sample, attention_mask
 from train.report.attention_mask import corners, panels, sample_of, segments_of
 from train.report.panel import Panel
-from train.report.read import read_run
+from train.report.read import RunData, read_run
 
 VARIANTS = [
     ["model=tiny"],
@@ -86,6 +86,18 @@ def test_the_same_run_has_the_same_rows(tmp_path: Path) -> None:
     text = to_stored_yaml(config_of(["model=tiny"]))
     assert panels_of(tmp_path, text) == panels_of(tmp_path, text)
     assert panels_of(tmp_path, text) != panels_of(tmp_path, text.replace("seed: ", "seed: 1"))
+
+
+def test_of_several_runs_those_are_shown_whose_rows_differ(tmp_path: Path) -> None:
+    runs = list[RunData]()
+    for name, words in (("a", []), ("b", ["seed=7"]), ("c", ["objective.gmask_share=1.0"])):
+        (tmp_path / name).mkdir()
+        panels_of(tmp_path / name, to_stored_yaml(composed(["model=tiny", *words])))
+        runs.append(read_run(tmp_path / name))
+    assert [panel.key for panel in panels(runs[:2])] == ["mask/mask", "mask/gmask"]
+    found = {panel.key: panel.title for panel in panels(runs)}
+    assert list(found) == ["mask/mask/0", "mask/gmask/0", "mask/gmask/1"]
+    assert found["mask/mask/0"].endswith(": a") and found["mask/gmask/1"].endswith(": c")
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,7 @@ def test_a_longer_run_has_hardly_a_larger_page(tmp_path: Path) -> None:
         for series in panel["data"].get("series", [])
         if series["total"] > 5_000
     ]
-    assert len(curves) == 2 * 32
+    assert len(curves) == 2 * 33
     assert len(pages[1]) < 1.2 * len(pages[0])
     # What 30 curves of any length take is far below the page's limit of 20 MB.
     assert len(pages[1]) < 6e6

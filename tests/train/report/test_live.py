@@ -156,4 +156,7 @@ def test_a_run_that_cannot_be_read_is_said_each_time_and_a_remark_once(run: Path
     with pytest.raises(RunFolderError):
         report.snapshot()
     grow(run, 1, 2)
+    with pytest.raises(RunFolderError):  # a reading that failed is followed by the same rest
+        report.snapshot()
+    clock.now += SHORTEST_PAUSE
     assert step_of(report) == 2

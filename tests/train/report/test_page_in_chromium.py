@@ -155,14 +155,14 @@ def test_every_curve_is_there_with_its_points_and_extremes(opened: Page, written
             assert series["total"] == sum(value is not None for value in values)
             if series["total"] == STEPS:
                 most = max(len(each["x"]) for each in panel["data"]["series"])
-                assert f"At most {most:,} of {STEPS:,} points a curve" in panel["note"]
+                assert f"At most {most:,} of {STEPS:,} points per curve" in panel["note"]
                 assert len(series["x"]) <= most < STEPS
             looked_at += 1
     assert looked_at > 20
     said = opened.evaluate(
         "document.querySelector('[data-key=\"losses/train\"] .note').textContent"
     )
-    assert f"of {STEPS:,} points a curve" in said
+    assert f"of {STEPS:,} points per curve" in said
 
 
 def test_the_timeline_can_be_clicked_and_jumped_along(opened: Page, written: Path) -> None:
@@ -277,8 +277,8 @@ def test_smoothing_and_logarithm_are_switched(opened: Page) -> None:
     ys = [y for _, y in smooth["optim/grad_norm"]]
     # Its means are those of all steps, not of the extremes that the raw curve is made of.
     assert max(ys) < 1 and sum(ys) / len(ys) == pytest.approx(0.4 + 5 / 97, abs=0.03)
-    said = opened.evaluate("document.querySelector('.smoothing output').textContent")
-    assert said == f"exponential mean over {round(0.02 * BATCH * STEPS):,} samples"
+    said = opened.evaluate("document.querySelector('.controls .smoothing .quiet').textContent")
+    assert said == f"exponential moving average over {round(0.02 * BATCH * STEPS):,} samples"
     opened.evaluate(f"document.querySelector('[data-key=\"{key}\"] .tools button').click()")
     kind = opened.evaluate(f"report.handles.get('{key}').chart.getOption().yAxis[0].type")
     assert kind == "log"

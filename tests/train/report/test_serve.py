@@ -184,7 +184,6 @@ def test_only_the_names_of_the_loopback_interface_are_answered(server: ReportSer
         "/DATA",
         "/./data",
         "/report.html",
-        "/favicon.ico",
         "data",
         "*",
         "http://localhost/data",
@@ -196,6 +195,11 @@ def test_nothing_else_is_there(server: ReportServer, path: str) -> None:
     answer = raw(server, request.encode())
     assert answer.startswith((b"HTTP/1.0 404", b"HTTP/1.0 400")), answer[:100]
     assert b"train/loss" not in answer and b"root:" not in answer
+
+
+def test_there_is_no_icon(server: ReportServer) -> None:
+    found = ask(server, "/favicon.ico")
+    assert (found.status, found.body) == (204, b"")
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "BREW"])
@@ -267,7 +271,26 @@ def test_a_run_that_is_gone_is_said_and_the_server_goes_on(server: ReportServer,
     refused = ask(server, "/data")
     assert refused.status == 503 and refused.headers["Content-Type"].startswith("text/plain")
     (run / "metrics.jsonl").write_text(content)
+    server.report._not_before = -1.0
     assert ask(server, "/data").status == 200
+
+
+def test_a_fault_of_the_program_is_shown_and_a_client_that_left_is_not(
+    server: ReportServer, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def fail(error: Exception) -> None:
+        def raised(*_: object) -> None:
+            raise error
+
+        monkeypatch.setattr(serve._Handler, "_send", raised)
+        assert (
+            raw(server, f"GET / HTTP/1.1\r\nHost: localhost:{server.port}\r\n\r\n".encode()) == b""
+        )
+
+    fail(BrokenPipeError())
+    assert capfd.readouterr().err == ""
+    fail(ValueError("a fault of the program"))
+    assert "ValueError: a fault of the program" in capfd.readouterr().err
 
 
 def test_texts_of_the_run_stay_data(server: ReportServer) -> None:

@@ -113,11 +113,11 @@ report.frame = (() => {
     const value = (run, label) => run.figures.find((each) => each.label === label)?.value;
     return scrolled(el(
       "table", { class: "compared" },
-      el("caption", { class: "sr" }, "The runs and their figures of now"),
+      el("caption", { class: "sr" }, "The runs and their current figures"),
       el("thead", {}, el("tr", {}, ["Run", "State", "Samples", ...labels].map((label) => el("th", { scope: "col" }, label)))),
       el("tbody", {}, runs.map((run) => el(
         "tr", {},
-        el("th", { scope: "row" }, report.swatch(run.color), " ", run.name),
+        el("th", { scope: "row" }, el("span", { "data-swatch": run.color }, report.swatch(run.color)), " ", run.name),
         el("td", {}, pill(run)),
         el("td", { class: "num" }, number(run.samples_seen)),
         labels.map((label) => el("td", { class: "num" }, number(value(run, label)))),
@@ -125,20 +125,23 @@ report.frame = (() => {
     ));
   }
 
-  function themeSwitch() {
-    const next = () => (report.isDark() ? "light" : "dark");
-    const button = el("button", {
-      type: "button", class: "switch theme", "aria-label": "Light or dark",
-      onclick: () => {
-        document.documentElement.dataset.theme = next();
-        button.textContent = next();
-        retheme();
-      },
-    }, next());
-    return button;
+  function otherTheme() {
+    return report.isDark() ? "light" : "dark";
   }
 
+  function themeSwitch() {
+    return el("button", {
+      type: "button", class: "switch theme", "aria-label": "Light or dark",
+      onclick: () => {
+        document.documentElement.dataset.theme = otherTheme();
+        retheme();
+      },
+    }, otherTheme());
+  }
+
+  // The colours have changed, by the switch or by the system's choice.
   function retheme() {
+    document.querySelector(".theme").textContent = otherTheme();
     for (const place of document.querySelectorAll("[data-swatch]")) {
       place.replaceChildren(report.swatch(Number(place.dataset.swatch)));
     }
@@ -146,19 +149,21 @@ report.frame = (() => {
   }
 
   function controls() {
-    const range = el("output", { class: "range", "aria-live": "polite" });
-    const tell = ([from, to], isWhole) => {
-      range.textContent = isWhole
-        ? `whole run: samples ${number(Math.round(from))} to ${number(Math.round(to))}`
-        : `samples ${number(Math.round(from))} to ${number(Math.round(to))}`;
+    const range = el("span", { class: "range", role: "status" });
+    const said = el("span", { class: "quiet" });
+    const name = () => {
+      said.textContent = state.smoothing
+        ? `exponential moving average over ${number(Math.round(report.zoom.smoothed()))} samples` : "off";
+      slider.setAttribute("aria-valuetext", said.textContent);
+    };
+    // Only what the reader has asked for is read out, not that the run has become longer.
+    const tell = ([from, to], isWhole, isAsked) => {
+      range.setAttribute("aria-live", isAsked ? "polite" : "off");
+      range.textContent = `${isWhole ? "whole run: " : ""}samples ${number(Math.round(from))} to ${number(Math.round(to))}`;
+      name();
     };
     leave?.();
     leave = report.zoom.listen(tell);
-    tell(report.zoom.current(), state.range === null);
-    const said = el("output", { class: "quiet" });
-    const name = () => {
-      said.textContent = state.smoothing ? `exponential mean over ${number(Math.round(report.zoom.smoothed()))} samples` : "off";
-    };
     const slider = el("input", {
       type: "range", min: 0, max: 8, step: 1, id: "smoothing",
       value: state.smoothing ? Math.round(Math.log2(state.smoothing / LEAST)) + 1 : 0,
@@ -169,7 +174,7 @@ report.frame = (() => {
         refresh();
       },
     });
-    name();
+    tell(report.zoom.current(), state.range === null, false);
     const button = (label, text, act) => el("button", { type: "button", class: "switch", "aria-label": label, title: label, onclick: act }, text);
     return el(
       "div", { class: "controls", role: "toolbar", "aria-label": "Range and smoothing" },
@@ -213,7 +218,7 @@ report.frame = (() => {
     return el(
       "article", { class: `panel${panel.wide ? " wide" : ""}`, "data-place": place, "data-key": panel.key },
       el("div", { class: "panel-head" }, el("h3", { id: titleId }, panel.title), el("div", { class: "tools" })),
-      panel.note ? el("p", { class: "quiet note" }, panel.note) : null,
+      el("p", { class: "quiet note" }, panel.note),
       el("div", { class: "legend-place" }),
       plot,
       el("div", { class: "detail", "aria-live": "polite" }),
@@ -252,7 +257,7 @@ report.frame = (() => {
   function foot(data) {
     return el("footer", { class: "quiet" },
       `Written ${report.date(data.written)} by glm-pretraining ${data.version}. Curves by Apache ECharts ${echarts.version}. `,
-      "This page loads nothing.");
+      data.live ? null : "This page loads nothing.");
   }
 
   return { show, head, foot, draw, drawAll, refresh, table, retheme };

@@ -13,6 +13,7 @@ report.renderers.heatmap = (() => {
     const low = known.reduce((a, b) => Math.min(a, b), Infinity);
     const high = known.reduce((a, b) => Math.max(a, b), -Infinity);
     const scaled = (value) => (view.isLog ? Math.log10(value) : value);
+    const [from, to] = known.length ? [scaled(low), scaled(high)] : [0, 1];
     const cells = values.flatMap((row, layer) => row.flatMap((value, at) => (
       value === null || (view.isLog && value <= 0) ? [] : [[at ? x[at - 1] : 0, x[at], layer, scaled(value), value]])));
     chart.setOption({
@@ -26,10 +27,10 @@ report.renderers.heatmap = (() => {
           formatter: (value) => (Number.isInteger(value) ? String(value) : "") },
       },
       visualMap: {
-        type: "continuous", dimension: 3, min: scaled(low), max: low === high ? scaled(high) + 1 : scaled(high),
+        type: "continuous", dimension: 3, min: from, max: from === to ? to + 1 : to,
         inRange: { color: SCALE }, right: 0, top: 20, itemWidth: 10, itemHeight: 150, calculable: false,
         formatter: (value) => report.compact(view.isLog ? 10 ** value : value),
-        text: [report.compact(high), report.compact(low)], textStyle: { color: colours.quiet, fontSize: 11 },
+        text: known.length ? [report.compact(high), report.compact(low)] : ["", ""], textStyle: { color: colours.quiet, fontSize: 11 },
       },
       tooltip: {
         ...report.tooltip(colours), trigger: "item",

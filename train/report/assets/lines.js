@@ -74,9 +74,11 @@ report.renderers.lines = (() => {
       const { colour, dash, symbol } = report.style(place[index]);
       const isSmooth = width > 0 && !data.stacked && !each.cut && each.x.length > 2;
       const base = {
-        type: "line", name: name(each), symbol, symbolSize: 6, showSymbol: each.x.length <= 40 && !data.stacked && !each.cut,
+        type: "line", name: name(each), symbol, symbolSize: 6,
+        showSymbol: each.x.length <= 40 && !data.stacked && (!each.cut || each.x.length === 1),
         itemStyle: { color: colour }, emphasis: { disabled: true }, connectNulls: false, animation: false,
-        sampling: data.stacked ? undefined : "minmax", // what falls on one pixel is drawn once
+        // What falls on one pixel is drawn once; at a gap this would lose extremes.
+        sampling: data.stacked || each.y.includes(null) ? undefined : "minmax",
       };
       const raw = {
         ...base,

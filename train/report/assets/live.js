@@ -1,11 +1,13 @@
 "use strict";
 // The page of `--serve`: it asks its server every few seconds for what has changed, and shows it where the reader is:
-// range, smoothing, colours and open tables stay.
+// range, smoothing and colours stay, and open tables and lists unless a panel has come or gone.
 report.live = (() => {
   const { el, state } = report;
   const [SOON, HIDDEN, LATEST] = [4000, 30000, 60000]; // milliseconds between two questions; LATEST after failures
+  const LONGEST = 300000; // milliseconds for an answer
   let pause = SOON;
   let timer = null;
+  let asking = null; // the question that is under way: there is one at a time, and one timer for the next
   let sign = null;
 
   function begin() {
@@ -15,9 +17,7 @@ report.live = (() => {
     tell(true);
     timer = setTimeout(ask, SOON);
     document.addEventListener("visibilitychange", () => {
-      if (document.hidden) return;
-      clearTimeout(timer);
-      ask();
+      if (!document.hidden) ask();
     });
   }
 
@@ -32,9 +32,19 @@ report.live = (() => {
       : `The server does not answer${why ? `: ${why}` : ""}. This page is as of ${report.date(state.data.written)}.`;
   }
 
-  async function ask() {
+  function ask() {
+    asking ??= once().finally(() => {
+      asking = null;
+      clearTimeout(timer);
+      timer = setTimeout(ask, document.hidden ? Math.max(pause, HIDDEN) : pause);
+    });
+    return asking;
+  }
+
+  async function once() {
     try {
-      const answer = await fetch("/data", { headers: { "If-None-Match": `"${JSON.stringify(state.data.written)}"` }, cache: "no-store" });
+      const headers = { "If-None-Match": `"${JSON.stringify(state.data.written)}"` };
+      const answer = await fetch("/data", { headers, cache: "no-store", signal: AbortSignal.timeout(LONGEST) });
       if (answer.status === 200) take(await answer.json());
       else if (answer.status !== 304) throw new Error(await answer.text());
       pause = SOON;
@@ -43,7 +53,6 @@ report.live = (() => {
       pause = Math.min(2 * pause, LATEST);
       tell(false, error instanceof TypeError ? "" : error.message.slice(0, 300));
     }
-    timer = setTimeout(ask, document.hidden ? Math.max(pause, HIDDEN) : pause);
   }
 
   function take(fresh) {
@@ -52,16 +61,20 @@ report.live = (() => {
       return;
     }
     const isSame = sameCards(state.data, fresh);
+    const isLonger = shared(state.data) !== shared(fresh);
+    const texts = new Map(state.data.panels.map((panel) => [panel.key, JSON.stringify(panel)]));
+    const isNew = fresh.panels.map((panel) => texts.get(panel.key) !== JSON.stringify(panel));
     const { scrollX, scrollY } = window;
     const panels = new Map(state.data.panels.map((panel) => [panel.key, panel]));
     fresh.panels = fresh.panels.map((panel) => Object.assign(panels.get(panel.key) ?? {}, panel));
     Object.assign(state.data, fresh);
     if (isSame) {
-      const head = document.querySelector("header.head");
-      if (!head.contains(document.activeElement)) head.replaceWith(report.frame.head(state.data));
-      state.data.panels.forEach(renew);
+      renewHead();
+      state.data.panels.forEach((panel, at) => {
+        if (isNew[at] || (isLonger && report.renderers[panel.kind].isOverRun)) renew(panel, at);
+      });
       document.querySelector("footer").replaceWith(report.frame.foot(state.data));
-      report.zoom.set(...report.zoom.current()); // the whole run may have become longer
+      report.zoom.set(...report.zoom.current(), null, false); // the whole run may have become longer
     } else {
       report.frame.show();
       scrollTo(scrollX, scrollY);
@@ -74,11 +87,26 @@ report.live = (() => {
     return shape(before) === shape(after);
   }
 
+  // What all pictures over the run show besides their own data.
+  function shared({ axis, events, runs }) {
+    return JSON.stringify([axis, events, runs.map(({ name }) => name)]);
+  }
+
+  function renewHead() {
+    const before = document.querySelector("header.head");
+    const after = report.frame.head(state.data);
+    const stops = (head) => [...head.querySelectorAll("button, [tabindex]")];
+    const focused = stops(before).indexOf(document.activeElement);
+    const left = before.querySelector(".scrolled")?.scrollLeft;
+    before.replaceWith(after);
+    if (left) after.querySelector(".scrolled").scrollLeft = left;
+    stops(after)[focused]?.focus({ preventScroll: true });
+  }
+
   function renew(panel, at) {
     const card = document.querySelector(`.panel[data-place="${at}"]`);
     card.querySelector("h3").textContent = panel.title;
-    const note = card.querySelector(".note");
-    if (note) note.textContent = panel.note;
+    card.querySelector(".note").textContent = panel.note;
     const handle = report.handles.get(panel.key);
     if (!handle) return; // it is drawn when it comes into sight
     if (handle.refresh) handle.refresh();

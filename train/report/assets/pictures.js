@@ -57,26 +57,18 @@ report.pictures = (() => {
       const first = Math.max(0, Math.min(start, 100 - width));
       chart.dispatchAction({ type: "dataZoom", dataZoomIndex: 0, start: first, end: first + width });
     };
-    const scaled = (factor) => {
+    const scale = (factor) => {
       const [start, end] = now();
       const middle = (start + end) / 2;
       set(middle - ((end - start) / 2) * factor, middle + ((end - start) / 2) * factor);
     };
-    const moved = (share) => {
+    const move = (share) => {
       const [start, end] = now();
       set(start + (end - start) * share, end + (end - start) * share);
     };
-    const keys = {
-      "+": () => scaled(0.5), "=": () => scaled(0.5), "-": () => scaled(2), "0": () => set(0, 100),
-      ArrowLeft: () => moved(-0.25), ArrowRight: () => moved(0.25), Home: () => moved(-1e6), End: () => moved(1e6),
-    };
-    element.addEventListener("keydown", (event) => {
-      if (event.altKey || event.ctrlKey || event.metaKey || !(event.key in keys)) return;
-      event.preventDefault();
-      event.stopImmediatePropagation(); // the samples stay as they are
-      keys[event.key]();
-    }, { capture: true });
-    chart.getZr().on("dblclick", () => set(0, 100));
+    const reset = () => set(0, 100);
+    report.zoom.keys(element, { scale, move, reset });
+    chart.getZr().on("dblclick", reset);
     return [{
       type: "inside", xAxisIndex: axis, filterMode: "none", zoomOnMouseWheel: "ctrl", moveOnMouseWheel: false,
       moveOnMouseMove: !matchMedia("(pointer: coarse)").matches, preventDefaultMouseMove: false, minSpan: 0.01,

@@ -109,11 +109,13 @@ const report = (() => {
     return list[place % list.length];
   }
 
-  // A key of runs or curves: what tells it from the others beside its colour.
+  // A key of runs or curves: what tells it from the others beside its colour. Each round of the colours begins with
+  // another dash, so that places ten apart differ in it.
   function style(place) {
+    const { colours } = theme();
     return {
-      colour: cycled(theme().colours, place),
-      dash: cycled(DASHES, place),
+      colour: cycled(colours, place),
+      dash: cycled(DASHES, place + Math.floor(place / colours.length)),
       symbol: cycled(SYMBOLS, place),
     };
   }

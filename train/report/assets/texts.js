@@ -21,20 +21,27 @@
   };
   report.renderers.text.isText = true;
 
-  // `panel.data`: blanks of {at, index, objective, text, truth, filled}; a slider chooses the evaluation.
+  // `panel.data`: blanks of {at, objective, text, truth, filled}; a slider chooses the evaluation.
   report.renderers.blanks = (element, panel) => {
-    const { blanks } = panel.data;
-    const positions = [...new Set(blanks.map((blank) => blank.at))];
+    let positions = [];
     const list = el("ol", { class: "blanks" });
     const said = el("output", {});
     const slider = el("input", {
-      type: "range", min: 0, max: positions.length - 1, value: positions.length - 1, "aria-label": "Evaluation",
-      oninput: () => show(positions[Number(slider.value)]),
+      type: "range", min: 0, "aria-label": "Evaluation", oninput: () => show(positions[Number(slider.value)]),
     });
+    // The newest evaluation is followed; another one that the reader has chosen stays.
+    function refresh() {
+      const chosen = positions[Number(slider.value)];
+      const wasLast = chosen === positions.at(-1);
+      positions = [...new Set(panel.data.blanks.map((blank) => blank.at))];
+      slider.max = positions.length - 1;
+      slider.value = wasLast || !positions.includes(chosen) ? positions.length - 1 : positions.indexOf(chosen);
+      show(positions[Number(slider.value)]);
+    }
     function show(at) {
       said.textContent = `sample ${report.number(at)}`;
       slider.setAttribute("aria-valuetext", said.textContent);
-      list.replaceChildren(...blanks.filter((blank) => blank.at === at).map(item));
+      list.replaceChildren(...panel.data.blanks.filter((blank) => blank.at === at).map(item));
     }
     function item({ objective, text, truth, filled }) {
       return el("li", {},
@@ -44,11 +51,11 @@
           el("dt", {}, "truth"), el("dd", {}, truth || "\u2013")),
         objective ? el("span", { class: "quiet objective" }, `[${objective}]`) : null);
     }
-    show(positions.at(-1));
+    refresh();
     element.replaceChildren(el("div", { class: "smoothing" }, slider, said), list);
     const columns = ["sample", "objective", "sentence", "filled", "truth"];
-    const rows = blanks.map((blank) => [blank.at, blank.objective, blank.text, blank.filled, blank.truth]);
-    return { ...nothing, table: () => ({ columns, rows }) };
+    const rows = () => panel.data.blanks.map((blank) => [blank.at, blank.objective, blank.text, blank.filled, blank.truth]);
+    return { ...nothing, refresh, table: () => ({ columns, rows: rows() }) };
   };
   report.renderers.blanks.isText = true;
 })();

@@ -105,20 +105,33 @@ report.renderers.timeline = (() => {
       const event = report.state.data.events[value.at(-1)];
       if (event) tell(event, context);
     });
-    chooser(panel, context);
-    return { chart, resize: () => chart.resize(), refresh: redraw, dispose: () => { leave(); chart.dispose(); }, table };
+    const list = chooser(context);
+    const refresh = () => { redraw(); list(); };
+    return { chart, resize: () => chart.resize(), refresh, dispose: () => { leave(); chart.dispose(); }, table };
   };
 
-  // The same by keyboard: a list to choose an event from.
-  function chooser(panel, context) {
-    const { events } = report.state.data;
+  // The same by keyboard: a list to choose an event from. The function that is returned renews it.
+  function chooser(context) {
     const select = el("select", {
       class: "switch", "aria-label": "Event",
-      onchange: () => { if (select.value !== "") tell(events[Number(select.value)], context); },
-    }, el("option", { value: "" }, `${report.number(events.length)} events`), events.slice(0, 2000).map((event, place) => el(
-      "option", { value: place }, `${report.number(event.at)}: ${event.text}`.slice(0, 90),
-    )));
+      onchange: () => { if (select.value !== "") tell(report.state.data.events[Number(select.value)], context); },
+    });
+    let listed = null;
+    const list = () => {
+      const { events } = report.state.data;
+      const found = JSON.stringify(events);
+      if (found === listed) return; // a list that is open must not close
+      listed = found;
+      const chosen = select.selectedOptions[0]?.textContent;
+      select.replaceChildren(
+        el("option", { value: "" }, `${report.number(events.length)} events`),
+        ...events.map((event, place) => el("option", { value: place }, `${report.number(event.at)}: ${event.text}`.slice(0, 90))),
+      );
+      select.selectedIndex = Math.max(0, [...select.options].findIndex((option) => option.textContent === chosen));
+    };
+    list();
     context.tools.replaceChildren(select);
+    return list;
   }
 
   function table() {

@@ -2,7 +2,7 @@
 // One range of samples for all pictures over the run: by wheel, by dragging, by pinching, by keys and by buttons.
 report.zoom = (() => {
   const { state } = report;
-  const joined = new Set();
+  const joined = new Map(); // charts, and how many zooms of ECharts each has
   const heard = new Set();
   let isSharing = false;
 
@@ -20,7 +20,8 @@ report.zoom = (() => {
     return state.smoothing * (high - low);
   }
 
-  function set(first, last, source = null) {
+  // Args: samples; source: the chart that shows the range already; isAsked: false where the reader has not asked for it.
+  function set(first, last, source = null, isAsked = true) {
     const [low, high] = whole();
     const least = (high - low) / 1e5;
     let from = Math.max(low, Math.min(first, high - least));
@@ -28,22 +29,23 @@ report.zoom = (() => {
     from = Math.min(from, to - least);
     state.range = from <= low && to >= high ? null : [from, to];
     isSharing = true;
-    for (const chart of joined) {
-      if (chart !== source && !chart.isDisposed()) apply(chart);
+    for (const [chart, zooms] of joined) {
+      if (chart !== source && !chart.isDisposed()) apply(chart, zooms);
     }
     isSharing = false;
-    for (const listener of heard) listener(current(), state.range === null);
+    for (const listener of heard) listener(current(), state.range === null, isAsked);
   }
 
-  function apply(chart) {
-    const [from, to] = current();
-    chart.dispatchAction({ type: "dataZoom", batch: zoomsOf(chart).map((index) => ({
-      dataZoomIndex: index, startValue: from, endValue: to,
-    })) });
+  function apply(chart, zooms) {
+    const [startValue, endValue] = current();
+    const batch = Array.from({ length: zooms }, (_, dataZoomIndex) => ({ dataZoomIndex, startValue, endValue }));
+    chart.dispatchAction({ type: "dataZoom", batch });
   }
 
-  function zoomsOf(chart) {
-    return (chart.getOption().dataZoom ?? []).map((_, index) => index);
+  // The range that a chart shows. chart.getOption() has it, too, but copies all data of the chart to answer.
+  function shown(chart) {
+    const { startValue, endValue } = chart.getModel().getComponent("dataZoom", 0).option;
+    return [startValue, endValue];
   }
 
   // Options of a chart whose x axis is that of the samples. `filter`: "filter" lets the other axis follow what is shown.
@@ -66,11 +68,9 @@ report.zoom = (() => {
 
   // Let a chart that has these options take part: it sets the range, and follows it.
   function join(chart) {
-    joined.add(chart);
+    joined.set(chart, chart.getOption().dataZoom.length);
     chart.on("datazoom", () => {
-      if (isSharing) return;
-      const zoom = chart.getOption().dataZoom[0];
-      set(zoom.startValue, zoom.endValue, chart);
+      if (!isSharing) set(...shown(chart), chart);
     });
     chart.getZr().on("dblclick", reset);
     select(chart);
@@ -100,18 +100,17 @@ report.zoom = (() => {
     set(from + by, to + by);
   }
 
-  const KEYS = {
-    "+": () => scale(0.5), "=": () => scale(0.5), "-": () => scale(2), "0": reset,
-    ArrowLeft: () => move(-0.25), ArrowRight: () => move(0.25),
-    Home: () => move(-1e9), End: () => move(1e9),
-  };
-
-  // The keys of a focused picture.
-  function keys(element) {
+  // The keys of a focused picture: they zoom the samples, or what the picture itself can scale, move and reset.
+  function keys(element, own = { scale, move, reset }) {
+    const acts = {
+      "+": () => own.scale(0.5), "=": () => own.scale(0.5), "-": () => own.scale(2), "0": () => own.reset(),
+      ArrowLeft: () => own.move(-0.25), ArrowRight: () => own.move(0.25),
+      Home: () => own.move(-1e9), End: () => own.move(1e9),
+    };
     element.addEventListener("keydown", (event) => {
-      if (event.altKey || event.ctrlKey || event.metaKey || !(event.key in KEYS)) return;
+      if (event.altKey || event.ctrlKey || event.metaKey || !(event.key in acts)) return;
       event.preventDefault();
-      KEYS[event.key]();
+      acts[event.key]();
     });
   }
 
