@@ -27,7 +27,7 @@ from train.device import peak_hint
 from train.exposure import exposure_warning
 from train.loop import Trainer
 from train.metrics_file import JsonlTracker, StoredMetrics
-from train.nodes import nodes_of
+from train.nodes import hosts_of, stretches_of_nodes
 from train.observe.build import build_observers
 from train.observe.observers import Observers
 from train.pace import Pace, busy_hint
@@ -67,7 +67,7 @@ class Training:
     def __init__(self, prepared: Prepared, session: Session) -> None:
         self._prepared = prepared
         self._session = session
-        self._attempt_start, self._nodes = attempt_start(), nodes_of(session)
+        self._attempt_start, self._hosts = attempt_start(), hosts_of(session)
         self._is_main = prepared.world.is_main
         self._terminal = (
             ConsoleTracker.of(prepared.config, prepared.folder.log) if self._is_main else None
@@ -227,7 +227,7 @@ class Training:
             pp=topology.pp,
             dp=topology.dp,
             host=node_name(),
-            nodes=self._nodes,
+            nodes=stretches_of_nodes(self._hosts.names),
             attempt_start=self._attempt_start,
             commit=commit(),
             run_id=resumed.identity.run_id,
@@ -321,16 +321,18 @@ class Training:
             limits=self._limits,
             time_limit=self._time_limit,
             pace=self._pace,
-            checks=RankChecks(
-                config, self._session, resumed.engine, prepared.folder, self.trackers
-            ),
+            checks=self._build_checks(resumed),
             observers=observers,
         )
 
+    def _build_checks(self, resumed: Resumed) -> RankChecks:
+        config, folder = self._prepared.config, self._prepared.folder
+        return RankChecks(config, self._session, resumed.engine, folder, self.trackers, self._hosts)
+
     def _build_guard(self, resumed: Resumed) -> Guard:
-        prepared, manifest = self._prepared, resumed.manifest
+        manifest, config, data = resumed.manifest, self._prepared.config, self._prepared.training
         stored = None if manifest is None else manifest.extra.get(guards.ENTRY)
-        guard = Guard(prepared.config, resumed.engine, prepared.training, resumed.counted, stored)
+        guard = Guard(config, resumed.engine, data, resumed.counted, stored)
         if guard.has_forgotten:
             self.trackers.log(
                 "The checkpoint's record of usual losses and gradients is of other thresholds: it begins anew."
