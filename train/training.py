@@ -1,5 +1,6 @@
 """A run's training in one process: what stays for as long as the process, and what each resume builds anew."""
 
+import threading
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -73,7 +74,7 @@ class Training:
             ConsoleTracker.of(prepared.config, prepared.folder.log) if self._is_main else None
         )
         self._console = Trackers([self._terminal] if self._terminal is not None else [])
-        self._remote = Trackers([])
+        self._remote, self._has_failed = Trackers([]), threading.Event()
         self._wandb_id: str | None = None
         self._metrics: JsonlTracker | None = None
         self._interval: IntervalTracker | None = None
@@ -201,7 +202,8 @@ class Training:
         return {**of_metrics, **guard.state(), **observers.state()}
 
     def leave_remote(self) -> None:
-        """End the trackers of other programs, which would otherwise keep the process from ending; bounded."""
+        """End the trackers of other programs after a failure, as they would keep the process from ending; bounded."""
+        self._has_failed.set()
         self._remote.close()
 
     def release(self) -> None:
@@ -251,8 +253,9 @@ class Training:
         self._interval = IntervalTracker(folder.details, folder.samples, progress.step, kept)
         if self._resumed is None:
             run, log = resumed.identity.run_id, self._console.log
+            names = (self._wandb_id, run)
             self._remote = Trackers(
-                remote_trackers(config, folder.path, self._wandb_id, run, progress.step, log)
+                remote_trackers(config, folder.path, *names, progress.step, log, self._has_failed)
             )
         self.trackers = Trackers([self._console, self._metrics, self._interval, self._remote])
 
@@ -271,8 +274,7 @@ class Training:
         busy = busy_hint() if prepared.device.type == "cpu" else None
         described = describe_tokenizer(prepared.tokenizer)
         warning = exposure_warning(prepared.world)
-        rounding = resumed.rounds_otherwise
-        said = (described, prepared.hint, busy, warning, *resumed.changes, rounding)
+        said = (described, prepared.hint, busy, warning, *resumed.changes, resumed.rounds_otherwise)
         config = prepared.config
         peak = peak_hint(prepared.device, config.precision, config.cluster.peak_tflops)
         for line in filter(None, (*said, peak, *resumed.forgotten)):
