@@ -23,6 +23,7 @@ from benchmarks.stepping import Stepper, opened
 from benchmarks.teams import Team
 from configs.load import load_config
 from train.checksums import WeightChecksums
+from train.nodes import hosts_of
 from train.own_time import OwnTime
 from train.progress import Progress
 from train.rank_checks import RankChecks
@@ -117,7 +118,8 @@ def checked(world: World, words: list[str]) -> Iterator[Callable[[str], float]]:
     """Answers "off" and "on" with the CPU seconds of a step in a window, "compare" with those of a comparison."""
     with opened(world, words) as (config, session), TemporaryDirectory() as folder:
         stepper = Stepper(config, session)
-        checks = RankChecks(config, session, stepper.engine, RunFolder(Path(folder)), Trackers([]))
+        run_folder, hosts = RunFolder(Path(folder)), hosts_of(session)
+        checks = RankChecks(config, session, stepper.engine, run_folder, Trackers([]), hosts)
         checksums = WeightChecksums(stepper.engine, session)
         optim = config.optim
         accumulated = optim.global_batch_size // (optim.micro_batch_size * session.topology.dp)

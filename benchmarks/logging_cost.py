@@ -180,8 +180,8 @@ def measured(folder: Path) -> list[float]:
         inner._trainer.observers = turns
         training.run()
         training.close()
-        training.leave_remote()
         training.release()
+        training.trackers.close()
     return turns.seconds
 
 

@@ -2,22 +2,30 @@
 
 from collections.abc import Sequence
 from itertools import groupby
+from typing import NamedTuple
 
 import torch.distributed as dist
 
+from train.own_time import can_measure
 from train.session import Session
 from train.world import node_name
 
 
-def nodes_of(session: Session) -> list[list[str | int]]:
-    """Ask all ranks where they are; collective.
+class Hosts(NamedTuple):
+    """Where the ranks are."""
 
-    Returns:
-        See `stretches_of_nodes`.
-    """
-    names = [""] * session.topology.world_size
-    dist.all_gather_object(names, node_name(), group=session.control_group)
-    return stretches_of_nodes(names)
+    names: list[str]
+    """The node of each rank."""
+    untimed: list[str]
+    """The nodes of ranks whose steps cannot be timed."""
+
+
+def hosts_of(session: Session) -> Hosts:
+    """Ask all ranks where they are; collective."""
+    found = [("", True)] * session.topology.world_size
+    own = (node_name(), can_measure(session.device))
+    dist.all_gather_object(found, own, group=session.control_group)
+    return Hosts([name for name, _ in found], [name for name, is_timed in found if not is_timed])
 
 
 def stretches_of_nodes(names: Sequence[str]) -> list[list[str | int]]:

@@ -6,19 +6,17 @@ Both are said in the log, in events.jsonl and, where wandb is on, as its alerts,
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 
-import torch.distributed as dist
-
 from configs.run_status import SLOW_RANK
 from configs.schema import Config
 from train.checksums import Difference, WeightChecksums
 from train.engine import Engine
-from train.own_time import OwnSeconds, OwnTime, can_measure
+from train.nodes import Hosts
+from train.own_time import OwnSeconds, OwnTime
 from train.progress import Progress
 from train.run_folder import RunFolder
 from train.session import Session
 from train.slow_ranks import WINDOW_STEPS, SlowRanks, Verdict, window_of
 from train.trackers import Trackers
-from train.world import node_name
 
 # Parameters that an event lists: what has spread through a whole model is no news.
 _LISTED = 20
@@ -35,6 +33,7 @@ class RankChecks:
         engine: of this rank.
         folder: rank 0 writes its events.
         trackers: of this rank.
+        hosts: where the ranks are.
     """
 
     def __init__(
@@ -44,6 +43,7 @@ class RankChecks:
         engine: Engine,
         folder: RunFolder,
         trackers: Trackers,
+        hosts: Hosts,
     ) -> None:
         self._session, self._folder, self._trackers = session, folder, trackers
         self._differences: list[Difference] = []
@@ -53,14 +53,14 @@ class RankChecks:
         self._remove_hook: Callable[[], None] = _do_nothing
         if session.topology.world_size == 1:
             return
-        self._hosts, unknown = _exchange_hosts(session)
+        self._hosts = hosts.names
         self._every = config.stability.checksum_every_steps
         if self._every is not None:
             self._checksums = WeightChecksums(engine, session)
             self._remove_hook = engine.add_hook(lambda _: self._compare())
-        if unknown:
+        if hosts.untimed:
             trackers.log(
-                f"Slow ranks are not looked for: on {unknown[0]} /proc has no schedstat, which the times of ranks on CPU need."
+                f"Slow ranks are not looked for: on {hosts.untimed[0]} /proc has no schedstat, which the times of ranks on CPU need."
             )
             return
         self._own_time = OwnTime(session.device)
@@ -152,14 +152,6 @@ class RankChecks:
             )
             self._trackers.alert("Copies of weights differ", text)
         return text
-
-
-def _exchange_hosts(session: Session) -> tuple[list[str], list[str]]:
-    """The host of each rank, and those on which ranks cannot be timed; collective."""
-    found = [("", True)] * session.topology.world_size
-    own = (node_name(), can_measure(session.device))
-    dist.all_gather_object(found, own, group=session.control_group)
-    return [host for host, _ in found], [host for host, is_timed in found if not is_timed]
 
 
 def _do_nothing() -> None:

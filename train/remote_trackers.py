@@ -4,6 +4,7 @@ What makes them impossible from the beginning is said before the first step, and
 is said once (train/background_tracker.py).
 """
 
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -30,6 +31,7 @@ def remote_trackers(
     run_id: str,
     step: int,
     log: Callable[[str], None],
+    has_failed: threading.Event,
 ) -> list[Tracker]:
     """Begin to report to those that the configuration asks for.
 
@@ -40,6 +42,7 @@ def remote_trackers(
         run_id: identity of the run.
         step: of the checkpoint that this start continues; 0 for a new run.
         log: takes sentences for people; called from the thread that uses the trackers.
+        has_failed: set before the trackers are closed where the attempt ends with an error.
 
     Raises:
         RunFolderError: wandb was asked for online, but there is no key, or TensorBoard's library is missing.
@@ -55,7 +58,9 @@ def remote_trackers(
         def wandb(say: Say) -> Tracker:
             changes = config_changes(folder)
             name = derive.run_name(config)
-            return WandbTracker(folder, name, wandb_id, config.log, keys, say, changes, step)
+            return WandbTracker(
+                folder, name, wandb_id, config.log, keys, say, changes, step, has_failed
+            )
 
         seconds = _CLOSE_OFFLINE_SECONDS if mode == "offline" else CLOSE_SECONDS
         found.append(BackgroundTracker("wandb", wandb, log, abandon, seconds))

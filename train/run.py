@@ -52,26 +52,33 @@ def run(config: Config, overrides: list[str], world: World, device: torch.device
 def _train(prepared: Prepared) -> int:
     config, world = prepared.config, prepared.world
     topology = Topology.from_config(config.parallel, world.rank, world.size)
-    with distributed_session(world, topology, prepared.device, prepared.rendezvous) as session:
-        training = Training(prepared, session)
-        try:
-            training.resume()
-            progress, was_stopped = training.run()
-        except BaseException:
+    training: Training | None = None
+    try:
+        with distributed_session(world, topology, prepared.device, prepared.rendezvous) as session:
+            training = Training(prepared, session)
+            try:
+                training.resume()
+                progress, was_stopped = training.run()
+            finally:
+                training.close()
+            _record_end(prepared, training, progress, was_stopped)
+            training.release()
+            # A launcher may end all ranks once the first has exited, so they wait here until the end is recorded.
+            session.sum([0.0])
+        if world.is_main and not was_stopped:
+            # The groups are closed: no other rank waits, and this process can hold the whole model by itself.
+            show_what_was_learnt(
+                config,
+                prepared.folder,
+                prepared.validation,
+                prepared.corpora,
+                training.trackers.log,
+            )
+        training.trackers.close()
+    except BaseException:
+        if training is not None:
             training.leave_remote()
-            raise
-        finally:
-            training.close()
-        _record_end(prepared, training, progress, was_stopped)
-        training.release()
-        # A launcher may end all ranks once the first has exited, so they wait here until the end is recorded.
-        session.sum([0.0])
-    if world.is_main and not was_stopped:
-        # The groups are closed: no other rank waits, and this process can hold the whole model by itself.
-        show_what_was_learnt(
-            config, prepared.folder, prepared.validation, prepared.corpora, training.trackers.log
-        )
-    training.trackers.close()
+        raise
     if not was_stopped:
         return EXIT_DONE
     # torchrun would restart the ranks on any code but 0; status.json says how the run really ended.

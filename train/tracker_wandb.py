@@ -8,20 +8,20 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 from configs.errors import RecordError
 from configs.records import read_text
-from configs.run_lines import whole_lines
 from configs.run_paths import SOURCE, RunPaths
 from configs.schema import LogConfig
 from train.detail_values import scalars
 from train.metrics import Metrics
 from train.trackers import Tracker
 from train.wandb_account import offline_words, resolve_mode
-from train.wandb_records import Items, missing_lines, record_files
+from train.wandb_missing import abandon_reading, missing_from_wandb
+from train.wandb_records import as_metrics
 
 CONFIG_CHANGES = "config_changes"
 """Key of wandb's configuration: what each resume has changed of the run's, in words."""
@@ -47,6 +47,7 @@ class WandbTracker(Tracker):
         say: takes sentences for people.
         changes: of the configuration so far, in words.
         step: of the checkpoint that this start continues; 0 for a new run.
+        has_failed: set before `close` where the attempt ends with an error, which wandb then shows.
 
     Raises:
         Exception: whatever wandb raises.
@@ -62,7 +63,9 @@ class WandbTracker(Tracker):
         say: Callable[[str], None],
         changes: Sequence[str] = (),
         step: int = 0,
+        has_failed: threading.Event | None = None,
     ) -> None:
+        self._has_failed = has_failed or threading.Event()
         self._paths, self._identifier, self._say = RunPaths(folder), identifier, say
         self._has_said_of_checkpoints = False
         # Nothing but the API is called: no reports of wandb's own errors. What is to be said, this program says.
@@ -71,7 +74,6 @@ class WandbTracker(Tracker):
         import wandb
 
         self._wandb: Any = wandb
-        missing = self._missing(step)
         options = {
             "project": settings.wandb_project,
             "entity": settings.wandb_entity,
@@ -81,12 +83,13 @@ class WandbTracker(Tracker):
             "config": {**config, CONFIG_CHANGES: list(changes)},
             "allow_val_change": True,
         }
-        self._run: Any = self._begun(options, resolve_mode(settings.wandb))
-        self._run.define_metric("samples_seen")
-        self._run.define_metric("*", step_metric="samples_seen")
-        self._keep_source()
-        for line in missing:
-            self.log_metrics(line)
+        with self._missing(step) as missing:  # before this start has a record of its own
+            self._run: Any = self._begun(options, resolve_mode(settings.wandb))
+            self._run.define_metric("samples_seen")
+            self._run.define_metric("*", step_metric="samples_seen")
+            self._keep_source()
+            for line in missing:
+                self.log_metrics(as_metrics(line))
 
     def log_metrics(self, line: Metrics) -> None:
         """Report one step."""
@@ -127,8 +130,8 @@ class WandbTracker(Tracker):
         self._run.alert(title=title, text=text)
 
     def close(self) -> None:
-        """Finish this start's record, and end what wandb has started."""
-        self._run.finish()
+        """Finish this start's record, as one that has failed or not, and end what wandb has started."""
+        self._run.finish(exit_code=int(self._has_failed.is_set()))
         self._wandb.teardown()
 
     def _begun(self, options: dict[str, Any], mode: str) -> Any:
@@ -157,23 +160,19 @@ class WandbTracker(Tracker):
             x_transaction_log_flush_interval=_FLUSH_SECONDS,
         )
 
-    def _missing(self, step: int) -> list[Metrics]:
+    @contextlib.contextmanager
+    def _missing(self, step: int) -> Iterator[Iterable[bytes]]:
         """What this run's earlier records lack of the steps before this start."""
-        if not step:
-            return []
-        from wandb.proto import wandb_internal_pb2
-
-        messages: Any = wandb_internal_pb2
-
-        def logged(content: bytes) -> Items:
-            record = messages.Record.FromString(content)
-            if record.WhichOneof("record_type") != "history":
-                return ()
-            items = record.history.item
-            return [("/".join(item.nested_key) or item.key, item.value_json) for item in items]
-
-        lines = whole_lines(self._paths.metrics)[:step]
-        return missing_lines(lines, record_files(self._paths.wandb), logged)
+        with contextlib.ExitStack() as open_files:
+            found: Iterable[bytes] = ()
+            if step:
+                try:
+                    found = open_files.enter_context(missing_from_wandb(self._paths.path, step))
+                except (OSError, RecordError) as error:
+                    self._say(
+                        f"What wandb lacks of earlier steps is not known, and not reported again ({error})."
+                    )
+            yield found
 
     def _keep_source(self) -> None:
         """Code and environment: commit, uncommitted changes and versions."""
@@ -189,6 +188,7 @@ def abandon() -> None:
     What wandb has recorded stays in its folder. Called once wandb has failed, or is not waited for any more.
     """
     wandb: Any = sys.modules.get("wandb")
+    abandon_reading()
     for process in _service_processes():
         with contextlib.suppress(OSError):
             os.kill(process, signal.SIGKILL)

@@ -1,5 +1,6 @@
 """A run's training in one process: what stays for as long as the process, and what each resume builds anew."""
 
+import threading
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -27,7 +28,7 @@ from train.device import peak_hint
 from train.exposure import exposure_warning
 from train.loop import Trainer
 from train.metrics_file import JsonlTracker, StoredMetrics
-from train.nodes import nodes_of
+from train.nodes import hosts_of, stretches_of_nodes
 from train.observe.build import build_observers
 from train.observe.observers import Observers
 from train.pace import Pace, busy_hint
@@ -67,13 +68,13 @@ class Training:
     def __init__(self, prepared: Prepared, session: Session) -> None:
         self._prepared = prepared
         self._session = session
-        self._attempt_start, self._nodes = attempt_start(), nodes_of(session)
+        self._attempt_start, self._hosts = attempt_start(), hosts_of(session)
         self._is_main = prepared.world.is_main
         self._terminal = (
             ConsoleTracker.of(prepared.config, prepared.folder.log) if self._is_main else None
         )
         self._console = Trackers([self._terminal] if self._terminal is not None else [])
-        self._remote = Trackers([])
+        self._remote, self._has_failed = Trackers([]), threading.Event()
         self._wandb_id: str | None = None
         self._metrics: JsonlTracker | None = None
         self._interval: IntervalTracker | None = None
@@ -201,7 +202,8 @@ class Training:
         return {**of_metrics, **guard.state(), **observers.state()}
 
     def leave_remote(self) -> None:
-        """End the trackers of other programs, which would otherwise keep the process from ending; bounded."""
+        """End the trackers of other programs after a failure, as they would keep the process from ending; bounded."""
+        self._has_failed.set()
         self._remote.close()
 
     def release(self) -> None:
@@ -229,7 +231,7 @@ class Training:
             pp=topology.pp,
             dp=topology.dp,
             host=node_name(),
-            nodes=self._nodes,
+            nodes=stretches_of_nodes(self._hosts.names),
             attempt_start=self._attempt_start,
             commit=commit(),
             run_id=resumed.identity.run_id,
@@ -253,8 +255,9 @@ class Training:
         self._interval = IntervalTracker(folder.details, folder.samples, progress.step, kept)
         if self._resumed is None:
             run, log = resumed.identity.run_id, self._console.log
+            names = (self._wandb_id, run)
             self._remote = Trackers(
-                remote_trackers(config, folder.path, self._wandb_id, run, progress.step, log)
+                remote_trackers(config, folder.path, *names, progress.step, log, self._has_failed)
             )
         self.trackers = Trackers([self._console, self._metrics, self._interval, self._remote])
 
@@ -273,8 +276,7 @@ class Training:
         busy = busy_hint() if prepared.device.type == "cpu" else None
         described = describe_tokenizer(prepared.tokenizer)
         warning = exposure_warning(prepared.world)
-        rounding = resumed.rounds_otherwise
-        said = (described, prepared.hint, busy, warning, *resumed.changes, rounding)
+        said = (described, prepared.hint, busy, warning, *resumed.changes, resumed.rounds_otherwise)
         config = prepared.config
         peak = peak_hint(prepared.device, config.precision, config.cluster.peak_tflops)
         for line in filter(None, (*said, peak, *resumed.forgotten)):
@@ -323,16 +325,18 @@ class Training:
             limits=self._limits,
             time_limit=self._time_limit,
             pace=self._pace,
-            checks=RankChecks(
-                config, self._session, resumed.engine, prepared.folder, self.trackers
-            ),
+            checks=self._build_checks(resumed),
             observers=observers,
         )
 
+    def _build_checks(self, resumed: Resumed) -> RankChecks:
+        config, folder = self._prepared.config, self._prepared.folder
+        return RankChecks(config, self._session, resumed.engine, folder, self.trackers, self._hosts)
+
     def _build_guard(self, resumed: Resumed) -> Guard:
-        prepared, manifest = self._prepared, resumed.manifest
+        manifest, config, data = resumed.manifest, self._prepared.config, self._prepared.training
         stored = None if manifest is None else manifest.extra.get(guards.ENTRY)
-        guard = Guard(prepared.config, resumed.engine, prepared.training, resumed.counted, stored)
+        guard = Guard(config, resumed.engine, data, resumed.counted, stored)
         if guard.has_forgotten:
             self.trackers.log(
                 "The checkpoint's record of usual losses and gradients is of other thresholds: it begins anew."

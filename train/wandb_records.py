@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from configs.run_files import metrics_line
-from train.metrics import Metrics
 
 # LevelDB's log: blocks of this size behind wandb's header, with pieces of records, each behind its CRC, length and kind.
 _BLOCK_BYTES, _HEADER_BYTES = 32_768, 7
@@ -61,7 +60,7 @@ def record_files(folder: Path) -> list[Path]:
 
 def missing_lines(
     lines: Iterable[bytes], files: Iterable[Path], logged: Callable[[bytes], Items]
-) -> list[Metrics]:
+) -> Iterator[bytes]:
     """The lines of metrics.jsonl that wandb lacks, or of which it has an earlier version.
 
     Args:
@@ -69,8 +68,9 @@ def missing_lines(
         files: that wandb has recorded, oldest first.
         logged: the names and JSON values that a record has logged; none: it has logged nothing.
 
-    Returns:
-        The metrics of these steps, as `Tracker.log_metrics` takes them.
+    Raises:
+        RecordError: a line of metrics.jsonl is damaged.
+        OSError: a file cannot be read.
     """
     # A run of months has hundreds of thousands of rows: of each step one number is kept.
     recorded: dict[float | str, int] = {}
@@ -80,18 +80,19 @@ def missing_lines(
             if "tokens_seen" in texts:  # neither the details of a step nor a table
                 row = {name: _value(text) for name, text in texts.items() if name[:1] != "_"}
                 recorded[row["step"]] = _fingerprint(row)
-    missing: list[Metrics] = []
     for number, line in enumerate(lines, start=1):
         values = metrics_line(line, f"line {number:,}")
         row = {name: _value(value) for name, value in values.items() if value is not None}
         if recorded.get(row["step"]) != _fingerprint(row):
-            missing.append(
-                {
-                    name: float(value) if isinstance(value, str) else value
-                    for name, value in values.items()
-                }
-            )
-    return missing
+            yield line
+
+
+def as_metrics(line: bytes) -> dict[str, float | None]:
+    """A line of metrics.jsonl as `Tracker.log_metrics` takes it."""
+    return {
+        name: float(value) if isinstance(value, str) else value
+        for name, value in metrics_line(line, "metrics.jsonl").items()
+    }
 
 
 def _value(value: str | float) -> float | str:

@@ -12,7 +12,6 @@ import faulthandler
 import os
 import signal
 import stat
-import sys
 import threading
 import time
 from collections import deque
@@ -27,6 +26,8 @@ _POLL_SECONDS = 0.2
 _GRACE_SECONDS = 10.0
 # A dead disk must not keep the process from ending.
 _DISK_SECONDS = 10.0
+# Nor must a terminal that takes nothing (Ctrl-S, a connection that stands still).
+_TERMINAL_SECONDS = 2.0
 # The kernel's alarm ends the process so much later than the thread should have acted.
 _ALARM_FACTOR, _ALARM_SECONDS = 1.25, 60.0
 
@@ -142,11 +143,12 @@ class Watchdog:
         writing.join(_DISK_SECONDS)
         is_safe = self._has_written and not writing.is_alive()
         where = f"in {self._file}" if is_safe else "below"
-        with contextlib.suppress(OSError):
-            sys.stderr.write(f"{reason}; the stacks of its threads are {where}\n")
-            sys.stderr.flush()
-            if not is_safe:
-                faulthandler.dump_traceback(all_threads=True)
+        last = f"{reason}; the stacks of its threads are {where}\n".encode(
+            errors="backslashreplace"
+        )
+        telling = threading.Thread(target=_tell, args=(last, not is_safe), daemon=True)
+        telling.start()
+        telling.join(_TERMINAL_SECONDS)
         time.sleep(_GRACE_SECONDS)
         os._exit(EXIT_PEER_FAILED)
 
@@ -175,3 +177,20 @@ class Watchdog:
             raise OSError(errno.EINVAL, "not a file", str(self._file))
         os.ftruncate(descriptor, 0)
         return open(descriptor, "w", encoding="utf-8")
+
+
+def _tell(text: bytes, has_stacks: bool) -> None:
+    """Write to standard error itself: whatever stands in its place may wait for a lock of a thread that hangs."""
+    if has_stacks:
+        text += _stacks()
+    with contextlib.suppress(OSError):
+        while text:
+            text = text[os.write(2, text) :]
+
+
+def _stacks() -> bytes:
+    """The stacks of all threads. faulthandler lets no other thread run while it writes, so it gets a file in memory."""
+    with open(os.memfd_create("stacks"), "w+b") as file:
+        faulthandler.dump_traceback(file=file, all_threads=True)
+        file.seek(0)
+        return file.read()

@@ -25,6 +25,8 @@ class Recorded:
     artifacts: list[Any] = field(default_factory=list)
     files: list[str] = field(default_factory=list)
     kinds: list[str] = field(default_factory=list)
+    exit_code: int | None = None
+    """That the attempt has ended with; None: it has not ended by itself."""
 
     @property
     def metrics(self) -> list[dict[str, Any]]:
@@ -60,6 +62,8 @@ def read(path: Path) -> Recorded:
             found.artifacts.append(record.artifact)
         elif kind == "files":
             found.files += [each.path for each in record.files.files]
+        elif kind == "exit":
+            found.exit_code = record.exit.exit_code
     return found
 
 

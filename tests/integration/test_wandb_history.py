@@ -104,7 +104,7 @@ def test_three_attempts_are_one_history(tmp_path: Path) -> None:
     run = three_attempts(tmp_path)
     recorded = attempts(run)
     assert len(recorded) == 3
-    assert [each.has_ended for each in recorded] == [False, False, True]
+    assert [each.exit_code for each in recorded] == [None, None, 0]
     assert last_rows(recorded) == [as_sent(line) for line in metrics(run)]
     assert [line["step"] for line in metrics(run)] == list(range(1, STEPS + 1))
 
@@ -149,6 +149,38 @@ def test_three_attempts_are_one_history(tmp_path: Path) -> None:
     assert all("source.txt" in each.files for each in recorded)
     last = recorded[-1].artifacts[-1]
     assert last.type == "model" and set(last.aliases) == {"latest", f"step_{STEPS:08d}"}
+
+
+def fail_at(rank: int, where: str) -> None:
+    """Make an attempt fail: in its last step, or behind it."""
+    from train import run
+    from train.metrics_file import JsonlTracker
+
+    def fails(*_: object) -> None:
+        raise ArithmeticError(where)
+
+    log = JsonlTracker.log_metrics
+
+    def logged(tracker: JsonlTracker, line: dict[str, Any]) -> None:
+        (fails if line["step"] == 12 else log)(tracker, line)
+
+    if where == "step":
+        JsonlTracker.log_metrics = logged  # type: ignore[method-assign]
+    else:
+        setattr(run, where, fails)
+
+
+@pytest.mark.parametrize("where", ["step", "_record_end", "show_what_was_learnt"])
+def test_an_attempt_that_fails_anywhere_ends_as_a_failure_in_wandb(
+    where: str, tmp_path: Path
+) -> None:
+    run, errors = tmp_path / "run", tmp_path / "errors.txt"
+    words = (*command(tmp_path, *SETTINGS, "optim.total_samples=96"), f"run.dir={run}")
+    codes = run_poisoned(1, words, errors, [], functools.partial(fail_at, where=where))
+    assert codes == [1] and where in errors.read_text()
+    (recorded,) = attempts(run)
+    assert recorded.exit_code == 1
+    assert [row["step"] for row in recorded.metrics][-1] == (11 if where == "step" else 12)
 
 
 def test_rows_that_a_kill_costs_are_reported_again(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.helpers.distributed import run_distributed
 from tests.helpers.rank_runs import config_of, rank_session
-from train.nodes import nodes_of, stretches_of_nodes
+from train.nodes import hosts_of, stretches_of_nodes
 
 
 def test_neighbouring_ranks_of_a_node_are_one_entry() -> None:
@@ -34,7 +34,7 @@ def test_the_entries_tell_the_node_of_each_rank(names: list[str]) -> None:
 def _ask(rank: int, world_size: int) -> list[list[str | int]]:
     os.environ["SLURMD_NODENAME"] = f"node{rank // 2}"
     with rank_session(rank, world_size, config_of((), world_size)) as session:
-        return nodes_of(session)
+        return stretches_of_nodes(hosts_of(session).names)
 
 
 def test_all_ranks_learn_the_same_nodes() -> None:

@@ -43,6 +43,7 @@ def untimed(rank: int, world_size: int, folder: Path) -> tuple[list[str], bool]:
     """A start on hosts of which the last one has no schedstat; what is said, and whether steps are watched."""
     from train import own_time
     from train.engine.pipeline import PipelineEngine
+    from train.nodes import hosts_of
     from train.progress import Progress
     from train.rank_checks import RankChecks
     from train.run_folder import RunFolder
@@ -56,7 +57,8 @@ def untimed(rank: int, world_size: int, folder: Path) -> tuple[list[str], bool]:
     config = config_of(("precision=fp32", "parallel.tp=2"), world_size)
     with rank_session(rank, world_size, config) as session:
         engine = PipelineEngine(config, session)
-        checks = RankChecks(config, session, engine, RunFolder(folder), trackers)
+        hosts = hosts_of(session)
+        checks = RankChecks(config, session, engine, RunFolder(folder), trackers, hosts)
         for number in range(1, 12):
             with checks.of_step(number):
                 pass

@@ -1,8 +1,12 @@
 """Lines, bar and wandb: whole lines only, nothing lost, and no tracker ends a run."""
 
+import json
 import os
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +18,7 @@ from configs.schema import LogConfig, Wandb
 from train.background_tracker import BackgroundTracker
 from train.terminal.records import printed_lines
 from train.terminal.tracker import ConsoleTracker
-from train.tracker_wandb import WandbTracker
+from train.tracker_wandb import WandbTracker, abandon
 from train.trackers import Trackers
 from train.wandb_account import offline_words, records_offline, resolve_mode, run_id
 
@@ -177,6 +181,7 @@ class Recorder:
         self.sent: list[tuple[str, str]] = []
         self.artifacts: list[tuple[Any, list[str]]] = []
         self.fails = False
+        self.exit_code: int | None = None
 
     def define_metric(self, *_: str, **__: str) -> None:
         pass
@@ -187,8 +192,8 @@ class Recorder:
     def log_artifact(self, artifact: Any, aliases: list[str]) -> None:
         self.artifacts.append((artifact, aliases))
 
-    def finish(self) -> None:
-        pass
+    def finish(self, exit_code: int) -> None:
+        self.exit_code = exit_code
 
     def alert(self, title: str, text: str) -> None:
         if self.fails:
@@ -283,3 +288,57 @@ def test_a_script_that_cannot_be_written_is_said(tmp_path: Path):
     (tmp_path / "wandb").write_text("a file in its place")
     words = offline_words(tmp_path, "abc")
     assert words.startswith("wandb records offline, but ") and "cannot be written" in words
+
+
+def stored(folder: Path, *damaged: int) -> None:
+    """A history of three steps that wandb has nothing of."""
+    lines = [json.dumps({**line(step), "optim/grad_norm": "inf"}) for step in (1, 2, 3)]
+    for number in damaged:
+        lines[number] = "{"
+    (folder / "metrics.jsonl").write_text("\n".join(lines) + "\n")
+
+
+def test_a_history_that_cannot_be_read_is_said_and_the_attempt_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    import wandb
+
+    run = Recorder()
+    monkeypatch.setattr(wandb, "init", lambda **_: run)
+    said: list[str] = []
+    for damaged, steps in (((), [1, 2]), ((1,), [])):
+        run.rows.clear()
+        stored(tmp_path, *damaged)
+        settings = LogConfig(wandb=Wandb.offline)
+        tracker = WandbTracker(tmp_path, "tiny", "id", settings, {}, said.append, step=2)
+        assert [row["step"] for row in run.rows] == steps
+        tracker.log_metrics(line(3))
+        assert [row["step"] for row in run.rows] == [*steps, 3]
+    assert len(said) == 1 and "is not known, and not reported again (" in said[0]
+    assert "line 2" in said[0]
+
+
+def test_a_history_is_not_waited_for_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    import wandb
+
+    stand_in = tmp_path / "python"
+    stand_in.write_text(f"#!/bin/sh\necho $$ > {tmp_path}/process\nexec sleep 600\n")
+    stand_in.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(stand_in))
+    monkeypatch.setattr(wandb, "init", lambda **_: pytest.fail("it begins after the end"))
+    said: list[str] = []
+    settings = LogConfig(wandb=Wandb.offline)
+
+    def make(say: Callable[[str], None]) -> WandbTracker:
+        return WandbTracker(tmp_path, "tiny", "id", settings, {}, say, step=2)
+
+    before = set(threading.enumerate())
+    tracker = BackgroundTracker("wandb", make, said.append, abandon, close_seconds=0.1)
+    (thread,) = set(threading.enumerate()) - before
+    while not (tmp_path / "process").exists() or not (tmp_path / "process").read_text():
+        time.sleep(0.01)
+    tracker.close()
+    thread.join(60)
+    assert not thread.is_alive()
+    assert not Path(f"/proc/{(tmp_path / 'process').read_text().strip()}").exists()
+    assert len(said) == 1 and "is not waited for" in said[0]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from train.wandb_records import missing_lines, record_files, records_in
+from train.wandb_records import as_metrics, missing_lines, record_files, records_in
 
 BLOCK = 32_768
 
@@ -101,7 +101,7 @@ def missing(folder: Path, *attempts: list[dict[str, Any]]) -> list[int]:
     for number, rows in enumerate(attempts):
         files.append(folder / f"{number}.wandb")
         files[-1].write_bytes(log_of(recorded(row) for row in rows))
-    found = missing_lines(in_file(HISTORY), files, logged)
+    found = [as_metrics(each) for each in missing_lines(in_file(HISTORY), files, logged)]
     by_step = {row["step"]: row for row in HISTORY}
     for row in found:
         expected = by_step[row["step"]]

@@ -78,15 +78,18 @@ class PrintHandler(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__()
-        self.takes: Callable[[logging.LogRecord], None] | None = None
-        """Gets the records instead of standard output and error."""
+        self.takes: Callable[[logging.LogRecord], bool] | None = None
+        """Gets the records instead of standard output and error, unless it returns False."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """See logging.Handler; nothing is raised."""
-        if self.takes is not None:
-            self.takes(record)
-        else:
-            tell(record.getMessage(), sys.stderr if _has(record, "to_stderr") else None)
+        try:
+            if self.takes is None or not self.takes(record):
+                tell(record.getMessage(), sys.stderr if _has(record, "to_stderr") else None)
+        except (
+            Exception
+        ):  # as other handlers do: of a record of others whose values do not fit its text
+            self.handleError(record)
 
 
 class LogFileHandler(logging.Handler):

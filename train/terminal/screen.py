@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, TextIO
+from typing import TextIO
 
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
@@ -20,6 +20,7 @@ from rich.text import Text
 from configs.folding import shown_width
 from configs.terminal import visible, wrapped
 from train.metrics import Metrics
+from train.terminal.frames import Frames
 from train.terminal.layout import ASCII, UNICODE, Row, Style, plain, rows
 from train.terminal.readings import Event, Readings
 
@@ -34,10 +35,15 @@ _COLOURS = {
 # Between two frames. The thread only draws where a step, an evaluation or a save takes longer than its interval.
 _SECONDS = 0.5
 _HEARTBEAT_SECONDS = 2.0
+# How long the end waits for a terminal that takes nothing.
+_CLOSE_SECONDS = 2.0
 
 
 class Screen:
     """Shows the newest figures of a run, from its first step on until `close`.
+
+    A terminal that takes nothing delays none of the methods for more than a moment. Whatever rich or the layout raises in the
+    thread that draws between the steps, the next method raises.
 
     Args:
         name: of the run.
@@ -57,7 +63,7 @@ class Screen:
         is_forced: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._file = _Frames(stream)
+        self._file = Frames(stream)
         self._console = Console(
             file=self._file,  # pyright: ignore[reportArgumentType]
             emoji=False,  # ":x:" in a path stays what it is
@@ -73,6 +79,7 @@ class Screen:
         self._width = 0
         self._waiting: list[str] = []
         self._ended = threading.Event()
+        self._failure: Exception | None = None
 
     def take(self, line: Metrics) -> None:
         """Take the metrics of a step, and draw them unless that was done a moment ago."""
@@ -82,7 +89,7 @@ class Screen:
             if self._ended.is_set():
                 return
             if self._live is None:
-                self._live = self._begin()
+                self._begin()
             if now - self._drawn_at >= _SECONDS or line["valid/loss"] is not None:
                 self._draw()
 
@@ -112,12 +119,15 @@ class Screen:
         Returns:
             False if nothing is drawn, and the sentence was not printed.
         """
-        if self._live is None:
+        if self._live is None or self._failure is not None:
             return False
         self._waiting.append(text)
         if self._lock.acquire(blocking=False):
             try:
                 self._print_waiting()
+            except Exception as error:  # not in the midst of what the handler has interrupted
+                self._failure = error
+                return False
             finally:
                 self._lock.release()
         return True
@@ -126,14 +136,15 @@ class Screen:
         """Take the display down. What is printed from now on is printed as ever."""
         self._ended.set()
         with self._lock:
-            if self._live is not None:
+            live, self._live = self._live, None
+            if live is not None:
                 self._make_room()
-                self._live.stop()
-                self._live = None
+                live.stop()
             self._print_waiting()
+        self._file.settle(_CLOSE_SECONDS)
 
-    def _begin(self) -> Live:
-        live = Live(
+    def _begin(self) -> None:
+        live = self._live = Live(
             get_renderable=self._frame,
             console=self._console,
             auto_refresh=False,
@@ -147,7 +158,6 @@ class Screen:
             live.start()
             self._console.show_cursor(True)
         threading.Thread(target=self._beat, name="display", daemon=True).start()
-        return live
 
     def _beat(self) -> None:
         while not self._ended.wait(_HEARTBEAT_SECONDS):
@@ -156,11 +166,17 @@ class Screen:
             if self._lock.acquire(blocking=False):
                 try:
                     self._draw()
+                except Exception as error:  # raised by the next call
+                    self._failure = error
+                    return
                 finally:
                     self._lock.release()
 
     def _draw(self) -> None:
-        if self._live is None:
+        if self._failure is not None:
+            raise self._failure
+        # A frame that nobody can see is left out before rich takes note of its height.
+        if self._live is None or self._file.is_behind:
             return
         self._make_room()
         self._live.refresh()
@@ -176,6 +192,8 @@ class Screen:
         self._width = width
 
     def _frame(self) -> "_Frame":
+        if self._ended.is_set():
+            return _Frame([])
         size, encoding = self._console.size, self._console.encoding
         glyphs = UNICODE if encoding.replace("-", "") == "utf8" else ASCII
         shown = rows(self._readings, size.width, size.height, glyphs, self._clock())
@@ -194,44 +212,6 @@ class Screen:
         """One line in characters that the terminal has."""
         encoding = self._console.encoding
         return visible(text, keep="").encode(encoding, "backslashreplace").decode(encoding)
-
-
-class _Frames:
-    """A stream whose texts reach the terminal whole: one write each, which is shown at its end. Nothing is raised.
-
-    Args:
-        stream: where they go.
-    """
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream: Any = stream
-        self.before = ""
-        """Precedes the next text."""
-
-    def write(self, text: str) -> int:
-        """Write a text; terminals that know synchronized output (private mode 2026) show nothing of it before its end."""
-        text, self.before = self.before + text, ""
-        if "\n" in text:
-            text = f"\x1b[?2026h{text}\x1b[?2026l"
-        with contextlib.suppress(OSError, ValueError):
-            self._stream.flush()
-            try:
-                descriptor = self._stream.fileno()
-            except (OSError, ValueError, AttributeError):  # of a test or a notebook
-                self._stream.write(text)
-                return len(text)
-            # Past Python's buffers: one write, also from a signal handler that has interrupted another.
-            content = text.encode(self._stream.encoding or "utf-8", "backslashreplace")
-            while content:
-                content = content[os.write(descriptor, content) :]
-        return len(text)
-
-    def is_around(self, stream: TextIO) -> bool:
-        """True if the texts go to this stream."""
-        return self._stream is stream
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
 
 
 class _Frame:

@@ -1,7 +1,9 @@
 """The tracker that people read: sentences and now and then a step as records of logging, and the live display."""
 
+import contextlib
 import logging
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from configs import derive
@@ -20,7 +22,8 @@ _WARNING = "Warning: "
 class ConsoleTracker(Tracker):
     """Lines for the terminal and log.txt, and a live display; inside a block of records.printed_lines.
 
-    It does not stop training: a line that cannot be printed is lost, and one that cannot be written is missing in log.txt.
+    It does not stop training: a line that cannot be printed is lost, one that cannot be written is missing in log.txt, and a
+    display that fails is taken down.
 
     Args:
         log: file that gets the lines.
@@ -63,8 +66,7 @@ class ConsoleTracker(Tracker):
         """Show the step, and log it as a line now and then; evaluations are always logged."""
         if line["step"] % self._every == 0 or line["valid/loss"] is not None:
             say(step_text(line), metrics=line)
-        if self._screen is not None:
-            self._screen.take(line)
+        self._draw(lambda screen: screen.take(line))
 
     def log(self, text: str) -> None:
         """Log a sentence."""
@@ -77,8 +79,7 @@ class ConsoleTracker(Tracker):
 
     def log_checkpoint(self, folder: Path, samples_seen: int) -> None:
         """Show which checkpoint is the newest."""
-        if self._screen is not None:
-            self._screen.take_checkpoint(folder.name)
+        self._draw(lambda screen: screen.take_checkpoint(folder.name))
 
     def say_at_once(self, text: str) -> bool:
         """Print a sentence from a signal handler; False if there is no display, whose place must be known to print."""
@@ -88,22 +89,47 @@ class ConsoleTracker(Tracker):
 
     def take_down(self) -> None:
         """Take the live display down; lines are logged as before."""
+        self._draw(Screen.close)
         if self._printer is not None:
             self._printer.takes = None
-        if self._screen is not None:
-            self._screen.close()
-            self._screen = None
+        self._screen = None
 
     def close(self) -> None:
         """Take the display down, and close log.txt."""
         self.take_down()
         self._file.close()
 
-    def _show(self, record: logging.LogRecord) -> None:
-        """Print a record above the display, which shows steps by itself."""
-        assert self._screen is not None, "without a display records are printed as lines"
+    def _show(self, record: logging.LogRecord) -> bool:
+        """Print a record above the display, which shows steps by itself; False if there is no display any more."""
         metrics = getattr(record, "metrics", None)
+        text, is_warning = record.getMessage(), record.levelno >= logging.WARNING
         if metrics is None:
-            self._screen.print(record.getMessage(), record.levelno >= logging.WARNING)
-        elif metrics["valid/loss"] is not None:
-            self._screen.print(evaluation_text(metrics, help_columns()), is_event=False)
+            return self._draw(lambda screen: screen.print(text, is_warning))
+        if metrics["valid/loss"] is not None:
+            shown = evaluation_text(metrics, help_columns())
+            return self._draw(lambda screen: screen.print(shown, is_event=False))
+        return self._screen is not None
+
+    def _draw(self, act: Callable[[Screen], None]) -> bool:
+        """Do something with the display, whose failure is no reason to end a run.
+
+        Returns:
+            False if there is no display, or no longer.
+        """
+        screen = self._screen
+        if screen is None:
+            return False
+        try:
+            act(screen)
+        except Exception as error:  # of rich, or of what lays the figures out
+            self._screen = None
+            if self._printer is not None:
+                self._printer.takes = None
+            with contextlib.suppress(Exception):
+                screen.close()
+            reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+            self.log(
+                f"{_WARNING}the live display has failed ({reason}). Lines are printed in its place."
+            )
+            return False
+        return True

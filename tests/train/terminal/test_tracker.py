@@ -3,6 +3,8 @@
 import io
 import os
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +13,8 @@ import pytest
 from configs.schema import Config, ProgressBar
 from configs.terminal import Forgiving
 from tests.helpers.steps import line
+from tests.helpers.vt import Terminal
+from train.terminal import screen as screens
 from train.terminal.lines import evaluation_text
 from train.terminal.records import printed_lines
 from train.terminal.screen import Screen
@@ -174,3 +178,57 @@ def test_an_evaluation_fits_a_terminal_of_60_columns() -> None:
     losses = {f"valid/loss_{name}": 2.3456 for name in ("mask", "gmask", "mip")}
     text = evaluation_text(line(1250, **{"valid/loss": 3.618, **losses}), 60)
     assert text == "   10,000 samples  held-out loss 3.6180"
+
+
+@pytest.mark.parametrize("where", ["step", "between", "sentence", "signal"])
+def test_a_display_that_fails_is_taken_down_and_lines_go_on(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = terminal(monkeypatch)
+    monkeypatch.setattr(screens, "_HEARTBEAT_SECONDS", 0.01 if where == "between" else 1000.0)
+    monkeypatch.setattr(screens, "_SECONDS", 0.0)
+    # Where it fails between two steps, only the thread draws.
+    clock = iter(range(1000)) if where == "between" else None
+    shown = Screen("default", 800, 10, sys.stdout, is_forced=True, clock=clock.__next__ if clock else time.monotonic)  # fmt: skip
+    tracker = ConsoleTracker(tmp_path / "log.txt", every_steps=1, screen=shown)
+    tracker.log_metrics(line(1))
+    has_failed = threading.Event()
+
+    def fails(*_: object, **__: object) -> list[object]:
+        has_failed.set()
+        raise ZeroDivisionError("no width\nat all")
+
+    if where in ("sentence", "signal"):
+        prints = shown._console.print
+        monkeypatch.setattr(
+            shown._console,
+            "print",
+            lambda what, **options: (fails if isinstance(what, str) else prints)(what, **options),
+        )
+    else:
+        monkeypatch.setattr(screens, "rows", fails)
+    if where == "sentence":
+        tracker.log("what was said")
+    elif where == "signal":
+        assert not tracker.say_at_once("from a handler"), "the handler prints it by itself"
+    elif where == "between":
+        assert has_failed.wait(60)
+    tracker.log_metrics(line(2))
+    tracker.log_checkpoint(tmp_path / "step_00000002", 16)
+    tracker.log_metrics(line(3))
+    tracker.log("the last sentence")
+    assert not tracker.say_at_once("there is no display")
+    tracker.close()
+    said = "Warning: the live display has failed (ZeroDivisionError: no width). Lines are printed in its place."
+    lines = Terminal(80).show(drawn.getvalue()).lines
+    text = " ".join(lines)
+    assert text.count(said) == 1 and not text.startswith("default"), "the display is gone"
+    assert lines[-1] == "the last sentence" and "step      3 |" in text
+    if where == "sentence":
+        assert "what was said" in text
+    log = (tmp_path / "log.txt").read_text().splitlines()
+    assert log.count(said) == 1 and log[-1] == "the last sentence"
+    assert [each[:10] for each in log if each.startswith("step ")] == [
+        f"step {number:6}"[:10] for number in (1, 2, 3)
+    ]
+    assert sys.stdout is drawn
