@@ -1,14 +1,12 @@
 """A run's training in one process: what stays for as long as the process, and what each resume builds anew."""
 
 import threading
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from configs import derive
 from configs.errors import CheckpointError
 from configs.interventions import Interventions
 from configs.load import to_stored_yaml
@@ -34,6 +32,7 @@ from train.observe.observers import Observers
 from train.pace import Pace, busy_hint
 from train.plan import TrainingPlan
 from train.prepared import Prepared
+from train.process_limits import deadline, watchdog_of
 from train.progress import Progress
 from train.rank_checks import RankChecks
 from train.remote_trackers import remote_trackers
@@ -47,11 +46,11 @@ from train.startup import startup_report
 from train.step_metrics import MetricsLine
 from train.stop import StopSignal
 from train.terminal.tracker import ConsoleTracker
-from train.time_limit import TimeLimit, deadline_of
+from train.time_limit import TimeLimit
 from train.trackers import Trackers
 from train.wandb_account import run_id
 from train.watchdog import StepLimits, Watchdog
-from train.world import attempt_start, job_end, node_name, process_start
+from train.world import attempt_start, node_name
 
 
 class Training:
@@ -82,7 +81,7 @@ class Training:
         self._trainer: Trainer | None = None
         self._watchdog: Watchdog | None = None
         self._limits = StepLimits(prepared.config.stability.watchdog_seconds)
-        self._time_limit = TimeLimit(_deadline(prepared), prepared.config.run.time_margin_seconds)
+        self._time_limit = TimeLimit(deadline(prepared), prepared.config.run.time_margin_seconds)
         self._pace = Pace()
         self._files = FileWatch([prepared.training, prepared.validation])
         say = (lambda _: False) if self._terminal is None else self._terminal.say_at_once
@@ -126,7 +125,7 @@ class Training:
             how = "Continuing after" if self._resumed is None else "Set back to"
             self.trackers.log(f"{how} {seen:,} samples from {resumed.checkpoint[0]}")
         if self._watchdog is None:
-            self._watchdog = _watchdog(self._prepared, self._remote.alert)
+            self._watchdog = watchdog_of(self._prepared, self._remote.alert)
         self._resumed = resumed
         self._trainer = self._build_trainer(resumed, self._watchdog)
         rollbacks = resumed.interventions.rollbacks
@@ -381,22 +380,3 @@ def _wandb_id(prepared: Prepared, resumed: Resumed, log: Trackers) -> str:
     manifest = resumed.own_manifest
     stored = None if manifest is None else manifest.extra.get("wandb_run_id")
     return run_id(prepared.folder.path, stored, log.log)
-
-
-def _deadline(prepared: Prepared) -> float | None:
-    """When this process is ended; rank 0 decides for all."""
-    if not prepared.world.is_main:
-        return None
-    usual = derive.time_limit_seconds(prepared.config.cluster.time)
-    return deadline_of(prepared.config, process_start(), job_end(usual))
-
-
-def _watchdog(prepared: Prepared, alert: Callable[[str, str], None]) -> Watchdog:
-    folder, world = prepared.folder, prepared.world
-
-    def report(reason: str) -> None:
-        if world.is_main:
-            alert("Hang", reason)
-            folder.fail(reason, "hang")
-
-    return Watchdog(folder.stacks, world.rank, world.size == 1, report)
