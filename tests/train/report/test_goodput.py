@@ -119,7 +119,7 @@ def test_three_attempts_by_hand() -> None:
     assert [each.attempt.ending for each in found.attempts] == ["", "stop: time limit", "done"]
 
 
-def test_an_error_of_a_later_start_is_no_sign_of_life() -> None:
+def test_an_error_of_a_later_start_is_no_record_of_the_attempt_before() -> None:
     failed = event("error", 190.0, message="The device is gone.")
     events = [*EVENTS[:2], failed, *EVENTS[2:]]
     # A process took hold of the run at 185 and failed before it trained.
