@@ -91,7 +91,7 @@ def as_metrics(line: bytes) -> dict[str, float | None]:
     """A line of metrics.jsonl as `Tracker.log_metrics` takes it."""
     return {
         name: float(value) if isinstance(value, str) else value
-        for name, value in metrics_line(line, "metrics.jsonl").items()
+        for name, value in metrics_line(line, "a line of the history").items()
     }
 
 

@@ -10,6 +10,7 @@ import sys
 import termios
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,9 +19,28 @@ from tests.helpers.vt import Terminal
 from tests.helpers.whole_runs import command, typed
 
 
-def on_terminal(rank: int, world_size: int, path: str, overrides: tuple[str, ...]) -> None:
-    """Run the command with a terminal as its standard streams."""
+def fail_when_told(told: Path) -> None:
+    """Make a step fail once a file is there."""
+    from train.metrics_file import JsonlTracker
+
+    log = JsonlTracker.log_metrics
+
+    def logged(tracker: JsonlTracker, line: dict[str, Any]) -> None:
+        if told.exists():
+            raise ArithmeticError("a failure in a step")
+        log(tracker, line)
+
+    JsonlTracker.log_metrics = logged  # type: ignore[method-assign]
+
+
+def on_terminal(
+    rank: int, world_size: int, path: str, overrides: tuple[str, ...], told: Path | None
+) -> None:
+    """Run the command with a terminal as its standard streams; it fails once the file `told` is there."""
     from train.main import cli
+
+    if told is not None:
+        fail_when_told(told)
 
     os.environ.update(TERM="xterm-256color", LANG="C.UTF-8")
     for name in ("NO_COLOR", "COLUMNS", "LINES", "RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "LOCAL_RANK"):  # fmt: skip
@@ -39,11 +59,11 @@ def on_terminal(rank: int, world_size: int, path: str, overrides: tuple[str, ...
 class OnTerminal:
     """A run on a terminal of its own."""
 
-    def __init__(self, width: int, overrides: tuple[str, ...]) -> None:
+    def __init__(self, width: int, overrides: tuple[str, ...], told: Path | None = None) -> None:
         self._own, self._other = pty.openpty()
         fcntl.ioctl(self._other, termios.TIOCSWINSZ, struct.pack("HHHH", 30, width, 0, 0))
         self._width = width
-        self.ranks = Ranks(on_terminal, 1, os.ttyname(self._other), overrides)
+        self.ranks = Ranks(on_terminal, 1, os.ttyname(self._other), overrides, told)
         os.set_blocking(self._own, False)
         self.written = b""
 
@@ -112,20 +132,45 @@ def test_without_a_terminal_log_txt_and_the_output_are_the_same_lines(tmp_path: 
     assert len([each for each in log.splitlines() if each.startswith("step ")]) == 6
 
 
-def test_ctrl_c_takes_the_display_down_and_leaves_the_cursor(tmp_path: Path) -> None:
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_takes_the_display_down_and_leaves_the_cursor(
+    sent: signal.Signals, tmp_path: Path
+) -> None:
     words = command(tmp_path, f"run.dir={tmp_path / 'run'}", "optim.total_samples=800000")
     terminal = OnTerminal(80, words)
     try:
         terminal.read_until(b"last event")
-        os.kill(terminal.ranks.processes[0].pid, signal.SIGINT)
+        os.kill(terminal.ranks.processes[0].pid, sent)
         shown = terminal.read_until(None)
     finally:
         terminal.close()
     assert terminal.ranks.processes[0].exitcode == 75
     said = [number for number, each in enumerate(shown.lines) if each.startswith("Saving after")]
-    assert len(said) == 1 and shown.lines[said[0] + 1].startswith("Stopped after")
+    stopped = [
+        number for number, each in enumerate(shown.lines) if each.startswith("Stopped after")
+    ]
+    # Only who has pressed Ctrl-C waits for an answer.
+    assert len(stopped) == 1 and said == ([stopped[0] - 1] if sent is signal.SIGINT else [])
     assert shown.has_cursor and shown.cursor == (len(shown.lines), 0)
     assert "last event" not in "\n".join(shown.lines)
+
+
+def test_a_failure_takes_the_display_down_and_is_said_last(tmp_path: Path) -> None:
+    words = command(tmp_path, f"run.dir={tmp_path / 'run'}", "optim.total_samples=800000")
+    terminal = OnTerminal(80, words, tmp_path / "told")
+    try:
+        terminal.read_until(b"last event")
+        (tmp_path / "told").touch()
+        shown = terminal.read_until(None)
+    finally:
+        terminal.close()
+    assert terminal.ranks.processes[0].exitcode == 1, shown.lines
+    # An empty line follows what Python says of an error.
+    assert shown.has_cursor and shown.cursor == (len(shown.lines) + 1, 0) and not shown.unknown
+    text = "\n".join(shown.lines)
+    assert "last event" not in text and "Traceback" in text
+    assert text.count("ArithmeticError: a failure in a step") == 1
+    assert "ArithmeticError: a failure in a step" in shown.lines[-1]
 
 
 def test_a_killed_run_leaves_a_visible_cursor_below_the_display(tmp_path: Path) -> None:

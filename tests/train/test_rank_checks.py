@@ -1,5 +1,6 @@
 """What is said of slow ranks and of copies that differ, and a kernel that cannot time ranks."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,8 @@ def test_a_slow_rank_is_named_and_so_is_its_end(is_alone: bool) -> None:
 
 def untimed(rank: int, world_size: int, folder: Path) -> tuple[list[str], bool]:
     """A start on hosts of which the last one has no schedstat; what is said, and whether steps are watched."""
+    import torch.distributed as dist
+
     from train import own_time
     from train.engine.pipeline import PipelineEngine
     from train.nodes import hosts_of
@@ -49,6 +52,7 @@ def untimed(rank: int, world_size: int, folder: Path) -> tuple[list[str], bool]:
     from train.run_folder import RunFolder
     from train.trackers import Trackers
 
+    os.environ["SLURMD_NODENAME"] = "node-of-a-test"
     if rank == world_size - 1:
         own_time._SCHEDSTAT = str(folder / "none")
     said: list[str] = []
@@ -58,6 +62,14 @@ def untimed(rank: int, world_size: int, folder: Path) -> tuple[list[str], bool]:
     with rank_session(rank, world_size, config) as session:
         engine = PipelineEngine(config, session)
         hosts = hosts_of(session)
+        assert set(hosts.names) == {"node-of-a-test"}
+        gather = dist.all_gather_object
+
+        def gathered(found: list[object], own: object, **options: object) -> None:
+            assert "node-of-a-test" not in repr(own), "the checks of each resume ask again"
+            gather(found, own, **options)  # type: ignore[arg-type]
+
+        dist.all_gather_object = gathered
         checks = RankChecks(config, session, engine, RunFolder(folder), trackers, hosts)
         for number in range(1, 12):
             with checks.of_step(number):
