@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from configs.objectives import BUILT_IN
 from configs.terminal import visible
 from train.report.columns import Numbers
 from train.report.curves import rounded
@@ -90,4 +91,6 @@ def _figures(run: RunData) -> list[dict[str, Any]]:
 
 def _held_out(key: str) -> str:
     objective = key.removeprefix("valid/loss").removeprefix("_")
-    return f"Held-out loss, {objective}" if objective else "Held-out loss"
+    # One of a package is shown by its key: the page needs no package of the run's.
+    label = next((each.label for each in BUILT_IN if each.key == objective), objective)
+    return f"Held-out loss, {label}" if label else "Held-out loss"

@@ -119,7 +119,7 @@ def test_losses_of_instructions_are_shown(run: Path) -> None:
     page = render([run])
     (facts,) = data_of(page)["runs"]
     assert facts["figures"] == [
-        {"key": "valid/loss_mip", "label": "Held-out loss, mip", "value": 1.25}
+        {"key": "valid/loss_mip", "label": "Held-out loss, MIP", "value": 1.25}
     ]
     for part in ("train", "valid"):
         (series,) = panel_of(page, f"losses/{part}")["data"]["series"]
