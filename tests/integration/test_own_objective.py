@@ -14,6 +14,7 @@ from data_pipeline.__main__ import cli as data
 from glm.checkpoint.folder import newest_good
 from glm.checkpoint.reader import read_manifest
 from tests.helpers.objective_package import installed_package
+from tests.helpers.report_pages import panel_of
 from tests.helpers.whole_runs import command, metrics, run_attempt
 from train.evaluate import cli as evaluate
 from train.report.__main__ import cli as report
@@ -91,9 +92,9 @@ def test_evaluation_and_report_name_it(run: Path, capsys: pytest.CaptureFixture[
         )
         assert f"valid/loss_{key}" in found["unigram"]
     assert report([str(run)]) == 0
-    page = (run / "report.html").read_text()
-    for key in ("copy", "smask"):
-        assert f"</span>train/loss_{key}</span>" in page, "in the legend of its curve"
+    panel = panel_of((run / "report.html").read_text(), "losses/train")
+    names = [each["label"] for each in panel["data"]["series"]]
+    assert {"train/loss_copy", "train/loss_smask"} <= set(names), "in the legend of its curve"
 
 
 def test_without_its_package_nothing_is_imported_and_what_to_type_is_said(
