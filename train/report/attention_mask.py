@@ -70,7 +70,7 @@ def _of_run(config: Config) -> Iterator[Panel]:
         if share > 0:
             yield _panel(sample_of(config, objective), config, share)
     if config.data.instructions:
-        yield _panel(sample_of(config, Objective.MIP), config, None)
+        yield _panel(instructions_of(config), config, None)
 
 
 def sample_of(config: Config, objective: Objective) -> Sample:
@@ -78,13 +78,10 @@ def sample_of(config: Config, objective: Objective) -> Sample:
 
     Args:
         config: of a run, without problems.
-        objective: one of its rows of text, or instructions.
+        objective: one of its rows of text.
     """
     rng = rng_for(config.seed, "schematic", objective.key)
     seq_length, settings = config.model.seq_length, config.objective
-    if objective is Objective.MIP:
-        windows = _instructions(rng, config)
-        return pack_row(windows, seq_length, _SPECIAL.pad, objective, 0)
     maker = maker_of(objective)
     length = maker.row_tokens(seq_length, settings)
     if settings.slice_rule is SliceRule.glm_130b:
@@ -95,6 +92,14 @@ def sample_of(config: Config, objective: Objective) -> Sample:
     making = Making(settings, seq_length, _SPECIAL, sentences)
     made = maker.windows(rng, _text(rng, length), making)
     return pack_row(made.segments, seq_length, _SPECIAL.pad, objective, 0, made.redraws)
+
+
+def instructions_of(config: Config) -> Sample:
+    """A schematic row of instructions; always the same for a configuration."""
+    objective = Objective.MIP
+    rng = rng_for(config.seed, "schematic", objective.key)
+    windows = _instructions(rng, config)
+    return pack_row(windows, config.model.seq_length, _SPECIAL.pad, objective, 0)
 
 
 def segments_of(sample: Sample) -> list[dict[str, Any]]:
@@ -140,9 +145,7 @@ def _panel(sample: Sample, config: Config, share: float | None) -> Panel:
     objective, segments = sample.objective, segments_of(sample)
     is_mask = config.objective.windows_per_row
     length = len(sample.tokens)
-    windows = (
-        is_mask if objective is Objective.MIP else maker_of(objective).num_windows(config.objective)
-    )
+    windows = is_mask if share is None else maker_of(objective).num_windows(config.objective)
     is_small = sum(len(each["spans"]) for each in segments) <= _MOST_SPANS
     of_rows = "" if share is None else f" ({100 * share:g} % of the rows of text)"
     return Panel(

@@ -9,7 +9,7 @@ from configs.load import composed, to_stored_yaml
 from configs.objectives import Objective
 from configs.schema import Config
 from data_pipeline.packing import Sample, attention_mask
-from train.report.attention_mask import corners, panels, sample_of, segments_of
+from train.report.attention_mask import corners, instructions_of, panels, sample_of, segments_of
 from train.report.panel import Panel
 from train.report.read import RunData, read_run
 
@@ -42,7 +42,9 @@ def drawn(sample: Sample) -> np.ndarray:
 def test_the_picture_is_the_mask_that_the_model_applies(
     words: list[str], objective: Objective
 ) -> None:
-    sample = sample_of(config_of(words), objective)
+    config = config_of(words)
+    is_text = objective is not Objective.MIP
+    sample = sample_of(config, objective) if is_text else instructions_of(config)
     assert sample.loss_mask.any()
     assert np.array_equal(drawn(sample), attention_mask(sample))
 
