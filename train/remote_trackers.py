@@ -54,12 +54,14 @@ def remote_trackers(
         if mode == "offline":
             log(offline_words(folder, wandb_id))
         keys = {**flatten(config), "run_id": run_id}
+        # Now, and not in the thread that needs them: a rollback of this attempt may be faster than it.
+        changes = config_changes(folder)
+        history = RunPaths(folder).metrics.open("rb") if step else None
 
         def wandb(say: Say) -> Tracker:
-            changes = config_changes(folder)
             name = derive.run_name(config)
             return WandbTracker(
-                folder, name, wandb_id, config.log, keys, say, changes, step, has_failed
+                folder, name, wandb_id, config.log, keys, say, changes, step, has_failed, history
             )
 
         seconds = _CLOSE_OFFLINE_SECONDS if mode == "offline" else CLOSE_SECONDS

@@ -10,7 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, BinaryIO, cast
 
 from configs.errors import RecordError
 from configs.records import read_text
@@ -48,6 +48,7 @@ class WandbTracker(Tracker):
         changes: of the configuration so far, in words.
         step: of the checkpoint that this start continues; 0 for a new run.
         has_failed: set before `close` where the attempt ends with an error, which wandb then shows.
+        history: metrics.jsonl with the steps before this start, opened before it trains, and closed here; None: as it is now.
 
     Raises:
         Exception: whatever wandb raises.
@@ -64,6 +65,7 @@ class WandbTracker(Tracker):
         changes: Sequence[str] = (),
         step: int = 0,
         has_failed: threading.Event | None = None,
+        history: BinaryIO | None = None,
     ) -> None:
         self._has_failed = has_failed or threading.Event()
         self._paths, self._identifier, self._say = RunPaths(folder), identifier, say
@@ -83,7 +85,7 @@ class WandbTracker(Tracker):
             "config": {**config, CONFIG_CHANGES: list(changes)},
             "allow_val_change": True,
         }
-        with self._missing(step) as missing:  # before this start has a record of its own
+        with self._missing(step, history) as missing:  # before this start has a record of its own
             self._run: Any = self._begun(options, resolve_mode(settings.wandb))
             self._run.define_metric("samples_seen")
             self._run.define_metric("*", step_metric="samples_seen")
@@ -161,13 +163,15 @@ class WandbTracker(Tracker):
         )
 
     @contextlib.contextmanager
-    def _missing(self, step: int) -> Iterator[Iterable[bytes]]:
+    def _missing(self, step: int, history: BinaryIO | None) -> Iterator[Iterable[bytes]]:
         """What this run's earlier records lack of the steps before this start."""
         with contextlib.ExitStack() as open_files:
             found: Iterable[bytes] = ()
             if step:
                 try:
-                    found = open_files.enter_context(missing_from_wandb(self._paths.path, step))
+                    lines = history or self._paths.metrics.open("rb")
+                    reading = missing_from_wandb(self._paths.path, step, lines)
+                    found = open_files.enter_context(reading)
                 except (OSError, RecordError) as error:
                     self._say(
                         f"What wandb lacks of earlier steps is not known, and not reported again ({error})."

@@ -1,4 +1,4 @@
-"""`python -m train.wandb_missing RUN_FOLDER STEP`: print the lines of metrics.jsonl, up to a step, that wandb's files lack.
+"""`python -m train.wandb_missing RUN_FOLDER STEP < metrics.jsonl`: print the lines up to a step that wandb's files lack.
 
 A long history takes tens of seconds of Python. So a start reads it in this process, at a low priority, and not in a thread of
 the one that trains (`missing_from_wandb`).
@@ -12,7 +12,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from configs.errors import RecordError
 from configs.run_paths import RunPaths
@@ -29,12 +29,14 @@ class AbandonedError(Exception):
 
 
 @contextlib.contextmanager
-def missing_from_wandb(folder: Path, step: int) -> Iterator[Iterator[bytes]]:
+def missing_from_wandb(folder: Path, step: int, history: BinaryIO) -> Iterator[Iterator[bytes]]:
     """Find out, in a process of its own, what wandb lacks of a run's history.
 
     Args:
         folder: of the run.
         step: the last one of the history.
+        history: metrics.jsonl, opened before this start trains: a rollback puts another file in its place, whose lines are
+            reported as they are trained. It is read from its beginning, and closed.
 
     Yields:
         The lines of metrics.jsonl, which wait in a temporary file.
@@ -46,11 +48,11 @@ def missing_from_wandb(folder: Path, step: int) -> Iterator[Iterator[bytes]]:
     """
     root = Path(__file__).parents[1]
     paths = os.pathsep.join(filter(None, (str(root), os.environ.get("PYTHONPATH"))))
-    with tempfile.TemporaryFile() as found, tempfile.TemporaryFile() as errors:
+    with history, tempfile.TemporaryFile() as found, tempfile.TemporaryFile() as errors:
         reader = subprocess.Popen(
             [sys.executable, "-m", "train.wandb_missing", str(folder), str(step)],
             env={**os.environ, "PYTHONPATH": paths},
-            stdin=subprocess.DEVNULL,
+            stdin=history,
             stdout=found,
             stderr=errors,
             start_new_session=True,  # Ctrl-C is for the run, which then stops
@@ -89,12 +91,10 @@ def main(folder: str, step: str) -> None:
         items = record.history.item
         return [("/".join(item.nested_key) or item.key, item.value_json) for item in items]
 
-    paths = RunPaths(Path(folder))
-    with paths.metrics.open("rb") as file:
-        lines = itertools.islice(file, int(step))
-        for line in missing_lines(lines, record_files(paths.wandb), logged):
-            sys.stdout.buffer.write(line)
-        sys.stdout.buffer.flush()
+    lines = itertools.islice(sys.stdin.buffer, int(step))
+    for line in missing_lines(lines, record_files(RunPaths(Path(folder)).wandb), logged):
+        sys.stdout.buffer.write(line)
+    sys.stdout.buffer.flush()
 
 
 if __name__ == "__main__":

@@ -109,8 +109,6 @@ def last_rows(recorded: list[Recorded]) -> list[dict[str, Any]]:
     return [rows[step] for step in sorted(rows)]
 
 
-# On a machine that does much else, rows were seen to be reported again that no event names: run by hand until that is known.
-@pytest.mark.slow
 def test_three_attempts_are_one_history(tmp_path: Path) -> None:
     run = three_attempts(tmp_path)
     recorded = attempts(run)

@@ -16,6 +16,7 @@ from configs.errors import RunFolderError
 from configs.run_paths import RunPaths
 from configs.schema import LogConfig, Wandb
 from train.background_tracker import BackgroundTracker
+from train.small_files import replace_file
 from train.terminal.records import printed_lines
 from train.terminal.tracker import ConsoleTracker
 from train.tracker_wandb import WandbTracker, abandon
@@ -318,9 +319,30 @@ def test_a_history_that_cannot_be_read_is_said_and_the_attempt_reported(
     assert "line 2" in said[0]
 
 
+def test_a_rollback_that_is_faster_than_wandb_leaves_it_the_history_of_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    import wandb
+
+    run = Recorder()
+    monkeypatch.setattr(wandb, "init", lambda **_: run)
+    stored(tmp_path)
+    history = (tmp_path / "metrics.jsonl").open("rb")
+    # The rows that are trained after it are reported as they are trained.
+    replace_file(tmp_path / "metrics.jsonl", json.dumps(line(1)) + "\n")
+    settings, said = LogConfig(wandb=Wandb.offline), list[str]()
+    WandbTracker(tmp_path, "tiny", "id", settings, {}, said.append, step=2, history=history)
+    assert [(row["step"], row["optim/grad_norm"]) for row in run.rows] == [
+        (1, float("inf")),
+        (2, float("inf")),
+    ]
+    assert history.closed and not said
+
+
 def test_a_history_is_not_waited_for_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     import wandb
 
+    stored(tmp_path)
     stand_in = tmp_path / "python"
     stand_in.write_text(f"#!/bin/sh\necho $$ > {tmp_path}/process\nexec sleep 600\n")
     stand_in.chmod(0o755)
