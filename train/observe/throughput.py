@@ -17,7 +17,8 @@ from glm.row_fields import pack_fields
 from glm.row_plan import RowPlan
 from train.batches import StepBatches
 from train.device import peak_tflops
-from train.observe.observers import ObservedStep, Observer
+from train.observe.interval import IntervalObserver
+from train.observe.observers import ObservedStep
 from train.session import Session
 
 PAIRS = "attention/computed_fraction"
@@ -25,31 +26,30 @@ MFU = "speed/mfu_computed"
 HFU = "speed/hfu_computed"
 
 
-class Throughput(Observer):
+class Throughput(IntervalObserver):
     """Counts what is computed in the steps that are due for a line of details.jsonl.
 
     Args:
+        every_steps: steps between lines of details.jsonl.
         config: of the run.
         session: the open process groups.
     """
 
-    def __init__(self, config: Config, session: Session) -> None:
+    def __init__(self, every_steps: int, config: Config, session: Session) -> None:
+        super().__init__(every_steps)
         self._config = config
         self._session = session
-        self._every = config.log.details_every_steps
         self._batches: list[Batch] = []
         rate = config.cluster.peak_tflops or peak_tflops(session.device, config.precision)
         self._peak = None if rate is None else rate * 1e12 * session.topology.world_size
 
     def drawn(self, batches: StepBatches) -> None:
         """See Observer."""
-        self._batches = batches.micro_batches
+        self._batches = batches.micro_batches if self._is_due else []
 
-    def end(self, step: ObservedStep) -> dict[str, Any]:
-        """See Observer."""
+    def measured(self, step: ObservedStep) -> dict[str, Any]:
+        """See IntervalObserver."""
         batches, self._batches = self._batches, []
-        if self._every is None or step.progress.step % self._every:
-            return {}
         model, topology = self._config.model, self._session.topology
         on_gpu = self._session.device.type == "cuda"
         # The first stage's rows are those of all stages and tensor-parallel ranks.

@@ -33,14 +33,15 @@ class TimeSplit(Observer):
     """Splits the time of the steps that are due. It comes last: a step ends with its `end`.
 
     Args:
+        every_steps: steps between lines of details.jsonl.
         config: of the run.
         session: the open process groups.
     """
 
-    def __init__(self, config: Config, session: Session) -> None:
-        self._config = config
+    def __init__(self, every_steps: int, config: Config, session: Session) -> None:
+        self._every = every_steps
         self._session = session
-        self._every = config.log.details_every_steps
+        self._config = config
         self._clock = StepClock(session.device)
         self._first_step: int | None = None
         self._passes_step: int | None = None
@@ -78,7 +79,7 @@ class TimeSplit(Observer):
         self._clock.stop()
 
     def _is_due(self, step: int) -> bool:
-        return self._every is not None and step % self._every == 0
+        return step % self._every == 0
 
     def _split(self, timeline: Timeline) -> dict[str, Any]:
         """Means over the ranks; collective."""

@@ -35,6 +35,7 @@ def timing_observers(
         from train.observe.profiler import Profiler
 
         found.append(Profiler(config, session, engine, paths, log, watch))
-    if config.log.details_every_steps is not None:
-        found += [Throughput(config, session), TimeSplit(config, session)]
+    every = config.log.details_every_steps
+    if every is not None:
+        found += [Throughput(every, config, session), TimeSplit(every, config, session)]
     return found

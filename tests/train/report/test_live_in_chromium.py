@@ -1,7 +1,6 @@
 """The live page in a browser: what is new is shown, what the reader has chosen stays, and there is one question at a time."""
 
 import shutil
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,8 @@ import pytest
 
 from tests.helpers import chromium
 from tests.helpers.report_runs import BATCH, make_run
-from train.report.serve import ReportServer, open_server
+from tests.helpers.report_server import serving
+from train.report.serve import ReportServer
 
 pytestmark = pytest.mark.skipif(chromium.installed() is None, reason="no Chromium is installed")
 
@@ -35,14 +35,8 @@ def run(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def server(run: Path) -> Iterator[ReportServer]:
-    with open_server([run], 0, lambda _: None) as found:
-        thread = threading.Thread(target=found.serve_forever, args=(0.05,))
-        thread.start()
-        try:
-            yield found
-        finally:
-            found.shutdown()
-            thread.join(30)
+    with serving(run) as found:
+        yield found
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import pytest
 
 from tests.helpers.places import ROOT
 from tests.helpers.report_pages import data_of
+from tests.helpers.report_server import serving
 from train.report import serve
 from train.report.__main__ import cli
 from train.report.serve import ReportServer, open_server
@@ -47,18 +47,6 @@ def grow(folder: Path, first: int, last: int) -> None:
 def server(run: Path) -> Iterator[ReportServer]:
     with serving(run) as found:
         yield found
-
-
-@contextlib.contextmanager
-def serving(run: Path) -> Iterator[ReportServer]:
-    with open_server([run], 0, lambda _: None) as found:
-        thread = threading.Thread(target=found.serve_forever, args=(0.05,))
-        thread.start()
-        try:
-            yield found
-        finally:
-            found.shutdown()
-            thread.join(30)
 
 
 class Answer:
