@@ -3,7 +3,8 @@
 import gzip
 import json
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -11,9 +12,11 @@ from configs.schema import Config
 from tests.helpers.distributed import run_distributed
 from tests.helpers.rank_runs import config_of, rank_session, train
 from tests.helpers.whole_runs import command, compared, run_attempt
+from train.observe.observers import ObservedStep
 from train.profile.__main__ import cli
 from train.profile.shares import SHARES, shares_of
 from train.profile.trace import read_trace
+from train.progress import Progress
 
 PHASES = {"X", "M", "i", "s", "f"}
 
@@ -158,3 +161,31 @@ def test_steps_that_a_run_does_not_reach_are_written_as_far_as_it_gets(tmp_path:
     (path,) = (tmp_path / "run" / "profile").iterdir()
     assert path.name == "step_11_to_12_rank_0.json.gz"
     assert shares_of(read_trace(path)).steps == [11, 12]
+
+
+@pytest.mark.parametrize("rank", [0, 3])
+def test_all_ranks_wait_while_one_ends_its_profile_under_a_limit_of_its_own(
+    rank: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise the others wait in the next step, whose limit ends the run."""
+    from train.observe.profiler import Profiler
+
+    config: Config = config_of(("log.profile_steps=[2,3]", "log.profile_ranks=[3]"), 4)
+    done: list[str] = []
+    session: Any = SimpleNamespace(
+        topology=SimpleNamespace(rank=rank), barrier=lambda: done.append("all are here")
+    )
+    profiler = Profiler(config, session, cast(Any, None), cast(Any, None), done.append, done.append)
+    monkeypatch.setattr(profiler, "_start", lambda _: setattr(profiler, "_profile", object()))
+    monkeypatch.setattr(profiler, "_stop", lambda _: done.append("written"))
+    for number in (1, 2, 3, 4):
+        profiler.begin(number)
+        assert not done
+        progress = Progress(step=number, samples_seen=8 * number)
+        profiler.end(ObservedStep(cast(Any, None), progress, cast(Any, None), None))
+        if number == 3:
+            of_this = ["written"] if rank == 3 else []
+            assert done == ["ending the profile", *of_this, "all are here"]
+            done.clear()
+            monkeypatch.setattr(profiler, "_profile", None)
+            monkeypatch.setattr(profiler, "_is_due", False)
